@@ -1,0 +1,44 @@
+"""NuCLR neuron embeddings for SpikeInterface and NWB.
+
+    population = read_population("session.nwb")
+    embeddings = embed(population)
+
+Names are loaded when first used, so that importing the package does not import torch.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Public name -> module that defines it.
+_PUBLIC = {
+    "Checkpoint": "checkpoint",
+    "CheckpointError": "errors",
+    "ContrastiveLoss": "training.losses",
+    "DeviceError": "errors",
+    "Encoder": "encoder",
+    "EncoderConfig": "encoder",
+    "InputError": "errors",
+    "Population": "population",
+    "PretrainConfig": "training.pretrain",
+    "UnitEmbeddings": "embedding",
+    "VICRegLoss": "training.losses",
+    "convert_checkpoint": "conversion",
+    "embed": "embedding",
+    "load_checkpoint": "checkpoint",
+    "plot_embedding_map": "widgets",
+    "pretrain": "training.pretrain",
+    "read_population": "sources",
+    "simulate_population": "simulation",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_PUBLIC])

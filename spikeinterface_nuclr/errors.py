@@ -1,0 +1,17 @@
+"""The ways in which this package says no. Each message is one line that names the culprit and the mend."""
+
+
+class InputError(ValueError):
+    """The recording, or a parameter, cannot be used."""
+
+
+class CheckpointError(ValueError):
+    """The model cannot be found, read or applied to this input."""
+
+
+class DeviceError(RuntimeError):
+    """The device is absent, or its memory does not suffice."""
+
+
+class RecordingWarning(UserWarning):
+    """Something of the recording is left out or doubtful; the work goes on."""

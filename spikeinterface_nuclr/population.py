@@ -1,0 +1,281 @@
+"""Population: neurons recorded together, what each did, and when each was observed."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons recorded at the same time, as spike trains or as traces.
+
+    Parameters
+    ----------
+    unit_ids : array-like of int or str, shape (n_units,)
+        Unique names of the neurons.
+    spike_times : list of array-like of float, optional
+        One sorted array of spike times in seconds for each unit. Required unless `traces` is given.
+    observed : array-like, shape (k, 2), or list of n_units such arrays, optional
+        Intervals in seconds in which spikes would have been seen: one set for all units, or one
+        set a unit. Default: from `start` to `stop`, without a gap. Intervals that touch stay
+        separate: no window crosses their border.
+    group : array-like, shape (n_units,), optional
+        Probe or shank of each unit. Units of different groups never see each other. Default: one group.
+    start, stop : float, optional
+        Limits of the recording in seconds. Default: those of `observed`; without it, 0 and the last spike
+        (or the end of the traces).
+    traces : array-like of float, shape (n_units, n_frames), optional
+        Continuous activity (such as dF/F) in place of spike times.
+    sampling_frequency : float, optional
+        Frames per second of `traces`.
+    properties : mapping of str to array-like of length n_units, optional
+        What else is known of each unit (brain area, depth, quality, …).
+    metadata : mapping, optional
+        What is known of the recording (source, session, subject, …).
+
+    Raises
+    ------
+    InputError
+        A ValueError that names the unit and what is wrong with it.
+
+    Examples
+    --------
+    >>> population = Population(["a", "b"], [[0.5, 1.2], [0.1]], stop=2.0)
+    >>> population.spike_counts
+    array([2, 1])
+    """
+
+    unit_ids: np.ndarray
+    spike_times: tuple[np.ndarray, ...] | None = None
+    observed: np.ndarray | tuple[np.ndarray, ...] | None = None
+    group: np.ndarray | None = None
+    start: float | None = None
+    stop: float | None = None
+    traces: np.ndarray | None = None
+    sampling_frequency: float | None = None
+    properties: Mapping[str, np.ndarray] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self):
+        ids = _checked_ids(self.unit_ids)
+        n = len(ids)
+        spikes = traces = None
+        if (self.spike_times is None) == (self.traces is None):
+            raise InputError("a Population takes spike_times or traces: give one of the two")
+        if self.traces is not None:
+            traces = _checked_traces(self.traces, self.sampling_frequency, ids)
+        else:
+            if len(self.spike_times) != n:
+                raise InputError(f"spike_times has {len(self.spike_times)} entries for {n} unit_ids: give one a unit")
+            spikes = tuple(_checked_train(u, t) for u, t in zip(ids, self.spike_times, strict=True))
+
+        observed, start, stop = self.observed, self.start, self.stop
+        if observed is not None:
+            observed = _checked_observed(observed, ids)
+            edges = observed if isinstance(observed, np.ndarray) else np.concatenate(observed)
+            if len(edges) == 0:
+                raise InputError("observed holds no interval: give at least one (start, stop) in seconds")
+            start = float(edges.min()) if start is None else float(start)
+            stop = float(edges.max()) if stop is None else float(stop)
+            if edges.min() < start or edges.max() > stop:
+                raise InputError(f"observed reaches outside the recording ({start:g}–{stop:g} s): widen start/stop")
+        start = 0.0 if start is None else float(start)
+        if stop is None:
+            if traces is not None:
+                stop = start + traces.shape[1] / self.sampling_frequency
+            else:
+                stop = max((t[-1] for t in spikes if len(t)), default=None)
+                if stop is None:
+                    raise InputError("no unit has a spike, so the recording's length is unknown: give stop=")
+        stop = float(stop)
+        if not (np.isfinite(start) and np.isfinite(stop)) or stop < start:
+            raise InputError(f"the recording's length is negative or not finite: start={start:g}, stop={stop:g} s")
+        if observed is None:
+            observed = np.array([[start, stop]])
+        if spikes is not None:
+            _check_inside(ids, spikes, observed, start, stop)
+
+        group = np.zeros(n, dtype="U1") if self.group is None else np.asarray(self.group)
+        if group.shape != (n,):
+            raise InputError(f"group has shape {group.shape} for {n} units: give one label a unit")
+        properties = {name: np.asarray(values) for name, values in dict(self.properties).items()}
+        for name, values in properties.items():
+            if len(values) != n:
+                raise InputError(f"property {name!r} has {len(values)} values for {n} units")
+
+        values = dict(
+            unit_ids=ids, spike_times=spikes, observed=observed, start=start, stop=stop, traces=traces,
+            group=group.astype(str), properties=properties, metadata=dict(self.metadata),
+        )  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+        return len(self.unit_ids)
+
+    @property
+    def spike_counts(self) -> np.ndarray:
+        """Spikes of each unit, int64, shape (n_units,); frames where the population holds traces."""
+        if self.spike_times is None:
+            return np.full(self.n_units, self.traces.shape[1], dtype=np.int64)
+        return np.array([len(t) for t in self.spike_times], dtype=np.int64)
+
+    def observed_of(self, unit: int) -> np.ndarray:
+        """Observed intervals of the unit at position `unit`, float64 seconds, shape (k, 2)."""
+        return self.observed if isinstance(self.observed, np.ndarray) else self.observed[unit]
+
+    def groups(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Each group's label and the positions of its units, in order of first appearance."""
+        labels, first = np.unique(self.group, return_index=True)
+        for label in labels[np.argsort(first)]:
+            yield str(label), np.flatnonzero(self.group == label)
+
+    def select(self, units) -> "Population":
+        """The units at these positions (or where a mask is True), with everything known of them."""
+        index = np.arange(self.n_units)[np.asarray(units)]
+        shared = isinstance(self.observed, np.ndarray)
+        return Population(
+            self.unit_ids[index],
+            None if self.spike_times is None else [self.spike_times[i] for i in index],
+            observed=self.observed if shared else [self.observed[i] for i in index],
+            group=self.group[index],
+            start=self.start,
+            stop=self.stop,
+            traces=None if self.traces is None else self.traces[index],
+            sampling_frequency=self.sampling_frequency,
+            properties={name: values[index] for name, values in self.properties.items()},
+            metadata=self.metadata,
+        )
+
+    def between(self, start: float, stop: float) -> "Population":
+        """The same neurons in the part of the recording from `start` to `stop` seconds."""
+
+        def cut(intervals):
+            cut = np.clip(intervals, start, stop)
+            return cut[cut[:, 1] > cut[:, 0]]
+
+        if self.traces is not None:
+            first, last = np.round((np.array([start, stop]) - self.start) * self.sampling_frequency).astype(int)
+            traces = self.traces[:, max(first, 0) : max(last, 0)]
+        shared = isinstance(self.observed, np.ndarray)
+        return Population(
+            self.unit_ids,
+            None if self.spike_times is None else [t[(t >= start) & (t < stop)] for t in self.spike_times],
+            observed=cut(self.observed) if shared else [cut(o) for o in self.observed],
+            group=self.group,
+            start=max(start, self.start),
+            stop=min(stop, self.stop),
+            traces=None if self.traces is None else traces,
+            sampling_frequency=self.sampling_frequency,
+            properties=self.properties,
+            metadata=self.metadata,
+        )
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the unit ids, spike counts and spike times, or of the traces.
+
+        Two populations share it when they hold the same neurons doing the same things.
+        """
+        digest = hashlib.sha256()
+        digest.update("\0".join(map(str, self.unit_ids)).encode())
+        digest.update(self.spike_counts.tobytes())
+        for row in self.spike_times if self.traces is None else self.traces:
+            digest.update(np.ascontiguousarray(row).tobytes())
+        return digest.hexdigest()
+
+    def __repr__(self):
+        what = "traces" if self.spike_times is None else f"{self.spike_counts.sum():,} spikes"
+        n_groups = len(np.unique(self.group))
+        return f"Population({self.n_units} units, {what}, {self.start:g}–{self.stop:g} s, {n_groups} group(s))"
+
+
+def _checked_ids(unit_ids) -> np.ndarray:
+    ids = np.asarray(unit_ids)
+    if ids.ndim != 1 or len(ids) == 0:
+        raise InputError("the population has no units: give a one-dimensional, non-empty list of unit_ids")
+    if ids.dtype.kind not in "iuU":
+        ids = ids.astype(str)
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"unit id {values[counts > 1][0]!s} occurs {counts.max()} times: ids must be unique")
+    return ids
+
+
+def _checked_train(unit, times) -> np.ndarray:
+    times = np.asarray(times, dtype=np.float64)
+    if times.ndim != 1:
+        raise InputError(f"unit {unit}: spike times have shape {times.shape}, not (n_spikes,)")
+    if not np.isfinite(times).all():
+        raise InputError(f"unit {unit}: {(~np.isfinite(times)).sum()} spike times are NaN or infinite: remove them")
+    if (np.diff(times) < 0).any():
+        raise InputError(f"unit {unit}: spike times are not sorted: sort them")
+    return times
+
+
+def _checked_traces(traces, sampling_frequency, ids) -> np.ndarray:
+    traces = np.asarray(traces, dtype=np.float32)
+    if traces.ndim != 2 or len(traces) != len(ids):
+        raise InputError(f"traces have shape {traces.shape}, not (n_units, n_frames) of {len(ids)} units")
+    if sampling_frequency is None or not sampling_frequency > 0:
+        raise InputError("traces need a positive sampling_frequency in frames per second")
+    bad = ~np.isfinite(traces).all(axis=1)
+    if bad.any():
+        raise InputError(f"unit {ids[bad][0]}: its trace holds NaN or infinite frames")
+    return traces
+
+
+def _checked_observed(observed, ids):
+    """One (k, 2) array, or a tuple of one a unit."""
+    if isinstance(observed, list | tuple) and len(observed) == len(ids) and np.ndim(observed[0]) == 2:
+        per_unit = tuple(_checked_intervals(o, f"unit {u}: observed") for u, o in zip(ids, observed, strict=True))
+        same = all(np.array_equal(per_unit[0], o) for o in per_unit[1:])
+        return per_unit[0] if same else per_unit
+    return _checked_intervals(observed, "observed")
+
+
+def _checked_intervals(intervals, name) -> np.ndarray:
+    intervals = np.asarray(intervals, dtype=np.float64)
+    if intervals.size == 0:
+        return np.empty((0, 2))
+    if intervals.ndim != 2 or intervals.shape[1] != 2:
+        raise InputError(f"{name} has shape {intervals.shape}, not (k, 2) seconds")
+    if not np.isfinite(intervals).all():
+        raise InputError(f"{name} holds NaN or infinite limits")
+    negative = intervals[:, 1] < intervals[:, 0]
+    if negative.any():
+        a, b = intervals[negative][0]
+        raise InputError(f"{name}: the interval {a:g}–{b:g} s has a negative length")
+    overlap = intervals[1:, 0] < intervals[:-1, 1]
+    if overlap.any():
+        a, b = intervals[1:][overlap][0]
+        raise InputError(f"{name}: the interval {a:g}–{b:g} s starts before the one before it ends: sort or merge them")
+    return intervals
+
+
+def _check_inside(ids, spikes, observed, start, stop):
+    for i, (unit, times) in enumerate(zip(ids, spikes, strict=True)):
+        if len(times) == 0:
+            continue
+        if times[0] < start or times[-1] > stop:
+            bad = times[0] if times[0] < start else times[-1]
+            raise InputError(f"unit {unit}: a spike at {bad:g} s lies outside the recording ({start:g}–{stop:g} s)")
+        outside = ~inside(times, observed if isinstance(observed, np.ndarray) else observed[i])
+        if outside.any():
+            raise InputError(
+                f"unit {unit}: {outside.sum()} spikes lie outside its observed time, the first at "
+                f"{times[outside][0]:g} s: drop them or widen observed"
+            )
+
+
+def inside(times: np.ndarray, intervals: np.ndarray) -> np.ndarray:
+    """Which `times` lie within one of the sorted `intervals`, both ends included: bool, as `times`."""
+    if len(intervals) == 0:
+        return np.zeros(len(times), dtype=bool)
+    k = np.searchsorted(intervals[:, 0], times, side="right") - 1
+    return (k >= 0) & (times <= intervals[np.maximum(k, 0), 1])

@@ -1,0 +1,279 @@
+"""Where windows may lie in a recording, and the patches inside them. Training and inference share this code.
+
+Observed time is laid end to end on one axis of whole bins (`Timeline`). On that axis a window is a slice,
+whether it comes from one long interval or is stitched from many short trials, and overlapping windows are
+overlapping slices of counts that were binned once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import InputError
+from .population import Population
+
+# A spike on a bin's edge belongs to the bin that starts there. Floating-point division can put it a hair
+# below the edge (0.58 / 0.02 = 28.999…), so quotients are rounded up by a millionth of a bin before the floor.
+_ROUNDING = 1e-6
+
+# Bins counted at once for one unit: small enough for a processor's cache, large enough to amortise the call.
+_COUNTING_BLOCK = 1 << 17
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a window is cut: `num_patches` patches of `patch_size` bins of `bin_s` seconds.
+
+    For traces a bin is a frame: `bin_s` is one over the sampling frequency.
+    """
+
+    bin_s: float
+    patch_size: int
+    num_patches: int
+
+    @property
+    def window_bins(self) -> int:
+        """Bins in a window."""
+        return self.num_patches * self.patch_size
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window in seconds."""
+        return self.window_bins * self.bin_s
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The observed time of some neurons, laid end to end in whole bins.
+
+    Attributes
+    ----------
+    bin_s : float
+        Length of a bin in seconds.
+    piece_start : float64, shape (k,)
+        Time in seconds at which each piece of observed time begins.
+    piece_first : int64, shape (k + 1,)
+        Bin of the axis at which each piece begins, and the axis's length.
+    runs : int64, shape (r, 2)
+        Slices of the axis in which windows may lie. No window crosses from one run to another.
+    quantum : int
+        Windows of a run begin at multiples of this many bins from its first bin.
+    stitched : {"", "patches", "bins"}
+        Empty where every window is contiguous in time; else what the windows are stitched from.
+    """
+
+    bin_s: float
+    piece_start: np.ndarray
+    piece_first: np.ndarray
+    runs: np.ndarray
+    quantum: int
+    stitched: str
+
+    @property
+    def num_bins(self) -> int:
+        """Length of the axis in bins."""
+        return int(self.piece_first[-1])
+
+    def bins(self, times: np.ndarray) -> np.ndarray:
+        """Bin of the axis for each of the sorted `times` that has one; sorted int64, at most as long as `times`."""
+        if len(self.piece_start) == 0:
+            return np.empty(0, dtype=np.int64)
+        piece = np.searchsorted(self.piece_start, times, side="right") - 1
+        times, piece = times[piece >= 0], piece[piece >= 0]
+        bins = np.floor((times - self.piece_start[piece]) / self.bin_s + _ROUNDING).astype(np.int64)
+        bins += self.piece_first[piece]
+        return bins[bins < self.piece_first[piece + 1]]
+
+    def time(self, bins: np.ndarray) -> np.ndarray:
+        """Time in seconds at which each bin of the axis begins, float64."""
+        piece = np.searchsorted(self.piece_first, bins, side="right") - 1
+        return self.piece_start[piece] + (bins - self.piece_first[piece]) * self.bin_s
+
+    def coverage(self, intervals: np.ndarray) -> np.ndarray:
+        """Which bins of the axis lie whole inside the sorted `intervals` of seconds: bool, shape (num_bins,)."""
+        edge = np.zeros(self.num_bins + 1, dtype=np.int64)
+        limits = zip(self.piece_start, self.piece_first[:-1], self.piece_first[1:], strict=True)
+        for start, first, last in limits:
+            low = np.ceil((intervals[:, 0] - start) / self.bin_s - _ROUNDING).astype(np.int64) + first
+            high = np.floor((intervals[:, 1] - start) / self.bin_s + _ROUNDING).astype(np.int64) + first
+            low, high = np.clip(low, first, last), np.clip(high, first, last)
+            keep = low < high
+            np.add.at(edge, low[keep], 1)
+            np.add.at(edge, high[keep], -1)
+        return np.cumsum(edge[:-1]) > 0
+
+
+def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_silence: bool = False) -> Timeline:
+    """Lay out the time in which windows of `units` may lie.
+
+    Windows are contiguous where any observed interval holds one. Where all intervals are shorter than a
+    window (trials), they are laid end to end: in whole patches where an interval holds a patch, else in whole bins.
+
+    Parameters
+    ----------
+    population : Population
+    units : int array, shape (n,)
+        Positions of the units, all of one group.
+    layout : Layout
+    skip_silence : bool, default: False
+        Leave out every whole second in which no unit of `units` fires, and one second on each side: on a large
+        probe such a second is lost data. Off by default, because in small or bursting populations silence is
+        activity.
+
+    Returns
+    -------
+    Timeline
+    """
+    intervals = _union([population.observed_of(i) for i in units])
+    lengths = _whole_bins(intervals, layout.bin_s)
+    if (lengths >= layout.window_bins).any() or not len(intervals):
+        if skip_silence:
+            intervals = _without_silence(intervals, population, units)
+            lengths = _whole_bins(intervals, layout.bin_s)
+        keep = lengths >= layout.window_bins
+        intervals, lengths = intervals[keep], lengths[keep]
+        first = np.concatenate([[0], np.cumsum(lengths)])
+        runs = np.stack([first[:-1], first[1:]], axis=1)
+        return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum=1, stitched="")
+
+    quantum = layout.patch_size if (lengths >= layout.patch_size).any() else 1
+    lengths = lengths // quantum * quantum
+    intervals, lengths = intervals[lengths > 0], lengths[lengths > 0]
+    first = np.concatenate([[0], np.cumsum(lengths)])
+    whole = first[-1] >= layout.window_bins
+    runs = np.array([[0, first[-1]]] if whole else np.empty((0, 2)), dtype=np.int64)
+    stitched = "patches" if quantum > 1 else "bins"
+    return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum, stitched if whole else "")
+
+
+def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> np.ndarray:
+    """First bin of each window that tiles the timeline, in order of time.
+
+    Parameters
+    ----------
+    line : Timeline
+    layout : Layout
+    overlap : float, default: 0.0
+        Share of a window that the next one repeats, in [0, 1).
+
+    Returns
+    -------
+    int64, shape (n_windows,)
+        What is left over at the end of a run, shorter than a window, is dropped.
+    """
+    if not 0 <= overlap < 1:
+        raise InputError(f"overlap must lie in [0, 1), not {overlap!r}")
+    step = round(layout.window_bins * (1 - overlap) / line.quantum) * line.quantum
+    step = max(step, line.quantum)
+    starts = [np.arange(a, b - layout.window_bins + 1, step) for a, b in line.runs]
+    return np.concatenate(starts).astype(np.int64) if starts else np.empty(0, dtype=np.int64)
+
+
+def observed_windows(population: Population, units, line: Timeline, first: np.ndarray, layout: Layout) -> np.ndarray:
+    """Which units were observed throughout each window: bool, shape (n_windows, n)."""
+    seen = np.ones((len(first), len(units)), dtype=bool)
+    if isinstance(population.observed, np.ndarray):
+        return seen
+    known: dict[bytes, np.ndarray] = {}
+    for column, unit in enumerate(units):
+        intervals = population.observed_of(unit)
+        key = intervals.tobytes()
+        if key not in known:
+            total = np.concatenate([[0], np.cumsum(line.coverage(intervals))])
+            known[key] = total[first + layout.window_bins] - total[first] == layout.window_bins
+        seen[:, column] = known[key]
+    return seen
+
+
+def bin_activity(population: Population, units: np.ndarray, line: Timeline, low: int, high: int) -> np.ndarray:
+    """Spike counts (or trace frames) of `units` in the bins [low, high) of the timeline.
+
+    Returns
+    -------
+    float32, shape (n, high - low)
+    """
+    out = np.empty((len(units), high - low), dtype=np.float32)
+    if population.traces is not None:
+        frames = np.round((line.time(np.arange(low, high)) - population.start) * population.sampling_frequency)
+        return np.take(population.traces[units], frames.astype(np.int64), axis=1, out=out, mode="clip")
+    for block in range(low, high, _COUNTING_BLOCK):
+        end = min(block + _COUNTING_BLOCK, high)
+        t0, t1 = line.time(np.array([block, end - 1]))
+        for row, unit in enumerate(units):
+            times = population.spike_times[unit]
+            # One bin of slack on both sides; `bins` decides to which bin a spike belongs.
+            a, b = np.searchsorted(times, [t0 - line.bin_s, t1 + 2 * line.bin_s])
+            bins = line.bins(times[a:b]) - block
+            bins = bins[np.searchsorted(bins, 0) : np.searchsorted(bins, end - block)]
+            out[row, block - low : end - low] = np.bincount(bins, minlength=end - block)
+    return out
+
+
+def iter_windows(
+    population: Population, units: np.ndarray, line: Timeline, first: np.ndarray, layout: Layout, max_bins: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Counts of successive windows, a few at a time, each stretch of time binned once.
+
+    Parameters
+    ----------
+    first : int64, shape (n_windows,)
+        First bin of each window, ascending.
+    max_bins : int
+        At most this many values (units × bins) are held at once, but always one window.
+
+    Yields
+    ------
+    index : int
+        Position in `first` of the first window of the chunk.
+    counts : float32, shape (k, n, window_bins)
+    """
+    width = layout.window_bins
+    budget = max(max_bins // max(len(units), 1), width)
+    begin = 0
+    while begin < len(first):
+        end = max(int(np.searchsorted(first, first[begin] + budget - width, side="right")), begin + 1)
+        low = first[begin]
+        activity = bin_activity(population, units, line, low, first[end - 1] + width)
+        slices = np.lib.stride_tricks.sliding_window_view(activity, width, axis=1)
+        yield begin, slices[:, first[begin:end] - low].transpose(1, 0, 2)
+        begin = end
+
+
+def _whole_bins(intervals: np.ndarray, bin_s: float) -> np.ndarray:
+    return np.floor((intervals[:, 1] - intervals[:, 0]) / bin_s + _ROUNDING).astype(np.int64)
+
+
+def _union(sets: list[np.ndarray]) -> np.ndarray:
+    """Time inside any of the sets of intervals. Intervals that only touch stay separate."""
+    if all(s is sets[0] for s in sets):
+        return sets[0]
+    every = np.unique(np.concatenate(sets), axis=0)
+    merged: list[list[float]] = []
+    for a, b in every:
+        if merged and a < merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], b)
+        else:
+            merged.append([a, b])
+    return np.array(merged).reshape(-1, 2)
+
+
+def _without_silence(intervals: np.ndarray, population: Population, units: np.ndarray) -> np.ndarray:
+    if population.spike_times is None:
+        return intervals
+    kept = []
+    for a, b in intervals:
+        seconds = int(np.floor(b - a + _ROUNDING))
+        active = np.zeros(seconds + 1, dtype=bool)
+        for unit in units:
+            times = population.spike_times[unit]
+            low, high = np.searchsorted(times, [a, b])
+            active[np.minimum((times[low:high] - a).astype(np.int64), seconds)] = True
+        silent = ~active[:seconds]
+        near = silent.copy()
+        near[1:] |= silent[:-1]
+        near[:-1] |= silent[1:]
+        edges = np.flatnonzero(np.diff(np.concatenate([[True], near, [True]])))
+        ends = np.where(edges[1::2] == seconds, b - a, edges[1::2])
+        kept.append(a + np.stack([edges[::2], ends], axis=1))
+    return np.concatenate(kept) if kept else np.empty((0, 2))
