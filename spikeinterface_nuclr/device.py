@@ -1,0 +1,51 @@
+"""Which device computes, and in which precision."""
+
+import torch
+
+from .errors import DeviceError, InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of this name; "auto" is the first GPU where there is one, else the processor.
+
+    Raises
+    ------
+    DeviceError
+        The device is unknown or absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise DeviceError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r} is absent ({torch.cuda.device_count()} GPUs found): use auto or cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision of this name; "auto" is bfloat16 where the device has arithmetic for it, else float32.
+
+    Raises
+    ------
+    InputError
+        The precision is unknown.
+    """
+    if name == "auto":
+        return "bfloat16" if _fast_bfloat16(device) else "float32"
+    if name not in DTYPES:
+        raise InputError(f"precision {name!r} is unknown: use auto, {', '.join(DTYPES)}")
+    return name
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    # torch asks the processor itself, but only under private names; where they are missing, float32 is always right.
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)

@@ -1,0 +1,288 @@
+"""The network: patches of activity of whole populations in, one embedding for each neuron and window out."""
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .errors import CheckpointError
+from .windows import Layout
+
+INPUT_SCALES = {"counts": lambda counts: counts, "log1p": torch.log1p}
+SIGNALS = ("spikes", "traces")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Everything that fixes the shape and the input of an `Encoder`.
+
+    The defaults are the published 10 s / 1 s / 20 ms layout with 6,330,624 parameters (Arora et al. 2025).
+
+    Parameters
+    ----------
+    bin_s : float
+        Length of a bin in seconds; for traces, of a frame.
+    patch_size : int
+        Bins in a patch (P).
+    num_patches : int
+        Patches in a window (L).
+    signal : {"spikes", "traces"}
+        What a bin holds: a spike count, or a frame of a trace.
+    input_scale : {"counts", "log1p"}
+        What is done to a bin's value before the first layer.
+    dim, heads, head_dim : int
+        Width of the residual stream, number of attention heads, and width of one.
+    temporal_blocks, spatiotemporal_blocks : int
+        Depth.
+    feed_forward_multiple : int
+        Width of the gated feed-forward layers, in units of `dim`.
+    rotary_fraction : float
+        Share of a head's pairs of dimensions that rotate with the patch's position.
+    dropout : float
+        Dropout in training, on the output of each sub-layer and inside the feed-forward layers.
+    """
+
+    bin_s: float = 0.02
+    patch_size: int = 50
+    num_patches: int = 10
+    signal: str = "spikes"
+    input_scale: str = "counts"
+    dim: int = 256
+    heads: int = 4
+    head_dim: int = 64
+    temporal_blocks: int = 2
+    spatiotemporal_blocks: int = 2
+    feed_forward_multiple: int = 4
+    rotary_fraction: float = 0.5
+    dropout: float = 0.2
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            kinds = {"float": (float, int), "int": (int,), "str": (str,)}[getattr(f.type, "__name__", f.type)]
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise CheckpointError(f"encoder config: {f.name} must be of type {kinds[0].__name__}, not {value!r}")
+        positive = ("bin_s", "patch_size", "num_patches", "dim", "heads", "head_dim", "feed_forward_multiple")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise CheckpointError(f"encoder config: {name} must be positive, not {getattr(self, name)!r}")
+        if self.signal not in SIGNALS:
+            raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {self.signal!r}")
+        if self.input_scale not in INPUT_SCALES:
+            raise CheckpointError(
+                f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {self.input_scale!r}"
+            )
+
+    @property
+    def layout(self) -> Layout:
+        """How this encoder's windows are cut."""
+        return Layout(self.bin_s, self.patch_size, self.num_patches)
+
+    @property
+    def rotary_pairs(self) -> int:
+        """Pairs of a head's dimensions that rotate."""
+        return int(self.head_dim // 2 * self.rotary_fraction)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "EncoderConfig":
+        """The config of these values; CheckpointError where one is unknown."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise CheckpointError(f"encoder config: unknown entries {sorted(unknown)}: a newer version may know them")
+        return cls(**values)
+
+
+class Encoder(nn.Module):
+    """NuCLR's spatiotemporal transformer (Arora et al. 2025, arXiv 2512.01199).
+
+    The residual stream is held as (patch, neuron, dim): in this order both kinds of attention read it without
+    a copy. Attention among neurons runs once for each run of populations of equal size, so populations of any
+    mixture of sizes share a batch without a single padded token.
+
+    Parameters
+    ----------
+    config : EncoderConfig
+
+    Examples
+    --------
+    >>> encoder = Encoder(EncoderConfig(dim=32, heads=2, head_dim=16)).eval()
+    >>> encoder(torch.ones(5, 10, 50), torch.tensor([3, 2])).shape
+    torch.Size([5, 32])
+    """
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        self.read_in = nn.Linear(config.patch_size, config.dim)
+        self.temporal_blocks = nn.ModuleList(TemporalBlock(config) for _ in range(config.temporal_blocks))
+        self.spatiotemporal_blocks = nn.ModuleList(
+            SpatiotemporalBlock(config) for _ in range(config.spatiotemporal_blocks)
+        )
+        # No buffer: casting the module to bfloat16 must not round the angles, which reach tens of radians.
+        self._angles = rotary_angles(config)
+
+    def forward(self, patches: torch.Tensor, sizes) -> torch.Tensor:
+        """Embed the neurons of one or more populations.
+
+        Parameters
+        ----------
+        patches : Tensor, shape (n, L, P)
+            Activity of all neurons, population after population. Any dtype: it is cast to the weights'.
+        sizes : sequence of int or int Tensor, shape (k,)
+            Number of neurons in each population; sums to n. Populations never see each other.
+
+        Returns
+        -------
+        Tensor, shape (n, dim)
+        """
+        expected = (self.config.num_patches, self.config.patch_size)
+        if patches.ndim != 3 or tuple(patches.shape[1:]) != expected:
+            raise ValueError(
+                f"patches have shape {tuple(patches.shape)}, this encoder takes (n, L, P) = (n, {expected})"
+            )
+        sizes = [int(s) for s in sizes]
+        if sum(sizes) != len(patches) or min(sizes, default=0) < 0:
+            raise ValueError(f"sizes sum to {sum(sizes)} for {len(patches)} neurons")
+        runs = runs_of_equal_size(sizes)
+        dtype = self.read_in.weight.dtype
+        # Scaled in float32: a count above 256 has no exact bfloat16.
+        scaled = INPUT_SCALES[self.config.input_scale](patches.to(torch.promote_types(dtype, torch.float32)))
+        x = self.read_in(scaled.to(dtype).transpose(0, 1))
+        turn = (self._angles.cos().to(x), self._angles.sin().to(x))
+        for block in self.temporal_blocks:
+            x = block(x, turn)
+        for block in self.spatiotemporal_blocks:
+            x = block(x, turn, runs)
+        return x.mean(0)
+
+
+class TemporalBlock(nn.Module):
+    """Each neuron looks along its own patches."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.attention = TemporalAttention(config)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x, turn):
+        return self.feed_forward(self.attention(x, turn))
+
+
+class SpatiotemporalBlock(nn.Module):
+    """Each neuron looks at its population, patch by patch, then along its own patches."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.spatial = SpatialAttention(config)
+        self.spatial_feed_forward = FeedForward(config)
+        self.temporal = TemporalAttention(config)
+        self.temporal_feed_forward = FeedForward(config)
+
+    def forward(self, x, turn, runs):
+        x = self.spatial_feed_forward(self.spatial(x, runs))
+        return self.temporal_feed_forward(self.temporal(x, turn))
+
+
+class Attention(nn.Module):
+    """What both kinds of attention share: pre-norm, one linear to q, k and v, one linear back, residual."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        inner = config.heads * config.head_dim
+        self.heads, self.head_dim, self.dropout = config.heads, config.head_dim, config.dropout
+        self.norm = nn.LayerNorm(config.dim)
+        self.to_qkv = nn.Linear(config.dim, 3 * inner)
+        self.to_out = nn.Linear(inner, config.dim)
+
+    def qkv(self, x):
+        """(L, n, dim) -> (L, n, 3, heads, head_dim)"""
+        return self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, self.head_dim))
+
+    def add(self, x, attended):
+        """Residual stream x plus the (L, n, heads, head_dim) that was attended to."""
+        return x + F.dropout(self.to_out(attended.flatten(-2)), self.dropout, self.training)
+
+
+class TemporalAttention(Attention):
+    """Attention along patches; rotary position on q, k and v, and its inverse on the output."""
+
+    def forward(self, x, turn):
+        cos, sin = turn
+        q, k, v = rotate(self.qkv(x), cos[:, None, None, None], sin[:, None, None, None]).unbind(2)
+        q, k, v = (t.permute(1, 2, 0, 3) for t in (q, k, v))  # (n, heads, L, head_dim)
+        attended = F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3)
+        return self.add(x, rotate(attended, cos[:, None, None], -sin[:, None, None]))
+
+
+class SpatialAttention(Attention):
+    """Attention among the neurons of one population within one patch. Knows no order of the neurons."""
+
+    def forward(self, x, runs):
+        qkv = self.qkv(x)
+        patches = len(x)
+        parts = []
+        first = 0
+        for count, size in runs:
+            last = first + count * size
+            run = qkv[:, first:last].reshape(patches * count, size, 3, self.heads, self.head_dim)
+            q, k, v = run.permute(2, 0, 3, 1, 4)
+            attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            parts.append(attended.reshape(patches, count * size, self.heads, self.head_dim))
+            first = last
+        return self.add(x, parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward layer: GELU(gate) * y."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        inner = config.feed_forward_multiple * config.dim
+        self.dropout = config.dropout
+        self.norm = nn.LayerNorm(config.dim)
+        self.in_proj = nn.Linear(config.dim, 2 * inner)
+        self.out_proj = nn.Linear(inner, config.dim)
+
+    def forward(self, x):
+        y, gate = self.in_proj(self.norm(x)).chunk(2, dim=-1)
+        hidden = F.dropout(F.gelu(gate) * y, self.dropout, self.training)
+        return x + F.dropout(self.out_proj(hidden), self.dropout, self.training)
+
+
+def rotary_angles(config: EncoderConfig) -> torch.Tensor:
+    """Angle of each rotating pair at each patch, float64 radians, shape (L, rotary_pairs).
+
+    Periods are log-spaced from 1 to 8 L patches, both included.
+    """
+    periods = np.logspace(0.0, np.log10(8 * config.num_patches), config.rotary_pairs)
+    return torch.from_numpy(np.outer(np.arange(config.num_patches), 2 * np.pi / periods))
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn the rotating pairs of the last dimension; pair i is dimensions i and i + rotary_pairs.
+
+    The public weights interleave their pairs (2i, 2i + 1); `checkpoint.py` reorders them, because halves
+    are read in whole vector registers and interleaved numbers are not.
+    """
+    pairs = cos.shape[-1]
+    a, b, rest = x.split([pairs, pairs, x.shape[-1] - 2 * pairs], dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
+
+
+def runs_of_equal_size(sizes: list[int]) -> list[tuple[int, int]]:
+    """Successive populations of the same size as (how many, size); empty populations vanish."""
+    runs: list[list[int]] = []
+    for size in sizes:
+        if size == 0:
+            continue
+        if runs and runs[-1][1] == size:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, size])
+    return [(count, size) for count, size in runs]

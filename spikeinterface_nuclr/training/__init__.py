@@ -1,0 +1,1 @@
+"""Self-supervised training: views of populations, objectives, and the loop."""

@@ -1,0 +1,139 @@
+"""The objectives: bring two views of one neuron together, keep different neurons apart.
+
+Every loss takes the embeddings of two views of a batch of samples. A sample is one population seen twice; its
+neurons follow each other, sample after sample, and `units_1`, `units_2` name them. Neurons with the same name in
+both views of a sample are matches. Different samples never meet.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+FORMS = ("dcl_full", "dcl", "infonce")
+SCALINGS = ("cross-view", "all")
+
+
+class ContrastiveLoss(nn.Module):
+    """Sample-wise contrastive loss of NuCLR (Arora et al. 2025) and its relatives.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the embeddings.
+    temperature : float, default: 0.2
+    form : {"dcl_full", "dcl", "infonce"}
+        Negatives of a matched neuron: "dcl_full", the other neurons of both views; "dcl", those of the other view;
+        "infonce", those of the other view and the match itself.
+    scaling : {"cross-view", "all"}
+        Which similarities are divided by the temperature: those between the views, as in the authors' code, or also
+        those within a view, as in BrainWideBench's. Differs in "dcl_full" only.
+    """
+
+    def __init__(self, dim: int, temperature: float = 0.2, form: str = "dcl_full", scaling: str = "cross-view"):
+        super().__init__()
+        if form not in FORMS:
+            raise ValueError(f"form must be one of {FORMS}, not {form!r}")
+        if scaling not in SCALINGS:
+            raise ValueError(f"scaling must be one of {SCALINGS}, not {scaling!r}")
+        self.temperature, self.form, self.scaling = temperature, form, scaling
+        self.projector = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+    def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> torch.Tensor:
+        """Mean of the samples' losses, weighted by their number of matches.
+
+        Parameters
+        ----------
+        x1, x2 : Tensor, shapes (n1, dim) and (n2, dim)
+            Embeddings of the two views.
+        sizes_1, sizes_2 : int Tensor, shape (samples,)
+            Neurons of each sample in each view.
+        units_1, units_2 : int Tensor, shapes (n1,) and (n2,)
+            Name of each neuron, unique within a view of a sample.
+
+        Returns
+        -------
+        Tensor, scalar
+        """
+        p1 = F.normalize(self.projector(x1).float(), dim=-1)
+        p2 = F.normalize(self.projector(x2).float(), dim=-1)
+        total, matched = p1.new_zeros(()), 0
+        for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2):
+            if len(i):
+                total = total + self._sum_over_matches(a, b, i, j)
+                matched += len(i)
+        return total / max(matched, 1)
+
+    def _sum_over_matches(self, p1, p2, i, j):
+        cross = p1 @ p2.T / self.temperature
+        apart = 1 / self.temperature - cross[i, j]
+        crowd = (self._crowd(cross, p1, i, j) + self._crowd(cross.T, p2, j, i)) / 2
+        return (apart + crowd).sum()
+
+    def _crowd(self, cross, own, i, j):
+        """log of the mean exponential similarity of each match in this view to its negatives."""
+        rows = cross[i]
+        if self.form != "infonce":
+            rows = rows.scatter(1, j[:, None], -torch.inf)
+        if self.form == "dcl_full":
+            within = own[i] @ own.T
+            if self.scaling == "all":
+                within = within / self.temperature
+            rows = torch.cat([rows, within.scatter(1, i[:, None], -torch.inf)], dim=1)
+        columns = torch.tensor(float(rows.shape[1]), device=rows.device)
+        return rows.logsumexp(dim=1) - columns.log()
+
+
+class VICRegLoss(nn.Module):
+    """Variance-invariance-covariance regularisation (Bardes et al. 2022).
+
+    Parameters
+    ----------
+    dim : int
+        Width of the embeddings; the projector is four times as wide.
+    factors : tuple of float
+        Weights of the invariance, variance and covariance terms.
+    cutoff, eps : float
+        Standard deviation asked of each projected dimension, and the variance added before its root.
+    """
+
+    def __init__(self, dim: int, factors=(25.0, 25.0, 1.0), cutoff: float = 1.0, eps: float = 1e-4):
+        super().__init__()
+        self.factors, self.cutoff, self.eps = tuple(factors), cutoff, eps
+        wide = 4 * dim
+        self.projector = nn.Sequential(
+            nn.Linear(dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, wide)
+        )
+
+    def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> torch.Tensor:
+        """As `ContrastiveLoss.forward`; invariance over all matches of the batch, the other terms over all neurons."""
+        p1, p2 = self.projector(x1).float(), self.projector(x2).float()
+        pairs = [(a[i], b[j]) for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2)]
+        z1, z2 = (torch.cat(z) for z in zip(*pairs, strict=True))
+        invariance, variance, covariance = self.factors
+        return (
+            invariance * F.mse_loss(z1, z2)
+            + variance * (self._variance(p1) + self._variance(p2))
+            + covariance * (self._covariance(p1) + self._covariance(p2))
+        )
+
+    def _variance(self, z):
+        return F.relu(self.cutoff - (z.var(dim=0) + self.eps).sqrt()).mean()
+
+    def _covariance(self, z):
+        centred = z - z.mean(dim=0)
+        covariance = centred.T @ centred / (len(z) - 1)
+        return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]
+
+
+def matched_samples(x1, x2, sizes_1, sizes_2, units_1, units_2):
+    """Each sample's two views, and the positions (i, j) of its matches in them."""
+    views = zip(
+        x1.split(list(map(int, sizes_1))),
+        x2.split(list(map(int, sizes_2))),
+        units_1.split(list(map(int, sizes_1))),
+        units_2.split(list(map(int, sizes_2))),
+        strict=True,
+    )
+    for a, b, names_a, names_b in views:
+        i, j = (names_a[:, None] == names_b[None]).nonzero(as_tuple=True)
+        yield a, b, i, j
