@@ -1,0 +1,326 @@
+"""embed: Population and Checkpoint in, one embedding for each neuron out."""
+
+import csv
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from .checkpoint import Checkpoint, load_checkpoint
+from .device import DTYPES, choose_device, choose_precision
+from .encoder import Encoder
+from .errors import CheckpointError, DeviceError, InputError
+from .files import written_whole
+from .population import Population
+from .windows import Layout, iter_windows, observed_windows, place_windows, timeline
+
+# Tokens (neurons × patches) in a batch. On a processor the widest activations of a batch should stay in its cache; a
+# GPU wants work enough to fill it.
+_TOKENS = {"cpu": 4_000, "cuda": 250_000}
+# Values (units × bins) counted at once: 64 MB of float32.
+_COUNTED = 16_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class UnitEmbeddings:
+    """One embedding for each unit, and what stands behind it.
+
+    Attributes
+    ----------
+    unit_ids : array of int or str, shape (n_units,)
+    embedding : float32, shape (n_units, dim)
+        Mean over the unit's windows; NaN where it has none.
+    window_count : int64, shape (n_units,)
+        Windows behind each embedding.
+    stability : float32, shape (n_units,)
+        Cosine between the means over the unit's odd and even windows; NaN with fewer than two windows.
+    provenance : dict
+        Checkpoint, parameters, versions and the population's fingerprint. Plain values for JSON.
+    """
+
+    unit_ids: np.ndarray
+    embedding: np.ndarray
+    window_count: np.ndarray
+    stability: np.ndarray
+    provenance: dict
+
+    def save(self, path, *, overwrite: bool = False) -> Path:
+        """Write ``.npz`` (read by `load`) or ``.csv`` (one row a unit, the provenance in its first line)."""
+        path = check_format(path)
+        write = self._write_npz if path.suffix == ".npz" else self._write_csv
+        with written_whole(path, overwrite=overwrite) as temporary:
+            write(temporary)
+        return path
+
+    @classmethod
+    def load(cls, path) -> "UnitEmbeddings":
+        """Read what `save` wrote as ``.npz``."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: file[name] for name in ("unit_ids", "embedding", "window_count", "stability")}
+                return cls(**values, provenance=json.loads(str(file["provenance"])))
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path}: not an .npz file of embeddings ({error})") from None
+
+    def _write_npz(self, path: Path):
+        np.savez(
+            path,
+            unit_ids=self.unit_ids,
+            embedding=self.embedding,
+            window_count=self.window_count,
+            stability=self.stability,
+            provenance=np.array(json.dumps(self.provenance)),
+        )
+
+    def _write_csv(self, path: Path):
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            file.write(f"# {json.dumps(self.provenance)}\n")
+            writer = csv.writer(file)
+            writer.writerow(["unit_id", "window_count", "stability", *range(self.embedding.shape[1])])
+            rows = zip(self.unit_ids, self.window_count, self.stability, self.embedding, strict=True)
+            writer.writerows([unit, count, stable, *row] for unit, count, stable, row in rows)
+
+    def __repr__(self):
+        n, dim = self.embedding.shape
+        return f"UnitEmbeddings({n} units, dim {dim}, {(self.window_count > 0).sum()} embedded)"
+
+
+def check_format(path) -> Path:
+    """The path, where `UnitEmbeddings.save` knows its format; InputError where not."""
+    path = Path(path)
+    if path.suffix not in (".npz", ".csv"):
+        raise InputError(f"{path}: unknown format {path.suffix!r}: use .npz or .csv")
+    return path
+
+
+def embed(
+    population: Population,
+    model: str | Path | Checkpoint | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    overlap: float | None = None,
+    min_spikes: int = 1,
+    skip_silence: bool = False,
+    batch_tokens: int | None = None,
+    progress: bool = True,
+) -> UnitEmbeddings:
+    """Embed every neuron of a population.
+
+    Windows tile the observed time. In each, the neurons that fire are embedded in the context of one another; a
+    neuron's embedding is the mean over its windows, accumulated in float64. The same input gives the same output.
+
+    Parameters
+    ----------
+    population : Population
+    model : str, Path or Checkpoint, optional
+        As `load_checkpoint`.
+    device : str, default: "auto"
+        "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+    precision : {"auto", "bfloat16", "float32", "float64"}
+        "auto" is bfloat16 where the device computes it fast, else float32.
+    overlap : float, optional
+        Share of a window that the next repeats, in [0, 1). Default: what the checkpoint's card asks for, else 0.
+    min_spikes : int, default: 1
+        Spikes that a neuron needs in a window to be part of it.
+    skip_silence : bool, default: False
+        As `timeline`.
+    batch_tokens : int, optional
+        Neurons × patches computed at once. Halved when memory runs out.
+    progress : bool, default: True
+
+    Returns
+    -------
+    UnitEmbeddings
+
+    Raises
+    ------
+    InputError
+        A parameter is wrong, or no window holds a neuron.
+    CheckpointError
+        The model cannot be had, or was trained on another kind of signal.
+    DeviceError
+        The device is absent, or one window exceeds its memory.
+    """
+    checkpoint = load_checkpoint(model)
+    device = choose_device(device)
+    precision = choose_precision(precision, device)
+    config, layout = checkpoint.config, checkpoint.config.layout
+    _check_signal(population, checkpoint)
+    overlap = float(checkpoint.card.get("overlap", 0.0)) if overlap is None else overlap
+    if not min_spikes >= 1:
+        raise InputError(f"min_spikes must be at least 1, not {min_spikes!r}")
+    batcher = _Batcher(batch_tokens or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
+
+    plans = []
+    for _, units in population.groups():
+        line = timeline(population, units, layout, skip_silence=skip_silence)
+        plans.append((units, line, place_windows(line, layout, overlap)))
+    if not any(len(first) for _, _, first in plans):
+        raise InputError(
+            f"no window of {layout.window_s:g} s fits into the observed time "
+            f"({_longest(population):g} s at most without a gap): use a longer recording"
+        )
+
+    encoder = checkpoint.encoder(device, DTYPES[precision])
+    mean = _Mean(population.n_units, config.dim)
+    total = sum(len(first) for _, _, first in plans)
+    with tqdm(total=total, desc="embedding", unit="window", disable=not progress) as bar:
+        for units, line, first in plans:
+            seen = observed_windows(population, units, line, first, layout)
+            for begin, counts in iter_windows(population, units, line, first, layout, _COUNTED):
+                part = seen[begin : begin + len(counts)]
+                if population.traces is None:
+                    part &= counts.sum(axis=2) >= min_spikes
+                half = mean.halves(units, part)
+                for windows, embeddings in _embed_windows(encoder, counts, part, layout, batcher):
+                    for window, embedding in zip(windows, embeddings, strict=True):
+                        mean.add(half[window, part[window]], units[part[window]], embedding)
+                    bar.update(len(windows))
+    if not mean.count.any():
+        raise InputError(f"no unit has {min_spikes} spike(s) in any window: there is nothing to embed")
+    return UnitEmbeddings(
+        population.unit_ids,
+        mean.embedding(),
+        mean.count.sum(axis=0),
+        mean.stability(),
+        {
+            "checkpoint": checkpoint.name,
+            "checkpoint_revision": checkpoint.revision,
+            "checkpoint_sha256": checkpoint.sha256,
+            "device": str(device),
+            "precision": precision,
+            "overlap": overlap,
+            "min_spikes": int(min_spikes),
+            "skip_silence": bool(skip_silence),
+            "window_s": layout.window_s,
+            "windows": total,
+            "stitched": next((line.stitched for _, line, _ in plans if line.stitched), ""),
+            "groups": len(plans),
+            "population_fingerprint": population.fingerprint(),
+            "source": {k: v for k, v in population.metadata.items() if isinstance(v, str | int | float)},
+            "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy")}
+            | {"python": platform.python_version()},
+        },
+    )
+
+
+def _check_signal(population: Population, checkpoint: Checkpoint) -> None:
+    config = checkpoint.config
+    signal = "spikes" if population.traces is None else "traces"
+    if signal != config.signal:
+        raise CheckpointError(
+            f"{checkpoint.name}: was trained on {config.signal}, this population holds {signal}: choose another model"
+        )
+    if signal == "traces" and not np.isclose(population.sampling_frequency * config.bin_s, 1, rtol=0.01):
+        raise CheckpointError(
+            f"{checkpoint.name}: takes {1 / config.bin_s:.3g} frames per second, the traces have "
+            f"{population.sampling_frequency:.3g}: resample them"
+        )
+
+
+def _longest(population: Population) -> float:
+    intervals = [population.observed_of(i) for i in range(population.n_units)]
+    return max((np.ptp(o, axis=1).max() for o in intervals if len(o)), default=0.0)
+
+
+class _Batcher:
+    """Cuts windows into batches of a number of tokens that fits the device's memory."""
+
+    def __init__(self, tokens: int, num_patches: int):
+        self.neurons = max(tokens // num_patches, 1)
+
+    def batches(self, windows: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
+        """Successive slices of `windows` with at most `neurons` neurons, but always one window."""
+        while len(windows):
+            fit = max(int(np.searchsorted(np.cumsum(sizes[windows]), self.neurons, side="right")), 1)
+            yield windows[:fit]
+            windows = windows[fit:]
+
+    def shrink(self, batch: np.ndarray, sizes: np.ndarray) -> None:
+        """Halve the batches after this one did not fit; DeviceError where it was one window already."""
+        if len(batch) == 1:
+            raise DeviceError(
+                f"the device's memory does not hold one window of {sizes[batch[0]]} units: use device='cpu', "
+                "precision='bfloat16' or group_by= to split the population by probe"
+            )
+        self.neurons = max(int(sizes[batch].sum()) // 2, 1)
+
+
+@torch.inference_mode()
+def _embed_windows(
+    encoder: Encoder, counts: np.ndarray, part: np.ndarray, layout: Layout, batcher: _Batcher
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Embed windows of similar size together.
+
+    Parameters
+    ----------
+    counts : float32, shape (k, n, window_bins)
+    part : bool, shape (k, n)
+        Which units are part of each window.
+
+    Yields
+    ------
+    windows : int array, shape (b,)
+        Positions in `counts`.
+    embeddings : list of b float32 arrays, shapes (units in the window, dim)
+    """
+    sizes = part.sum(axis=1)
+    # Equal sizes side by side: the encoder attends to them in one call.
+    left = np.argsort(sizes, kind="stable")
+    device, dtype = encoder.read_in.weight.device, encoder.read_in.weight.dtype
+    while len(left):
+        for batch in batcher.batches(left, sizes):
+            try:
+                patches = np.concatenate([counts[w, part[w]] for w in batch])
+                patches = torch.from_numpy(patches.reshape(-1, layout.num_patches, layout.patch_size)).to(device)
+                embedding = encoder(patches, sizes[batch]).to("cpu", torch.promote_types(dtype, torch.float32))
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                batcher.shrink(batch, sizes)
+                break
+            left = left[len(batch) :]
+            yield batch, np.split(embedding.numpy(), np.cumsum(sizes[batch])[:-1])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # The processor's allocator raises a bare RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+class _Mean:
+    """Running float64 means over each unit's odd and even windows."""
+
+    def __init__(self, n_units: int, dim: int):
+        self.sum = np.zeros((2, n_units, dim))
+        self.count = np.zeros((2, n_units), dtype=np.int64)
+
+    def halves(self, units: np.ndarray, part: np.ndarray) -> np.ndarray:
+        """For each coming window (k,) and unit (n,), to which half it belongs: a unit's windows alternate."""
+        return (self.count[:, units].sum(axis=0) + np.cumsum(part, axis=0) + 1) % 2
+
+    def add(self, half: np.ndarray, units: np.ndarray, embedding: np.ndarray) -> None:
+        """Add one window's embeddings (n, dim) of different units."""
+        self.sum[half, units] += embedding
+        self.count[half, units] += 1
+
+    def embedding(self) -> np.ndarray:
+        """float32, shape (n_units, dim); NaN rows where there is no window."""
+        return _divide(self.sum.sum(axis=0), self.count.sum(axis=0)[:, None]).astype(np.float32)
+
+    def stability(self) -> np.ndarray:
+        """Cosine of the two halves: float32, shape (n_units,); NaN where one is empty."""
+        even, odd = self.sum
+        length = np.linalg.norm(even, axis=1) * np.linalg.norm(odd, axis=1)
+        return _divide((even * odd).sum(axis=1), length).astype(np.float32)
+
+
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.full(np.broadcast_shapes(a.shape, b.shape), np.nan), where=b != 0)

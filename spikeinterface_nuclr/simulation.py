@@ -1,0 +1,143 @@
+"""Populations whose cell types and regions are known: for the demo, tests and tutorials.
+
+Each region has a slow drive of its own, shared by its neurons. Cell types differ in rate, in the regularity of their
+spikes, in bursting and in how strongly they follow the drive.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import InputError
+from .population import Population
+
+
+@dataclass(frozen=True)
+class CellType:
+    """How a kind of neuron fires.
+
+    Parameters
+    ----------
+    rate : float
+        Median rate in events per second; neurons of the type spread around it by a factor of about 1.5.
+    regularity : float
+        Shape of the gamma distribution of intervals: 1 is Poisson, larger is more regular.
+    burst : float
+        Mean number of further spikes that follow an event within a few milliseconds.
+    drive : float
+        How strongly the rate follows the region's drive.
+    """
+
+    rate: float
+    regularity: float
+    burst: float
+    drive: float
+
+
+CELL_TYPES = {
+    "regular": CellType(rate=4.0, regularity=2.0, burst=0.0, drive=0.5),
+    "fast": CellType(rate=14.0, regularity=4.0, burst=0.0, drive=1.0),
+    "bursting": CellType(rate=1.5, regularity=1.0, burst=2.5, drive=0.8),
+}
+# Region -> time constant of its drive in seconds, from the probe's tip upwards.
+REGIONS = {"thalamus": 0.1, "hippocampus": 0.5, "cortex": 2.0}
+
+_STEP = 0.01  # seconds between two values of a drive
+
+
+def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 0) -> Population:
+    """Neurons of three types in three regions along one probe.
+
+    Parameters
+    ----------
+    n_units : int, default: 60
+    duration : float, default: 300.0
+        Seconds.
+    seed : int, default: 0
+
+    Returns
+    -------
+    Population
+        With the properties ``cell_type``, ``brain_area`` and ``depth`` (µm from the tip).
+    """
+    if n_units < 1 or not duration > 0:
+        raise InputError(f"a simulation needs units and time, not n_units={n_units}, duration={duration}")
+    rng = np.random.default_rng(seed)
+    steps = int(np.ceil(duration / _STEP))
+    drives = {region: _drive(steps, constant, rng) for region, constant in REGIONS.items()}
+    depth = np.sort(rng.uniform(0, 3840, n_units))
+    regions = np.array(list(REGIONS))[(depth / 3840 * len(REGIONS)).astype(int)]
+    types = rng.choice(list(CELL_TYPES), n_units)
+    trains = [
+        _spikes(CELL_TYPES[cell], drives[region], duration, rng) for cell, region in zip(types, regions, strict=True)
+    ]
+    return Population(
+        [f"u{i:03d}" for i in range(n_units)],
+        trains,
+        stop=duration,
+        properties={"cell_type": types, "brain_area": regions, "depth": depth},
+        metadata={"source": f"simulation (seed {seed})", "session": f"simulation-{seed}"},
+    )
+
+
+def simulate_analyzer(n_units: int = 60, duration: float = 300.0, seed: int = 0):
+    """A SortingAnalyzer, in memory, of what `simulate_population` makes, with its properties.
+
+    Its recording is noise on a linear probe: nothing here reads voltages.
+    """
+    return analyzer_of(simulate_population(n_units, duration, seed))
+
+
+def analyzer_of(population: Population, sampling_frequency: float = 30_000.0):
+    """A SortingAnalyzer, in memory, of a population's spikes, one channel for each unit.
+
+    Spike times are rounded to the sampling frequency, and count from 0.
+    """
+    import probeinterface
+    import spikeinterface.core as si
+    from spikeinterface.generation import NoiseGeneratorRecording
+
+    samples = {
+        unit: np.round(times * sampling_frequency).astype(np.int64)
+        for unit, times in zip(population.unit_ids.tolist(), population.spike_times, strict=True)
+    }
+    sorting = si.NumpySorting.from_unit_dict([samples], sampling_frequency)
+    recording = NoiseGeneratorRecording(
+        num_channels=population.n_units, sampling_frequency=sampling_frequency, durations=[population.stop], seed=0
+    )
+    probe = probeinterface.generate_linear_probe(num_elec=population.n_units, ypitch=20)
+    probe.set_device_channel_indices(np.arange(population.n_units))
+    recording.set_probe(probe)
+    for name, values in population.properties.items():
+        sorting.set_property(name, values)
+    channels = np.arange(population.n_units)
+    return si.create_sorting_analyzer(sorting, recording, sparse=False, main_channel_indices=channels)
+
+
+def _drive(steps: int, constant: float, rng: np.random.Generator) -> np.ndarray:
+    """An Ornstein–Uhlenbeck process of unit variance with this time constant in seconds."""
+    keep = np.exp(-_STEP / constant)
+    noise = rng.standard_normal(steps) * np.sqrt(1 - keep**2)
+    drive = np.empty(steps)
+    value = rng.standard_normal()
+    for i in range(steps):
+        value = keep * value + noise[i]
+        drive[i] = value
+    return drive
+
+
+def _spikes(cell: CellType, drive: np.ndarray, duration: float, rng: np.random.Generator) -> np.ndarray:
+    """A gamma renewal process, its time warped by the drive, with bursts."""
+    base = cell.rate * np.exp(0.4 * rng.standard_normal())
+    rate = base * np.exp(cell.drive * drive - cell.drive**2 / 2)
+    warped = np.concatenate([[0.0], np.cumsum(rate * _STEP)])
+    count = int(warped[-1] + 10 * np.sqrt(warped[-1]) + 10)
+    intervals = rng.gamma(cell.regularity, 1 / cell.regularity, count)
+    events = np.cumsum(intervals) - rng.uniform() * intervals[0]
+    times = np.interp(events[events < warped[-1]], warped, np.arange(len(warped)) * _STEP)
+    followers = rng.poisson(cell.burst, len(times)) if cell.burst else np.zeros(len(times), dtype=int)
+    bursts = [t + np.cumsum(rng.uniform(0.003, 0.008, k)) for t, k in zip(times, followers, strict=True)]
+    times = np.sort(np.concatenate([times, *bursts]))
+    times = times[times < duration]
+    refractory = np.diff(times, prepend=-1.0) > 0.0015
+    return times[refractory]

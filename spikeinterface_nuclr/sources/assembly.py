@@ -1,0 +1,122 @@
+"""What every source shares on its way to a Population: the recording's end, spikes out of observed time, labels."""
+
+import math
+import warnings
+
+import numpy as np
+
+from ..errors import InputError, RecordingWarning
+from ..population import Population, inside
+
+# Curation labels that some tools store in a column called "group". They are no probes.
+QUALITY_LABELS = {"good", "mua", "noise", "unsorted", "nan", "none", ""}
+
+
+def assemble(
+    name: str,
+    unit_ids,
+    trains: list[np.ndarray],
+    *,
+    observed=None,
+    invalid: np.ndarray | None = None,
+    start: float | None = None,
+    stop: float | None = None,
+    **known,
+) -> Population:
+    """A Population of what a source says, with spikes outside observed time left out.
+
+    Where the source does not know its end, it is the end of the second of the last spike; its start is 0, or the
+    second of an earlier first spike.
+
+    Parameters
+    ----------
+    name : str
+        The source, for messages.
+    unit_ids, trains : sequences of equal length
+    observed : array (k, 2), or list of one a unit, optional
+    invalid : array (k, 2), optional
+        Intervals cut out of the observed time.
+    start, stop : float, optional
+    **known
+        `group`, `properties` and `metadata` of the Population.
+    """
+    if len(unit_ids) == 0:
+        raise InputError(f"{name}: it holds no units")
+    trains = [np.asarray(t, dtype=np.float64) for t in trains]
+    finite = [t[[0, -1]] for t in trains if t.ndim == 1 and len(t) and np.isfinite(t[[0, -1]]).all()]
+    if observed is None:
+        start = min([0.0, *(math.floor(t[0]) for t in finite)]) if start is None else start
+        if stop is None:
+            if not finite:
+                raise InputError(f"{name}: no unit has a spike")
+            stop = max(math.ceil(t[1]) for t in finite)
+        observed = np.array([[start, stop]], dtype=np.float64)
+    if invalid is not None and len(invalid):
+        if isinstance(observed, np.ndarray):
+            observed = subtract(observed, invalid)
+        else:
+            observed = [subtract(o, invalid) for o in observed]
+        if not any(len(o) for o in ([observed] if isinstance(observed, np.ndarray) else observed)):
+            raise InputError(f"{name}: its invalid times leave nothing of its observed time")
+
+    kept, unobserved = [], 0
+    for i, times in enumerate(trains):
+        intervals = observed if isinstance(observed, np.ndarray) else observed[i]
+        if times.ndim == 1 and np.isfinite(times).all():
+            seen = inside(times, intervals)
+            if invalid is not None and len(invalid):
+                unobserved += int((~seen & ~inside(times, invalid)).sum())
+            else:
+                unobserved += int((~seen).sum())
+            times = times[seen]
+        kept.append(times)
+    if unobserved:
+        total = sum(map(len, trains))
+        warnings.warn(
+            f"{name}: {unobserved:,} of {total:,} spikes lie outside the observed time and are left out",
+            RecordingWarning,
+            stacklevel=3,
+        )
+    try:
+        return Population(unit_ids, kept, observed=observed, start=start, stop=stop, **known)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
+    """What is left of the sorted `intervals` outside of `holes`: float64, shape (k, 2)."""
+    for a, b in holes:
+        left = np.stack([intervals[:, 0], np.minimum(intervals[:, 1], a)], axis=1)
+        right = np.stack([np.maximum(intervals[:, 0], b), intervals[:, 1]], axis=1)
+        pieces = np.concatenate([left, right])
+        pieces = pieces[pieces[:, 1] > pieces[:, 0]]
+        intervals = np.unique(pieces[np.argsort(pieces[:, 0])], axis=0)
+    return intervals
+
+
+def merge(intervals: np.ndarray) -> np.ndarray:
+    """Sorted union of intervals that may overlap in a file."""
+    merged: list[list[float]] = []
+    for a, b in intervals[np.argsort(intervals[:, 0], kind="stable")]:
+        if merged and a <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], b)
+        else:
+            merged.append([a, b])
+    return np.array(merged, dtype=np.float64).reshape(-1, 2)
+
+
+def choose_group(name: str, properties: dict, group_by: str | None, probes: np.ndarray | None = None):
+    """Probe of each unit: the named property, else the probes that the source itself knows, else one for all.
+
+    Raises InputError where a property other than the default "group" is asked for and absent.
+    """
+    if group_by is None:
+        return None
+    if group_by in properties:
+        values = np.asarray(properties[group_by]).astype(str)
+        if group_by != "group" or not {v.lower() for v in np.unique(values)} <= QUALITY_LABELS:
+            return values
+    elif group_by != "group":
+        have = ", ".join(sorted(properties)) or "none"
+        raise InputError(f"{name}: it has no unit property {group_by!r} to group by; it has: {have}")
+    return probes

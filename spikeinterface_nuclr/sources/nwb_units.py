@@ -1,0 +1,159 @@
+"""The units table of an NWB file -> Population."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..population import Population
+from .assembly import assemble, choose_group, merge
+
+# Columns that describe the recording of spikes rather than the unit.
+_NOT_PROPERTIES = {"spike_times", "obs_intervals", "electrodes", "waveforms", "waveform_mean", "waveform_sd"}
+
+
+def read_nwb_path(path: Path, *, group_by, observed) -> Population:
+    """The Population of the units table in this file (HDF5, or Zarr with the `zarr` extra)."""
+    with open_nwb(path) as nwbfile:
+        return read_nwbfile(nwbfile, name=os.fspath(path), group_by=group_by, observed=observed)
+
+
+def is_zarr_nwb(path: Path) -> bool:
+    """Whether the folder is an NWB file in Zarr."""
+    attributes = path / ".zattrs"
+    return attributes.is_file() and "NWBFile" in attributes.read_text(errors="replace")
+
+
+@contextmanager
+def open_nwb(path: Path):
+    """The NWBFile in `path`, open for reading; anything that cannot be read is an InputError naming the file."""
+    try:
+        if path.is_dir():
+            from hdmf_zarr import NWBZarrIO as IO
+        else:
+            from pynwb import NWBHDF5IO as IO
+    except ImportError:
+        raise InputError(f"{path}: a Zarr file needs an extra: pip install 'spikeinterface-nuclr[zarr]'") from None
+    try:
+        io = IO(os.fspath(path), mode="r")
+        nwbfile = io.read()
+    except Exception as error:  # the libraries below raise what they please on a damaged file
+        reason = str(error).strip().split("\n")[0][:200]
+        raise InputError(f"{path}: not a readable NWB file ({reason})") from error
+    with io:
+        yield nwbfile
+
+
+def read_nwbfile(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Population:
+    """The Population of an open NWBFile's units table."""
+    units = nwbfile.units
+    if units is None or len(units) == 0:
+        raise InputError(f"{name}: its units table is missing or empty: sort the recording first")
+    if "spike_times" not in units.colnames:
+        raise InputError(f"{name}: its units table has no spike_times column, only {', '.join(units.colnames)}")
+    trains = _ragged(units["spike_times"])
+    if observed is None and "obs_intervals" in units.colnames:
+        observed = _observed(units, trains)
+    elif observed is not None:
+        observed = np.asarray(observed, dtype=np.float64)
+    invalid = None
+    if nwbfile.invalid_times is not None and len(nwbfile.invalid_times):
+        table = nwbfile.invalid_times
+        invalid = merge(np.stack([table["start_time"][:], table["stop_time"][:]], axis=1).astype(np.float64))
+    properties = _properties(units)
+    subject = nwbfile.subject
+    return assemble(
+        name,
+        _unit_ids(units),
+        trains,
+        observed=observed,
+        invalid=invalid,
+        group=choose_group(name, properties, group_by, _probes(units)),
+        properties=properties,
+        metadata={
+            "source": name,
+            "session": nwbfile.session_id or nwbfile.identifier,
+            "subject": subject.subject_id if subject is not None else None,
+            "species": subject.species if subject is not None else None,
+        },
+    )
+
+
+def _ragged(column) -> list[np.ndarray]:
+    """The rows of an indexed column, read from disk in one go."""
+    if not hasattr(column, "target"):
+        return [np.asarray(row) for row in column.data[:]]
+    data, ends = np.asarray(column.target.data[:]), np.asarray(column.data[:], dtype=np.int64)
+    return [data[a:b] for a, b in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)]
+
+
+def _unit_ids(units) -> np.ndarray:
+    """`unit_name` where it names each row once, else `id`."""
+    if "unit_name" in units.colnames:
+        names = np.asarray(units["unit_name"][:]).astype(str)
+        if len(np.unique(names)) == len(names):
+            return names
+    return np.asarray(units.id[:])
+
+
+def _observed(units, trains):
+    """Each unit's observed intervals. A unit with none listed was observed throughout."""
+    rows = [merge(np.asarray(r, dtype=np.float64).reshape(-1, 2)) for r in _ragged(units["obs_intervals"])]
+    listed = [r for r in rows if len(r)]
+    if not listed:
+        return None
+    every = np.concatenate(listed)
+    last = max((t.max() for t in trains if len(t)), default=every.max())
+    whole = np.array([[min(0.0, every.min()), max(every.max(), np.ceil(last))]])
+    return [r if len(r) else whole for r in rows]
+
+
+def _probes(units) -> np.ndarray | None:
+    """Electrode group of each unit, or the one that most of its electrodes belong to."""
+    if "electrode_group" in units.colnames:
+        return np.array([group.name if group is not None else "" for group in units["electrode_group"][:]])
+    regions = _electrode_rows(units)
+    if regions is None:
+        return None
+    electrodes, rows = regions
+    if "group_name" in electrodes.colnames:
+        names = np.asarray(electrodes["group_name"][:]).astype(str)
+    else:
+        names = np.array([group.name for group in electrodes["group"][:]])
+    return np.array([_most_common(names[r]) for r in rows])
+
+
+def _electrode_rows(units):
+    if "electrodes" not in units.colnames:
+        return None
+    column = units["electrodes"]
+    region = getattr(column, "target", column)
+    return region.table, [np.atleast_1d(r).astype(np.int64) for r in _ragged(column)]
+
+
+def _properties(units) -> dict[str, np.ndarray]:
+    """One value a unit: text, numbers and truth values. `brain_area` falls back on the electrodes' location."""
+    properties = {}
+    for name in units.colnames:
+        column = units[name]
+        if name in _NOT_PROPERTIES or hasattr(column, "target") or hasattr(column, "table"):
+            continue
+        values = np.asarray(column[:])
+        if values.dtype == object and all(isinstance(v, str | bytes) for v in values):
+            values = np.array([v.decode() if isinstance(v, bytes) else v for v in values])
+        if values.ndim == 1 and values.dtype.kind in "iufbU":
+            properties[name] = values
+    regions = _electrode_rows(units)
+    if regions is not None and "brain_area" not in properties and "location" in regions[0].colnames:
+        locations = np.asarray(regions[0]["location"][:]).astype(str)
+        properties["brain_area"] = np.array([_most_common(locations[r]) for r in regions[1]])
+    return properties
+
+
+def _most_common(values: np.ndarray) -> str:
+    if len(values) == 0:
+        return ""
+    names, counts = np.unique(values, return_counts=True)
+    return str(names[counts.argmax()])

@@ -1,0 +1,119 @@
+"""A phy or Kilosort folder -> Population. Its params.py is read as text, never run."""
+
+import ast
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..population import Population
+from .assembly import assemble, choose_group
+
+
+def is_phy_folder(path: Path) -> bool:
+    """Whether the folder holds what phy and Kilosort write."""
+    return (path / "spike_times.npy").is_file()
+
+
+def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_noise: bool = False) -> Population:
+    """The Population of a phy or Kilosort folder.
+
+    Parameters
+    ----------
+    path : Path
+    group_by : str or None
+        A column of the cluster tables ("sh" for phy's shank).
+    observed : array, shape (k, 2), optional
+    sampling_frequency : float, optional
+        Samples per second. Needed where params.py does not say.
+    keep_noise : bool
+        Keep clusters whose group is "noise".
+    """
+    name = str(path)
+    samples = _load(path / "spike_times.npy").ravel()
+    for file in ("spike_clusters.npy", "spike_templates.npy"):
+        if (path / file).is_file():
+            clusters = _load(path / file).ravel()
+            break
+    else:
+        raise InputError(f"{name}: it has no spike_clusters.npy: export it from phy or Kilosort again")
+    if len(samples) != len(clusters):
+        raise InputError(f"{name}: {len(samples):,} spike times for {len(clusters):,} cluster labels: export it again")
+    fs = _sampling_frequency(path, sampling_frequency)
+
+    tables = _cluster_tables(path)
+    ids = np.unique(clusters)
+    if not keep_noise:
+        noise = {unit for unit, row in tables.items() if row.get("group", "").lower() == "noise"}
+        ids = ids[[int(unit) not in noise for unit in ids]]
+    if len(ids) == 0:
+        raise InputError(f"{name}: every cluster is noise: give keep_noise=True (--keep-noise) to keep them")
+    order = np.argsort(clusters, kind="stable")
+    at = np.searchsorted(clusters[order], ids)
+    to = np.searchsorted(clusters[order], ids, side="right")
+    # phy lists spikes in order of time, but files edited by hand need not be.
+    trains = [np.sort(samples[order[a:b]].astype(np.float64) / fs) for a, b in zip(at, to, strict=True)]
+
+    columns = sorted({column for row in tables.values() for column in row})
+    properties = {c: _typed([tables.get(int(unit), {}).get(c, "") for unit in ids]) for c in columns}
+    if "group" in properties and "quality" not in properties:
+        properties["quality"] = properties.pop("group")
+    return assemble(
+        name,
+        ids,
+        trains,
+        observed=None if observed is None else np.asarray(observed, dtype=np.float64),
+        group=choose_group(name, properties, group_by),
+        properties=properties,
+        metadata={"source": name},
+    )
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a readable .npy file ({error})") from None
+
+
+def _sampling_frequency(path: Path, given: float | None) -> float:
+    if given is not None:
+        if not given > 0:
+            raise InputError(f"sampling_frequency must be positive, not {given!r}")
+        return float(given)
+    if not (path / "params.py").is_file():
+        raise InputError(f"{path}: it has no params.py: give sampling_frequency= (--sampling-frequency) in Hz")
+    try:
+        statements = ast.parse((path / "params.py").read_text()).body
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise InputError(f"{path / 'params.py'}: not readable ({error}): give sampling_frequency=") from None
+    for statement in statements:
+        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", None) == "sample_rate":
+            try:
+                return float(ast.literal_eval(statement.value))
+            except ValueError:
+                break
+    raise InputError(f"{path / 'params.py'}: it sets no plain sample_rate: give sampling_frequency= in Hz")
+
+
+def _cluster_tables(path: Path) -> dict[int, dict[str, str]]:
+    """What the cluster_*.tsv and .csv files say: cluster id -> column -> text."""
+    rows: dict[int, dict[str, str]] = {}
+    for file in sorted([*path.glob("cluster_*.tsv"), *path.glob("cluster_*.csv")]):
+        with open(file, newline="", encoding="utf-8") as handle:
+            for row in csv.DictReader(handle, delimiter="\t" if file.suffix == ".tsv" else ","):
+                key = row.pop("cluster_id", None) or row.pop("id", None)
+                try:
+                    unit = int(key)
+                except (TypeError, ValueError):
+                    continue  # a table of something else
+                rows.setdefault(unit, {}).update({k: v for k, v in row.items() if k and v is not None})
+    return rows
+
+
+def _typed(values: list[str]) -> np.ndarray:
+    try:
+        return np.array([float(v) if v else np.nan for v in values])
+    except ValueError:
+        return np.array(values)

@@ -1,0 +1,147 @@
+"""SpikeInterface's SortingAnalyzer and BaseSorting -> Population.
+
+Times count from the first sample of the first segment. Segments become separate observed intervals with a second of
+unobserved time between them.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import spikeinterface.core as si
+
+from ..errors import InputError
+from ..population import Population
+from .assembly import assemble, choose_group
+
+_BETWEEN_SEGMENTS = 1.0
+
+
+def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str = "SortingAnalyzer", group_by, observed) -> Population:
+    """The Population of an analyzer. Its recording is not needed."""
+    sorting = analyzer.sorting
+    lengths = [analyzer.get_num_samples(segment) for segment in range(analyzer.get_num_segments())]
+    groups = None
+    if "group" in analyzer.get_recording_property_keys():
+        groups = dict(zip(analyzer.channel_ids, analyzer.get_recording_property("group"), strict=True))
+    channels = _analyzer_channels(analyzer)
+    return _assemble(name, sorting, lengths, groups, channels, group_by=group_by, observed=observed)
+
+
+def read_sorting(sorting: si.BaseSorting, *, name: str = "sorting", group_by, observed) -> Population:
+    """The Population of a sorting. Where no recording is registered, each segment ends with its last spike's second."""
+    lengths = groups = None
+    if sorting.has_recording():
+        recording = sorting._recording
+        lengths = [sorting.get_num_samples(segment) for segment in range(sorting.get_num_segments())]
+        if "group" in recording.get_property_keys():
+            groups = dict(zip(recording.channel_ids, recording.get_property("group"), strict=True))
+    channels = None
+    if "main_channel_id" in sorting.get_property_keys():
+        channels = [[channel] for channel in sorting.get_property("main_channel_id")]
+    return _assemble(name, sorting, lengths, groups, channels, group_by=group_by, observed=observed)
+
+
+def load_spikeinterface(path: Path):
+    """The analyzer or sorting saved in `path`, or None where SpikeInterface saved neither.
+
+    Analyzers may hold their recording's provenance as a pickle. A stand-in for the recording is handed over, so that
+    it is never opened.
+    """
+    kind = _saved_kind(path)
+    try:
+        if kind == "SortingAnalyzer":
+            return si.SortingAnalyzer.load(path, recording=object(), load_extensions=False)
+        if kind == "object":
+            return si.load(path)
+    except Exception as error:  # whatever SpikeInterface raises on a damaged folder
+        reason = str(error).strip().split("\n")[0][:200]
+        raise InputError(f"{path}: not a readable SpikeInterface folder ({reason})") from error
+    return None
+
+
+def _saved_kind(path: Path) -> str | None:
+    for marker in ("spikeinterface_info.json", ".zattrs"):
+        if (path / marker).is_file():
+            try:
+                content = json.loads((path / marker).read_text())
+            except ValueError:
+                return None
+            content = content.get("spikeinterface_info", content)
+            if content.get("object") == "SortingAnalyzer":
+                return "SortingAnalyzer"
+            if "zarr_class_info" in content:
+                return "object"
+    return "object" if (path / "si_folder.json").is_file() else None
+
+
+def _assemble(name, sorting, lengths, groups, channels, *, group_by, observed) -> Population:
+    unit_ids = np.asarray(sorting.unit_ids)
+    if len(unit_ids) == 0:
+        raise InputError(f"{name}: it holds no units")
+    fs = sorting.sampling_frequency
+    parts, intervals, start = [], [], 0.0
+    for segment, spikes in enumerate(sorting.to_spike_vector(concatenated=False)):
+        if lengths is not None:
+            length = lengths[segment] / fs
+        else:
+            length = float(np.ceil((spikes["sample_index"].max() + 1) / fs)) if len(spikes) else 0.0
+        parts.append(_trains(spikes, len(unit_ids), fs, start))
+        intervals.append((start, start + length))
+        start += np.ceil(length) + _BETWEEN_SEGMENTS
+    trains = [np.concatenate(train) for train in zip(*parts, strict=True)]
+    properties = {key: np.asarray(sorting.get_property(key)) for key in sorting.get_property_keys()}
+    properties = {
+        key: values for key, values in properties.items() if values.ndim == 1 and values.dtype.kind in "iufbU"
+    }
+    probes = None
+    if group_by is not None:
+        probes = _probes(name, groups, channels)
+    return assemble(
+        name,
+        unit_ids,
+        trains,
+        observed=np.array(intervals) if observed is None else np.asarray(observed, dtype=np.float64),
+        group=choose_group(name, properties, group_by, probes),
+        properties=properties,
+        metadata={"source": name, "segments": sorting.get_num_segments()},
+    )
+
+
+def _trains(spikes: np.ndarray, n_units: int, fs: float, start: float) -> list[np.ndarray]:
+    """Spike times in seconds of each unit of one segment."""
+    order = np.argsort(spikes["unit_index"].astype(np.int32), kind="stable")
+    ends = np.cumsum(np.bincount(spikes["unit_index"], minlength=n_units))
+    return np.split(spikes["sample_index"][order] / fs + start, ends[:-1])
+
+
+def _analyzer_channels(analyzer) -> list[np.ndarray] | None:
+    """Channels on which each unit lives: its main channel, else those of the sparsity."""
+    if "main_channel_id" in analyzer.sorting.get_property_keys():
+        return [[channel] for channel in analyzer.sorting.get_property("main_channel_id")]
+    if analyzer.sparsity is not None:
+        return [np.asarray(analyzer.channel_ids)[mask] for mask in analyzer.sparsity.mask]
+    return None
+
+
+def _probes(name: str, groups: dict | None, channels: list | None) -> np.ndarray | None:
+    """The channel group (probe or shank) that holds most of each unit's channels."""
+    if groups is None or len(set(map(str, groups.values()))) < 2:
+        return None
+    if channels is None:
+        raise InputError(
+            f"{name}: its channels form {len(set(map(str, groups.values())))} groups, and which unit belongs to which "
+            "is unknown: set the sorting property 'group', or give group_by=None for one population"
+        )
+    probes = []
+    for unit_channels in channels:
+        labels, counts = np.unique([str(groups[channel]) for channel in unit_channels], return_counts=True)
+        probes.append(labels[counts.argmax()] if len(labels) else "")
+    return np.array(probes)
+
+
+def source_name(source) -> str:
+    """What to call a SpikeInterface object in messages."""
+    folder = getattr(source, "folder", None)
+    return os.fspath(folder) if folder else type(source).__name__
