@@ -1,0 +1,88 @@
+"""The main job from end to end on simulated units: what `nuclr demo` does."""
+
+import csv
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .embedding import embed
+from .errors import InputError
+from .simulation import simulate_analyzer
+from .sources import read_population
+from .widgets import plot_embedding_map
+
+
+def run_demo(
+    output, *, units: int = 60, duration: float = 300.0, seed: int = 0, device="auto", overwrite=False, progress=True
+) -> list[str]:
+    """Simulate a probe, embed its units, and write a folder with a table, a figure and the embeddings.
+
+    Returns
+    -------
+    list of str
+        What was done and where to look, in five lines.
+    """
+    output = Path(output)
+    if output.exists() and not overwrite:
+        raise InputError(f"{output}: exists already: give --overwrite or another name with -o")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output.absolute().parent}: no such directory: create it first")
+    population = read_population(simulate_analyzer(units, duration, seed))
+    embeddings = embed(population, device=device, progress=progress)
+    labels = {name: population.properties[name] for name in ("cell_type", "brain_area", "depth")}
+
+    # The folder is filled beside its place and moved there when it is whole.
+    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}.") as made:
+        folder = Path(made) / output.name
+        folder.mkdir()
+        embeddings.save(folder / "embeddings.npz")
+        _write_table(folder / "units.csv", embeddings, labels)
+        plot_embedding_map(embeddings, labels).savefig(folder / "embedding_map.png", dpi=150)
+        if output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
+
+    same = {name: neighbours_agree(embeddings.embedding, labels[name]) for name in ("cell_type", "brain_area")}
+    provenance = embeddings.provenance
+    return [
+        f"simulated {units} units of 3 cell types in 3 regions for {duration:g} s, as a SortingAnalyzer",
+        f"embedded {(embeddings.window_count > 0).sum()} of them with {provenance['checkpoint']} in "
+        f"{provenance['windows']} windows of {provenance['window_s']:g} s ({provenance['device']}, "
+        f"{provenance['precision']})",
+        "a unit's nearest neighbour in the embedding is of its own "
+        + " and ".join(
+            f"{name.replace('_', ' ')} in {share:.0%} (chance {chance:.0%})" for name, (share, chance) in same.items()
+        ),
+        f"table: {output / 'units.csv'}; embeddings: {output / 'embeddings.npz'}; "
+        f"figure: {output / 'embedding_map.png'}",
+        "next: nuclr embed YOUR_SESSION.nwb -o embeddings.npz",
+    ]
+
+
+def neighbours_agree(embedding: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """How often the nearest neighbour (Euclidean, standardised) has the same label, and how often a random one has."""
+    known = np.isfinite(embedding).all(axis=1)
+    rows, labels = embedding[known].astype(np.float64), labels[known]
+    rows = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-12)
+    distance = np.square(rows[:, None] - rows[None]).sum(axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    same = labels[:, None] == labels[None]
+    n = len(rows)
+    return float(same[np.arange(n), distance.argmin(axis=1)].mean()), float((same.sum() - n) / (n * (n - 1)))
+
+
+def _write_table(path: Path, embeddings, labels: dict) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["unit_id", *labels, "window_count", "stability"])
+        writer.writerows(
+            zip(
+                embeddings.unit_ids,
+                *labels.values(),
+                embeddings.window_count,
+                np.round(embeddings.stability, 4),
+                strict=True,
+            )
+        )
