@@ -22,7 +22,7 @@ from .windows import Layout, iter_windows, observed_windows, place_windows, time
 
 # Tokens (neurons × patches) in a batch. On a processor the widest activations of a batch should stay in its cache; a
 # GPU wants work enough to fill it.
-_TOKENS = {"cpu": 4_000, "cuda": 250_000}
+_TOKENS = {"cpu": 2_000, "cuda": 250_000}
 # Values (units × bins) counted at once: 64 MB of float32.
 _COUNTED = 16_000_000
 

@@ -1,0 +1,215 @@
+"""How fast `embed` is, beside a plain float32 forward and the device's own matrix product, in one run.
+
+    python benchmarks/embedding.py              # 100 units x 1 h, and 1,000 units x 2 h for its memory
+    python benchmarks/embedding.py --quick      # 100 units x 10 min
+
+The plain forward is the published network written as its equations read: float32, the pairs of the rotary position
+interleaved, windows in batches of 64. Weights are random; the layout is the reference's (6.33 M parameters).
+"""
+
+import argparse
+import resource
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, Population, embed
+
+CONFIG = EncoderConfig()
+# Floating-point operations of the linear layers for one neuron and patch.
+OPERATIONS = 2 * 6_330_624
+
+
+def poisson_population(units: int, seconds: float, seed: int = 0, rate: float = 5.0) -> Population:
+    """Independent Poisson units of about `rate` spikes per second."""
+    rng = np.random.default_rng(seed)
+    rates = rng.lognormal(np.log(rate), 0.5, units)
+    trains = [np.sort(rng.uniform(0, seconds, rng.poisson(r * seconds))) for r in rates]
+    return Population(np.arange(units), trains, stop=seconds)
+
+
+def random_checkpoint() -> Checkpoint:
+    """Weights as a new encoder has them."""
+    torch.manual_seed(0)
+    return Checkpoint(CONFIG, Encoder(CONFIG).state_dict(), name="random")
+
+
+class Plain:
+    """The forward pass, written down plainly. Takes our weights, their pairs interleaved again."""
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.w = {name: self._interleave(name, value) for name, value in checkpoint.weights.items()}
+        pairs, half = CONFIG.rotary_pairs, CONFIG.head_dim // 2
+        omega = torch.zeros(half)
+        omega[:pairs] = 2 * torch.pi / torch.logspace(0, float(np.log10(8 * CONFIG.num_patches)), pairs)
+        angle = torch.arange(CONFIG.num_patches)[:, None] * omega
+        self.cos, self.sin = (f(angle).repeat_interleave(2, dim=1) for f in (torch.cos, torch.sin))
+
+    def _interleave(self, name, value):
+        if not (".attention.to_" in name or ".temporal.to_" in name):
+            return value
+        pairs = CONFIG.rotary_pairs
+        order = torch.arange(2 * pairs).view(2, pairs).T.flatten()
+        order = torch.cat([order, torch.arange(2 * pairs, CONFIG.head_dim)])
+        heads = (CONFIG.heads, CONFIG.head_dim)
+        if "to_qkv" in name:
+            return value.unflatten(0, (3, *heads))[:, :, order].flatten(0, 2)
+        return value.unflatten(1, heads)[:, :, order].flatten(1) if name.endswith("weight") else value
+
+    def linear(self, name, x):
+        return F.linear(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"])
+
+    def norm(self, name, x):
+        return F.layer_norm(x, (CONFIG.dim,), self.w[f"{name}.norm.weight"], self.w[f"{name}.norm.bias"])
+
+    def rotate(self, x, sign=1):
+        swapped = torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)
+        return x * self.cos + sign * swapped * self.sin
+
+    def attention(self, name, x, spatial):
+        """x (windows, units, L, dim)"""
+        q, k, v = self.linear(f"{name}.to_qkv", self.norm(name, x)).chunk(3, dim=-1)
+        q, k, v = (t.unflatten(-1, (CONFIG.heads, CONFIG.head_dim)).transpose(2, 3) for t in (q, k, v))
+        if spatial:  # (windows, units, heads, L, head_dim) -> (windows, L, heads, units, head_dim)
+            q, k, v = (t.permute(0, 3, 2, 1, 4) for t in (q, k, v))
+            attended = F.scaled_dot_product_attention(q, k, v).permute(0, 3, 1, 2, 4)
+        else:
+            q, k, v = (self.rotate(t) for t in (q, k, v))
+            attended = self.rotate(F.scaled_dot_product_attention(q, k, v), -1).transpose(2, 3)
+        return x + self.linear(f"{name}.to_out", attended.flatten(-2))
+
+    def feed_forward(self, name, x):
+        y, gate = self.linear(f"{name}.in_proj", self.norm(name, x)).chunk(2, dim=-1)
+        return x + self.linear(f"{name}.out_proj", F.gelu(gate) * y)
+
+    def __call__(self, patches):
+        """(windows, units, L, P) -> (windows, units, dim)"""
+        x = self.linear("read_in", patches)
+        for i in range(CONFIG.temporal_blocks):
+            x = self.attention(f"temporal_blocks.{i}.attention", x, spatial=False)
+            x = self.feed_forward(f"temporal_blocks.{i}.feed_forward", x)
+        for i in range(CONFIG.spatiotemporal_blocks):
+            block = f"spatiotemporal_blocks.{i}"
+            x = self.attention(f"{block}.spatial", x, spatial=True)
+            x = self.feed_forward(f"{block}.spatial_feed_forward", x)
+            x = self.attention(f"{block}.temporal", x, spatial=False)
+            x = self.feed_forward(f"{block}.temporal_feed_forward", x)
+        return x.mean(dim=2)
+
+
+@torch.inference_mode()
+def plain_embed(population: Population, plain: Plain) -> np.ndarray:
+    """Mean over windows; every unit fires in every window, so no population needs thinning."""
+    windows = int(population.stop // 10)
+    counts = np.stack([np.bincount((t // 0.02).astype(int), minlength=windows * 500) for t in population.spike_times])
+    counts = torch.from_numpy(counts[:, : windows * 500].astype(np.float32)).view(-1, windows, 10, 50).transpose(0, 1)
+    total = torch.zeros(population.n_units, CONFIG.dim, dtype=torch.float64)
+    for batch in counts.split(64):
+        total += plain(batch.contiguous()).sum(dim=0)
+    return (total / windows).numpy()
+
+
+def product_rate(dtype: torch.dtype, device: str = "cpu", size: int = 4096) -> float:
+    """Operations per second of a large matrix product."""
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = np.inf
+    for _ in range(5):
+        synchronize(device)
+        began = time.perf_counter()
+        a @ a
+        synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Smallest cosine between rows."""
+    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+
+
+class PeakMemory(threading.Thread):
+    """Largest resident memory of this process while the block runs, in bytes."""
+
+    def __enter__(self):
+        self.peak, self._ended = 0, threading.Event()
+        self.start()
+        return self
+
+    def run(self):
+        while not self._ended.wait(0.05):
+            self.peak = max(self.peak, resident())
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self.join()
+        self.peak = max(self.peak, resident())
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def report(name: str, seconds: float, tokens: int, plain: float, peak: float, agreement: float) -> None:
+    rate = tokens * OPERATIONS / seconds
+    print(
+        f"{name:<28}{seconds:8.1f} s {rate / 1e9:8.0f} GFLOP/s {plain / seconds:6.1f} x plain "
+        f"{rate / peak:6.0%} of its matrix product   cosine to plain {agreement:.6f}"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="10 minutes instead of an hour, no memory run")
+    parser.add_argument("--memory-only", action="store_true", help="only 1,000 units x 2 h")
+    options = parser.parse_args()
+    imports = resident()
+    checkpoint = random_checkpoint()
+    if not options.memory_only:
+        seconds = 600.0 if options.quick else 3600.0
+        population = poisson_population(100, seconds)
+        tokens = 100 * int(seconds)
+        # Each is run once before it is timed.
+        plain, warm = Plain(checkpoint), poisson_population(100, 100.0)
+        plain_embed(warm, plain)
+        began = time.perf_counter()
+        expected = plain_embed(population, plain)
+        plain_s = time.perf_counter() - began
+        report("plain, cpu, float32", plain_s, tokens, plain_s, product_rate(torch.float32), 1.0)
+        devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        for device in devices:
+            for precision in ("float32", "bfloat16"):
+                embed(warm, checkpoint, device=device, precision=precision, progress=False)
+                began = time.perf_counter()
+                found = embed(population, checkpoint, device=device, precision=precision, progress=False)
+                elapsed = time.perf_counter() - began
+                peak = product_rate(getattr(torch, precision), device)
+                agreement = cosine(found.embedding, expected)
+                report(f"embed, {device}, {precision}", elapsed, tokens, plain_s, peak, agreement)
+    if not options.quick:
+        with PeakMemory() as memory:
+            population = poisson_population(1000, 7200.0)
+            spikes = population.spike_counts.sum()
+            began = time.perf_counter()
+            embed(population, checkpoint, progress=False)
+            elapsed = time.perf_counter() - began
+        print(
+            f"1,000 units x 2 h, {spikes / 1e6:.0f} M spikes: {elapsed:.0f} s, "
+            f"{(memory.peak - imports) / 1e9:.2f} GB above the imports, the spikes themselves included"
+        )
+
+
+if __name__ == "__main__":
+    main()
