@@ -154,6 +154,8 @@ class Encoder(nn.Module):
             raise ValueError(f"sizes sum to {sum(sizes)} for {len(patches)} neurons")
         runs = runs_of_equal_size(sizes)
         dtype = self.read_in.weight.dtype
+        if not runs:
+            return patches.new_zeros((0, self.config.dim), dtype=dtype)
         # Scaled in float32: a count above 256 has no exact bfloat16.
         scaled = INPUT_SCALES[self.config.input_scale](patches.to(torch.promote_types(dtype, torch.float32)))
         x = self.read_in(scaled.to(dtype).transpose(0, 1))

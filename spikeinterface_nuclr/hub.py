@@ -13,6 +13,9 @@ _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revi
 def fetch(name: str) -> tuple[Path, str]:
     """The file behind ``hf://owner/repo[/file][@revision]`` and the commit that it came from.
 
+    What the cache holds is not asked for again: a name means the same file tomorrow, with or without a network. A
+    newer one is had by naming its revision.
+
     Raises
     ------
     CheckpointError
@@ -32,7 +35,10 @@ def fetch(name: str) -> tuple[Path, str]:
 
     repo, file, revision = match["repo"], match["file"] or DEFAULT_FILE, match["revision"]
     try:
-        path = Path(hf_hub_download(repo, file, revision=revision))
+        try:
+            path = Path(hf_hub_download(repo, file, revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            path = Path(hf_hub_download(repo, file, revision=revision))
     except LocalEntryNotFoundError:
         raise CheckpointError(
             f"{name}: the Hub cannot be reached and the file is not in the cache: connect once to fetch it"

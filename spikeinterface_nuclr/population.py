@@ -71,7 +71,7 @@ class Population:
         else:
             if len(self.spike_times) != n:
                 raise InputError(f"spike_times has {len(self.spike_times)} entries for {n} unit_ids: give one a unit")
-            spikes = tuple(_checked_train(u, t) for u, t in zip(ids, self.spike_times, strict=True))
+            spikes = tuple(checked_train(u, t) for u, t in zip(ids, self.spike_times, strict=True))
 
         observed, start, stop = self.observed, self.start, self.stop
         if observed is not None:
@@ -207,7 +207,8 @@ def _checked_ids(unit_ids) -> np.ndarray:
     return ids
 
 
-def _checked_train(unit, times) -> np.ndarray:
+def checked_train(unit, times) -> np.ndarray:
+    """One unit's spike times as float64 seconds; InputError naming the unit where they are not finite and sorted."""
     times = np.asarray(times, dtype=np.float64)
     if times.ndim != 1:
         raise InputError(f"unit {unit}: spike times have shape {times.shape}, not (n_spikes,)")

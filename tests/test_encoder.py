@@ -113,6 +113,10 @@ def test_populations_of_a_batch_never_meet(encoder, patches, sizes):
         assert (a - b).abs().max() < 1e-12
 
 
+def test_nobody_there_gives_nothing(encoder):
+    assert encoder(torch.zeros(0, 10, 50), [0, 0]).shape == (0, 32)
+
+
 @torch.no_grad()
 def test_a_further_neuron_changes_its_population(encoder, patches):
     with_it, without = encoder(patches, [12])[:11], encoder(patches[:11], [11])
@@ -133,7 +137,7 @@ def test_casting_to_bfloat16_keeps_the_rotation(encoder, patches):
 
 @pytest.mark.parametrize(("shape", "sizes"), [((12, 10, 49), [12]), ((12, 9, 50), [12]), ((12, 10, 50), [5, 5])])
 def test_shapes_that_do_not_fit_are_refused(encoder, shape, sizes):
-    with pytest.raises(ValueError, match="patches have shape|sizes sum to"):
+    with pytest.raises(ValueError, match=r"patches have shape|sizes sum to"):
         encoder(torch.zeros(shape), sizes)
 
 

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from ..population import Population, inside
+from ..population import Population, checked_train, inside
 
 # Curation labels that some tools store in a column called "group". They are no probes.
 QUALITY_LABELS = {"good", "mua", "noise", "unsorted", "nan", "none", ""}
@@ -42,14 +42,17 @@ def assemble(
     """
     if len(unit_ids) == 0:
         raise InputError(f"{name}: it holds no units")
-    trains = [np.asarray(t, dtype=np.float64) for t in trains]
-    finite = [t[[0, -1]] for t in trains if t.ndim == 1 and len(t) and np.isfinite(t[[0, -1]]).all()]
+    try:
+        trains = [checked_train(unit, times) for unit, times in zip(unit_ids, trains, strict=True)]
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    spiking = [times for times in trains if len(times)]
     if observed is None:
-        start = min([0.0, *(math.floor(t[0]) for t in finite)]) if start is None else start
+        start = min([0.0, *(math.floor(t[0]) for t in spiking)]) if start is None else start
         if stop is None:
-            if not finite:
+            if not spiking:
                 raise InputError(f"{name}: no unit has a spike")
-            stop = max(math.ceil(t[1]) for t in finite)
+            stop = max(math.ceil(t[-1]) for t in spiking)
         observed = np.array([[start, stop]], dtype=np.float64)
     if invalid is not None and len(invalid):
         if isinstance(observed, np.ndarray):
@@ -62,14 +65,10 @@ def assemble(
     kept, unobserved = [], 0
     for i, times in enumerate(trains):
         intervals = observed if isinstance(observed, np.ndarray) else observed[i]
-        if times.ndim == 1 and np.isfinite(times).all():
-            seen = inside(times, intervals)
-            if invalid is not None and len(invalid):
-                unobserved += int((~seen & ~inside(times, invalid)).sum())
-            else:
-                unobserved += int((~seen).sum())
-            times = times[seen]
-        kept.append(times)
+        seen = inside(times, intervals)
+        expected = inside(times, invalid) if invalid is not None else False
+        unobserved += int((~seen & ~expected).sum())
+        kept.append(times[seen])
     if unobserved:
         total = sum(map(len, trains))
         warnings.warn(

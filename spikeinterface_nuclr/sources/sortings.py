@@ -22,9 +22,9 @@ def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str = "SortingAnalyzer"
     """The Population of an analyzer. Its recording is not needed."""
     sorting = analyzer.sorting
     lengths = [analyzer.get_num_samples(segment) for segment in range(analyzer.get_num_segments())]
-    groups = None
-    if "group" in analyzer.get_recording_property_keys():
-        groups = dict(zip(analyzer.channel_ids, analyzer.get_recording_property("group"), strict=True))
+    # Not by way of the analyzer's recording, which need not be there.
+    channel_groups = analyzer.rec_attributes["properties"].get("group")
+    groups = None if channel_groups is None else dict(zip(analyzer.channel_ids, channel_groups, strict=True))
     channels = _analyzer_channels(analyzer)
     return _assemble(name, sorting, lengths, groups, channels, group_by=group_by, observed=observed)
 

@@ -1,0 +1,246 @@
+"""The command as users run it: in a process of its own."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pynwb
+import pytest
+from nwb_files import add_units, new_nwb, write_nwb
+
+from spikeinterface_nuclr import UnitEmbeddings, load_checkpoint
+from spikeinterface_nuclr.simulation import analyzer_of
+
+DATA = Path(__file__).parent / "data"
+NUCLR = [sys.executable, "-c", "from spikeinterface_nuclr.cli import main; main()"]
+
+
+def nuclr(*arguments, cwd=None):
+    return subprocess.run([*NUCLR, *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def session(population, tmp_path_factory):
+    path = tmp_path_factory.mktemp("session") / "session.nwb"
+    columns = dict(unit_name=population.unit_ids, cell_type=population.properties["cell_type"])
+    return write_nwb(path, add_units(new_nwb(), population.spike_times, **columns))
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint, tmp_path_factory):
+    return checkpoint.save(tmp_path_factory.mktemp("model") / "small.safetensors")
+
+
+def refused(done, code, *says):
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith("nuclr: ")
+    assert sum(line.startswith("nuclr: ") for line in lines) == 1
+    assert "Traceback" not in done.stderr
+    for text in says:
+        assert str(text) in lines[-1]
+
+
+def test_demo_runs_the_main_job(tmp_path):
+    done = nuclr("demo", "--units", 24, "--duration", 60, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 5
+    assert "Traceback" not in done.stderr
+    folder = tmp_path / "nuclr_demo"
+    assert sorted(p.name for p in folder.iterdir()) == ["embedding_map.png", "embeddings.npz", "units.csv"]
+    assert UnitEmbeddings.load(folder / "embeddings.npz").embedding.shape[0] == 24
+    assert (folder / "units.csv").read_text().splitlines()[0] == (
+        "unit_id,cell_type,brain_area,depth,window_count,stability"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["nuclr_demo"]
+    refused(nuclr("demo", cwd=tmp_path), 3, "nuclr_demo: exists already")
+
+
+def test_embed_writes_both_formats(session, model, tmp_path):
+    for name in ("out.npz", "out.csv"):
+        done = nuclr("embed", session, "-o", tmp_path / name, "--model", model)
+        assert done.returncode == 0, done.stderr
+        assert "20 of 20 units embedded, 32 dimensions, 6 windows of 10 s" in done.stdout
+        assert "embedding" in done.stderr
+    found = UnitEmbeddings.load(tmp_path / "out.npz")
+    assert np.isfinite(found.embedding).all()
+    assert not nuclr("embed", session, "-o", tmp_path / "q.npz", "--model", model, "-q").stderr
+
+
+def test_embed_takes_an_analyzer_folder(population, model, tmp_path):
+    analyzer_of(population).save_as(folder=tmp_path / "analyzer", format="binary_folder")
+    done = nuclr("embed", tmp_path / "analyzer", "-o", tmp_path / "out.npz", "--model", model)
+    assert done.returncode == 0, done.stderr
+    assert UnitEmbeddings.load(tmp_path / "out.npz").unit_ids.tolist() == population.unit_ids.tolist()
+
+
+def test_info_on_everything(session, model, tmp_path):
+    nuclr("embed", session, "-o", tmp_path / "out.npz", "--model", model)
+    for what, says in ((session, "windows of 10 s"), (model, "sha256"), (tmp_path / "out.npz", "checkpoint_sha256")):
+        done = nuclr("info", what)
+        assert done.returncode == 0, done.stderr
+        assert says in done.stdout
+        assert not done.stderr
+
+
+def test_convert(tmp_path):
+    out = tmp_path / "out.safetensors"
+    done = nuclr("convert", DATA / "brainwidebench_checkpoint.pt", out)
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(out).sha256 in done.stdout
+    refused(nuclr("convert", DATA / "brainwidebench_checkpoint.pt", out), 3, "exists already")
+    refused(nuclr("convert", DATA / "binned_encoder.safetensors", tmp_path / "b.safetensors"), 4, "binned_encoder")
+
+
+def test_train_then_embed(session, tmp_path):
+    out = tmp_path / "model.safetensors"
+    options = ["--steps", 2, "--samples", 2, "--dim", 16, "--heads", 2, "--monitor-every", 1, "--device", "cpu"]
+    done = nuclr("train", session.parent, "-o", out, *options)
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(out).card["command"].startswith("nuclr train")
+    assert nuclr("embed", session, "-o", tmp_path / "e.npz", "--model", out).returncode == 0
+
+
+def test_help_is_worth_reading():
+    done = nuclr("--help")
+    assert done.returncode == 0
+    for command in ("demo", "embed", "info", "convert", "train"):
+        assert command in done.stdout
+        assert "Usage" in nuclr(command, "--help").stdout
+
+
+# --- bad input: one line, the right exit code, nothing written, nothing lost ------------------------------------------
+
+
+def one_unit(times):
+    return lambda path: write_nwb(path, add_units(new_nwb(), [times]))
+
+
+def truncated(path):
+    whole = write_nwb(path, add_units(new_nwb(), [np.arange(0, 60, 0.1)] * 5)).read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+
+
+def before_observed(path):
+    nwbfile = new_nwb()
+    nwbfile.add_unit(spike_times=[-5.0, -4.0], obs_intervals=[[0.0, 30.0]])
+    write_nwb(path, nwbfile)
+
+
+BAD = {
+    "no units": (lambda path: write_nwb(path, new_nwb()), "units table is missing or empty"),
+    "no spikes": (one_unit([]), "no unit has a spike"),
+    "short": (one_unit([0.5, 6.0]), "no window of 10 s fits"),
+    "nan": (one_unit([0.5, np.nan, 30.0]), "unit 0: 1 spike times are NaN"),
+    "unsorted": (one_unit([30.0, 0.5]), "unit 0: spike times are not sorted"),
+    "before start": (before_observed, "there is nothing to embed"),
+    "directory": (lambda path: path.mkdir(), "a folder of no known kind"),
+    "text": (lambda path: path.write_text("spikes"), "not a readable NWB file"),
+    "truncated": (truncated, "not a readable NWB file"),
+    "missing": (lambda path: None, "no such file or folder"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_recordings(what, model, tmp_path):
+    make, says = BAD[what]
+    source = tmp_path / "bad.nwb"
+    make(source)
+    before = sorted(tmp_path.iterdir())
+    done = nuclr("embed", source, "-o", tmp_path / "out.npz", "--model", model, "-q")
+    assert done.returncode == 3, done.stderr
+    lines = [line for line in done.stderr.strip().splitlines() if "warning" not in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("nuclr: ")
+    assert says in lines[0]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_one_unit_is_no_error(model, tmp_path):
+    one_unit(np.arange(0.05, 30, 0.1))(tmp_path / "one.nwb")
+    done = nuclr("embed", tmp_path / "one.nwb", "-o", tmp_path / "out.npz", "--model", model)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 units embedded" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (["--model", "absent.safetensors"], 4, "absent.safetensors: no such checkpoint"),
+        (["--model", DATA / "vicreg_loss.safetensors"], 4, "not a NuCLR checkpoint"),
+        (["--model", DATA / "calcium_encoder.safetensors"], 4, "not a NuCLR checkpoint"),
+        (["--device", "cuda:77"], 5, "is absent"),
+        (["--overlap", "1.2"], 3, "overlap must lie"),
+        (["--group-by", "shank"], 3, "no unit property 'shank'"),
+    ],
+)
+def test_bad_options(session, model, tmp_path, options, code, says):
+    given = ["--model", model] if "--model" not in options else []
+    refused(nuclr("embed", session, "-o", tmp_path / "out.npz", "-q", *given, *options), code, says)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_other_dimensions_is_named(session, checkpoint, tmp_path):
+    from safetensors.torch import save_file
+
+    content = {"format": 1, "config": {**checkpoint.config.to_dict(), "dim": 64}, "card": {}}
+    save_file(checkpoint.weights, tmp_path / "odd.safetensors", {"nuclr": json.dumps(content)})
+    done = nuclr("embed", session, "-o", tmp_path / "o.npz", "--model", tmp_path / "odd.safetensors", "-q")
+    refused(done, 4, "odd.safetensors", "its config asks for")
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_outputs_are_checked_before_the_work(session, model, tmp_path):
+    out = tmp_path / "out.npz"
+    out.write_text("precious")
+    refused(nuclr("embed", session, "-o", out, "--model", model, "-q"), 3, "exists already: give --overwrite")
+    assert out.read_text() == "precious"
+    refused(nuclr("embed", session, "-o", tmp_path, "--model", model, "-q"), 3, "unknown format")
+    refused(nuclr("embed", session, "-o", tmp_path / "no" / "o.npz", "--model", model, "-q"), 3, "no such directory")
+    refused(nuclr("embed", session, "-o", tmp_path / "o.txt", "--model", model, "-q"), 3, "unknown format '.txt'")
+    assert nuclr("embed", session, "-o", out, "--model", model, "-q", "--overwrite").returncode == 0
+    assert UnitEmbeddings.load(out).embedding.shape == (20, 32)
+
+
+def test_a_folder_that_cannot_be_written_is_named(session, model):
+    # Not even root creates files in /proc.
+    if not Path("/proc").is_dir():
+        pytest.skip("no /proc")
+    refused(nuclr("embed", session, "-o", "/proc/o.npz", "--model", model, "-q"), 3, "/proc: cannot write there")
+
+
+def test_usage_errors_have_their_own_code(session):
+    assert nuclr("embed", session).returncode == 2
+    assert nuclr("embed", session, "-o", "x.npz", "--nonsense").returncode == 2
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path):
+    trains = [np.sort(np.random.default_rng(i).uniform(0, 7200, 40_000)) for i in range(40)]
+    write_nwb(tmp_path / "long.nwb", add_units(new_nwb(), trains))
+    process = subprocess.Popen(
+        [*NUCLR, "embed", tmp_path / "long.nwb", "-o", tmp_path / "out.npz", "--precision", "float32"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seen = ""
+    while "embedding:" not in seen and process.poll() is None:
+        seen += process.stderr.read(1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nuclr: interrupted" in rest
+    assert "Traceback" not in rest
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.nwb"]
+
+
+def test_the_written_file_does_not_touch_the_source(session, model, tmp_path):
+    before = session.read_bytes()
+    nuclr("embed", session, "-o", tmp_path / "out.npz", "--model", model, "-q")
+    assert session.read_bytes() == before
+    with pynwb.NWBHDF5IO(session, "r") as io:
+        assert len(io.read().units) == 20

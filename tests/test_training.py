@@ -1,0 +1,177 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from spikeinterface_nuclr import (
+    EncoderConfig,
+    InputError,
+    PretrainConfig,
+    load_checkpoint,
+    pretrain,
+    simulate_population,
+)
+from spikeinterface_nuclr.training import pretrain as loop
+from spikeinterface_nuclr.training.monitors import nearest_is_self, rank_me, reidentification
+from spikeinterface_nuclr.training.views import Recording, draw_views
+
+CONFIG = PretrainConfig(
+    encoder=EncoderConfig(dim=16, heads=2, head_dim=8, dropout=0.1),
+    steps=6,
+    samples=2,
+    max_distance=20.0,
+    learning_rate=1e-3,
+    monitor_every=2,
+)
+
+
+@pytest.fixture(scope="module")
+def populations():
+    return [simulate_population(n_units=16, duration=60.0, seed=seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def recording(populations):
+    return Recording(populations[0], np.arange(16), CONFIG.encoder.layout)
+
+
+def test_a_window_of_a_recording_holds_the_spikes_of_that_time(populations, recording):
+    start = 731
+    patches, units = recording.window(start, np.ones(16, dtype=bool))
+    edges = start * 0.02 + np.arange(501) * 0.02
+    for counts, unit in zip(patches, units, strict=True):
+        expected = np.histogram(populations[0].spike_times[unit], bins=edges)[0]
+        # A spike on an edge may fall to either side in the histogram.
+        assert np.abs(counts.ravel() - expected).sum() <= 2
+    assert set(range(16)) - set(units) == {
+        u for u in range(16) if not np.histogram(populations[0].spike_times[u], bins=edges[[0, -1]])[0]
+    }
+
+
+def test_the_second_window_is_near_the_first(recording, rng):
+    layout = CONFIG.encoder.layout
+    for distance in (0.0, 5.0):
+        pairs = np.array([recording.draw_starts(rng, distance) for _ in range(300)]) * layout.bin_s
+        assert np.abs(np.diff(pairs)).max() <= distance + 1e-9
+        assert pairs.min() >= 0
+        assert pairs.max() + layout.window_s <= 60.0 + 1e-9
+    assert np.abs(np.diff(pairs)).max() > 4.5
+
+
+def test_views_keep_a_random_part_of_the_units_and_share_some(recording, rng):
+    views = draw_views([recording], np.ones(1), rng, samples=40, max_distance=20.0, min_units=5)
+    assert len(views.sizes[0]) == 40
+    for patches, sizes, units in zip(views.patches, views.sizes, views.units, strict=True):
+        assert patches.shape == (sizes.sum(), 10, 50)
+        assert patches.any(axis=(1, 2)).all()
+        assert sizes.min() >= 5
+        assert sizes.max() > sizes.min()
+        for part in np.split(units, np.cumsum(sizes)[:-1]):
+            assert len(np.unique(part)) == len(part)
+
+
+def test_large_populations_are_thinned_alike_in_both_views(recording, rng):
+    views = draw_views(
+        [recording], np.ones(1), rng, samples=20, max_distance=20.0, min_units=1, max_units=6, keep_at_least=1.0
+    )
+    assert max(s.max() for s in views.sizes) <= 6
+    for a, b in zip(
+        *(np.split(u, np.cumsum(s)[:-1]) for u, s in zip(views.units, views.sizes, strict=True)), strict=True
+    ):
+        assert len(np.intersect1d(a, b)) >= min(len(a), len(b)) - 1
+
+
+def test_populations_too_small_for_the_objective_are_refused(recording, rng):
+    with pytest.raises(ValueError, match="no window has 17 active units"):
+        draw_views([recording], np.ones(1), rng, samples=1, max_distance=20.0, min_units=17)
+
+
+def test_training_is_reproducible_and_resumes_exactly(populations, tmp_path, monkeypatch):
+    whole = pretrain(populations, tmp_path / "a.safetensors", CONFIG, progress=False)
+    again = pretrain(populations, tmp_path / "b.safetensors", CONFIG, progress=False)
+    assert all(torch.equal(whole.weights[k], again.weights[k]) for k in whole.weights)
+
+    # The process dies at its fifth step; the state of the fourth is on disk.
+    steps, real = [], loop.training_step
+
+    def dies(*arguments):
+        steps.append(1)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "training_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(populations, tmp_path / "c.safetensors", CONFIG, progress=False)
+    assert not (tmp_path / "c.safetensors").exists()
+    monkeypatch.undo()
+    resumed = pretrain(populations, tmp_path / "c.safetensors", CONFIG, resume=True, progress=False)
+    assert all(torch.equal(whole.weights[k], resumed.weights[k]) for k in whole.weights)
+    assert not (tmp_path / "c.state.safetensors").exists()
+    rows = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+
+
+def test_a_state_of_another_run_is_not_resumed(populations, tmp_path):
+    with pytest.raises(InputError, match="no saved state to resume from"):
+        pretrain(populations, tmp_path / "a.safetensors", CONFIG, resume=True, progress=False)
+
+
+def test_training_learns(populations, tmp_path):
+    """The loss on views that were not trained on falls."""
+    config = PretrainConfig(**{**CONFIG.__dict__, "steps": 60, "samples": 4, "learning_rate": 3e-3, "temperature": 0.2})
+    checkpoint = pretrain(populations[:2], tmp_path / "a.safetensors", config, progress=False)
+    log = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    first = np.mean([float(row["loss"]) for row in log[:5]])
+    last = np.mean([float(row["loss"]) for row in log[-5:]])
+    assert last < first - 0.2
+    assert checkpoint.card["training"]["steps"] == 60
+
+
+def test_held_out_recordings_are_monitored_and_not_trained_on(tmp_path, populations, monkeypatch):
+    class Named:
+        def __init__(self, name, population):
+            self.name, self.population = name, population
+
+        def __str__(self):
+            return self.name
+
+    sources = [Named(f"animal{i}/x", p) for i, p in enumerate(populations)]
+    monkeypatch.setattr(loop, "read_population", lambda source: source.population)
+    checkpoint = pretrain(sources, tmp_path / "a.safetensors", CONFIG, hold_out=["animal1/*"], progress=False)
+    assert checkpoint.card["recordings"] == 2
+    assert 0 <= checkpoint.card["monitors"]["reidentification"] <= 1
+    assert checkpoint.card["monitors"]["rank_me"] >= 1
+    found = load_checkpoint(tmp_path / "a.safetensors")
+    assert found.card["held_out"] == ["animal1/*"]
+
+
+def test_weight_decay_spares_biases_and_norms(checkpoint):
+    optimizer = loop._optimizer(checkpoint.encoder(), CONFIG)
+    decayed, spared = optimizer.param_groups
+    assert {p.ndim for p in decayed["params"]} == {2}
+    assert {p.ndim for p in spared["params"]} == {1}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
+
+
+def test_the_learning_rate_climbs_and_falls_to_nothing():
+    config = PretrainConfig(steps=100, warmup=0.1)
+    rates = [loop._schedule(step, config) for step in range(100)]
+    assert np.allclose(rates[:10], np.arange(1, 11) / 10)
+    assert (np.diff(rates[10:]) < 0).all()
+    assert rates[-1] < 1e-3
+
+
+def test_reidentification_is_one_where_neurons_are_unmistakable(checkpoint, population):
+    hits, embedding = reidentification(population, checkpoint, device="cpu")
+    assert hits.dtype == bool
+    assert len(embedding) <= population.n_units
+    rows = np.eye(5) + 0.01
+    assert nearest_is_self(rows, rows[::1]).all()
+    assert not nearest_is_self(rows, np.roll(rows, 1, axis=0)).any()
+
+
+def test_rank_me_counts_dimensions(rng):
+    assert rank_me(np.outer(rng.standard_normal(200), np.ones(8))) == pytest.approx(1, abs=1e-6)
+    assert rank_me(rng.standard_normal((5000, 8))) == pytest.approx(8, abs=0.1)
