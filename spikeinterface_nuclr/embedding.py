@@ -23,7 +23,7 @@ from .windows import Layout, iter_windows, observed_windows, place_windows, time
 # Tokens (neurons × patches) in a batch. On a processor the widest activations of a batch should stay in its cache; a
 # GPU wants work enough to fill it.
 _TOKENS = {"cpu": 2_000, "cuda": 250_000}
-# Values (units × bins) counted at once: 64 MB of float32.
+# Values (units × bins) counted at once: 32 MB of spike counts.
 _COUNTED = 16_000_000
 
 
@@ -261,7 +261,7 @@ def _embed_windows(
 
     Parameters
     ----------
-    counts : float32, shape (k, n, window_bins)
+    counts : uint16 or float32, shape (k, n, window_bins)
     part : bool, shape (k, n)
         Which units are part of each window.
 
@@ -278,7 +278,7 @@ def _embed_windows(
     while len(left):
         for batch in batcher.batches(left, sizes):
             try:
-                patches = np.concatenate([counts[w, part[w]] for w in batch])
+                patches = np.concatenate([counts[w, part[w]] for w in batch]).astype(np.float32, copy=False)
                 patches = torch.from_numpy(patches.reshape(-1, layout.num_patches, layout.patch_size)).to(device)
                 embedding = encoder(patches, sizes[batch]).to("cpu", torch.promote_types(dtype, torch.float32))
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
