@@ -21,6 +21,7 @@ _PUBLIC = {
     "InputError": "errors",
     "Population": "population",
     "PretrainConfig": "training.pretrain",
+    "RecordingWarning": "errors",
     "UnitEmbeddings": "embedding",
     "VICRegLoss": "training.losses",
     "convert_checkpoint": "conversion",

@@ -12,7 +12,7 @@ import typer
 
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
 
-EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5}
+EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, MemoryError: 5}
 
 
 class _Commands(typer.core.TyperGroup):
@@ -26,7 +26,7 @@ class _Commands(typer.core.TyperGroup):
                 warnings.showwarning = lambda message, *_, **__: typer.echo(f"nuclr: warning: {message}", err=True)
                 return super().invoke(ctx)
         except tuple(EXIT_CODES) as error:
-            typer.echo(f"nuclr: {error}", err=True)
+            typer.echo(f"nuclr: {error or 'out of memory'}", err=True)
             code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
             raise typer.Exit(code) from None
         except KeyboardInterrupt:
@@ -228,7 +228,7 @@ def train(
 ) -> None:
     """Train an encoder on recordings, without labels.
 
-    A run that is stopped goes on with --resume. Beside the output stands a log (.csv) of the loss and of label-free
+    A run that is stopped goes on with --resume. Beside the output stands a log (.log.csv) of the loss and of label-free
     monitors on the held-out recordings.
     """
     from .encoder import EncoderConfig

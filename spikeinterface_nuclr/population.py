@@ -233,7 +233,7 @@ def _checked_traces(traces, sampling_frequency, ids) -> np.ndarray:
 
 def _checked_observed(observed, ids):
     """One (k, 2) array, or a tuple of one a unit."""
-    if isinstance(observed, list | tuple) and len(observed) == len(ids) and np.ndim(observed[0]) == 2:
+    if isinstance(observed, list | tuple) and len(observed) == len(ids) and any(np.ndim(o) == 2 for o in observed):
         per_unit = tuple(_checked_intervals(o, f"unit {u}: observed") for u, o in zip(ids, observed, strict=True))
         same = all(np.array_equal(per_unit[0], o) for o in per_unit[1:])
         return per_unit[0] if same else per_unit

@@ -24,6 +24,8 @@ def test_equal_sets_of_observed_intervals_become_one():
     assert isinstance(shared.observed, np.ndarray)
     apart = Population(["a", "b"], [[0.5], [2.5]], observed=[sets[0], np.array([[2.0, 3.0]])])
     assert apart.observed_of(1).tolist() == [[2.0, 3.0]]
+    never = Population(["a", "b"], [[], [2.5]], observed=[[], [[2.0, 3.0]]])
+    assert never.observed_of(0).shape == (0, 2)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_training_is_reproducible_and_resumes_exactly(populations, tmp_path, mon
     resumed = pretrain(populations, tmp_path / "c.safetensors", CONFIG, resume=True, progress=False)
     assert all(torch.equal(whole.weights[k], resumed.weights[k]) for k in whole.weights)
     assert not (tmp_path / "c.state.safetensors").exists()
-    rows = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "c.log.csv").read_text().splitlines()))
     assert [row["step"] for row in rows] == ["2", "4", "6"]
 
 
@@ -118,11 +118,25 @@ def test_a_state_of_another_run_is_not_resumed(populations, tmp_path):
         pretrain(populations, tmp_path / "a.safetensors", CONFIG, resume=True, progress=False)
 
 
+def test_a_log_of_that_name_is_not_overwritten(populations, tmp_path):
+    (tmp_path / "a.log.csv").write_text("precious")
+    with pytest.raises(InputError, match="exists already"):
+        pretrain(populations, tmp_path / "a.safetensors", CONFIG, progress=False)
+    assert (tmp_path / "a.log.csv").read_text() == "precious"
+
+
+def test_a_loss_that_explodes_is_named(populations, tmp_path):
+    config = PretrainConfig(**{**CONFIG.__dict__, "learning_rate": 1e30, "steps": 50})
+    with pytest.raises(InputError, match=r"the loss is not finite at step .*: lower the learning rate"):
+        pretrain(populations, tmp_path / "a.safetensors", config, progress=False)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
 def test_training_learns(populations, tmp_path):
     """The loss on views that were not trained on falls."""
     config = PretrainConfig(**{**CONFIG.__dict__, "steps": 60, "samples": 4, "learning_rate": 3e-3, "temperature": 0.2})
     checkpoint = pretrain(populations[:2], tmp_path / "a.safetensors", config, progress=False)
-    log = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    log = list(csv.DictReader((tmp_path / "a.log.csv").read_text().splitlines()))
     first = np.mean([float(row["loss"]) for row in log[:5]])
     last = np.mean([float(row["loss"]) for row in log[-5:]])
     assert last < first - 0.2

@@ -91,7 +91,7 @@ def pretrain(
     sources : list
         Anything `read_population` takes, or folders, which are searched for NWB files.
     output : path
-        The ``.safetensors`` file to write. Beside it stand its log (``.csv``) and, until the end, its state
+        The ``.safetensors`` file to write. Beside it stand its log (``.log.csv``) and, until the end, its state
         (``.state.safetensors``), from which `resume` goes on.
     config : PretrainConfig, optional
     hold_out : list of str
@@ -112,7 +112,9 @@ def pretrain(
     """
     config = config or PretrainConfig()
     output = check_writable(output, overwrite=overwrite)
-    state_path = output.with_suffix(".state.safetensors")
+    state_path, log_path = output.with_suffix(".state.safetensors"), output.with_suffix(".log.csv")
+    if not resume:
+        check_writable(log_path, overwrite=overwrite)
     device = choose_device(device)
     precision = choose_precision(precision, device)
     named = [(str(source), read_population(source)) for source in expand_sources(sources)]
@@ -132,7 +134,7 @@ def pretrain(
     run = {"config": asdict(config), "recordings": [r.n_units for r in recordings]}
     step, seconds = _load_state(state_path, modules, optimizer, run) if resume else (0, 0.0)
 
-    log = _Log(output.with_suffix(".csv"), append=step > 0)
+    log = _Log(log_path, append=step > 0)
     began = time.monotonic() - seconds
     bar = tqdm(total=config.steps, initial=step, desc="training", unit="step", disable=not progress)
     while step < config.steps:
@@ -145,6 +147,8 @@ def pretrain(
             samples=config.samples, max_distance=config.max_distance, max_units=config.max_units,
         )  # fmt: skip
         loss = training_step(encoder, loss_function, views, device, precision)
+        if not torch.isfinite(loss):
+            raise InputError(f"the loss is not finite at step {step}: lower the learning rate")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(modules.parameters(), config.clip)
