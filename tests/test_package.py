@@ -1,0 +1,31 @@
+import subprocess
+import sys
+
+import pytest
+
+import spikeinterface_nuclr
+
+
+def test_every_public_name_exists_and_is_documented():
+    for name in spikeinterface_nuclr.__all__:
+        assert getattr(spikeinterface_nuclr, name).__doc__, name
+    assert set(spikeinterface_nuclr.__all__) <= set(dir(spikeinterface_nuclr))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        spikeinterface_nuclr.nonsense  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = "torch", "matplotlib", "pynwb", "spikeinterface", "huggingface_hub", "safetensors", "scipy"
+    code = f"import sys, spikeinterface_nuclr; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_reading_a_population_does_not_import_torch():
+    code = (
+        "import sys; from spikeinterface_nuclr import read_population, simulate_population;"
+        "from spikeinterface_nuclr import windows;"
+        "read_population(simulate_population(n_units=3, duration=5.0)); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
