@@ -27,7 +27,7 @@ _PUBLIC = {
     "convert_checkpoint": "conversion",
     "embed": "embedding",
     "load_checkpoint": "checkpoint",
-    "plot_embedding_map": "widgets",
+    "plot_nuclr_embedding": "widgets",
     "pretrain": "training.pretrain",
     "read_population": "sources",
     "simulate_population": "simulation",

@@ -53,7 +53,7 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash (hex) of the checkpoint's file, whether or not it was saved yet."""
+        """Hash (hex) of the file that `save` writes. Config, weights and card fix it, however they were read."""
         return hashlib.sha256(self._bytes).hexdigest()
 
     def save(self, path, *, overwrite: bool = False) -> Path:
@@ -149,14 +149,14 @@ def read_checkpoint(path: Path, *, name: str = "", revision: str = "") -> Checkp
         raise CheckpointError(f"{name}: a safetensors file, but not a NuCLR checkpoint: its metadata has no 'nuclr'")
     try:
         content = json.loads(metadata[_METADATA_KEY])
-        version, config, card = content["format"], content["config"], content["card"]
+        version, config, card = content["format"], dict(content["config"]), dict(content["card"])
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{name}: its metadata is damaged: fetch it again") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{name}: format {version}, this version reads {FORMAT_VERSION}: upgrade the package")
     try:
         config = EncoderConfig.from_dict(config)
-    except CheckpointError as error:
+    except (CheckpointError, TypeError) as error:
         raise CheckpointError(f"{name}: {error}") from None
     return Checkpoint(config, weights, card, name, revision)
 

@@ -30,7 +30,7 @@ class _Commands(typer.core.TyperGroup):
             code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
             raise typer.Exit(code) from None
         except KeyboardInterrupt:
-            typer.echo("nuclr: interrupted; what was there before is untouched", err=True)
+            typer.echo("nuclr: interrupted", err=True)
             raise typer.Exit(130) from None
 
 
@@ -159,7 +159,7 @@ def info(
     from .checkpoint import bundled_models
 
     path = Path(what)
-    if what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", ".pt"):
+    if what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", ".pt", ".pth", ".ckpt"):
         facts = _checkpoint_facts(what)
     elif path.suffix == ".npz":
         facts = _embedding_facts(path)
@@ -234,7 +234,7 @@ def train(
     from .encoder import EncoderConfig
     from .training.pretrain import PretrainConfig, pretrain
 
-    if dim % heads:
+    if heads < 1 or dim % heads:
         raise InputError(f"--dim {dim} is not a multiple of --heads {heads}")
     said = _read_card(card) if card else {}
     checkpoint = pretrain(
@@ -292,20 +292,24 @@ def _population_facts(population) -> dict:
     from .windows import place_windows, timeline
 
     layout = EncoderConfig().layout
-    lines = [timeline(population, units, layout) for _, units in population.groups()]
+    groups = dict(population.groups())
+    lines = [timeline(population, units, layout) for units in groups.values()]
     counts = population.spike_counts
-    lengths = [len(units) for _, units in population.groups()]
+    windows = sum(len(place_windows(line, layout)) for line in lines)
+    stitched = next((line.stitched for line in lines if line.stitched), "no: windows are contiguous")
+    observed = [population.observed_of(i) for i in range(population.n_units)]
+    seconds = [np.ptp(intervals, axis=1).sum() for intervals in observed]
     return {
         "source": str(population.metadata.get("source", "")),
         "units": population.n_units,
-        "groups": {label: len(units) for label, units in population.groups()} if len(lengths) > 1 else 1,
+        "groups": {label: len(units) for label, units in groups.items()} if len(groups) > 1 else 1,
         "spikes": int(counts.sum()),
         "units without spikes": int((counts == 0).sum()),
         "time": f"{population.start:g}–{population.stop:g} s",
-        "observed intervals": len(population.observed_of(0)),
-        "observed time": f"{np.ptp(population.observed_of(0), axis=1).sum():g} s",
-        f"windows of {layout.window_s:g} s": sum(len(place_windows(line, layout)) for line in lines),
-        "stitched from": next((line.stitched for line in lines if line.stitched), "no: windows are contiguous"),
+        "observed intervals": f"{np.median([len(o) for o in observed]):g} (median of the units)",
+        "observed time": f"{np.median(seconds):g} s (median of the units)",
+        f"windows of {layout.window_s:g} s": windows,
+        "stitched from": stitched if windows else "no window fits",
         "unit properties": ", ".join(population.properties) or "none",
     }
 

@@ -39,21 +39,21 @@ def convert_checkpoint(pt_path) -> Checkpoint:
         raise CheckpointError(f"{path}: not a NuCLR checkpoint: it lacks model_state_dict or cfg")
     settings = _plain(content["cfg"])
     state = content["model_state_dict"]
+    # Only by its loss does a file say which implementation wrote it, and so how its sub-layers are ordered.
     brainwidebench = "ssl_loss_state_dict" in content
+    if not brainwidebench and "loss_state_dict" not in content:
+        raise CheckpointError(f"{path}: it lacks loss_state_dict and ssl_loss_state_dict, so its layout is unknown")
     try:
         config = _config(settings, state)
         weights = _weights(state, config, spatial_first=brainwidebench)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its layout is not that of a NuCLR checkpoint ({error})") from None
     _check_rotation(path, state, config)
     card = {
         "converted_from": path.name,
         "implementation": "BrainWideBench (brainbench-org/ibl-bwb)" if brainwidebench else "reference (nerdslab/nuclr)",
         "settings": settings,
-        "train_step": content.get("train_step"),
-        "epoch": content.get("epoch"),
-        "run_id": content.get("run_id"),
-        "git_hash": content.get("git_hash"),
+        **{key: content[key] for key in ("train_step", "epoch", "run_id", "git_hash") if _is_plain(content.get(key))},
         # What each implementation does when it embeds.
         "overlap": 0.5 if brainwidebench else 0.0,
     }
@@ -95,6 +95,7 @@ _STAND_INS = [
 def _load_inert(path: Path):
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    # torch keeps one list for the whole process: what is on it is put aside for the moment of reading.
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(_STAND_INS)
@@ -113,6 +114,10 @@ def _load_inert(path: Path):
         torch.serialization.add_safe_globals(before)
 
 
+def _is_plain(value) -> bool:
+    return isinstance(value, str | int | float)
+
+
 def _plain(node):
     """The plain values inside OmegaConf nodes: their state keeps children in `_content`, leaves in `_val`."""
     if isinstance(node, _Inert):
@@ -122,7 +127,7 @@ def _plain(node):
         return {str(key): _plain(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
         return [_plain(value) for value in node]
-    return node
+    return node if _is_plain(node) or node is None else str(node)
 
 
 def _config(settings: dict, state: Mapping) -> EncoderConfig:

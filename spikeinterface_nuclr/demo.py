@@ -1,17 +1,16 @@
 """The main job from end to end on simulated units: what `nuclr demo` does."""
 
 import csv
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from .embedding import embed
 from .errors import InputError
+from .files import written_whole
 from .simulation import simulate_analyzer
 from .sources import read_population
-from .widgets import plot_embedding_map
+from .widgets import plot_nuclr_embedding
 
 
 def run_demo(
@@ -32,17 +31,18 @@ def run_demo(
     population = read_population(simulate_analyzer(units, duration, seed))
     embeddings = embed(population, device=device, progress=progress)
     labels = {name: population.properties[name] for name in ("cell_type", "brain_area", "depth")}
+    drawn = plot_nuclr_embedding(embeddings, labels)
 
-    # The folder is filled beside its place and moved there when it is whole.
-    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}.") as made:
-        folder = Path(made) / output.name
-        folder.mkdir()
-        embeddings.save(folder / "embeddings.npz")
-        _write_table(folder / "units.csv", embeddings, labels)
-        plot_embedding_map(embeddings, labels).savefig(folder / "embedding_map.png", dpi=150)
-        if output.exists():
-            shutil.rmtree(output)
-        folder.rename(output)
+    try:
+        output.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made a folder ({error.strerror}): choose another with -o") from None
+    table, figure, stored = (output / name for name in ("units.csv", "embedding_map.png", "embeddings.npz"))
+    embeddings.save(stored, overwrite=overwrite)
+    with written_whole(table, overwrite=overwrite) as temporary:
+        _write_table(temporary, embeddings, labels)
+    with written_whole(figure, overwrite=overwrite) as temporary:
+        drawn.savefig(temporary, dpi=150)
 
     same = {name: neighbours_agree(embeddings.embedding, labels[name]) for name in ("cell_type", "brain_area")}
     provenance = embeddings.provenance
@@ -55,8 +55,7 @@ def run_demo(
         + " and ".join(
             f"{name.replace('_', ' ')} in {share:.0%} (chance {chance:.0%})" for name, (share, chance) in same.items()
         ),
-        f"table: {output / 'units.csv'}; embeddings: {output / 'embeddings.npz'}; "
-        f"figure: {output / 'embedding_map.png'}",
+        f"table: {table}; embeddings: {stored}; figure: {figure}",
         "next: nuclr embed YOUR_SESSION.nwb -o embeddings.npz",
     ]
 

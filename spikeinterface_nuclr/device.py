@@ -23,6 +23,10 @@ def choose_device(name: str = "auto") -> torch.device:
         raise DeviceError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:1") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"device {name!r} is absent ({torch.cuda.device_count()} GPUs found): use auto or cpu")
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError):
+        raise DeviceError(f"device {name!r} does not work here: use auto or cpu") from None
     return device
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import DTYPES, choose_device, choose_precision
-from .encoder import Encoder
+from .encoder import Encoder, EncoderConfig
 from .errors import CheckpointError, DeviceError, InputError
 from .files import written_whole
 from .population import Population
@@ -65,7 +66,7 @@ class UnitEmbeddings:
             with np.load(path, allow_pickle=False) as file:
                 values = {name: file[name] for name in ("unit_ids", "embedding", "window_count", "stability")}
                 return cls(**values, provenance=json.loads(str(file["provenance"])))
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile) as error:
             raise InputError(f"{path}: not an .npz file of embeddings ({error})") from None
 
     def _write_npz(self, path: Path):
@@ -148,14 +149,16 @@ def embed(
     DeviceError
         The device is absent, or one window exceeds its memory.
     """
+    if not isinstance(population, Population):
+        raise InputError(f"embed takes a Population, not a {type(population).__name__}: make one with read_population")
     checkpoint = load_checkpoint(model)
     device = choose_device(device)
     precision = choose_precision(precision, device)
     config, layout = checkpoint.config, checkpoint.config.layout
-    _check_signal(population, checkpoint)
-    overlap = float(checkpoint.card.get("overlap", 0.0)) if overlap is None else overlap
-    if not min_spikes >= 1:
-        raise InputError(f"min_spikes must be at least 1, not {min_spikes!r}")
+    check_signal(population, config, checkpoint.name)
+    overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
+    if min_spikes != int(min_spikes) or min_spikes < 1:
+        raise InputError(f"min_spikes must be a whole number of at least 1, not {min_spikes!r}")
     batcher = _Batcher(batch_tokens or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
 
     plans = []
@@ -163,21 +166,23 @@ def embed(
         line = timeline(population, units, layout, skip_silence=skip_silence)
         plans.append((units, line, place_windows(line, layout, overlap)))
     if not any(len(first) for _, _, first in plans):
+        silence = " less its silent seconds" if skip_silence else ""
         raise InputError(
-            f"no window of {layout.window_s:g} s fits into the observed time "
+            f"no window of {layout.window_s:g} s fits into the observed time{silence} "
             f"({_longest(population):g} s at most without a gap): use a longer recording"
         )
+    stitched = next((line.stitched for _, line, _ in plans if line.stitched), "")
 
     encoder = checkpoint.encoder(device, DTYPES[precision])
     mean = _Mean(population.n_units, config.dim)
     total = sum(len(first) for _, _, first in plans)
     with tqdm(total=total, desc="embedding", unit="window", disable=not progress) as bar:
         for units, line, first in plans:
-            seen = observed_windows(population, units, line, first, layout)
+            seen, which = observed_windows(population, units, line, first, layout)
             for begin, counts in iter_windows(population, units, line, first, layout, _COUNTED):
-                part = seen[begin : begin + len(counts)]
+                part = seen[begin : begin + len(counts), which]
                 if population.traces is None:
-                    part &= counts.sum(axis=2) >= min_spikes
+                    part = part & (counts.sum(axis=2) >= min_spikes)
                 half = mean.halves(units, part)
                 for windows, embeddings in _embed_windows(encoder, counts, part, layout, batcher):
                     for window, embedding in zip(windows, embeddings, strict=True):
@@ -198,10 +203,10 @@ def embed(
             "precision": precision,
             "overlap": overlap,
             "min_spikes": int(min_spikes),
-            "skip_silence": bool(skip_silence),
+            "skip_silence": bool(skip_silence) and not stitched,
             "window_s": layout.window_s,
             "windows": total,
-            "stitched": next((line.stitched for _, line, _ in plans if line.stitched), ""),
+            "stitched": stitched,
             "groups": len(plans),
             "population_fingerprint": population.fingerprint(),
             "source": {k: v for k, v in population.metadata.items() if isinstance(v, str | int | float)},
@@ -211,16 +216,14 @@ def embed(
     )
 
 
-def _check_signal(population: Population, checkpoint: Checkpoint) -> None:
-    config = checkpoint.config
+def check_signal(population: Population, config: EncoderConfig, name: str) -> None:
+    """CheckpointError where an encoder of this config does not take what the population holds."""
     signal = "spikes" if population.traces is None else "traces"
     if signal != config.signal:
-        raise CheckpointError(
-            f"{checkpoint.name}: was trained on {config.signal}, this population holds {signal}: choose another model"
-        )
+        raise CheckpointError(f"{name}: takes {config.signal}, this population holds {signal}: choose another model")
     if signal == "traces" and not np.isclose(population.sampling_frequency * config.bin_s, 1, rtol=0.01):
         raise CheckpointError(
-            f"{checkpoint.name}: takes {1 / config.bin_s:.3g} frames per second, the traces have "
+            f"{name}: takes {1 / config.bin_s:.3g} frames per second, the traces have "
             f"{population.sampling_frequency:.3g}: resample them"
         )
 

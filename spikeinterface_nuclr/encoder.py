@@ -71,6 +71,12 @@ class EncoderConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise CheckpointError(f"encoder config: {name} must be positive, not {getattr(self, name)!r}")
+        for name in ("rotary_fraction", "dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise CheckpointError(f"encoder config: {name} must lie in [0, 1], not {getattr(self, name)!r}")
+        for name in ("temporal_blocks", "spatiotemporal_blocks"):
+            if not 0 <= getattr(self, name) <= 1000:
+                raise CheckpointError(f"encoder config: {name} must lie in [0, 1000], not {getattr(self, name)!r}")
         if self.signal not in SIGNALS:
             raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {self.signal!r}")
         if self.input_scale not in INPUT_SCALES:
@@ -278,7 +284,7 @@ def rotary_angles(config: EncoderConfig) -> torch.Tensor:
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Turn the rotating pairs of the last dimension; pair i is dimensions i and i + rotary_pairs.
 
-    The public weights interleave their pairs (2i, 2i + 1); `checkpoint.py` reorders them, because halves
+    The public weights interleave their pairs (2i, 2i + 1); `conversion.py` reorders them, because halves
     are read in whole vector registers and interleaved numbers are not.
     """
     pairs = cos.shape[-1]

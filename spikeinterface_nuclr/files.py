@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,9 +36,11 @@ def written_whole(path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not."""
     path = check_writable(path, overwrite=overwrite)
     # The suffix stays: writers choose their format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
+        if not overwrite and path.exists():
+            raise InputError(f"{path}: was made by another process meanwhile: give another name")
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error

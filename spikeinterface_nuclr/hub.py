@@ -49,7 +49,7 @@ def fetch(name: str) -> tuple[Path, str]:
         raise CheckpointError(f"{name}: {repo} has no revision {revision!r}") from None
     except EntryNotFoundError:
         raise CheckpointError(f"{name}: {repo} has no file {file!r}: name one as hf://{repo}/FILE") from None
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise CheckpointError(f"{name}: could not be fetched ({reason})") from None
     _check_content(name, path)

@@ -27,7 +27,8 @@ class Population:
         Probe or shank of each unit. Units of different groups never see each other. Default: one group.
     start, stop : float, optional
         Limits of the recording in seconds. Default: those of `observed`; without it, 0 and the last spike
-        (or the end of the traces).
+        (or the end of the traces). Where more than half of the time from 0 would precede the first spike, as with
+        times since 1970, the start is the second of that spike.
     traces : array-like of float, shape (n_units, n_frames), optional
         Continuous activity (such as dF/F) in place of spike times.
     sampling_frequency : float, optional
@@ -83,21 +84,27 @@ class Population:
             stop = float(edges.max()) if stop is None else float(stop)
             if edges.min() < start or edges.max() > stop:
                 raise InputError(f"observed reaches outside the recording ({start:g}–{stop:g} s): widen start/stop")
-        start = 0.0 if start is None else float(start)
         if stop is None:
             if traces is not None:
-                stop = start + traces.shape[1] / self.sampling_frequency
+                stop = (start or 0.0) + traces.shape[1] / self.sampling_frequency
             else:
                 stop = max((t[-1] for t in spikes if len(t)), default=None)
                 if stop is None:
                     raise InputError("no unit has a spike, so the recording's length is unknown: give stop=")
         stop = float(stop)
+        if start is None:
+            start = 0.0 if traces is not None else default_start(spikes, stop)
+        start = float(start)
         if not (np.isfinite(start) and np.isfinite(stop)) or stop < start:
             raise InputError(f"the recording's length is negative or not finite: start={start:g}, stop={stop:g} s")
         if observed is None:
             observed = np.array([[start, stop]])
         if spikes is not None:
             _check_inside(ids, spikes, observed, start, stop)
+        else:
+            end = start + traces.shape[1] / self.sampling_frequency
+            if stop > end + 0.5 / self.sampling_frequency:
+                raise InputError(f"the traces end at {end:g} s, before the recording's stop at {stop:g} s: lower stop")
 
         group = np.zeros(n, dtype="U1") if self.group is None else np.asarray(self.group)
         if group.shape != (n,):
@@ -178,10 +185,7 @@ class Population:
         )
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of the unit ids, spike counts and spike times, or of the traces.
-
-        Two populations share it when they hold the same neurons doing the same things.
-        """
+        """sha256 (hex) of the unit ids, spike counts and spike times, or of the traces; of nothing else."""
         digest = hashlib.sha256()
         digest.update("\0".join(map(str, self.unit_ids)).encode())
         digest.update(self.spike_counts.tobytes())
@@ -216,7 +220,15 @@ def checked_train(unit, times) -> np.ndarray:
         raise InputError(f"unit {unit}: {(~np.isfinite(times)).sum()} spike times are NaN or infinite: remove them")
     if (np.diff(times) < 0).any():
         raise InputError(f"unit {unit}: spike times are not sorted: sort them")
+    times = times.view()
+    times.flags.writeable = False
     return times
+
+
+def default_start(trains, stop: float) -> float:
+    """Where a recording that does not say begins: at 0, unless most of the time from there would precede its spikes."""
+    first = min((float(t[0]) for t in trains if len(t)), default=0.0)
+    return float(np.floor(first)) if first > stop - first else 0.0
 
 
 def _checked_traces(traces, sampling_frequency, ids) -> np.ndarray:

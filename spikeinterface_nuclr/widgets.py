@@ -32,7 +32,7 @@ def embedding_map(embedding: np.ndarray) -> np.ndarray:
     return placed
 
 
-def plot_embedding_map(embeddings: UnitEmbeddings, labels: dict[str, np.ndarray], figure=None):
+def plot_nuclr_embedding(embeddings: UnitEmbeddings, labels: dict[str, np.ndarray], figure=None):
     """Draw the map of the embeddings, once for each kind of label.
 
     Parameters

@@ -14,8 +14,8 @@ from .errors import InputError
 from .population import Population
 
 # A spike on a bin's edge belongs to the bin that starts there. Floating-point division can put it a hair
-# below the edge (0.58 / 0.02 = 28.999…), so quotients are rounded up by a millionth of a bin before the floor.
-_ROUNDING = 1e-6
+# below the edge (0.58 / 0.02 = 28.999…), so quotients are raised by a hundred-millionth of a bin before the floor.
+_ROUNDING = 1e-8
 
 
 @dataclass(frozen=True)
@@ -97,24 +97,25 @@ class Timeline:
         return self.piece_start[piece] + (bins - self.piece_first[piece]) * self.bin_s
 
     def coverage(self, intervals: np.ndarray) -> np.ndarray:
-        """Which bins of the axis lie whole inside the sorted `intervals` of seconds: bool, shape (num_bins,)."""
-        edge = np.zeros(self.num_bins + 1, dtype=np.int64)
-        limits = zip(self.piece_start, self.piece_first[:-1], self.piece_first[1:], strict=True)
-        for start, first, last in limits:
+        """Number of the interval in which each bin lies whole, -1 outside of all: int64, shape (num_bins,).
+
+        `intervals` are sorted seconds, shape (k, 2).
+        """
+        number = np.full(self.num_bins, -1, dtype=np.int64)
+        for start, first, last in zip(self.piece_start, self.piece_first[:-1], self.piece_first[1:], strict=True):
             low = np.ceil((intervals[:, 0] - start) / self.bin_s - _ROUNDING).astype(np.int64) + first
             high = np.floor((intervals[:, 1] - start) / self.bin_s + _ROUNDING).astype(np.int64) + first
             low, high = np.clip(low, first, last), np.clip(high, first, last)
-            keep = low < high
-            np.add.at(edge, low[keep], 1)
-            np.add.at(edge, high[keep], -1)
-        return np.cumsum(edge[:-1]) > 0
+            for k in np.flatnonzero(low < high):
+                number[low[k] : high[k]] = k
+        return number
 
 
 def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_silence: bool = False) -> Timeline:
     """Lay out the time in which windows of `units` may lie.
 
-    Windows are contiguous where any observed interval holds one. Where all intervals are shorter than a
-    window (trials), they are laid end to end: in whole patches where an interval holds a patch, else in whole bins.
+    Windows are contiguous where any observed interval holds one. Where all intervals are shorter than a window
+    (trials), they are laid end to end: in whole patches where these keep at least half of the time, else in whole bins.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
     skip_silence : bool, default: False
         Leave out every whole second in which no unit of `units` fires, and one second on each side: on a large
         probe such a second is lost data. Off by default, because in small or bursting populations silence is
-        activity.
+        activity. Trials are stitched whole, silent or not.
 
     Returns
     -------
@@ -143,7 +144,8 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
         runs = np.stack([first[:-1], first[1:]], axis=1)
         return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum=1, stitched="")
 
-    quantum = layout.patch_size if (lengths >= layout.patch_size).any() else 1
+    patched = lengths // layout.patch_size * layout.patch_size
+    quantum = layout.patch_size if 2 * patched.sum() >= lengths.sum() else 1
     lengths = lengths // quantum * quantum
     intervals, lengths = intervals[lengths > 0], lengths[lengths > 0]
     first = np.concatenate([[0], np.cumsum(lengths)])
@@ -168,7 +170,7 @@ def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> np.nd
     int64, shape (n_windows,)
         What is left over at the end of a run, shorter than a window, is dropped.
     """
-    if not 0 <= overlap < 1:
+    if not isinstance(overlap, int | float) or not 0 <= overlap < 1:
         raise InputError(f"overlap must lie in [0, 1), not {overlap!r}")
     step = round(layout.window_bins * (1 - overlap) / line.quantum) * line.quantum
     step = max(step, line.quantum)
@@ -176,20 +178,35 @@ def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> np.nd
     return np.concatenate(starts).astype(np.int64) if starts else np.empty(0, dtype=np.int64)
 
 
-def observed_windows(population: Population, units, line: Timeline, first: np.ndarray, layout: Layout) -> np.ndarray:
-    """Which units were observed throughout each window: bool, shape (n_windows, n)."""
-    seen = np.ones((len(first), len(units)), dtype=bool)
+def observed_windows(
+    population: Population, units: np.ndarray, line: Timeline, first: np.ndarray, layout: Layout
+) -> tuple[np.ndarray, np.ndarray]:
+    """In which windows each unit was observed throughout.
+
+    A contiguous window has to lie within one of a unit's intervals, a stitched one within any of them.
+
+    Returns
+    -------
+    seen : bool, shape (n_windows, n_sets)
+        For each distinct set of observed intervals, whether it holds each window.
+    which : int64, shape (n,)
+        The set of each unit: ``seen[:, which]`` tells of windows and units.
+    """
     if isinstance(population.observed, np.ndarray):
-        return seen
-    known: dict[bytes, np.ndarray] = {}
-    for column, unit in enumerate(units):
-        intervals = population.observed_of(unit)
-        key = intervals.tobytes()
-        if key not in known:
-            total = np.concatenate([[0], np.cumsum(line.coverage(intervals))])
-            known[key] = total[first + layout.window_bins] - total[first] == layout.window_bins
-        seen[:, column] = known[key]
-    return seen
+        return np.ones((len(first), 1), dtype=bool), np.zeros(len(units), dtype=np.int64)
+    sets: dict[bytes, int] = {}
+    which = np.array([sets.setdefault(population.observed_of(unit).tobytes(), len(sets)) for unit in units])
+    intervals = [population.observed_of(units[np.argmax(which == number)]) for number in range(len(sets))]
+    return np.stack([_throughout(line, i, first, layout.window_bins) for i in intervals], axis=1), which
+
+
+def _throughout(line: Timeline, intervals: np.ndarray, first: np.ndarray, width: int) -> np.ndarray:
+    number = line.coverage(intervals)
+    if line.stitched:
+        missed = np.concatenate([[0], np.cumsum(number < 0)])
+        return missed[first + width] == missed[first]
+    # Time runs on inside such a window, so one interval that holds both ends holds it all.
+    return (number[first] >= 0) & (number[first] == number[first + width - 1])
 
 
 def bin_activity(population: Population, units: np.ndarray, line: Timeline, low: int, high: int) -> np.ndarray:
@@ -201,7 +218,9 @@ def bin_activity(population: Population, units: np.ndarray, line: Timeline, low:
     """
     if population.traces is not None:
         frames = np.round((line.time(np.arange(low, high)) - population.start) * population.sampling_frequency)
-        return population.traces[units].take(frames.astype(np.int64), axis=1, mode="clip")
+        # Rounding may name the frame after the last.
+        frames = np.minimum(frames.astype(np.int64), population.traces.shape[1] - 1)
+        return population.traces[np.ix_(units, frames)]
     # Two bytes a bin: at 50 bins a second most of them are empty, and touching them is most of the work. With one
     # index array and a value of the array's own type, add.at takes its fast way.
     out = np.zeros((len(units), high - low), dtype=np.uint16)
@@ -239,7 +258,9 @@ def iter_windows(
     budget = max(max_bins // max(len(units), 1), width)
     begin = 0
     while begin < len(first):
-        end = max(int(np.searchsorted(first, first[begin] + budget - width, side="right")), begin + 1)
+        fit = int(np.searchsorted(first, first[begin] + budget - width, side="right"))
+        # Windows that overlap take more room side by side than the time they lie in.
+        end = max(min(fit, begin + budget // width), begin + 1)
         low = first[begin]
         activity = bin_activity(population, units, line, low, first[end - 1] + width)
         slices = np.lib.stride_tricks.sliding_window_view(activity, width, axis=1)

@@ -58,6 +58,11 @@ def test_demo_runs_the_main_job(tmp_path):
     )
     assert [p.name for p in tmp_path.iterdir()] == ["nuclr_demo"]
     refused(nuclr("demo", cwd=tmp_path), 3, "nuclr_demo: exists already")
+    (folder / "thesis.txt").write_text("precious")
+    done = nuclr("demo", "--units", 12, "--duration", 30, "--overwrite", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "thesis.txt").read_text() == "precious"
+    assert UnitEmbeddings.load(folder / "embeddings.npz").embedding.shape[0] == 12
 
 
 def test_embed_writes_both_formats(session, model, tmp_path):

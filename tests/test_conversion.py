@@ -1,5 +1,6 @@
 import os
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def test_brainwidebench_checkpoint_is_reproduced():
     assert checkpoint.card["overlap"] == 0.5
 
 
-def test_omegaconf_is_neither_needed_nor_left_registered():
+def test_omegaconf_is_neither_needed_nor_left_registered(monkeypatch):
+    monkeypatch.setitem(sys.modules, "omegaconf", None)  # importing it fails
     before = set(torch.serialization.get_safe_globals())
     convert_checkpoint(DATA / "reference_checkpoint.pt")
     assert set(torch.serialization.get_safe_globals()) == before
@@ -103,6 +105,9 @@ def test_files_that_are_no_checkpoint_are_refused_in_one_line(tmp_path, what):
         (lambda c: c["cfg"]["model"].update(dim=128), "has shape"),
         (lambda c: c["model_state_dict"]["rotary_emb.omega"].mul_(2), "rotary frequencies"),
         (lambda c: c["cfg"]["model"].pop("dim"), "dim"),
+        (lambda c: c["cfg"]["model"].update(self_heads=7), "layout is not that"),
+        (lambda c: c["cfg"]["model"].update(bin_size=0.0), "layout is not that"),
+        (lambda c: c.pop("loss_state_dict"), "its layout is unknown"),
         (lambda c: c["model_state_dict"].pop("read_in.weight"), "spike-token"),
     ],
 )

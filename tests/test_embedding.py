@@ -101,7 +101,7 @@ def test_min_spikes_leaves_sparse_units_out_of_a_window(checkpoint):
     assert quick(population, checkpoint, min_spikes=2).window_count.tolist() == [1, 2]
     with pytest.raises(InputError, match="no unit has 9 spike"):
         quick(population, checkpoint, min_spikes=9)
-    with pytest.raises(InputError, match="min_spikes must be at least 1"):
+    with pytest.raises(InputError, match="min_spikes must be a whole number"):
         quick(population, checkpoint, min_spikes=0)
 
 
@@ -163,7 +163,7 @@ def test_a_short_recording_says_how_long_it_should_be(checkpoint):
 
 def test_the_wrong_kind_of_signal_is_refused(checkpoint):
     traces = Population(["a"], traces=np.zeros((1, 900)), sampling_frequency=4.0)
-    with pytest.raises(CheckpointError, match="was trained on spikes, this population holds traces"):
+    with pytest.raises(CheckpointError, match="takes spikes, this population holds traces"):
         quick(traces, checkpoint)
 
 

@@ -46,6 +46,7 @@ def test_equal_sets_of_observed_intervals_become_one():
         (dict(unit_ids=["a"], spike_times=[[1.0]], properties={"depth": [1, 2]}), "property 'depth' has 2 values"),
         (dict(unit_ids=["a"]), "give one of the two"),
         (dict(unit_ids=["a"], traces=np.zeros((1, 9))), "sampling_frequency"),
+        (dict(unit_ids=["a"], traces=np.zeros((1, 9)), sampling_frequency=4.0, stop=60.0), "the traces end at 2.25 s"),
         (dict(unit_ids=["a"], traces=np.full((1, 9), np.nan), sampling_frequency=4.0), "unit a: its trace"),
     ],
 )
@@ -64,6 +65,12 @@ def test_select_and_between_keep_what_is_known(population):
     assert (half.start, half.stop) == (10.0, 20.0)
     for whole, cut in zip(population.spike_times, half.spike_times, strict=True):
         assert cut.tolist() == whole[(whole >= 10) & (whole < 20)].tolist()
+
+
+def test_a_population_cannot_be_written_to():
+    population = Population(["a"], [np.array([0.5, 1.0])])
+    with pytest.raises(ValueError, match="read-only"):
+        population.spike_times[0][0] = 3.0
 
 
 def test_fingerprint_follows_ids_counts_and_times():

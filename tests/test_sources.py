@@ -1,5 +1,6 @@
 """Every kind of source gives the same Population of the same spikes."""
 
+import json
 import os
 import pickle
 
@@ -92,6 +93,21 @@ def test_a_sorting_folder(tmp_path):
         assert read_population(tmp_path / folder).spike_counts.tolist() == [800, 400]
 
 
+def test_a_folder_that_names_another_class_runs_nothing(tmp_path):
+    two_segments(["a", "b"]).save(folder=tmp_path / "s")
+    written = json.loads((tmp_path / "s" / "si_folder.json").read_text())
+    written["class"], written["kwargs"] = "subprocess.Popen", {"args": ["touch", str(tmp_path / "executed")]}
+    (tmp_path / "s" / "si_folder.json").write_text(json.dumps(written))
+    with pytest.raises(InputError, match="accepted is"):
+        read_population(tmp_path / "s")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_epoch_times_of_a_file_start_with_its_spikes():
+    found = read_population(add_units(new_nwb(), [1.7e9 + np.arange(0.5, 30)]))
+    assert (found.start, found.stop) == (1.7e9, 1.7e9 + 30)
+
+
 def two_probe_recording():
     group = probeinterface.ProbeGroup()
     for i in range(2):
@@ -125,6 +141,8 @@ def test_probes_that_cannot_be_told_are_asked_for():
     with pytest.raises(InputError, match="2 groups, and which unit belongs to which is unknown"):
         read_population(sorting)
     assert read_population(sorting, group_by=None).n_units == 2
+    sorting.set_property("group", np.array([1, 0]))
+    assert read_population(sorting).group.tolist() == ["1", "0"]
 
 
 # --- NWB --------------------------------------------------------------------------------------------------------------
@@ -167,6 +185,29 @@ def test_nwb_observed_intervals_are_honoured():
     assert found.observed_of(0).tolist() == [[0.0, 10.0], [25.0, 40.0]]
     assert found.observed_of(1).tolist() == [[0.0, 20.0]]
     assert found.spike_times[2].tolist() == [3.0]
+
+
+def test_nwb_units_without_intervals_were_observed_with_the_others():
+    trials = np.arange(40)[:, None] * 3.0 + np.array([[0.0, 0.4]])
+    nwbfile = new_nwb()
+    nwbfile.add_unit(spike_times=trials[:, 0] + 0.1, obs_intervals=trials)
+    nwbfile.add_unit(spike_times=[0.2], obs_intervals=np.empty((0, 2)))
+    found = read_population(nwbfile)
+    assert np.array_equal(found.observed_of(0), trials)
+    assert np.array_equal(found.observed_of(1), trials)
+
+
+def test_intervals_given_by_the_user_replace_those_of_the_source():
+    nwbfile = add_units(new_nwb(), [[1.0, 15.0]])
+    with pytest.warns(RecordingWarning, match="1 of 2 spikes"):
+        assert read_population(nwbfile, observed=[[10.0, 30.0]]).observed.tolist() == [[10.0, 30.0]]
+    with pytest.raises(InputError, match="observed must be intervals"):
+        read_population(nwbfile, observed=[0, 10])
+
+
+def test_options_for_phy_are_refused_elsewhere():
+    with pytest.raises(InputError, match="are for phy folders"):
+        read_population(add_units(new_nwb(), [[1.0]]), sampling_frequency=30_000.0)
 
 
 def test_nwb_invalid_times_are_cut_out_silently(recwarn):
@@ -311,6 +352,8 @@ def test_neo_segments_keep_their_times_where_they_can():
     block.segments.append(neo_segment(trains, 0.0, 10.0))
     block.segments.append(neo_segment(trains, 20.0, 30.0))
     assert read_population(block).observed.tolist() == [[0.0, 10.0], [20.0, 30.0]]
+    block.segments[1] = neo_segment(trains, 10.0, 20.0)
+    assert read_population(block).observed.tolist() == [[0.0, 10.0], [10.0, 20.0]]
     block.segments[1] = neo_segment(trains, 0.0, 10.0)
     found = read_population(block)
     assert found.observed.tolist() == [[0.0, 10.0], [11.0, 21.0]]

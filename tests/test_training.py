@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from spikeinterface_nuclr import (
+    CheckpointError,
     EncoderConfig,
     InputError,
+    Population,
     PretrainConfig,
     load_checkpoint,
     pretrain,
@@ -72,14 +74,31 @@ def test_views_keep_a_random_part_of_the_units_and_share_some(recording, rng):
 
 
 def test_large_populations_are_thinned_alike_in_both_views(recording, rng):
-    views = draw_views(
-        [recording], np.ones(1), rng, samples=20, max_distance=20.0, min_units=1, max_units=6, keep_at_least=1.0
+    options = dict(samples=40, max_distance=20.0, min_units=1)
+    thinned = draw_views([recording], np.ones(1), rng, max_units=6, **options)
+    assert max(s.max() for s in thinned.sizes) <= 6
+    shared = [
+        len(np.intersect1d(*units))
+        for units in zip(
+            *(np.split(u, np.cumsum(s)[:-1]) for u, s in zip(thinned.units, thinned.sizes, strict=True)), strict=True
+        )
+    ]
+    # Of a pool of 12, two views of 3 to 6 units share some; two such views of all 16 would share fewer.
+    assert min(shared) >= 1
+    assert np.mean(shared) > 4.5**2 / 16
+
+
+def test_units_are_part_of_windows_in_which_they_were_observed():
+    population = simulate_population(n_units=12, duration=60.0, seed=0)
+    late = population.between(9.0, 60.0).spike_times
+    observed = [np.array([[0.0, 60.0]])] * 11 + [np.array([[9.0, 60.0]])]
+    trains = [*population.spike_times[:11], late[11]]
+    recording = Recording(
+        Population(population.unit_ids, trains, observed=observed), np.arange(12), CONFIG.encoder.layout
     )
-    assert max(s.max() for s in views.sizes) <= 6
-    for a, b in zip(
-        *(np.split(u, np.cumsum(s)[:-1]) for u, s in zip(views.units, views.sizes, strict=True)), strict=True
-    ):
-        assert len(np.intersect1d(a, b)) >= min(len(a), len(b)) - 1
+    everyone = np.ones(12, dtype=bool)
+    assert 11 not in recording.window(0, everyone)[1]
+    assert 11 in recording.window(500, everyone)[1]
 
 
 def test_populations_too_small_for_the_objective_are_refused(recording, rng):
@@ -113,9 +132,25 @@ def test_training_is_reproducible_and_resumes_exactly(populations, tmp_path, mon
     assert [row["step"] for row in rows] == ["2", "4", "6"]
 
 
-def test_a_state_of_another_run_is_not_resumed(populations, tmp_path):
+def test_a_state_of_another_run_is_not_resumed(populations, tmp_path, monkeypatch):
+    out = tmp_path / "a.safetensors"
     with pytest.raises(InputError, match="no saved state to resume from"):
-        pretrain(populations, tmp_path / "a.safetensors", CONFIG, resume=True, progress=False)
+        pretrain(populations, out, CONFIG, resume=True, progress=False)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.RunState, "write_log", die)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(populations[:2], out, CONFIG, progress=False)
+    monkeypatch.undo()
+    for sources, config in ((populations[1:], CONFIG), (populations[:2], PretrainConfig(encoder=CONFIG.encoder))):
+        with pytest.raises(InputError, match="is of a run with other settings or recordings"):
+            pretrain(sources, out, config, resume=True, progress=False)
+    pretrain(populations[:2], out, CONFIG, resume=True, progress=False)
+    out.with_suffix(".state.safetensors").write_text("damaged")
+    with pytest.raises(InputError, match="not a readable state"):
+        pretrain(populations[:2], out, CONFIG, resume=True, overwrite=True, progress=False)
 
 
 def test_a_log_of_that_name_is_not_overwritten(populations, tmp_path):
@@ -130,6 +165,28 @@ def test_a_loss_that_explodes_is_named(populations, tmp_path):
     with pytest.raises(InputError, match=r"the loss is not finite at step .*: lower the learning rate"):
         pretrain(populations, tmp_path / "a.safetensors", config, progress=False)
     assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(samples=0),
+        dict(temperature=0.0),
+        dict(warmup=-1.0),
+        dict(max_units=5),
+        dict(objective="x"),
+        dict(scaling="x"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        PretrainConfig(**bad)
+
+
+def test_only_the_signal_of_the_encoder_is_trained_on(tmp_path):
+    traces = Population(range(12), traces=np.random.default_rng(0).random((12, 400)), sampling_frequency=4.0)
+    with pytest.raises(CheckpointError, match="takes spikes, this population holds traces"):
+        pretrain([traces], tmp_path / "a.safetensors", CONFIG, progress=False)
 
 
 def test_training_learns(populations, tmp_path):
@@ -153,7 +210,17 @@ def test_held_out_recordings_are_monitored_and_not_trained_on(tmp_path, populati
 
     sources = [Named(f"animal{i}/x", p) for i, p in enumerate(populations)]
     monkeypatch.setattr(loop, "read_population", lambda source: source.population)
-    checkpoint = pretrain(sources, tmp_path / "a.safetensors", CONFIG, hold_out=["animal1/*"], progress=False)
+    with pytest.raises(InputError, match=r"hold_out 'animal9/\*' matches no source"):
+        pretrain(sources, tmp_path / "a.safetensors", CONFIG, hold_out=["animal1/*", "animal9/*"], progress=False)
+    checkpoint = pretrain(
+        sources,
+        tmp_path / "a.safetensors",
+        CONFIG,
+        hold_out=["animal1/*"],
+        card={"held_out": "nothing", "license": "CC0"},
+        progress=False,
+    )
+    assert checkpoint.card["license"] == "CC0"
     assert checkpoint.card["recordings"] == 2
     assert 0 <= checkpoint.card["monitors"]["reidentification"] <= 1
     assert checkpoint.card["monitors"]["rank_me"] >= 1
@@ -177,12 +244,27 @@ def test_the_learning_rate_climbs_and_falls_to_nothing():
     assert rates[-1] < 1e-3
 
 
-def test_reidentification_is_one_where_neurons_are_unmistakable(checkpoint, population):
-    hits, embedding = reidentification(population, checkpoint, device="cpu")
-    assert hits.dtype == bool
-    assert len(embedding) <= population.n_units
+def test_reidentification_finds_neurons_that_are_unmistakable(checkpoint):
+    # Each unit repeats one pattern of its own, in both halves.
+    trains = [
+        np.sort(np.concatenate([w + np.arange(3 + 9 * u) / (3 + 9 * u) * 9.9 for w in range(0, 40, 10)]))
+        for u in range(6)
+    ]
+    same = Population(range(6), trains, stop=40.0)
+    hits, embedding = reidentification(same, checkpoint, device="cpu")
+    assert hits.tolist() == [True] * 12
+    assert embedding.shape == (6, 32)
+    # Units that swap their patterns halfway find each other, and never themselves.
+    halves = [[t[t < 20] for t in trains], [t[t >= 20] for t in trains[1:] + trains[:1]]]
+    swapped = Population(range(6), [np.concatenate(pair) for pair in zip(*halves, strict=True)], stop=40.0)
+    assert not reidentification(swapped, checkpoint, device="cpu")[0].any()
+    hits, embedding = reidentification(same.between(0.0, 12.0), checkpoint, device="cpu")
+    assert (len(hits), len(embedding)) == (0, 0)
+
+
+def test_the_nearest_row_is_found_by_angle():
     rows = np.eye(5) + 0.01
-    assert nearest_is_self(rows, rows[::1]).all()
+    assert nearest_is_self(rows, 3 * rows).all()
     assert not nearest_is_self(rows, np.roll(rows, 1, axis=0)).any()
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spikeinterface_nuclr import InputError, embed, plot_embedding_map
+from spikeinterface_nuclr import InputError, embed, plot_nuclr_embedding
 from spikeinterface_nuclr.demo import neighbours_agree
 from spikeinterface_nuclr.widgets import embedding_map
 
@@ -22,7 +22,7 @@ def test_the_map_is_centred_ordered_by_variance_and_deterministic(rng):
 
 def test_the_figure_has_a_panel_a_label(population, checkpoint, tmp_path):
     found = embed(population, checkpoint, progress=False)
-    figure = plot_embedding_map(found, {k: population.properties[k] for k in ("cell_type", "depth")})
+    figure = plot_nuclr_embedding(found, {k: population.properties[k] for k in ("cell_type", "depth")})
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["cell_type", "depth"]
     legend = figure.axes[0].get_legend()

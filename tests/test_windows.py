@@ -94,8 +94,51 @@ def test_a_unit_belongs_to_windows_in_which_it_was_observed_throughout():
     population = Population(["a", "b"], [[1.0], [15.0]], observed=[everywhere, late])
     units = np.arange(2)
     line = timeline(population, units, LAYOUT)
-    seen = observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
-    assert seen.tolist() == [[True, False], [True, False], [True, True], [True, True]]
+    seen, which = observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
+    assert seen[:, which].tolist() == [[True, False], [True, False], [True, True], [True, True]]
+
+
+def test_a_border_of_one_unit_is_no_border_of_another():
+    parted, whole = np.array([[0.0, 15.0], [15.0, 40.0]]), np.array([[0.0, 40.0]])
+    population = Population(["a", "b"], [[1.0], [15.0]], observed=[parted, whole])
+    units = np.arange(2)
+    line = timeline(population, units, LAYOUT)
+    seen, which = observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
+    assert seen[:, which].tolist() == [[True, True], [False, True], [True, True], [True, True]]
+
+
+def test_trials_seen_by_some_units_only():
+    trials = np.arange(50)[:, None] * 3.0 + np.array([[0.0, 0.4]])
+    population = Population(["a", "b"], [[0.1], [0.1]], observed=[trials, trials[:30]])
+    units = np.arange(2)
+    line = timeline(population, units, LAYOUT)
+    seen, which = observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
+    assert seen[:, which].tolist() == [[True, True], [True, False]]
+
+
+def test_one_longer_trial_does_not_change_how_the_others_are_stitched():
+    trials = np.arange(60)[:, None] * 3.0 + np.array([[0.0, 0.9]])
+    trials[0, 1] = 1.2
+    _, line = starts(Population(["a"], [[0.5]], observed=trials))
+    assert line.stitched == "bins"
+    assert len(place_windows(line, LAYOUT)) == 5
+
+
+def test_times_since_1970_do_not_make_years_of_windows():
+    epoch = 1_700_000_000.25
+    population = Population(["a"], [epoch + np.arange(60)], stop=epoch + 60)
+    assert population.start == 1_700_000_000.0
+    assert len(starts(population)[0]) == 6
+
+
+def test_overlapping_windows_stay_within_the_budget():
+    population = Population(["a", "b"], [[1.0], [2.0]], stop=500.0)
+    units = np.arange(2)
+    line = timeline(population, units, LAYOUT)
+    first = place_windows(line, LAYOUT, 0.95)
+    sizes = [counts.size for _, counts in iter_windows(population, units, line, first, LAYOUT, max_bins=20_000)]
+    assert max(sizes) <= 20_000
+    assert sum(sizes) == len(first) * 1000
 
 
 def test_bins_match_the_definition(rng):

@@ -6,6 +6,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..population import Population
+from .assembly import given_intervals
+from .phy import is_phy_folder, read_phy
 
 ACCEPTED = (
     "a SortingAnalyzer or BaseSorting (object or folder), an NWB file with a units table, a phy or Kilosort folder, "
@@ -53,10 +55,22 @@ def read_population(
     """
     if isinstance(source, Population):
         return source
-    options = {"group_by": group_by, "observed": observed}
+    options = {"group_by": group_by, "observed": given_intervals(observed)}
+    phy_options = {"sampling_frequency": sampling_frequency, "keep_noise": keep_noise}
     if isinstance(source, str | Path):
-        return _read_path(Path(source), options, sampling_frequency, keep_noise)
+        folder = _phy_folder(Path(source))
+        if folder is not None:
+            return read_phy(folder, **options, **phy_options)
+    if sampling_frequency is not None or keep_noise:
+        raise InputError("sampling_frequency and keep_noise are for phy folders: leave them out for other sources")
+    if isinstance(source, str | Path):
+        return _read_path(Path(source), options)
     return _read_object(source, options)
+
+
+def _phy_folder(path: Path) -> Path | None:
+    # SpikeInterface keeps what a sorter wrote in a folder called sorter_output.
+    return next((folder for folder in (path, path / "sorter_output") if is_phy_folder(folder)), None)
 
 
 def _read_object(source, options) -> Population:
@@ -83,9 +97,9 @@ def _read_object(source, options) -> Population:
     raise InputError(f"source is a {type(source).__module__}.{type(source).__qualname__}; accepted is {ACCEPTED}")
 
 
-def _read_path(path: Path, options, sampling_frequency, keep_noise) -> Population:
+def _read_path(path: Path, options) -> Population:
     if path.is_dir():
-        return _read_folder(path, options, sampling_frequency, keep_noise)
+        return _read_folder(path, options)
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
     from .nwb_units import read_nwb_path
@@ -95,17 +109,12 @@ def _read_path(path: Path, options, sampling_frequency, keep_noise) -> Populatio
     raise InputError(f"{path}: not an NWB file (a file of kind {path.suffix or 'unknown'!r}); accepted is {ACCEPTED}")
 
 
-def _read_folder(path: Path, options, sampling_frequency, keep_noise) -> Population:
+def _read_folder(path: Path, options) -> Population:
     from .nwb_units import is_zarr_nwb, read_nwb_path
-    from .phy import is_phy_folder, read_phy
     from .sortings import load_spikeinterface, read_analyzer, read_sorting
 
     if is_zarr_nwb(path):
         return read_nwb_path(path, **options)
-    # SpikeInterface keeps what a sorter wrote in a folder of this name.
-    for folder in (path, path / "sorter_output"):
-        if is_phy_folder(folder):
-            return read_phy(folder, sampling_frequency=sampling_frequency, keep_noise=keep_noise, **options)
     found = load_spikeinterface(path)
     if found is not None:
         import spikeinterface.core as si

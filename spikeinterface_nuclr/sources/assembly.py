@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from ..population import Population, checked_train, inside
+from ..population import Population, checked_train, default_start, inside
 
 # Curation labels that some tools store in a column called "group". They are no probes.
 QUALITY_LABELS = {"good", "mua", "noise", "unsorted", "nan", "none", ""}
@@ -19,14 +19,12 @@ def assemble(
     *,
     observed=None,
     invalid: np.ndarray | None = None,
-    start: float | None = None,
-    stop: float | None = None,
     **known,
 ) -> Population:
     """A Population of what a source says, with spikes outside observed time left out.
 
-    Where the source does not know its end, it is the end of the second of the last spike; its start is 0, or the
-    second of an earlier first spike.
+    Where the source does not know its end, it is the end of the second of the last spike; its start is that of
+    `default_start`, or the second of an earlier first spike.
 
     Parameters
     ----------
@@ -36,7 +34,6 @@ def assemble(
     observed : array (k, 2), or list of one a unit, optional
     invalid : array (k, 2), optional
         Intervals cut out of the observed time.
-    start, stop : float, optional
     **known
         `group`, `properties` and `metadata` of the Population.
     """
@@ -48,11 +45,10 @@ def assemble(
         raise InputError(f"{name}: {error}") from None
     spiking = [times for times in trains if len(times)]
     if observed is None:
-        start = min([0.0, *(math.floor(t[0]) for t in spiking)]) if start is None else start
-        if stop is None:
-            if not spiking:
-                raise InputError(f"{name}: no unit has a spike")
-            stop = max(math.ceil(t[-1]) for t in spiking)
+        if not spiking:
+            raise InputError(f"{name}: no unit has a spike")
+        stop = float(max(math.ceil(t[-1]) for t in spiking))
+        start = min(default_start(spiking, stop), *(math.floor(t[0]) for t in spiking))
         observed = np.array([[start, stop]], dtype=np.float64)
     if invalid is not None and len(invalid):
         if isinstance(observed, np.ndarray):
@@ -77,9 +73,22 @@ def assemble(
             stacklevel=3,
         )
     try:
-        return Population(unit_ids, kept, observed=observed, start=start, stop=stop, **known)
+        return Population(unit_ids, kept, observed=observed, **known)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+
+
+def given_intervals(observed) -> np.ndarray | None:
+    """The intervals a user gave, float64 seconds of shape (k, 2); InputError where they are not."""
+    if observed is None:
+        return None
+    try:
+        intervals = np.asarray(observed, dtype=np.float64)
+    except (TypeError, ValueError):
+        intervals = np.empty(0)
+    if intervals.ndim != 2 or intervals.shape[1] != 2:
+        raise InputError("observed must be intervals of seconds, [[start, stop], …]")
+    return intervals
 
 
 def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
@@ -94,20 +103,21 @@ def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
 
 
 def merge(intervals: np.ndarray) -> np.ndarray:
-    """Sorted union of intervals that may overlap in a file."""
+    """Sorted union of intervals that may overlap in a file. Those that only touch stay apart: they may be segments."""
     merged: list[list[float]] = []
-    for a, b in intervals[np.argsort(intervals[:, 0], kind="stable")]:
-        if merged and a <= merged[-1][1]:
+    for a, b in intervals[np.lexsort((intervals[:, 1], intervals[:, 0]))]:
+        if merged and (a < merged[-1][1] or [a, b] == merged[-1]):
             merged[-1][1] = max(merged[-1][1], b)
         else:
             merged.append([a, b])
     return np.array(merged, dtype=np.float64).reshape(-1, 2)
 
 
-def choose_group(name: str, properties: dict, group_by: str | None, probes: np.ndarray | None = None):
+def choose_group(name: str, properties: dict, group_by: str | None, probes=lambda: None):
     """Probe of each unit: the named property, else the probes that the source itself knows, else one for all.
 
-    Raises InputError where a property other than the default "group" is asked for and absent.
+    `probes` is asked only when no property answers. Raises InputError where a property other than the default "group"
+    is asked for and absent.
     """
     if group_by is None:
         return None
@@ -118,4 +128,4 @@ def choose_group(name: str, properties: dict, group_by: str | None, probes: np.n
     elif group_by != "group":
         have = ", ".join(sorted(properties)) or "none"
         raise InputError(f"{name}: it has no unit property {group_by!r} to group by; it has: {have}")
-    return probes
+    return probes()

@@ -58,7 +58,7 @@ def read_neo(source, *, group_by, observed) -> Population:
         name,
         units,
         [np.concatenate(times[u]) for u in units],
-        observed=[merge(np.array(seen[u])) for u in units] if observed is None else np.asarray(observed, dtype=float),
+        observed=[merge(np.array(seen[u])) for u in units] if observed is None else observed,
         group=choose_group(name, properties, group_by),
         properties=properties,
         metadata={"source": name},

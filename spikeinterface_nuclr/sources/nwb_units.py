@@ -37,13 +37,13 @@ def open_nwb(path: Path):
     except ImportError:
         raise InputError(f"{path}: a Zarr file needs an extra: pip install 'spikeinterface-nuclr[zarr]'") from None
     try:
-        io = IO(os.fspath(path), mode="r")
-        nwbfile = io.read()
+        with IO(os.fspath(path), mode="r") as io:
+            yield io.read()
+    except InputError:
+        raise
     except Exception as error:  # the libraries below raise what they please on a damaged file
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{path}: not a readable NWB file ({reason})") from error
-    with io:
-        yield nwbfile
 
 
 def read_nwbfile(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Population:
@@ -55,9 +55,7 @@ def read_nwbfile(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Popul
         raise InputError(f"{name}: its units table has no spike_times column, only {', '.join(units.colnames)}")
     trains = _ragged(units["spike_times"])
     if observed is None and "obs_intervals" in units.colnames:
-        observed = _observed(units, trains)
-    elif observed is not None:
-        observed = np.asarray(observed, dtype=np.float64)
+        observed = _observed(units)
     invalid = None
     if nwbfile.invalid_times is not None and len(nwbfile.invalid_times):
         table = nwbfile.invalid_times
@@ -70,7 +68,7 @@ def read_nwbfile(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Popul
         trains,
         observed=observed,
         invalid=invalid,
-        group=choose_group(name, properties, group_by, _probes(units)),
+        group=choose_group(name, properties, group_by, lambda: _probes(units)),
         properties=properties,
         metadata={
             "source": name,
@@ -98,16 +96,14 @@ def _unit_ids(units) -> np.ndarray:
     return np.asarray(units.id[:])
 
 
-def _observed(units, trains):
-    """Each unit's observed intervals. A unit with none listed was observed throughout."""
+def _observed(units):
+    """Each unit's observed intervals. A unit with none listed was observed when any other was."""
     rows = [merge(np.asarray(r, dtype=np.float64).reshape(-1, 2)) for r in _ragged(units["obs_intervals"])]
     listed = [r for r in rows if len(r)]
     if not listed:
         return None
-    every = np.concatenate(listed)
-    last = max((t.max() for t in trains if len(t)), default=every.max())
-    whole = np.array([[min(0.0, every.min()), max(every.max(), np.ceil(last))]])
-    return [r if len(r) else whole for r in rows]
+    anyone = merge(np.unique(np.concatenate(listed), axis=0))
+    return [r if len(r) else anyone for r in rows]
 
 
 def _probes(units) -> np.ndarray | None:

@@ -63,7 +63,7 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_no
         name,
         ids,
         trains,
-        observed=None if observed is None else np.asarray(observed, dtype=np.float64),
+        observed=observed,
         group=choose_group(name, properties, group_by),
         properties=properties,
         metadata={"source": name},
@@ -92,7 +92,7 @@ def _sampling_frequency(path: Path, given: float | None) -> float:
         if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", None) == "sample_rate":
             try:
                 return float(ast.literal_eval(statement.value))
-            except ValueError:
+            except (ValueError, TypeError):
                 break
     raise InputError(f"{path / 'params.py'}: it sets no plain sample_rate: give sampling_frequency= in Hz")
 
@@ -101,7 +101,7 @@ def _cluster_tables(path: Path) -> dict[int, dict[str, str]]:
     """What the cluster_*.tsv and .csv files say: cluster id -> column -> text."""
     rows: dict[int, dict[str, str]] = {}
     for file in sorted([*path.glob("cluster_*.tsv"), *path.glob("cluster_*.csv")]):
-        with open(file, newline="", encoding="utf-8") as handle:
+        with open(file, newline="", encoding="utf-8", errors="replace") as handle:
             for row in csv.DictReader(handle, delimiter="\t" if file.suffix == ".tsv" else ","):
                 key = row.pop("cluster_id", None) or row.pop("id", None)
                 try:

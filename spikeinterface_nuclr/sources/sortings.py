@@ -46,34 +46,38 @@ def read_sorting(sorting: si.BaseSorting, *, name: str = "sorting", group_by, ob
 def load_spikeinterface(path: Path):
     """The analyzer or sorting saved in `path`, or None where SpikeInterface saved neither.
 
-    Analyzers may hold their recording's provenance as a pickle. A stand-in for the recording is handed over, so that
-    it is never opened.
+    SpikeInterface's own `load` would make an object of any class that the folder names, and unpickle a recording's
+    provenance. So folders of sortings are read by the class that wrote them, and an analyzer is handed a stand-in for
+    its recording, which is then never opened.
     """
-    kind = _saved_kind(path)
     try:
-        if kind == "SortingAnalyzer":
+        if _saved(path).get("object") == "SortingAnalyzer":
             return si.SortingAnalyzer.load(path, recording=object(), load_extensions=False)
-        if kind == "object":
-            return si.load(path)
+        if "zarr_class_info" in _saved(path):
+            return si.read_zarr(path) if _known_class(_saved(path)["zarr_class_info"], "ZarrSortingExtractor") else None
+        if (path / "si_folder.json").is_file():
+            written = json.loads((path / "si_folder.json").read_text())
+            if _known_class(written, "NumpyFolderSorting"):
+                return si.NumpyFolderSorting(path)
+            if _known_class(written, "NpzFolderSorting"):
+                return si.NpzFolderSorting(path)
     except Exception as error:  # whatever SpikeInterface raises on a damaged folder
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{path}: not a readable SpikeInterface folder ({reason})") from error
     return None
 
 
-def _saved_kind(path: Path) -> str | None:
+def _known_class(written: dict, name: str) -> bool:
+    return str(written.get("class", "")).rpartition(".")[2] == name
+
+
+def _saved(path: Path) -> dict:
+    """What SpikeInterface noted of a folder's content; nothing where it wrote none."""
     for marker in ("spikeinterface_info.json", ".zattrs"):
         if (path / marker).is_file():
-            try:
-                content = json.loads((path / marker).read_text())
-            except ValueError:
-                return None
-            content = content.get("spikeinterface_info", content)
-            if content.get("object") == "SortingAnalyzer":
-                return "SortingAnalyzer"
-            if "zarr_class_info" in content:
-                return "object"
-    return "object" if (path / "si_folder.json").is_file() else None
+            content = json.loads((path / marker).read_text())
+            return content.get("spikeinterface_info", content)
+    return {}
 
 
 def _assemble(name, sorting, lengths, groups, channels, *, group_by, observed) -> Population:
@@ -95,15 +99,12 @@ def _assemble(name, sorting, lengths, groups, channels, *, group_by, observed) -
     properties = {
         key: values for key, values in properties.items() if values.ndim == 1 and values.dtype.kind in "iufbU"
     }
-    probes = None
-    if group_by is not None:
-        probes = _probes(name, groups, channels)
     return assemble(
         name,
         unit_ids,
         trains,
-        observed=np.array(intervals) if observed is None else np.asarray(observed, dtype=np.float64),
-        group=choose_group(name, properties, group_by, probes),
+        observed=np.array(intervals) if observed is None else observed,
+        group=choose_group(name, properties, group_by, lambda: _probes(name, groups, channels)),
         properties=properties,
         metadata={"source": name, "segments": sorting.get_num_segments()},
     )

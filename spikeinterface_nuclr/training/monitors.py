@@ -4,6 +4,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..embedding import embed
+from ..errors import InputError
 from ..population import Population
 
 
@@ -16,20 +17,25 @@ def reidentification(population: Population, checkpoint: Checkpoint, device: str
     Returns
     -------
     hits : bool, shape (k,)
-        Whether each neuron that has a window in both halves found itself, in both directions.
+        Whether each neuron that has a window in both halves found itself, in both directions. Empty where a half
+        holds no window.
     embedding : float32, shape (m, dim)
         Embeddings of the first half, rows of neurons without a window left out.
     """
     middle = (population.start + population.stop) / 2
-    halves = [population.between(population.start, middle), population.between(middle, population.stop)]
-    first, second = (embed(half, checkpoint, device=device, progress=False).embedding for half in halves)
+    nothing = np.empty(0, dtype=bool), np.empty((0, checkpoint.config.dim), dtype=np.float32)
+    try:
+        halves = [population.between(population.start, middle), population.between(middle, population.stop)]
+        first, second = (embed(half, checkpoint, device=device, progress=False).embedding for half in halves)
+    except InputError:
+        return nothing
     both = np.isfinite(first[:, 0]) & np.isfinite(second[:, 0])
     hits = []
     for _, units in population.groups():
         units = units[both[units]]
         if len(units) > 1:
             hits += [nearest_is_self(first[units], second[units]), nearest_is_self(second[units], first[units])]
-    return np.concatenate(hits) if hits else np.empty(0, dtype=bool), first[np.isfinite(first[:, 0])]
+    return np.concatenate(hits) if hits else nothing[0], first[np.isfinite(first[:, 0])]
 
 
 def nearest_is_self(query: np.ndarray, key: np.ndarray) -> np.ndarray:

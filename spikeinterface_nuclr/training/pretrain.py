@@ -1,30 +1,29 @@
 """The training loop: many recordings in, a Checkpoint out."""
 
-import csv
 import fnmatch
-import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from ..checkpoint import Checkpoint
 from ..device import choose_device, choose_precision
+from ..embedding import check_signal
 from ..encoder import Encoder, EncoderConfig
 from ..errors import InputError
-from ..files import check_writable, written_whole
+from ..files import check_writable
 from ..population import Population
 from ..sources import expand_sources, read_population
-from .losses import ContrastiveLoss, VICRegLoss
+from .losses import FORMS, SCALINGS, ContrastiveLoss, VICRegLoss
 from .monitors import rank_me, reidentification
+from .state import RunState
 from .views import Recording, draw_views
+
+# Populations of so few units teach little (and the objective needs negatives).
+MIN_UNITS = 10
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,18 @@ class PretrainConfig:
     seed: int = 0
     monitor_every: int = 500
 
+    def __post_init__(self):
+        for name in ("steps", "samples", "learning_rate", "clip", "temperature", "monitor_every"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
+        if not self.max_distance >= 0 or not 0 <= self.warmup <= 1:
+            raise InputError("max_distance must not be negative, and warmup must lie in [0, 1]")
+        if self.max_units is not None and self.max_units <= MIN_UNITS:
+            raise InputError(f"max_units must be above {MIN_UNITS}: smaller views teach little")
+        for name, known in (("objective", (*FORMS, "vicreg")), ("scaling", SCALINGS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
+
 
 def pretrain(
     sources,
@@ -95,9 +106,9 @@ def pretrain(
         (``.state.safetensors``), from which `resume` goes on.
     config : PretrainConfig, optional
     hold_out : list of str
-        Patterns (as of `fnmatch`) of source names that are kept out of training and only monitored.
+        Patterns (as of `fnmatch`) of source names that are kept out of training and only monitored. Each has to match.
     card : dict, optional
-        What to say of the checkpoint, beside what is known from the run.
+        What to say of the checkpoint, beside what the run itself knows, which it cannot overrule.
     device : str, default: "auto"
     precision : {"auto", "bfloat16", "float32"}
         "bfloat16" is autocast over float32 weights.
@@ -112,17 +123,14 @@ def pretrain(
     """
     config = config or PretrainConfig()
     output = check_writable(output, overwrite=overwrite)
-    state_path, log_path = output.with_suffix(".state.safetensors"), output.with_suffix(".log.csv")
+    log_path = output.with_suffix(".log.csv")
     if not resume:
         check_writable(log_path, overwrite=overwrite)
     device = choose_device(device)
     precision = choose_precision(precision, device)
-    named = [(str(source), read_population(source)) for source in expand_sources(sources)]
-    held = [any(fnmatch.fnmatch(name, pattern) for pattern in hold_out) for name, _ in named]
-    recordings = _recordings([p for (_, p), h in zip(named, held, strict=True) if not h], config)
-    validation = [p for (_, p), h in zip(named, held, strict=True) if h]
-    if not recordings:
-        raise InputError("no recording is left to train on: each needs a window and more than ten units")
+    if precision not in ("float32", "bfloat16"):
+        raise InputError(f"precision {precision!r} is not for training: use auto, float32 or bfloat16")
+    recordings, validation, fingerprints = _read(sources, list(hold_out), config)
     weights = np.sqrt([r.n_units * r.num_starts for r in recordings])
     weights /= weights.sum()
 
@@ -131,49 +139,54 @@ def pretrain(
     loss_function = _objective(config).to(device)
     modules = torch.nn.ModuleDict({"encoder": encoder, "loss": loss_function})
     optimizer = _optimizer(modules, config)
-    run = {"config": asdict(config), "recordings": [r.n_units for r in recordings]}
-    step, seconds = _load_state(state_path, modules, optimizer, run) if resume else (0, 0.0)
+    run = {"config": asdict(config), "recordings": fingerprints, "hold_out": list(hold_out), "precision": precision}
+    state = RunState(output.with_suffix(".state.safetensors"), run)
+    if resume:
+        state.load(modules, optimizer)
 
-    log = _Log(log_path, append=step > 0)
-    began = time.monotonic() - seconds
-    bar = tqdm(total=config.steps, initial=step, desc="training", unit="step", disable=not progress)
-    while step < config.steps:
-        rng = np.random.default_rng([config.seed, step])
+    began = time.monotonic() - state.seconds
+    bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step", disable=not progress)
+    while state.step < config.steps:
+        # Every step has a seed of its own, so that a resumed run needs no generator's state.
+        rng = np.random.default_rng([config.seed, state.step])
         torch.manual_seed(int(rng.integers(2**62)))
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, config)
+            group["lr"] = config.learning_rate * _schedule(state.step, config)
         views = draw_views(
             recordings, weights, rng,
             samples=config.samples, max_distance=config.max_distance, max_units=config.max_units,
         )  # fmt: skip
         loss = training_step(encoder, loss_function, views, device, precision)
         if not torch.isfinite(loss):
-            raise InputError(f"the loss is not finite at step {step}: lower the learning rate")
+            raise InputError(f"the loss is not finite at step {state.step}: lower the learning rate")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(modules.parameters(), config.clip)
         optimizer.step()
-        step += 1
+        state.step += 1
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        if step % config.monitor_every == 0 or step == config.steps:
-            seconds = time.monotonic() - began
-            log.write(step=step, seconds=round(seconds), loss=loss.item(), **_monitor(encoder, validation, device))
-            _save_state(state_path, modules, optimizer, run, step, seconds)
+        if state.step % config.monitor_every == 0 or state.step == config.steps:
+            state.seconds = time.monotonic() - began
+            looked = {"step": state.step, "seconds": round(state.seconds), "loss": loss.item()}
+            state.rows.append({**looked, **_monitor(encoder, validation, device)})
+            state.save(modules, optimizer)
+            state.write_log(log_path)
     bar.close()
 
-    known = {
+    measured = {
         "training": asdict(config),
-        "training_seconds": round(seconds),
+        "training_seconds": round(state.seconds),
         "training_device": str(device),
+        "training_precision": precision,
         "recordings": len(recordings),
         "held_out": list(hold_out),
-        "monitors": log.last,
+        "monitors": state.rows[-1],
     }
     weights = {key: value.detach().float().cpu() for key, value in encoder.state_dict().items()}
-    checkpoint = Checkpoint(config.encoder, weights, {**known, **(card or {})}, name=str(output))
+    checkpoint = Checkpoint(config.encoder, weights, {**(card or {}), **measured}, name=str(output))
     checkpoint.save(output, overwrite=overwrite)
-    state_path.unlink(missing_ok=True)
+    state.remove()
     return checkpoint
 
 
@@ -188,9 +201,25 @@ def training_step(encoder, loss_function, views, device, precision: str) -> torc
     return loss_function(x1.float(), x2.float(), *views.sizes, *units)
 
 
-def _recordings(populations: list[Population], config: PretrainConfig) -> list[Recording]:
-    made = (Recording(p, units, config.encoder.layout) for p in populations for _, units in p.groups())
-    return [r for r in made if r.num_starts and r.n_units > 10]
+def _read(sources, hold_out: list[str], config: PretrainConfig):
+    """Recordings to train on, populations to monitor, and what identifies them all."""
+    recordings, validation, fingerprints, unmatched = [], [], [], set(hold_out)
+    for source in expand_sources(sources):
+        population = read_population(source)
+        check_signal(population, config.encoder, "the encoder to train")
+        fingerprints.append(population.fingerprint())
+        matching = [pattern for pattern in hold_out if fnmatch.fnmatch(str(source), pattern)]
+        unmatched -= set(matching)
+        if matching:
+            validation.append(population)
+        else:
+            made = (Recording(population, units, config.encoder.layout) for _, units in population.groups())
+            recordings += [r for r in made if r.num_starts and r.n_units > MIN_UNITS]
+    if unmatched:
+        raise InputError(f"hold_out {sorted(unmatched)[0]!r} matches no source: nothing would be held out by it")
+    if not recordings:
+        raise InputError(f"no recording is left to train on: each needs a window and more than {MIN_UNITS} units")
+    return recordings, validation, fingerprints
 
 
 def _objective(config: PretrainConfig):
@@ -229,46 +258,3 @@ def _monitor(encoder: Encoder, validation: list[Population], device) -> dict:
         "reidentification": float(np.mean(shares)) if shares else float("nan"),
         "rank_me": rank_me(np.concatenate([embedding for _, embedding in looks])),
     }
-
-
-class _Log:
-    """A CSV file with one row a look."""
-
-    columns = ("step", "seconds", "loss", "reidentification", "rank_me")
-
-    def __init__(self, path: Path, append: bool):
-        self._path, self.last = path, {}
-        if not append:
-            with open(path, "w", newline="") as file:
-                csv.DictWriter(file, self.columns).writeheader()
-
-    def write(self, **values):
-        self.last = values
-        with open(self._path, "a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerow(values)
-
-
-def _save_state(path: Path, modules, optimizer, run: dict, step: int, seconds: float) -> None:
-    tensors = {f"model.{key}": value for key, value in modules.state_dict().items()}
-    for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"optimizer.{number}.{key}"] = value
-    metadata = {"run": json.dumps(run, sort_keys=True), "step": str(step), "seconds": str(seconds)}
-    with written_whole(path, overwrite=True) as temporary:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, os.fspath(temporary), metadata)
-
-
-def _load_state(path: Path, modules, optimizer, run: dict) -> tuple[int, float]:
-    if not path.is_file():
-        raise InputError(f"{path}: no saved state to resume from: start without --resume")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    if json.loads(metadata["run"]) != json.loads(json.dumps(run)):
-        raise InputError(f"{path}: was saved by a run of another config or other sources: start without --resume")
-    modules.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
-        prefix = f"optimizer.{number}."
-        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
-    return int(metadata["step"]), float(metadata["seconds"])

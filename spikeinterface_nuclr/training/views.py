@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InputError
 from ..population import Population
-from ..windows import Layout, Timeline, bin_activity, timeline
+from ..windows import Layout, Timeline, bin_activity, observed_windows, timeline
 
 # Bins of a recording made sparse at a time, so that a long one needs little memory.
 _BLOCK = 1 << 14
@@ -56,6 +57,8 @@ class Recording:
         starts = [np.arange(a, b - layout.window_bins + 1, self.line.quantum) for a, b in self.line.runs]
         self._starts = np.concatenate(starts) if starts else np.empty(0, dtype=np.int64)
         self._times = self.line.time(self._starts) if len(self._starts) else np.empty(0)
+        self._seen, self._which = observed_windows(population, units, self.line, self._starts, layout)
+        self._spikes = population.traces is None
 
     @property
     def num_starts(self) -> int:
@@ -71,12 +74,16 @@ class Recording:
         return int(self._starts[first]), int(self._starts[second])
 
     def window(self, start: int, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Patches (n, L, P) of the kept neurons that fire in the window, and their positions (n,)."""
+        """Patches (n, L, P) of the kept neurons that are part of the window, and their positions (n,).
+
+        Part of it are, as when embedding, the neurons that were observed throughout and fire.
+        """
         width = self.layout.window_bins
         low, high = np.searchsorted(self._bins, [start, start + width])
         counts = np.zeros((self.n_units, width), dtype=np.float32)
         counts[self._units[low:high], self._bins[low:high] - start] = self._values[low:high]
-        units = np.flatnonzero(keep & counts.any(axis=1))
+        part = keep & self._seen[np.searchsorted(self._starts, start), self._which]
+        units = np.flatnonzero(part & counts.any(axis=1) if self._spikes else part)
         return counts[units].reshape(len(units), self.layout.num_patches, self.layout.patch_size), units
 
 
@@ -119,7 +126,7 @@ def draw_views(
     while len(sizes[0]) < samples:
         attempts += 1
         if attempts > 200 * samples:
-            raise ValueError(f"no window has {min_units} active units in both views: lower min_units or add recordings")
+            raise InputError(f"no window has {min_units} active units in both views: add recordings with more units")
         recording = recordings[rng.choice(len(recordings), p=weights)]
         pool = np.arange(recording.n_units)
         if max_units is not None and len(pool) > max_units / keep_at_least:
