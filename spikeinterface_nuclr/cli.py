@@ -12,7 +12,7 @@ import typer
 
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
 
-EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, MemoryError: 5}
+EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, OSError: 3, MemoryError: 5}
 
 
 class _Commands(typer.core.TyperGroup):
@@ -39,6 +39,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Square brackets in our texts are no markup.
+    rich_markup_mode=None,
     help="Identity of sorted neurons: NuCLR embeddings of spike-sorted recordings.\n\n"
     "Start with `nuclr demo`. Exit codes: 2 usage, 3 bad input, 4 model, 5 device or memory.",
 )
@@ -180,8 +182,7 @@ def convert(
     from .conversion import convert_checkpoint
     from .files import check_writable
 
-    if output.suffix != ".safetensors":
-        raise InputError(f"{output}: unknown format {output.suffix!r}: use .safetensors")
+    _check_model_name(output)
     check_writable(output, overwrite=overwrite)
     checkpoint = convert_checkpoint(source)
     checkpoint.save(output, overwrite=overwrite)
@@ -234,6 +235,7 @@ def train(
     from .encoder import EncoderConfig
     from .training.pretrain import PretrainConfig, pretrain
 
+    _check_model_name(output)
     if heads < 1 or dim % heads:
         raise InputError(f"--dim {dim} is not a multiple of --heads {heads}")
     said = _read_card(card) if card else {}
@@ -278,10 +280,15 @@ def _read(source: Path, group_by: str, sampling_frequency: float | None, keep_no
     )
 
 
+def _check_model_name(output: Path) -> None:
+    if output.suffix != ".safetensors":
+        raise InputError(f"{output}: unknown format {output.suffix!r}: use .safetensors")
+
+
 def _read_card(path: Path) -> dict:
     try:
         return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a readable JSON object ({error})") from None
 
 

@@ -24,6 +24,8 @@ def run_demo(
         What was done and where to look, in five lines.
     """
     output = Path(output)
+    if units < 3:
+        raise InputError(f"the demo draws a map, which needs three units or more, not {units}")
     if output.exists() and not overwrite:
         raise InputError(f"{output}: exists already: give --overwrite or another name with -o")
     if not output.absolute().parent.is_dir():

@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from tqdm.auto import tqdm
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import DTYPES, choose_device, choose_precision
 from .encoder import Encoder, EncoderConfig
-from .errors import CheckpointError, DeviceError, InputError
+from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
 from .files import written_whole
 from .population import Population
 from .windows import Layout, iter_windows, observed_windows, place_windows, timeline
@@ -172,13 +173,24 @@ def embed(
             f"({_longest(population):g} s at most without a gap): use a longer recording"
         )
     stitched = next((line.stitched for _, line, _ in plans if line.stitched), "")
+    observed_s = sum(line.observed_s for _, line, _ in plans)
+    used_s = sum(line.num_bins * line.bin_s for _, line, _ in plans)
+    if used_s < observed_s / 2:
+        warnings.warn(
+            f"only {used_s:g} of {observed_s:g} observed seconds lie in stretches that hold a window of "
+            f"{layout.window_s:g} s: the rest is left out",
+            RecordingWarning,
+            stacklevel=2,
+        )
 
     encoder = checkpoint.encoder(device, DTYPES[precision])
     mean = _Mean(population.n_units, config.dim)
+    unobserved = np.zeros(population.n_units, dtype=bool)
     total = sum(len(first) for _, _, first in plans)
     with tqdm(total=total, desc="embedding", unit="window", disable=not progress) as bar:
         for units, line, first in plans:
             seen, which = observed_windows(population, units, line, first, layout)
+            unobserved[units] = ~seen.any(axis=0)[which]
             for begin, counts in iter_windows(population, units, line, first, layout, _COUNTED):
                 part = seen[begin : begin + len(counts), which]
                 if population.traces is None:
@@ -188,8 +200,17 @@ def embed(
                     for window, embedding in zip(windows, embeddings, strict=True):
                         mean.add(half[window, part[window]], units[part[window]], embedding)
                     bar.update(len(windows))
+    lost = unobserved & (population.spike_counts > 0)
     if not mean.count.any():
-        raise InputError(f"no unit has {min_spikes} spike(s) in any window: there is nothing to embed")
+        reason = "was observed throughout" if lost.any() else f"has {min_spikes} spike(s) in"
+        raise InputError(f"no unit {reason} any window of {layout.window_s:g} s: there is nothing to embed")
+    if lost.any():
+        warnings.warn(
+            f"{lost.sum()} units, such as {population.unit_ids[lost][0]}, were observed throughout no window of "
+            f"{layout.window_s:g} s: their rows are NaN",
+            RecordingWarning,
+            stacklevel=2,
+        )
     return UnitEmbeddings(
         population.unit_ids,
         mean.embedding(),
@@ -206,6 +227,8 @@ def embed(
             "skip_silence": bool(skip_silence) and not stitched,
             "window_s": layout.window_s,
             "windows": total,
+            "observed_s": round(observed_s, 3),
+            "used_s": round(used_s, 3),
             "stitched": stitched,
             "groups": len(plans),
             "population_fingerprint": population.fingerprint(),

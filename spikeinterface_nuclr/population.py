@@ -67,9 +67,14 @@ class Population:
         spikes = traces = None
         if (self.spike_times is None) == (self.traces is None):
             raise InputError("a Population takes spike_times or traces: give one of the two")
+        for name in ("start", "stop", "sampling_frequency"):
+            if not isinstance(getattr(self, name), int | float | np.number | None):
+                raise InputError(f"{name} must be a number, not {getattr(self, name)!r}")
         if self.traces is not None:
             traces = _checked_traces(self.traces, self.sampling_frequency, ids)
         else:
+            if not isinstance(self.spike_times, list | tuple | np.ndarray):
+                raise InputError(f"spike_times must be a list of arrays, not {type(self.spike_times).__name__}")
             if len(self.spike_times) != n:
                 raise InputError(f"spike_times has {len(self.spike_times)} entries for {n} unit_ids: give one a unit")
             spikes = tuple(checked_train(u, t) for u, t in zip(ids, self.spike_times, strict=True))
@@ -111,8 +116,8 @@ class Population:
             raise InputError(f"group has shape {group.shape} for {n} units: give one label a unit")
         properties = {name: np.asarray(values) for name, values in dict(self.properties).items()}
         for name, values in properties.items():
-            if len(values) != n:
-                raise InputError(f"property {name!r} has {len(values)} values for {n} units")
+            if values.ndim == 0 or len(values) != n:
+                raise InputError(f"property {name!r} has {values.shape} values for {n} units")
 
         values = dict(
             unit_ids=ids, spike_times=spikes, observed=observed, start=start, stop=stop, traces=traces,
@@ -213,7 +218,10 @@ def _checked_ids(unit_ids) -> np.ndarray:
 
 def checked_train(unit, times) -> np.ndarray:
     """One unit's spike times as float64 seconds; InputError naming the unit where they are not finite and sorted."""
-    times = np.asarray(times, dtype=np.float64)
+    try:
+        times = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"unit {unit}: spike times are not numbers of seconds") from None
     if times.ndim != 1:
         raise InputError(f"unit {unit}: spike times have shape {times.shape}, not (n_spikes,)")
     if not np.isfinite(times).all():
@@ -232,7 +240,10 @@ def default_start(trains, stop: float) -> float:
 
 
 def _checked_traces(traces, sampling_frequency, ids) -> np.ndarray:
-    traces = np.asarray(traces, dtype=np.float32)
+    try:
+        traces = np.asarray(traces, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InputError("traces are not an array of numbers of shape (n_units, n_frames)") from None
     if traces.ndim != 2 or len(traces) != len(ids):
         raise InputError(f"traces have shape {traces.shape}, not (n_units, n_frames) of {len(ids)} units")
     if sampling_frequency is None or not sampling_frequency > 0:
@@ -253,7 +264,10 @@ def _checked_observed(observed, ids):
 
 
 def _checked_intervals(intervals, name) -> np.ndarray:
-    intervals = np.asarray(intervals, dtype=np.float64)
+    try:
+        intervals = np.asarray(intervals, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be intervals of seconds, [[start, stop], …]") from None
     if intervals.size == 0:
         return np.empty((0, 2))
     if intervals.ndim != 2 or intervals.shape[1] != 2:

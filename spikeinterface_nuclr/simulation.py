@@ -60,8 +60,8 @@ def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 
     Population
         With the properties ``cell_type``, ``brain_area`` and ``depth`` (µm from the tip).
     """
-    if n_units < 1 or not duration > 0:
-        raise InputError(f"a simulation needs units and time, not n_units={n_units}, duration={duration}")
+    if n_units < 1 or not duration > 0 or seed < 0:
+        raise InputError(f"a simulation needs units, time and a seed, not {n_units=}, {duration=}, {seed=}")
     rng = np.random.default_rng(seed)
     steps = int(np.ceil(duration / _STEP))
     drives = {region: _drive(steps, constant, rng) for region, constant in REGIONS.items()}

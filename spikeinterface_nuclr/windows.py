@@ -58,6 +58,8 @@ class Timeline:
         Windows of a run begin at multiples of this many bins from its first bin.
     stitched : {"", "patches", "bins"}
         Empty where every window is contiguous in time; else what the windows are stitched from.
+    observed_s : float
+        Seconds observed, those that are on no run included.
     """
 
     bin_s: float
@@ -66,6 +68,7 @@ class Timeline:
     runs: np.ndarray
     quantum: int
     stitched: str
+    observed_s: float
 
     @property
     def num_bins(self) -> int:
@@ -133,6 +136,7 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
     Timeline
     """
     intervals = _union([population.observed_of(i) for i in units])
+    observed_s = float(np.ptp(intervals, axis=1).sum())
     lengths = _whole_bins(intervals, layout.bin_s)
     if (lengths >= layout.window_bins).any() or not len(intervals):
         if skip_silence:
@@ -142,7 +146,7 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
         intervals, lengths = intervals[keep], lengths[keep]
         first = np.concatenate([[0], np.cumsum(lengths)])
         runs = np.stack([first[:-1], first[1:]], axis=1)
-        return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum=1, stitched="")
+        return Timeline(layout.bin_s, intervals[:, 0], first, runs, 1, "", observed_s)
 
     patched = lengths // layout.patch_size * layout.patch_size
     quantum = layout.patch_size if 2 * patched.sum() >= lengths.sum() else 1
@@ -152,7 +156,7 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
     whole = first[-1] >= layout.window_bins
     runs = np.array([[0, first[-1]]] if whole else np.empty((0, 2)), dtype=np.int64)
     stitched = "patches" if quantum > 1 else "bins"
-    return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum, stitched if whole else "")
+    return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum, stitched if whole else "", observed_s)
 
 
 def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> np.ndarray:

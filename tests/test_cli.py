@@ -58,6 +58,7 @@ def test_demo_runs_the_main_job(tmp_path):
     )
     assert [p.name for p in tmp_path.iterdir()] == ["nuclr_demo"]
     refused(nuclr("demo", cwd=tmp_path), 3, "nuclr_demo: exists already")
+    refused(nuclr("demo", "-o", "x", "--units", 2, cwd=tmp_path), 3, "three units or more")
     (folder / "thesis.txt").write_text("precious")
     done = nuclr("demo", "--units", 12, "--duration", 30, "--overwrite", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -115,7 +116,18 @@ def test_help_is_worth_reading():
     assert done.returncode == 0
     for command in ("demo", "embed", "info", "convert", "train"):
         assert command in done.stdout
-        assert "Usage" in nuclr(command, "--help").stdout
+        explained = nuclr(command, "--help")
+        assert explained.returncode == 0, explained.stderr
+        assert "Usage" in explained.stdout
+    assert "hf://owner/repo[/file][@revision]" in " ".join(nuclr("embed", "--help").stdout.split())
+
+
+def test_training_never_writes_over_a_recording(session, tmp_path):
+    refused(nuclr("train", session, "-o", session, "--overwrite"), 3, "unknown format '.nwb'")
+    card = tmp_path / "card.json"
+    card.write_text("[1, 2]")
+    refused(nuclr("train", session, "-o", tmp_path / "m.safetensors", "--card", card), 3, "card.json")
+    refused(nuclr("train", session, "-o", tmp_path / "m.safetensors", "--seed", -1), 3, "seed must not be negative")
 
 
 # --- bad input: one line, the right exit code, nothing written, nothing lost ------------------------------------------

@@ -11,6 +11,7 @@ from spikeinterface_nuclr import (
     Encoder,
     InputError,
     Population,
+    RecordingWarning,
     UnitEmbeddings,
     embed,
 )
@@ -159,6 +160,25 @@ def test_bad_parameters_are_named(population, checkpoint, options, kind, says):
 def test_a_short_recording_says_how_long_it_should_be(checkpoint):
     with pytest.raises(InputError, match=r"no window of 10 s fits .*\(6 s at most"):
         quick(Population(["a"], [[1.0]], stop=6.0), checkpoint)
+
+
+def test_time_that_holds_no_window_is_spoken_of(checkpoint):
+    observed = [[0.0, 20.0], *([100.0 + 6 * i, 105.0 + 6 * i] for i in range(50))]
+    population = Population(["a"], [[1.0, 12.0]], observed=observed)
+    with pytest.warns(RecordingWarning, match="only 20 of 270 observed seconds"):
+        found = quick(population, checkpoint)
+    assert (found.provenance["used_s"], found.provenance["observed_s"]) == (20.0, 270.0)
+
+
+def test_units_never_observed_for_a_window_are_spoken_of(checkpoint):
+    trials = np.arange(40)[:, None] * 1.0 + np.array([[0.0, 0.4]])
+    population = Population(["a", "b"], [[0.1], [0.1, 12.0]], observed=[trials, [[0.0, 40.0]]])
+    with pytest.warns(RecordingWarning, match="1 units, such as a, were observed throughout no window"):
+        found = quick(population, checkpoint)
+    assert found.window_count.tolist() == [0, 2]
+    nobody = Population(["a", "b"], [[1.0], [14.0]], observed=[[[0.0, 6.0], [8.0, 14.0]], [[5.0, 9.0], [13.0, 20.0]]])
+    with pytest.raises(InputError, match="no unit was observed throughout any window"):
+        quick(nobody, checkpoint)
 
 
 def test_the_wrong_kind_of_signal_is_refused(checkpoint):

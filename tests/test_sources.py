@@ -11,7 +11,7 @@ import pytest
 import quantities as pq
 import spikeinterface.core as si
 from nwb_files import add_units, new_nwb, write_nwb
-from spikeinterface.generation import NoiseGeneratorRecording
+from spikeinterface.generation import NoiseGeneratorRecording, generate_ground_truth_recording
 
 from spikeinterface_nuclr import InputError, Population, embed, read_population
 from spikeinterface_nuclr.errors import RecordingWarning
@@ -135,6 +135,24 @@ def test_probes_come_from_the_analyzers_channels():
         read_population(analyzer, group_by="probe")
 
 
+def test_probes_come_from_templates_where_nothing_else_tells():
+    recording, sorting = generate_ground_truth_recording(durations=[10.0], num_channels=8, num_units=4, seed=0)
+    recording.set_property("group", np.repeat([0, 1], 4))
+    analyzer = si.create_sorting_analyzer(sorting, recording, sparse=False)
+    expected = read_population(analyzer).group.tolist()
+    analyzer.sorting.delete_property("main_channel_id")
+    with pytest.raises(InputError, match="2 groups"):
+        read_population(analyzer)
+    analyzer.compute(["random_spikes", "templates"])
+    assert read_population(analyzer).group.tolist() == expected
+
+
+def test_text_kept_as_objects_is_text():
+    sorting = two_segments(["a", "b"])
+    sorting.set_property("quality", np.array(["good", "mua"], dtype=object))
+    assert read_population(sorting, group_by="quality").group.tolist() == ["good", "mua"]
+
+
 def test_probes_that_cannot_be_told_are_asked_for():
     sorting = si.NumpySorting.from_unit_dict([{u: np.arange(100, 500_000, 900) for u in "ab"}], FS)
     sorting.register_recording(two_probe_recording())
@@ -203,6 +221,18 @@ def test_intervals_given_by_the_user_replace_those_of_the_source():
         assert read_population(nwbfile, observed=[[10.0, 30.0]]).observed.tolist() == [[10.0, 30.0]]
     with pytest.raises(InputError, match="observed must be intervals"):
         read_population(nwbfile, observed=[0, 10])
+
+
+@pytest.mark.parametrize("bad", [[30.0, 0.0], [0.0, np.nan]])
+def test_impossible_intervals_of_a_file_are_named(bad):
+    nwbfile = new_nwb()
+    nwbfile.add_unit(spike_times=[1.0], obs_intervals=[bad])
+    with pytest.raises(InputError, match=r"obs_intervals of row 0: .* is no interval"):
+        read_population(nwbfile)
+    nwbfile = add_units(new_nwb(), [[1.0]])
+    nwbfile.add_invalid_time_interval(start_time=bad[0], stop_time=bad[1])
+    with pytest.raises(InputError, match=r"invalid_times: .* is no interval"):
+        read_population(nwbfile)
 
 
 def test_options_for_phy_are_refused_elsewhere():
@@ -310,14 +340,35 @@ def test_params_py_is_read_and_not_run(phy, tmp_path):
     (phy / "params.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'executed')!r})\nsample_rate = 30000\n")
     assert read_population(phy).n_units == 19
     assert not (tmp_path / "executed").exists()
-    (phy / "params.py").write_text("sample_rate = compute()\n")
-    with pytest.raises(InputError, match="sets no plain sample_rate"):
+    (phy / "params.py").write_text("dat_path = 'C:\\users'\nsample_rate: float = 30000.  # Hz\n")
+    assert read_population(phy).n_units == 19
+
+
+@pytest.mark.parametrize("rate", ["compute()", "-5", "0", "1e400", "None"])
+def test_an_impossible_sample_rate_is_named(phy, rate):
+    (phy / "params.py").write_text(f"sample_rate = {rate}\n")
+    with pytest.raises(InputError, match=r"sample_rate|a sampling frequency of"):
         read_population(phy)
 
 
+def test_cluster_tables_as_people_save_them(phy):
+    table = (phy / "cluster_group.tsv").read_text()
+    (phy / "cluster_group.tsv").write_text(table, encoding="utf-8-sig")
+    assert read_population(phy).n_units == 19
+    (phy / "cluster_group.tsv").write_text(table.replace("\t", ",").replace("4,noise", "4.0,noise"))
+    assert read_population(phy).n_units == 19
+    (phy / "cluster_group.tsv").write_text(table.replace("cluster_id", "which"))
+    with pytest.warns(RecordingWarning, match=r"cluster_group\.tsv: no row names a cluster_id"):
+        assert read_population(phy).n_units == 20
+
+
 def test_a_damaged_phy_folder_is_named(phy):
+    clusters = np.load(phy / "spike_clusters.npy")
     np.save(phy / "spike_clusters.npy", np.zeros(3, dtype=int))
     with pytest.raises(InputError, match="spike times for 3 cluster labels"):
+        read_population(phy)
+    np.save(phy / "spike_clusters.npy", np.where(clusters == 4, np.nan, clusters))
+    with pytest.raises(InputError, match=r"spike_clusters\.npy: does not hold plain numbers"):
         read_population(phy)
     (phy / "spike_times.npy").write_bytes(b"no numbers")
     with pytest.raises(InputError, match=r"spike_times\.npy: not a readable \.npy file"):

@@ -113,6 +113,18 @@ def merge(intervals: np.ndarray) -> np.ndarray:
     return np.array(merged, dtype=np.float64).reshape(-1, 2)
 
 
+def plain_columns(columns: dict) -> dict[str, np.ndarray]:
+    """The columns that hold one number, truth value or text a unit; text in objects becomes text."""
+    plain = {}
+    for name, values in columns.items():
+        values = np.asarray(values)
+        if values.dtype == object and all(isinstance(v, str | bytes) for v in values.flat):
+            values = np.array([v.decode() if isinstance(v, bytes) else v for v in values])
+        if values.ndim == 1 and values.dtype.kind in "iufbU":
+            plain[name] = values
+    return plain
+
+
 def choose_group(name: str, properties: dict, group_by: str | None, probes=lambda: None):
     """Probe of each unit: the named property, else the probes that the source itself knows, else one for all.
 

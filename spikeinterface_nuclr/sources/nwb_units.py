@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..population import Population
-from .assembly import assemble, choose_group, merge
+from .assembly import assemble, choose_group, merge, plain_columns
 
 # Columns that describe the recording of spikes rather than the unit.
 _NOT_PROPERTIES = {"spike_times", "obs_intervals", "electrodes", "waveforms", "waveform_mean", "waveform_sd"}
@@ -50,16 +50,17 @@ def read_nwbfile(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Popul
     """The Population of an open NWBFile's units table."""
     units = nwbfile.units
     if units is None or len(units) == 0:
-        raise InputError(f"{name}: its units table is missing or empty: sort the recording first")
+        raise InputError(f"{name}: its units table is missing or empty: only sorted spikes are read")
     if "spike_times" not in units.colnames:
         raise InputError(f"{name}: its units table has no spike_times column, only {', '.join(units.colnames)}")
     trains = _ragged(units["spike_times"])
     if observed is None and "obs_intervals" in units.colnames:
-        observed = _observed(units)
+        observed = _observed(units, name)
     invalid = None
     if nwbfile.invalid_times is not None and len(nwbfile.invalid_times):
         table = nwbfile.invalid_times
-        invalid = merge(np.stack([table["start_time"][:], table["stop_time"][:]], axis=1).astype(np.float64))
+        limits = np.stack([table["start_time"][:], table["stop_time"][:]], axis=1).astype(np.float64)
+        invalid = merge(_checked(limits, f"{name}: invalid_times"))
     properties = _properties(units)
     subject = nwbfile.subject
     return assemble(
@@ -96,14 +97,23 @@ def _unit_ids(units) -> np.ndarray:
     return np.asarray(units.id[:])
 
 
-def _observed(units):
+def _observed(units, name: str):
     """Each unit's observed intervals. A unit with none listed was observed when any other was."""
-    rows = [merge(np.asarray(r, dtype=np.float64).reshape(-1, 2)) for r in _ragged(units["obs_intervals"])]
+    rows = [np.asarray(r, dtype=np.float64).reshape(-1, 2) for r in _ragged(units["obs_intervals"])]
+    rows = [merge(_checked(r, f"{name}: obs_intervals of row {row}")) for row, r in enumerate(rows)]
     listed = [r for r in rows if len(r)]
     if not listed:
         return None
     anyone = merge(np.unique(np.concatenate(listed), axis=0))
     return [r if len(r) else anyone for r in rows]
+
+
+def _checked(intervals: np.ndarray, name: str) -> np.ndarray:
+    wrong = ~(intervals[:, 1] >= intervals[:, 0])
+    if wrong.any() or not np.isfinite(intervals).all():
+        a, b = intervals[wrong | ~np.isfinite(intervals).all(axis=1)][0]
+        raise InputError(f"{name}: {a:g} to {b:g} s is no interval: correct the file or give observed=")
+    return intervals
 
 
 def _probes(units) -> np.ndarray | None:
@@ -131,16 +141,12 @@ def _electrode_rows(units):
 
 def _properties(units) -> dict[str, np.ndarray]:
     """One value a unit: text, numbers and truth values. `brain_area` falls back on the electrodes' location."""
-    properties = {}
-    for name in units.colnames:
-        column = units[name]
-        if name in _NOT_PROPERTIES or hasattr(column, "target") or hasattr(column, "table"):
-            continue
-        values = np.asarray(column[:])
-        if values.dtype == object and all(isinstance(v, str | bytes) for v in values):
-            values = np.array([v.decode() if isinstance(v, bytes) else v for v in values])
-        if values.ndim == 1 and values.dtype.kind in "iufbU":
-            properties[name] = values
+    columns = {
+        name: units[name][:]
+        for name in units.colnames
+        if name not in _NOT_PROPERTIES and not hasattr(units[name], "target") and not hasattr(units[name], "table")
+    }
+    properties = plain_columns(columns)
     regions = _electrode_rows(units)
     if regions is not None and "brain_area" not in properties and "location" in regions[0].colnames:
         locations = np.asarray(regions[0]["location"][:]).astype(str)

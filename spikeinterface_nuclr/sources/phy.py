@@ -1,12 +1,13 @@
 """A phy or Kilosort folder -> Population. Its params.py is read as text, never run."""
 
-import ast
 import csv
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, RecordingWarning
 from ..population import Population
 from .assembly import assemble, choose_group
 
@@ -31,10 +32,10 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_no
         Keep clusters whose group is "noise".
     """
     name = str(path)
-    samples = _load(path / "spike_times.npy").ravel()
+    samples = _load(path / "spike_times.npy")
     for file in ("spike_clusters.npy", "spike_templates.npy"):
         if (path / file).is_file():
-            clusters = _load(path / file).ravel()
+            clusters = _load(path / file)
             break
     else:
         raise InputError(f"{name}: it has no spike_clusters.npy: export it from phy or Kilosort again")
@@ -43,7 +44,9 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_no
     fs = _sampling_frequency(path, sampling_frequency)
 
     tables = _cluster_tables(path)
-    ids = np.unique(clusters)
+    ids = np.unique(clusters).astype(np.int64)
+    if len(ids) == 0:
+        raise InputError(f"{name}: it holds no spikes")
     if not keep_noise:
         noise = {unit for unit, row in tables.items() if row.get("group", "").lower() == "noise"}
         ids = ids[[int(unit) not in noise for unit in ids]]
@@ -72,43 +75,48 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_no
 
 def _load(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: not a readable .npy file ({error})") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise InputError(f"{path}: does not hold plain numbers: export it from phy or Kilosort again")
+    return values.ravel()
 
 
 def _sampling_frequency(path: Path, given: float | None) -> float:
-    if given is not None:
-        if not given > 0:
-            raise InputError(f"sampling_frequency must be positive, not {given!r}")
-        return float(given)
-    if not (path / "params.py").is_file():
-        raise InputError(f"{path}: it has no params.py: give sampling_frequency= (--sampling-frequency) in Hz")
-    try:
-        statements = ast.parse((path / "params.py").read_text()).body
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise InputError(f"{path / 'params.py'}: not readable ({error}): give sampling_frequency=") from None
-    for statement in statements:
-        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", None) == "sample_rate":
-            try:
-                return float(ast.literal_eval(statement.value))
-            except (ValueError, TypeError):
-                break
-    raise InputError(f"{path / 'params.py'}: it sets no plain sample_rate: give sampling_frequency= in Hz")
+    if given is None:
+        if not (path / "params.py").is_file():
+            raise InputError(f"{path}: it has no params.py: give sampling_frequency= (--sampling-frequency) in Hz")
+        text = (path / "params.py").read_text(errors="replace")
+        found = re.search(r"^\s*sample_rate\s*(?::\s*\w+\s*)?=\s*([-+\w.]+)\s*(?:#.*)?$", text, re.MULTILINE)
+        try:
+            given = float(found[1])
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{path / 'params.py'}: it sets no plain sample_rate: give sampling_frequency= in Hz"
+            ) from None
+    if not (np.isfinite(given) and given > 0):
+        raise InputError(f"{path}: a sampling frequency of {given!r} Hz is impossible: give sampling_frequency= in Hz")
+    return float(given)
 
 
 def _cluster_tables(path: Path) -> dict[int, dict[str, str]]:
     """What the cluster_*.tsv and .csv files say: cluster id -> column -> text."""
     rows: dict[int, dict[str, str]] = {}
     for file in sorted([*path.glob("cluster_*.tsv"), *path.glob("cluster_*.csv")]):
-        with open(file, newline="", encoding="utf-8", errors="replace") as handle:
-            for row in csv.DictReader(handle, delimiter="\t" if file.suffix == ".tsv" else ","):
-                key = row.pop("cluster_id", None) or row.pop("id", None)
-                try:
-                    unit = int(key)
-                except (TypeError, ValueError):
-                    continue  # a table of something else
-                rows.setdefault(unit, {}).update({k: v for k, v in row.items() if k and v is not None})
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+        delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+        understood = False
+        for row in csv.DictReader(text.splitlines(), delimiter=delimiter):
+            key = row.pop("cluster_id", None) or row.pop("id", None)
+            try:
+                unit = int(float(key))
+            except (TypeError, ValueError):
+                continue
+            understood = True
+            rows.setdefault(unit, {}).update({k: v for k, v in row.items() if k and v is not None})
+        if not understood and len(text.splitlines()) > 1:
+            warnings.warn(f"{file}: no row names a cluster_id; it is left out", RecordingWarning, stacklevel=3)
     return rows
 
 

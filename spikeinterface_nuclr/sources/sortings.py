@@ -13,7 +13,7 @@ import spikeinterface.core as si
 
 from ..errors import InputError
 from ..population import Population
-from .assembly import assemble, choose_group
+from .assembly import assemble, choose_group, plain_columns
 
 _BETWEEN_SEGMENTS = 1.0
 
@@ -25,8 +25,9 @@ def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str = "SortingAnalyzer"
     # Not by way of the analyzer's recording, which need not be there.
     channel_groups = analyzer.rec_attributes["properties"].get("group")
     groups = None if channel_groups is None else dict(zip(analyzer.channel_ids, channel_groups, strict=True))
-    channels = _analyzer_channels(analyzer)
-    return _assemble(name, sorting, lengths, groups, channels, group_by=group_by, observed=observed)
+    return _assemble(
+        name, sorting, lengths, groups, lambda: _analyzer_channels(analyzer), group_by=group_by, observed=observed
+    )
 
 
 def read_sorting(sorting: si.BaseSorting, *, name: str = "sorting", group_by, observed) -> Population:
@@ -37,10 +38,9 @@ def read_sorting(sorting: si.BaseSorting, *, name: str = "sorting", group_by, ob
         lengths = [sorting.get_num_samples(segment) for segment in range(sorting.get_num_segments())]
         if "group" in recording.get_property_keys():
             groups = dict(zip(recording.channel_ids, recording.get_property("group"), strict=True))
-    channels = None
-    if "main_channel_id" in sorting.get_property_keys():
-        channels = [[channel] for channel in sorting.get_property("main_channel_id")]
-    return _assemble(name, sorting, lengths, groups, channels, group_by=group_by, observed=observed)
+    return _assemble(
+        name, sorting, lengths, groups, lambda: _main_channels(sorting), group_by=group_by, observed=observed
+    )
 
 
 def load_spikeinterface(path: Path):
@@ -95,10 +95,7 @@ def _assemble(name, sorting, lengths, groups, channels, *, group_by, observed) -
         intervals.append((start, start + length))
         start += np.ceil(length) + _BETWEEN_SEGMENTS
     trains = [np.concatenate(train) for train in zip(*parts, strict=True)]
-    properties = {key: np.asarray(sorting.get_property(key)) for key in sorting.get_property_keys()}
-    properties = {
-        key: values for key, values in properties.items() if values.ndim == 1 and values.dtype.kind in "iufbU"
-    }
+    properties = plain_columns({key: sorting.get_property(key) for key in sorting.get_property_keys()})
     return assemble(
         name,
         unit_ids,
@@ -117,19 +114,28 @@ def _trains(spikes: np.ndarray, n_units: int, fs: float, start: float) -> list[n
     return np.split(spikes["sample_index"][order] / fs + start, ends[:-1])
 
 
-def _analyzer_channels(analyzer) -> list[np.ndarray] | None:
-    """Channels on which each unit lives: its main channel, else those of the sparsity."""
-    if "main_channel_id" in analyzer.sorting.get_property_keys():
-        return [[channel] for channel in analyzer.sorting.get_property("main_channel_id")]
-    if analyzer.sparsity is not None:
-        return [np.asarray(analyzer.channel_ids)[mask] for mask in analyzer.sparsity.mask]
+def _main_channels(sorting) -> list | None:
+    if "main_channel_id" in sorting.get_property_keys():
+        return [[channel] for channel in sorting.get_property("main_channel_id")]
     return None
 
 
-def _probes(name: str, groups: dict | None, channels: list | None) -> np.ndarray | None:
+def _analyzer_channels(analyzer) -> list | None:
+    """Channels on which each unit lives: its main channel, else those of the sparsity, else of its template's peak."""
+    known = _main_channels(analyzer.sorting)
+    if known is None and analyzer.sparsity is not None:
+        known = [np.asarray(analyzer.channel_ids)[mask] for mask in analyzer.sparsity.mask]
+    if known is None and analyzer.has_extension("templates"):
+        templates = analyzer.get_extension("templates").get_templates()
+        known = [[analyzer.channel_ids[np.ptp(template, axis=0).argmax()]] for template in templates]
+    return known
+
+
+def _probes(name: str, groups: dict | None, find_channels) -> np.ndarray | None:
     """The channel group (probe or shank) that holds most of each unit's channels."""
     if groups is None or len(set(map(str, groups.values()))) < 2:
         return None
+    channels = find_channels()
     if channels is None:
         raise InputError(
             f"{name}: its channels form {len(set(map(str, groups.values())))} groups, and which unit belongs to which "

@@ -73,8 +73,12 @@ class PretrainConfig:
         for name in ("steps", "samples", "learning_rate", "clip", "temperature", "monitor_every"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
-        if not self.max_distance >= 0 or not 0 <= self.warmup <= 1:
-            raise InputError("max_distance must not be negative, and warmup must lie in [0, 1]")
+        if not self.max_distance >= 0:
+            raise InputError(f"max_distance must not be negative, but is {self.max_distance!r}")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"warmup must lie in [0, 1], not {self.warmup!r}")
+        if self.seed < 0:
+            raise InputError(f"seed must not be negative, but is {self.seed!r}")
         if self.max_units is not None and self.max_units <= MIN_UNITS:
             raise InputError(f"max_units must be above {MIN_UNITS}: smaller views teach little")
         for name, known in (("objective", (*FORMS, "vicreg")), ("scaling", SCALINGS)):
@@ -123,8 +127,10 @@ def pretrain(
     """
     config = config or PretrainConfig()
     output = check_writable(output, overwrite=overwrite)
-    log_path = output.with_suffix(".log.csv")
+    log_path, state_path = output.with_suffix(".log.csv"), output.with_suffix(".state.safetensors")
     if not resume:
+        if state_path.exists() and not overwrite:
+            raise InputError(f"{state_path}: an unfinished run: go on with --resume, or begin anew with --overwrite")
         check_writable(log_path, overwrite=overwrite)
     device = choose_device(device)
     precision = choose_precision(precision, device)
@@ -140,7 +146,7 @@ def pretrain(
     modules = torch.nn.ModuleDict({"encoder": encoder, "loss": loss_function})
     optimizer = _optimizer(modules, config)
     run = {"config": asdict(config), "recordings": fingerprints, "hold_out": list(hold_out), "precision": precision}
-    state = RunState(output.with_suffix(".state.safetensors"), run)
+    state = RunState(state_path, run)
     if resume:
         state.load(modules, optimizer)
 
