@@ -22,7 +22,7 @@ _PUBLIC = {
     "Population": "population",
     "PretrainConfig": "training.pretrain",
     "RecordingWarning": "errors",
-    "UnitEmbeddings": "embedding",
+    "UnitEmbeddings": "unit_embeddings",
     "VICRegLoss": "training.losses",
     "convert_checkpoint": "conversion",
     "embed": "embedding",

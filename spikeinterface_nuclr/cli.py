@@ -123,9 +123,9 @@ def embed(
 
     Example: nuclr embed session.nwb -o session.npz
     """
-    from .embedding import check_format
     from .embedding import embed as embed_population
     from .files import check_writable
+    from .unit_embeddings import check_format
 
     check_format(output)
     check_writable(output, overwrite=overwrite)
@@ -324,7 +324,7 @@ def _population_facts(population) -> dict:
 def _embedding_facts(path: Path) -> dict:
     import numpy as np
 
-    from .embedding import UnitEmbeddings
+    from .unit_embeddings import UnitEmbeddings
 
     found = UnitEmbeddings.load(path)
     known = found.window_count > 0

@@ -1,14 +1,11 @@
 """embed: Population and Checkpoint in, one embedding for each neuron out."""
 
-import csv
-import json
 import platform
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -18,9 +15,9 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .device import DTYPES, choose_device, choose_precision
 from .encoder import Encoder, EncoderConfig
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
-from .files import written_whole
 from .population import Population
-from .windows import Layout, iter_windows, observed_windows, place_windows, timeline
+from .unit_embeddings import UnitEmbeddings
+from .windows import Layout, Timeline, iter_windows, observed_windows, place_windows, timeline
 
 # Tokens (neurons × patches) in a batch. On a processor the widest activations of a batch should stay in its cache; a
 # GPU wants work enough to fill it.
@@ -30,75 +27,12 @@ _COUNTED = 16_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class UnitEmbeddings:
-    """One embedding for each unit, and what stands behind it.
+class _Plan:
+    """What is to be embedded of one group: its units, the time they were observed, and where the windows lie."""
 
-    Attributes
-    ----------
-    unit_ids : array of int or str, shape (n_units,)
-    embedding : float32, shape (n_units, dim)
-        Mean over the unit's windows; NaN where it has none.
-    window_count : int64, shape (n_units,)
-        Windows behind each embedding.
-    stability : float32, shape (n_units,)
-        Cosine between the means over the unit's odd and even windows; NaN with fewer than two windows.
-    provenance : dict
-        Checkpoint, parameters, versions and the population's fingerprint. Plain values for JSON.
-    """
-
-    unit_ids: np.ndarray
-    embedding: np.ndarray
-    window_count: np.ndarray
-    stability: np.ndarray
-    provenance: dict
-
-    def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write ``.npz`` (read by `load`) or ``.csv`` (one row a unit, the provenance in its first line)."""
-        path = check_format(path)
-        write = self._write_npz if path.suffix == ".npz" else self._write_csv
-        with written_whole(path, overwrite=overwrite) as temporary:
-            write(temporary)
-        return path
-
-    @classmethod
-    def load(cls, path) -> "UnitEmbeddings":
-        """Read what `save` wrote as ``.npz``."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in ("unit_ids", "embedding", "window_count", "stability")}
-                return cls(**values, provenance=json.loads(str(file["provenance"])))
-        except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path}: not an .npz file of embeddings ({error})") from None
-
-    def _write_npz(self, path: Path):
-        np.savez(
-            path,
-            unit_ids=self.unit_ids,
-            embedding=self.embedding,
-            window_count=self.window_count,
-            stability=self.stability,
-            provenance=np.array(json.dumps(self.provenance)),
-        )
-
-    def _write_csv(self, path: Path):
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            file.write(f"# {json.dumps(self.provenance)}\n")
-            writer = csv.writer(file)
-            writer.writerow(["unit_id", "window_count", "stability", *range(self.embedding.shape[1])])
-            rows = zip(self.unit_ids, self.window_count, self.stability, self.embedding, strict=True)
-            writer.writerows([unit, count, stable, *row] for unit, count, stable, row in rows)
-
-    def __repr__(self):
-        n, dim = self.embedding.shape
-        return f"UnitEmbeddings({n} units, dim {dim}, {(self.window_count > 0).sum()} embedded)"
-
-
-def check_format(path) -> Path:
-    """The path, where `UnitEmbeddings.save` knows its format; InputError where not."""
-    path = Path(path)
-    if path.suffix not in (".npz", ".csv"):
-        raise InputError(f"{path}: unknown format {path.suffix!r}: use .npz or .csv")
-    return path
+    units: np.ndarray
+    line: Timeline
+    first: np.ndarray
 
 
 def embed(
@@ -160,46 +94,66 @@ def embed(
     overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
     if min_spikes != int(min_spikes) or min_spikes < 1:
         raise InputError(f"min_spikes must be a whole number of at least 1, not {min_spikes!r}")
-    batcher = _Batcher(batch_tokens or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
-
-    plans = []
-    for _, units in population.groups():
-        line = timeline(population, units, layout, skip_silence=skip_silence)
-        plans.append((units, line, place_windows(line, layout, overlap)))
-    if not any(len(first) for _, _, first in plans):
-        silence = " less its silent seconds" if skip_silence else ""
-        raise InputError(
-            f"no window of {layout.window_s:g} s fits into the observed time{silence} "
-            f"({_longest(population):g} s at most without a gap): use a longer recording"
-        )
-    stitched = next((line.stitched for _, line, _ in plans if line.stitched), "")
-    observed_s = sum(line.observed_s for _, line, _ in plans)
-    used_s = sum(line.num_bins * line.bin_s for _, line, _ in plans)
-    if used_s < observed_s / 2:
-        warnings.warn(
-            f"only {used_s:g} of {observed_s:g} observed seconds lie in stretches that hold a window of "
-            f"{layout.window_s:g} s: the rest is left out",
-            RecordingWarning,
-            stacklevel=2,
-        )
-
+    plans = _plan(population, layout, overlap, skip_silence)
     encoder = checkpoint.encoder(device, DTYPES[precision])
-    mean = _Mean(population.n_units, config.dim)
-    unobserved = np.zeros(population.n_units, dtype=bool)
-    total = sum(len(first) for _, _, first in plans)
+    batcher = _Batcher(batch_tokens or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
+    mean, unobserved = _Mean(population.n_units, config.dim), np.zeros(population.n_units, dtype=bool)
+    total = sum(len(plan.first) for plan in plans)
     with tqdm(total=total, desc="embedding", unit="window", disable=not progress) as bar:
-        for units, line, first in plans:
-            seen, which = observed_windows(population, units, line, first, layout)
+        for plan in plans:
+            units = plan.units
+            seen, which = observed_windows(population, units, plan.line, plan.first, layout)
             unobserved[units] = ~seen.any(axis=0)[which]
-            for begin, counts in iter_windows(population, units, line, first, layout, _COUNTED):
+            for begin, counts in iter_windows(population, units, plan.line, plan.first, layout, _COUNTED):
                 part = seen[begin : begin + len(counts), which]
                 if population.traces is None:
-                    part = part & (counts.sum(axis=2) >= min_spikes)
+                    part &= counts.sum(axis=2) >= min_spikes
                 half = mean.halves(units, part)
                 for windows, embeddings in _embed_windows(encoder, counts, part, layout, batcher):
                     for window, embedding in zip(windows, embeddings, strict=True):
                         mean.add(half[window, part[window]], units[part[window]], embedding)
                     bar.update(len(windows))
+    _check_result(population, mean, unobserved, min_spikes, layout)
+    settings = {"device": str(device), "precision": precision, "overlap": overlap, "min_spikes": int(min_spikes)}
+    return UnitEmbeddings(
+        population.unit_ids,
+        mean.embedding(),
+        mean.count.sum(axis=0),
+        mean.stability(),
+        _provenance(population, checkpoint, plans, {**settings, "skip_silence": bool(skip_silence)}),
+    )
+
+
+def _plan(population: Population, layout: Layout, overlap: float, skip_silence: bool) -> list[_Plan]:
+    """Where the windows of each group lie. InputError where there is none, a warning where most time holds none."""
+    plans = []
+    for _, units in population.groups():
+        line = timeline(population, units, layout, skip_silence=skip_silence)
+        plans.append(_Plan(units, line, place_windows(line, layout, overlap)))
+    if not any(len(plan.first) for plan in plans):
+        silence = " less its silent seconds" if skip_silence else ""
+        raise InputError(
+            f"no window of {layout.window_s:g} s fits into the observed time{silence} "
+            f"({_longest(population):g} s at most without a gap): use a longer recording"
+        )
+    observed_s, used_s = _seconds(plans)
+    if used_s < observed_s / 2:
+        warnings.warn(
+            f"only {used_s:g} of {observed_s:g} observed seconds lie in stretches that hold a window of "
+            f"{layout.window_s:g} s: the rest is left out",
+            RecordingWarning,
+            stacklevel=3,
+        )
+    return plans
+
+
+def _seconds(plans: list[_Plan]) -> tuple[float, float]:
+    """Seconds that were observed, and those of them that lie where windows may."""
+    return sum(p.line.observed_s for p in plans), sum(p.line.num_bins * p.line.bin_s for p in plans)
+
+
+def _check_result(population: Population, mean: "_Mean", unobserved: np.ndarray, min_spikes, layout: Layout) -> None:
+    """InputError where no unit has a window, a warning where some were never observed for one."""
     lost = unobserved & (population.spike_counts > 0)
     if not mean.count.any():
         reason = "was observed throughout" if lost.any() else f"has {min_spikes} spike(s) in"
@@ -209,34 +163,28 @@ def embed(
             f"{lost.sum()} units, such as {population.unit_ids[lost][0]}, were observed throughout no window of "
             f"{layout.window_s:g} s: their rows are NaN",
             RecordingWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return UnitEmbeddings(
-        population.unit_ids,
-        mean.embedding(),
-        mean.count.sum(axis=0),
-        mean.stability(),
-        {
-            "checkpoint": checkpoint.name,
-            "checkpoint_revision": checkpoint.revision,
-            "checkpoint_sha256": checkpoint.sha256,
-            "device": str(device),
-            "precision": precision,
-            "overlap": overlap,
-            "min_spikes": int(min_spikes),
-            "skip_silence": bool(skip_silence) and not stitched,
-            "window_s": layout.window_s,
-            "windows": total,
-            "observed_s": round(observed_s, 3),
-            "used_s": round(used_s, 3),
-            "stitched": stitched,
-            "groups": len(plans),
-            "population_fingerprint": population.fingerprint(),
-            "source": {k: v for k, v in population.metadata.items() if isinstance(v, str | int | float)},
-            "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy")}
-            | {"python": platform.python_version()},
-        },
-    )
+
+
+def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Plan], settings: dict) -> dict:
+    observed_s, used_s = _seconds(plans)
+    return {
+        "checkpoint": checkpoint.name,
+        "checkpoint_revision": checkpoint.revision,
+        "checkpoint_sha256": checkpoint.sha256,
+        **settings,
+        "window_s": checkpoint.config.layout.window_s,
+        "windows": sum(len(plan.first) for plan in plans),
+        "observed_s": round(observed_s, 3),
+        "used_s": round(used_s, 3),
+        "stitched": next((plan.line.stitched for plan in plans if plan.line.stitched), ""),
+        "groups": len(plans),
+        "population_fingerprint": population.fingerprint(),
+        "source": {key: value for key, value in population.metadata.items() if isinstance(value, str | int | float)},
+        "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy")}
+        | {"python": platform.python_version()},
+    }
 
 
 def check_signal(population: Population, config: EncoderConfig, name: str) -> None:

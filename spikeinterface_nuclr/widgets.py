@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .embedding import UnitEmbeddings
 from .errors import InputError
+from .unit_embeddings import UnitEmbeddings
 
 
 def embedding_map(embedding: np.ndarray) -> np.ndarray:
