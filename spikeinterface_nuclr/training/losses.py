@@ -5,6 +5,8 @@ neurons follow each other, sample after sample, and `units_1`, `units_2` name th
 both views of a sample are matches. Different samples never meet.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,8 +27,9 @@ class ContrastiveLoss(nn.Module):
         Negatives of a matched neuron: "dcl_full", the other neurons of both views; "dcl", those of the other view;
         "infonce", those of the other view and the match itself.
     scaling : {"cross-view", "all"}
-        Which similarities are divided by the temperature: those between the views, as in the authors' code, or also
-        those within a view, as in BrainWideBench's. Differs in "dcl_full" only.
+        Which similarities are divided by the temperature. "cross-view", as in the authors' code: those between the
+        views. "all", as in BrainWideBench's: also those within a view; and the loss leaves out two terms that have no
+        gradient, 1 / temperature and the logarithm of the number of columns.
     """
 
     def __init__(self, dim: int, temperature: float = 0.2, form: str = "dcl_full", scaling: str = "cross-view"):
@@ -65,12 +68,14 @@ class ContrastiveLoss(nn.Module):
 
     def _sum_over_matches(self, p1, p2, i, j):
         cross = p1 @ p2.T / self.temperature
-        apart = 1 / self.temperature - cross[i, j]
+        apart = -cross[i, j]
+        if self.scaling == "cross-view":
+            apart = apart + 1 / self.temperature
         crowd = (self._crowd(cross, p1, i, j) + self._crowd(cross.T, p2, j, i)) / 2
         return (apart + crowd).sum()
 
     def _crowd(self, cross, own, i, j):
-        """log of the mean exponential similarity of each match in this view to its negatives."""
+        """log of the mean (for "all", of the sum) of the exponential similarities of each match to its negatives."""
         rows = cross[i]
         if self.form != "infonce":
             rows = rows.scatter(1, j[:, None], -torch.inf)
@@ -79,8 +84,8 @@ class ContrastiveLoss(nn.Module):
             if self.scaling == "all":
                 within = within / self.temperature
             rows = torch.cat([rows, within.scatter(1, i[:, None], -torch.inf)], dim=1)
-        columns = torch.tensor(float(rows.shape[1]), device=rows.device)
-        return rows.logsumexp(dim=1) - columns.log()
+        crowd = rows.logsumexp(dim=1)
+        return crowd - math.log(rows.shape[1]) if self.scaling == "cross-view" else crowd
 
 
 class VICRegLoss(nn.Module):
