@@ -3,6 +3,7 @@
 """
 
 import json
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -259,7 +260,7 @@ def train(
             monitor_every=monitor_every,
         ),
         hold_out=hold_out or (),
-        card={"command": " ".join(["nuclr", *sys.argv[1:]]), **said},
+        card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **said},
         device=device,
         precision=precision,
         resume=resume,
