@@ -1,3 +1,5 @@
+import doctest
+import importlib
 import subprocess
 import sys
 
@@ -12,6 +14,13 @@ def test_every_public_name_exists_and_is_documented():
     assert set(spikeinterface_nuclr.__all__) <= set(dir(spikeinterface_nuclr))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         spikeinterface_nuclr.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["population", "encoder"])
+def test_examples_in_docstrings_run(module):
+    found = doctest.testmod(importlib.import_module(f"spikeinterface_nuclr.{module}"))
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_importing_the_package_imports_nothing_heavy():
