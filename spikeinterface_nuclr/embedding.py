@@ -78,7 +78,7 @@ def embed(
     Raises
     ------
     InputError
-        A parameter is wrong, or no window holds a neuron.
+        A parameter is wrong, there is one unit only, or no window holds a neuron.
     CheckpointError
         The model cannot be had, or was trained on another kind of signal.
     DeviceError
@@ -95,6 +95,7 @@ def embed(
     if min_spikes != int(min_spikes) or min_spikes < 1:
         raise InputError(f"min_spikes must be a whole number of at least 1, not {min_spikes!r}")
     plans = _plan(population, layout, overlap, skip_silence)
+    _check_company(population, plans)
     encoder = checkpoint.encoder(device, DTYPES[precision])
     batcher = _Batcher(batch_tokens or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
     mean, unobserved = _Mean(population.n_units, config.dim), np.zeros(population.n_units, dtype=bool)
@@ -145,6 +146,22 @@ def _plan(population: Population, layout: Layout, overlap: float, skip_silence: 
             stacklevel=3,
         )
     return plans
+
+
+def _check_company(population: Population, plans: list[_Plan]) -> None:
+    """InputError for a single unit, a warning for units alone on their probe: identity here is told from others."""
+    if population.n_units == 1:
+        raise InputError(
+            f"the recording holds one unit, {population.unit_ids[0]}: an embedding tells a neuron from those recorded "
+            "with it, so give two units or more"
+        )
+    alone = [population.unit_ids[plan.units[0]] for plan in plans if len(plan.units) == 1]
+    if alone:
+        warnings.warn(
+            f"{len(alone)} units, such as {alone[0]}, are alone in their group and embedded without context",
+            RecordingWarning,
+            stacklevel=3,
+        )
 
 
 def _seconds(plans: list[_Plan]) -> tuple[float, float]:

@@ -144,12 +144,14 @@ def truncated(path):
 
 def before_observed(path):
     nwbfile = new_nwb()
-    nwbfile.add_unit(spike_times=[-5.0, -4.0], obs_intervals=[[0.0, 30.0]])
+    for _ in range(2):
+        nwbfile.add_unit(spike_times=[-5.0, -4.0], obs_intervals=[[0.0, 30.0]])
     write_nwb(path, nwbfile)
 
 
 BAD = {
     "no units": (lambda path: write_nwb(path, new_nwb()), "units table is missing or empty"),
+    "one unit": (one_unit(np.arange(0.05, 30, 0.1)), "holds one unit, 0:"),
     "no spikes": (one_unit([]), "no unit has a spike"),
     "short": (one_unit([0.5, 6.0]), "no window of 10 s fits"),
     "nan": (one_unit([0.5, np.nan, 30.0]), "unit 0: 1 spike times are NaN"),
@@ -175,13 +177,6 @@ def test_bad_recordings(what, model, tmp_path):
     assert lines[0].startswith("nuclr: ")
     assert says in lines[0]
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_one_unit_is_no_error(model, tmp_path):
-    one_unit(np.arange(0.05, 30, 0.1))(tmp_path / "one.nwb")
-    done = nuclr("embed", tmp_path / "one.nwb", "-o", tmp_path / "out.npz", "--model", model)
-    assert done.returncode == 0, done.stderr
-    assert "1 of 1 units embedded" in done.stdout
 
 
 @pytest.mark.parametrize(

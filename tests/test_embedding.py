@@ -82,6 +82,14 @@ def test_groups_never_see_each_other(population, checkpoint):
     assert together.provenance["groups"] == 2
 
 
+def test_a_neuron_without_company(checkpoint):
+    with pytest.raises(InputError, match=r"holds one unit, a: .* give two units or more"):
+        quick(Population(["a"], [[1.0, 12.0]], stop=20.0), checkpoint)
+    lonely = Population(["a", "b", "c"], [[1.0], [2.0], [3.0]], stop=10.0, group=["x", "x", "y"])
+    with pytest.warns(RecordingWarning, match="1 units, such as c, are alone in their group"):
+        assert quick(lonely, checkpoint).window_count.tolist() == [1, 1, 1]
+
+
 def test_bfloat16_agrees(population, checkpoint):
     a, b = (quick(population, checkpoint, precision=p).embedding for p in ("float32", "bfloat16"))
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
@@ -164,7 +172,7 @@ def test_a_short_recording_says_how_long_it_should_be(checkpoint):
 
 def test_time_that_holds_no_window_is_spoken_of(checkpoint):
     observed = [[0.0, 20.0], *([100.0 + 6 * i, 105.0 + 6 * i] for i in range(50))]
-    population = Population(["a"], [[1.0, 12.0]], observed=observed)
+    population = Population(["a", "b"], [[1.0, 12.0], [2.0]], observed=observed)
     with pytest.warns(RecordingWarning, match="only 20 of 270 observed seconds"):
         found = quick(population, checkpoint)
     assert (found.provenance["used_s"], found.provenance["observed_s"]) == (20.0, 270.0)
