@@ -272,7 +272,7 @@ def _embed_windows(
                 patches = np.concatenate([counts[w, part[w]] for w in batch]).astype(np.float32, copy=False)
                 patches = torch.from_numpy(patches.reshape(-1, layout.num_patches, layout.patch_size)).to(device)
                 embedding = encoder(patches, sizes[batch]).to("cpu", torch.promote_types(dtype, torch.float32))
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
                 batcher.shrink(batch, sizes)
@@ -282,8 +282,9 @@ def _embed_windows(
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # The processor's allocator raises a bare RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+    # GPUs have an error of their own for it; the processor's allocator raises a bare RuntimeError.
+    known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return known or "not enough memory" in str(error)
 
 
 class _Mean:
