@@ -16,6 +16,8 @@ from .files import written_whole
 
 DEFAULT_MODEL = "nuclr-starter"
 FORMAT_VERSION = 1
+# Suffixes of public checkpoints, which `conversion.py` reads.
+PICKLED = (".pt", ".pth", ".ckpt")
 _BUNDLED = Path(__file__).parent / "models"
 # All metadata sits under one key: safetensors writes several in no fixed order, which would change the file's hash.
 _METADATA_KEY = "nuclr"
@@ -134,7 +136,7 @@ def _local(model: str) -> Path:
 def read_checkpoint(path: Path, *, name: str = "", revision: str = "") -> Checkpoint:
     """The checkpoint in one file: ours (``.safetensors``) or a public one (``.pt``)."""
     name = name or str(path)
-    if path.suffix in (".pt", ".pth", ".ckpt"):
+    if path.suffix in PICKLED:
         from .conversion import convert_checkpoint
 
         found = convert_checkpoint(path)

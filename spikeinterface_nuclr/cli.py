@@ -125,10 +125,10 @@ def embed(
     Example: nuclr embed session.nwb -o session.npz
     """
     from .embedding import embed as embed_population
-    from .files import check_writable
-    from .unit_embeddings import check_format
+    from .files import check_format, check_writable
+    from .unit_embeddings import FORMATS
 
-    check_format(output)
+    check_format(output, *FORMATS)
     check_writable(output, overwrite=overwrite)
     population = _read(source, group_by, sampling_frequency, keep_noise)
     embeddings = embed_population(
@@ -159,10 +159,10 @@ def info(
     keep_noise: KeepNoise = False,
 ) -> None:
     """Say what a recording, a file of embeddings or a checkpoint holds."""
-    from .checkpoint import bundled_models
+    from .checkpoint import PICKLED, bundled_models
 
     path = Path(what)
-    if what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", ".pt", ".pth", ".ckpt"):
+    if what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", *PICKLED):
         facts = _checkpoint_facts(what)
     elif path.suffix == ".npz":
         facts = _embedding_facts(path)
@@ -181,9 +181,9 @@ def convert(
 ) -> None:
     """Convert a public NuCLR checkpoint to safetensors. Nothing in the file is run."""
     from .conversion import convert_checkpoint
-    from .files import check_writable
+    from .files import check_format, check_writable
 
-    _check_model_name(output)
+    check_format(output, ".safetensors")
     check_writable(output, overwrite=overwrite)
     checkpoint = convert_checkpoint(source)
     checkpoint.save(output, overwrite=overwrite)
@@ -234,9 +234,10 @@ def train(
     monitors on the held-out recordings.
     """
     from .encoder import EncoderConfig
+    from .files import check_format
     from .training.pretrain import PretrainConfig, pretrain
 
-    _check_model_name(output)
+    check_format(output, ".safetensors")
     if heads < 1 or dim % heads:
         raise InputError(f"--dim {dim} is not a multiple of --heads {heads}")
     said = _read_card(card) if card else {}
@@ -279,11 +280,6 @@ def _read(source: Path, group_by: str, sampling_frequency: float | None, keep_no
         sampling_frequency=sampling_frequency,
         keep_noise=keep_noise,
     )
-
-
-def _check_model_name(output: Path) -> None:
-    if output.suffix != ".safetensors":
-        raise InputError(f"{output}: unknown format {output.suffix!r}: use .safetensors")
 
 
 def _read_card(path: Path) -> dict:

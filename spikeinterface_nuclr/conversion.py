@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from .checkpoint import Checkpoint
-from .encoder import EncoderConfig
-from .errors import CheckpointError
+from .encoder import EncoderConfig, rotary_angles
+from .errors import CheckpointError, first_line
 
 _SUBLAYERS = ("spatial", "spatial_feed_forward", "temporal", "temporal_feed_forward")
 
@@ -107,8 +107,7 @@ def _load_inert(path: Path):
         reason = f"it asks for {rest.split()[0]}, which could run code" if found else "it is damaged or no checkpoint"
         raise CheckpointError(f"{path}: refused: {reason}; only fetch it again from a source you trust") from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = str(error).split("\n")[0][:150]
-        raise CheckpointError(f"{path}: not a readable .pt file ({reason}): fetch it again") from None
+        raise CheckpointError(f"{path}: not a readable .pt file ({first_line(error)}): fetch it again") from None
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
@@ -185,8 +184,6 @@ def _halves(value: torch.Tensor, name: list[str], config: EncoderConfig) -> torc
 
 
 def _check_rotation(path: Path, state: Mapping, config: EncoderConfig) -> None:
-    from .encoder import rotary_angles
-
     stored = state.get("rotary_emb.omega")
     if stored is not None:
         expected = torch.zeros(config.head_dim // 2)

@@ -2,7 +2,7 @@
 
 import torch
 
-from .errors import DeviceError, InputError
+from .errors import DeviceError, InputError, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -25,8 +25,8 @@ def choose_device(name: str = "auto") -> torch.device:
         raise DeviceError(f"device {name!r} is absent ({torch.cuda.device_count()} GPUs found): use auto or cpu")
     try:
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, NotImplementedError, AssertionError):
-        raise DeviceError(f"device {name!r} does not work here: use auto or cpu") from None
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"device {name!r} does not work here ({first_line(error)}): use auto or cpu") from None
     return device
 
 

@@ -15,3 +15,8 @@ class DeviceError(RuntimeError):
 
 class RecordingWarning(UserWarning):
     """Something of the recording is left out or doubtful; the work goes on."""
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what another library's error says, to quote in one of ours."""
+    return str(error).strip().split("\n")[0][:200]

@@ -31,6 +31,14 @@ def check_writable(path, *, overwrite: bool = False) -> Path:
     return path
 
 
+def check_format(path, *suffixes: str) -> Path:
+    """The path, where it ends in one of these suffixes; InputError where not."""
+    path = Path(path)
+    if path.suffix not in suffixes:
+        raise InputError(f"{path}: unknown format {path.suffix!r}: use {' or '.join(suffixes)}")
+    return path
+
+
 @contextmanager
 def written_whole(path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not."""

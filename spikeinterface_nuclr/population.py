@@ -257,13 +257,14 @@ def _checked_traces(traces, sampling_frequency, ids) -> np.ndarray:
 def _checked_observed(observed, ids):
     """One (k, 2) array, or a tuple of one a unit."""
     if isinstance(observed, list | tuple) and len(observed) == len(ids) and any(np.ndim(o) == 2 for o in observed):
-        per_unit = tuple(_checked_intervals(o, f"unit {u}: observed") for u, o in zip(ids, observed, strict=True))
+        per_unit = tuple(checked_intervals(o, f"unit {u}: observed") for u, o in zip(ids, observed, strict=True))
         same = all(np.array_equal(per_unit[0], o) for o in per_unit[1:])
         return per_unit[0] if same else per_unit
-    return _checked_intervals(observed, "observed")
+    return checked_intervals(observed, "observed")
 
 
-def _checked_intervals(intervals, name) -> np.ndarray:
+def checked_intervals(intervals, name) -> np.ndarray:
+    """Sorted intervals as float64 seconds, shape (k, 2); InputError beginning with `name` where they are not."""
     try:
         intervals = np.asarray(intervals, dtype=np.float64)
     except (TypeError, ValueError):
@@ -271,7 +272,7 @@ def _checked_intervals(intervals, name) -> np.ndarray:
     if intervals.size == 0:
         return np.empty((0, 2))
     if intervals.ndim != 2 or intervals.shape[1] != 2:
-        raise InputError(f"{name} has shape {intervals.shape}, not (k, 2) seconds")
+        raise InputError(f"{name} must be intervals of seconds, [[start, stop], …], not of shape {intervals.shape}")
     if not np.isfinite(intervals).all():
         raise InputError(f"{name} holds NaN or infinite limits")
     negative = intervals[:, 1] < intervals[:, 0]
@@ -298,6 +299,17 @@ def _check_inside(ids, spikes, observed, start, stop):
                 f"unit {unit}: {outside.sum()} spikes lie outside its observed time, the first at "
                 f"{times[outside][0]:g} s: drop them or widen observed"
             )
+
+
+def union(intervals: np.ndarray) -> np.ndarray:
+    """The time inside any of the `intervals`, sorted, shape (k, 2). Those that only touch stay apart: a border."""
+    merged: list[list[float]] = []
+    for a, b in np.unique(intervals, axis=0):
+        if merged and a < merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], b)
+        else:
+            merged.append([a, b])
+    return np.array(merged, dtype=np.float64).reshape(-1, 2)
 
 
 def inside(times: np.ndarray, intervals: np.ndarray) -> np.ndarray:

@@ -9,7 +9,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .errors import InputError
-from .files import written_whole
+from .files import check_format, written_whole
+
+FORMATS = (".npz", ".csv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class UnitEmbeddings:
 
     def save(self, path, *, overwrite: bool = False) -> Path:
         """Write ``.npz`` (read by `load`) or ``.csv`` (one row a unit, the provenance in its first line)."""
-        path = check_format(path)
+        path = check_format(path, *FORMATS)
         write = self._write_npz if path.suffix == ".npz" else self._write_csv
         with written_whole(path, overwrite=overwrite) as temporary:
             write(temporary)
@@ -74,11 +76,3 @@ class UnitEmbeddings:
     def __repr__(self):
         n, dim = self.embedding.shape
         return f"UnitEmbeddings({n} units, dim {dim}, {(self.window_count > 0).sum()} embedded)"
-
-
-def check_format(path) -> Path:
-    """The path, where `UnitEmbeddings.save` knows its format; InputError where not."""
-    path = Path(path)
-    if path.suffix not in (".npz", ".csv"):
-        raise InputError(f"{path}: unknown format {path.suffix!r}: use .npz or .csv")
-    return path

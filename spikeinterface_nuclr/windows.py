@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InputError
-from .population import Population
+from .population import Population, union
 
 # A spike on a bin's edge belongs to the bin that starts there. Floating-point division can put it a hair
 # below the edge (0.58 / 0.02 = 28.999…), so quotients are raised by a hundred-millionth of a bin before the floor.
@@ -135,7 +135,10 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
     -------
     Timeline
     """
-    intervals = _union([population.observed_of(i) for i in units])
+    if isinstance(population.observed, np.ndarray):
+        intervals = population.observed
+    else:
+        intervals = union(np.concatenate([population.observed_of(i) for i in units]))
     observed_s = float(np.ptp(intervals, axis=1).sum())
     lengths = _whole_bins(intervals, layout.bin_s)
     if (lengths >= layout.window_bins).any() or not len(intervals):
@@ -274,20 +277,6 @@ def iter_windows(
 
 def _whole_bins(intervals: np.ndarray, bin_s: float) -> np.ndarray:
     return np.floor((intervals[:, 1] - intervals[:, 0]) / bin_s + _ROUNDING).astype(np.int64)
-
-
-def _union(sets: list[np.ndarray]) -> np.ndarray:
-    """Time inside any of the sets of intervals. Intervals that only touch stay separate."""
-    if all(s is sets[0] for s in sets):
-        return sets[0]
-    every = np.unique(np.concatenate(sets), axis=0)
-    merged: list[list[float]] = []
-    for a, b in every:
-        if merged and a < merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], b)
-        else:
-            merged.append([a, b])
-    return np.array(merged).reshape(-1, 2)
 
 
 def _without_silence(intervals: np.ndarray, population: Population, units: np.ndarray) -> np.ndarray:

@@ -310,7 +310,7 @@ def phy(tmp_path, trains):
     order = np.argsort(samples, kind="stable")
     np.save(folder / "spike_times.npy", samples[order][:, None])
     np.save(folder / "spike_clusters.npy", clusters[order])
-    (folder / "params.py").write_text("dat_path = '/tmp/x.dat'\nsample_rate = 30000.0\nhp_filtered = False\n")
+    (folder / "params.py").write_text("dat_path = 'recording.dat'\nsample_rate = 30000.0\nhp_filtered = False\n")
     rows = "".join(f"{c}\t{'noise' if c == 4 else 'good'}\n" for c in range(0, 40, 2))
     (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n" + rows)
     (folder / "cluster_depth.tsv").write_text("cluster_id\tdepth\n0\t12.5\n2\t30\n")

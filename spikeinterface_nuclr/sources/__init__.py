@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..population import Population
-from .assembly import given_intervals
+from ..population import Population, checked_intervals
 from .phy import is_phy_folder, read_phy
 
 ACCEPTED = (
@@ -55,7 +54,7 @@ def read_population(
     """
     if isinstance(source, Population):
         return source
-    options = {"group_by": group_by, "observed": given_intervals(observed)}
+    options = {"group_by": group_by, "observed": None if observed is None else checked_intervals(observed, "observed")}
     phy_options = {"sampling_frequency": sampling_frequency, "keep_noise": keep_noise}
     if isinstance(source, str | Path):
         folder = _phy_folder(Path(source))
@@ -86,14 +85,11 @@ def _read_object(source, options) -> Population:
 
         if isinstance(source, NWBFile):
             return read_nwbfile(source, **options)
-    import spikeinterface.core as si
+    from .sortings import read_spikeinterface
 
-    from .sortings import read_analyzer, read_sorting, source_name
-
-    if isinstance(source, si.SortingAnalyzer):
-        return read_analyzer(source, name=source_name(source), **options)
-    if isinstance(source, si.BaseSorting):
-        return read_sorting(source, name=source_name(source), **options)
+    found = read_spikeinterface(source, **options)
+    if found is not None:
+        return found
     raise InputError(f"source is a {type(source).__module__}.{type(source).__qualname__}; accepted is {ACCEPTED}")
 
 
@@ -111,19 +107,13 @@ def _read_path(path: Path, options) -> Population:
 
 def _read_folder(path: Path, options) -> Population:
     from .nwb_units import is_zarr_nwb, read_nwb_path
-    from .sortings import load_spikeinterface, read_analyzer, read_sorting
+    from .sortings import load_spikeinterface, read_spikeinterface
 
     if is_zarr_nwb(path):
         return read_nwb_path(path, **options)
     found = load_spikeinterface(path)
     if found is not None:
-        import spikeinterface.core as si
-
-        if isinstance(found, si.SortingAnalyzer):
-            return read_analyzer(found, name=str(path), **options)
-        if isinstance(found, si.BaseSorting):
-            return read_sorting(found, name=str(path), **options)
-        raise InputError(f"{path}: holds a {type(found).__name__}; accepted is {ACCEPTED}")
+        return read_spikeinterface(found, name=str(path), **options)
     inside = sorted(p.name for p in path.iterdir())
     listed = ", ".join(inside[:4]) + (", …" if len(inside) > 4 else "")
     raise InputError(f"{path}: a folder of no known kind ({listed or 'empty'}); accepted is {ACCEPTED}")

@@ -78,19 +78,6 @@ def assemble(
         raise InputError(f"{name}: {error}") from None
 
 
-def given_intervals(observed) -> np.ndarray | None:
-    """The intervals a user gave, float64 seconds of shape (k, 2); InputError where they are not."""
-    if observed is None:
-        return None
-    try:
-        intervals = np.asarray(observed, dtype=np.float64)
-    except (TypeError, ValueError):
-        intervals = np.empty(0)
-    if intervals.ndim != 2 or intervals.shape[1] != 2:
-        raise InputError("observed must be intervals of seconds, [[start, stop], …]")
-    return intervals
-
-
 def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
     """What is left of the sorted `intervals` outside of `holes`: float64, shape (k, 2)."""
     for a, b in holes:
@@ -100,17 +87,6 @@ def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
         pieces = pieces[pieces[:, 1] > pieces[:, 0]]
         intervals = np.unique(pieces[np.argsort(pieces[:, 0])], axis=0)
     return intervals
-
-
-def merge(intervals: np.ndarray) -> np.ndarray:
-    """Sorted union of intervals that may overlap in a file. Those that only touch stay apart: they may be segments."""
-    merged: list[list[float]] = []
-    for a, b in intervals[np.lexsort((intervals[:, 1], intervals[:, 0]))]:
-        if merged and (a < merged[-1][1] or [a, b] == merged[-1]):
-            merged[-1][1] = max(merged[-1][1], b)
-        else:
-            merged.append([a, b])
-    return np.array(merged, dtype=np.float64).reshape(-1, 2)
 
 
 def plain_columns(columns: dict) -> dict[str, np.ndarray]:
@@ -123,6 +99,14 @@ def plain_columns(columns: dict) -> dict[str, np.ndarray]:
         if values.ndim == 1 and values.dtype.kind in "iufbU":
             plain[name] = values
     return plain
+
+
+def most_common(values: np.ndarray) -> str:
+    """The text that occurs most often among `values`; empty where there is none."""
+    if len(values) == 0:
+        return ""
+    names, counts = np.unique(values, return_counts=True)
+    return str(names[counts.argmax()])
 
 
 def choose_group(name: str, properties: dict, group_by: str | None, probes=lambda: None):

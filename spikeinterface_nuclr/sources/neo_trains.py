@@ -5,8 +5,8 @@ from collections import defaultdict
 import numpy as np
 
 from ..errors import InputError
-from ..population import Population
-from .assembly import assemble, choose_group, merge
+from ..population import Population, union
+from .assembly import assemble, choose_group, plain_columns
 
 
 def is_neo(source) -> bool:
@@ -52,13 +52,12 @@ def read_neo(source, *, group_by, observed) -> Population:
 
     units = list(times)
     keys = {key for note in notes.values() for key, value in note.items() if isinstance(value, str | int | float)}
-    properties = {key: np.array([notes[u].get(key, "") for u in units]) for key in sorted(keys)}
-    properties = {key: values for key, values in properties.items() if values.dtype.kind in "iufbU"}
+    properties = plain_columns({key: [notes[u].get(key, "") for u in units] for key in sorted(keys)})
     return assemble(
         name,
         units,
         [np.concatenate(times[u]) for u in units],
-        observed=[merge(np.array(seen[u])) for u in units] if observed is None else observed,
+        observed=[union(np.array(seen[u])) for u in units] if observed is None else observed,
         group=choose_group(name, properties, group_by),
         properties=properties,
         metadata={"source": name},

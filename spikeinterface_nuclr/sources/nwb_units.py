@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..population import Population
-from .assembly import assemble, choose_group, merge, plain_columns
+from ..errors import InputError, first_line
+from ..population import Population, union
+from .assembly import assemble, choose_group, most_common, plain_columns
 
 # Columns that describe the recording of spikes rather than the unit.
 _NOT_PROPERTIES = {"spike_times", "obs_intervals", "electrodes", "waveforms", "waveform_mean", "waveform_sd"}
@@ -42,8 +42,7 @@ def open_nwb(path: Path):
     except InputError:
         raise
     except Exception as error:  # the libraries below raise what they please on a damaged file
-        reason = str(error).strip().split("\n")[0][:200]
-        raise InputError(f"{path}: not a readable NWB file ({reason})") from error
+        raise InputError(f"{path}: not a readable NWB file ({first_line(error)})") from error
 
 
 def read_nwbfile(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Population:
@@ -60,7 +59,7 @@ def read_nwbfile(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Popul
     if nwbfile.invalid_times is not None and len(nwbfile.invalid_times):
         table = nwbfile.invalid_times
         limits = np.stack([table["start_time"][:], table["stop_time"][:]], axis=1).astype(np.float64)
-        invalid = merge(_checked(limits, f"{name}: invalid_times"))
+        invalid = union(_checked(limits, f"{name}: invalid_times"))
     properties = _properties(units)
     subject = nwbfile.subject
     return assemble(
@@ -100,11 +99,11 @@ def _unit_ids(units) -> np.ndarray:
 def _observed(units, name: str):
     """Each unit's observed intervals. A unit with none listed was observed when any other was."""
     rows = [np.asarray(r, dtype=np.float64).reshape(-1, 2) for r in _ragged(units["obs_intervals"])]
-    rows = [merge(_checked(r, f"{name}: obs_intervals of row {row}")) for row, r in enumerate(rows)]
+    rows = [union(_checked(r, f"{name}: obs_intervals of row {row}")) for row, r in enumerate(rows)]
     listed = [r for r in rows if len(r)]
     if not listed:
         return None
-    anyone = merge(np.unique(np.concatenate(listed), axis=0))
+    anyone = union(np.concatenate(listed))
     return [r if len(r) else anyone for r in rows]
 
 
@@ -128,7 +127,7 @@ def _probes(units) -> np.ndarray | None:
         names = np.asarray(electrodes["group_name"][:]).astype(str)
     else:
         names = np.array([group.name for group in electrodes["group"][:]])
-    return np.array([_most_common(names[r]) for r in rows])
+    return np.array([most_common(names[r]) for r in rows])
 
 
 def _electrode_rows(units):
@@ -150,12 +149,5 @@ def _properties(units) -> dict[str, np.ndarray]:
     regions = _electrode_rows(units)
     if regions is not None and "brain_area" not in properties and "location" in regions[0].colnames:
         locations = np.asarray(regions[0]["location"][:]).astype(str)
-        properties["brain_area"] = np.array([_most_common(locations[r]) for r in regions[1]])
+        properties["brain_area"] = np.array([most_common(locations[r]) for r in regions[1]])
     return properties
-
-
-def _most_common(values: np.ndarray) -> str:
-    if len(values) == 0:
-        return ""
-    names, counts = np.unique(values, return_counts=True)
-    return str(names[counts.argmax()])

@@ -11,14 +11,25 @@ from pathlib import Path
 import numpy as np
 import spikeinterface.core as si
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..population import Population
-from .assembly import assemble, choose_group, plain_columns
+from .assembly import assemble, choose_group, most_common, plain_columns
 
 _BETWEEN_SEGMENTS = 1.0
 
 
-def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str = "SortingAnalyzer", group_by, observed) -> Population:
+def read_spikeinterface(source, *, name: str | None = None, group_by, observed) -> Population | None:
+    """The Population of an analyzer or a sorting; None where the object is neither."""
+    folder = getattr(source, "folder", None)
+    name = name or (os.fspath(folder) if folder else type(source).__name__)
+    if isinstance(source, si.SortingAnalyzer):
+        return read_analyzer(source, name=name, group_by=group_by, observed=observed)
+    if isinstance(source, si.BaseSorting):
+        return read_sorting(source, name=name, group_by=group_by, observed=observed)
+    return None
+
+
+def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed) -> Population:
     """The Population of an analyzer. Its recording is not needed."""
     sorting = analyzer.sorting
     lengths = [analyzer.get_num_samples(segment) for segment in range(analyzer.get_num_segments())]
@@ -30,7 +41,7 @@ def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str = "SortingAnalyzer"
     )
 
 
-def read_sorting(sorting: si.BaseSorting, *, name: str = "sorting", group_by, observed) -> Population:
+def read_sorting(sorting: si.BaseSorting, *, name: str, group_by, observed) -> Population:
     """The Population of a sorting. Where no recording is registered, each segment ends with its last spike's second."""
     lengths = groups = None
     if sorting.has_recording():
@@ -51,10 +62,11 @@ def load_spikeinterface(path: Path):
     its recording, which is then never opened.
     """
     try:
-        if _saved(path).get("object") == "SortingAnalyzer":
+        saved = _saved(path)
+        if saved.get("object") == "SortingAnalyzer":
             return si.SortingAnalyzer.load(path, recording=object(), load_extensions=False)
-        if "zarr_class_info" in _saved(path):
-            return si.read_zarr(path) if _known_class(_saved(path)["zarr_class_info"], "ZarrSortingExtractor") else None
+        if _known_class(saved.get("zarr_class_info", {}), "ZarrSortingExtractor"):
+            return si.read_zarr(path)
         if (path / "si_folder.json").is_file():
             written = json.loads((path / "si_folder.json").read_text())
             if _known_class(written, "NumpyFolderSorting"):
@@ -62,8 +74,7 @@ def load_spikeinterface(path: Path):
             if _known_class(written, "NpzFolderSorting"):
                 return si.NpzFolderSorting(path)
     except Exception as error:  # whatever SpikeInterface raises on a damaged folder
-        reason = str(error).strip().split("\n")[0][:200]
-        raise InputError(f"{path}: not a readable SpikeInterface folder ({reason})") from error
+        raise InputError(f"{path}: not a readable SpikeInterface folder ({first_line(error)})") from error
     return None
 
 
@@ -133,22 +144,13 @@ def _analyzer_channels(analyzer) -> list | None:
 
 def _probes(name: str, groups: dict | None, find_channels) -> np.ndarray | None:
     """The channel group (probe or shank) that holds most of each unit's channels."""
-    if groups is None or len(set(map(str, groups.values()))) < 2:
+    distinct = set(map(str, groups.values())) if groups is not None else ()
+    if len(distinct) < 2:
         return None
     channels = find_channels()
     if channels is None:
         raise InputError(
-            f"{name}: its channels form {len(set(map(str, groups.values())))} groups, and which unit belongs to which "
+            f"{name}: its channels form {len(distinct)} groups, and which unit belongs to which "
             "is unknown: set the sorting property 'group', or give group_by=None for one population"
         )
-    probes = []
-    for unit_channels in channels:
-        labels, counts = np.unique([str(groups[channel]) for channel in unit_channels], return_counts=True)
-        probes.append(labels[counts.argmax()] if len(labels) else "")
-    return np.array(probes)
-
-
-def source_name(source) -> str:
-    """What to call a SpikeInterface object in messages."""
-    folder = getattr(source, "folder", None)
-    return os.fspath(folder) if folder else type(source).__name__
+    return np.array([most_common([str(groups[channel]) for channel in of_unit]) for of_unit in channels])

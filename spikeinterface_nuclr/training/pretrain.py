@@ -20,10 +20,7 @@ from ..sources import expand_sources, read_population
 from .losses import FORMS, SCALINGS, ContrastiveLoss, VICRegLoss
 from .monitors import rank_me, reidentification
 from .state import RunState
-from .views import Recording, draw_views
-
-# Populations of so few units teach little (and the objective needs negatives).
-MIN_UNITS = 10
+from .views import TOO_FEW_UNITS, Recording, draw_views
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,8 @@ class PretrainConfig:
             raise InputError(f"warmup must lie in [0, 1], not {self.warmup!r}")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, but is {self.seed!r}")
-        if self.max_units is not None and self.max_units <= MIN_UNITS:
-            raise InputError(f"max_units must be above {MIN_UNITS}: smaller views teach little")
+        if self.max_units is not None and self.max_units <= TOO_FEW_UNITS:
+            raise InputError(f"max_units must be above {TOO_FEW_UNITS}: smaller views teach little")
         for name, known in (("objective", (*FORMS, "vicreg")), ("scaling", SCALINGS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
@@ -189,8 +186,7 @@ def pretrain(
         "held_out": list(hold_out),
         "monitors": state.rows[-1],
     }
-    weights = {key: value.detach().float().cpu() for key, value in encoder.state_dict().items()}
-    checkpoint = Checkpoint(config.encoder, weights, {**(card or {}), **measured}, name=str(output))
+    checkpoint = _checkpoint(encoder, {**(card or {}), **measured}, name=str(output))
     checkpoint.save(output, overwrite=overwrite)
     state.remove()
     return checkpoint
@@ -220,11 +216,11 @@ def _read(sources, hold_out: list[str], config: PretrainConfig):
             validation.append(population)
         else:
             made = (Recording(population, units, config.encoder.layout) for _, units in population.groups())
-            recordings += [r for r in made if r.num_starts and r.n_units > MIN_UNITS]
+            recordings += [r for r in made if r.num_starts and r.n_units > TOO_FEW_UNITS]
     if unmatched:
         raise InputError(f"hold_out {sorted(unmatched)[0]!r} matches no source: nothing would be held out by it")
     if not recordings:
-        raise InputError(f"no recording is left to train on: each needs a window and more than {MIN_UNITS} units")
+        raise InputError(f"no recording is left to train on: each needs a window and more than {TOO_FEW_UNITS} units")
     return recordings, validation, fingerprints
 
 
@@ -252,12 +248,16 @@ def _schedule(step: int, config: PretrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(config.steps - warm, 1)))
 
 
+def _checkpoint(encoder: Encoder, card: dict | None = None, name: str = "") -> Checkpoint:
+    weights = {key: value.detach().float().cpu() for key, value in encoder.state_dict().items()}
+    return Checkpoint(encoder.config, weights, card or {}, name)
+
+
 def _monitor(encoder: Encoder, validation: list[Population], device) -> dict:
     """Label-free monitors on the held-out recordings; none where nothing is held out."""
     if not validation:
         return {}
-    weights = {key: value.detach().float().cpu() for key, value in encoder.state_dict().items()}
-    checkpoint = Checkpoint(encoder.config, weights)
+    checkpoint = _checkpoint(encoder)
     looks = [reidentification(population, checkpoint, device=str(device)) for population in validation]
     shares = [hits.mean() for hits, _ in looks if len(hits)]
     return {

@@ -8,6 +8,9 @@ from ..errors import InputError
 from ..population import Population
 from ..windows import Layout, Timeline, bin_activity, observed_windows, timeline
 
+# Populations of so few units teach little, and the objective needs negatives.
+TOO_FEW_UNITS = 10
+
 # Bins of a recording made sparse at a time, so that a long one needs little memory.
 _BLOCK = 1 << 14
 
@@ -95,7 +98,7 @@ def draw_views(
     samples: int,
     max_distance: float,
     keep_at_least: float = 0.5,
-    min_units: int = 11,
+    min_units: int = TOO_FEW_UNITS + 1,
     max_units: int | None = None,
 ) -> Views:
     """Draw a batch of samples.
