@@ -3,10 +3,15 @@
     population = read_population("session.nwb")
     embeddings = embed(population)
 
-Names are loaded when first used, so that importing the package does not import torch.
+    analyzer.compute("nuclr_embedding")
+
+Importing the package registers its extensions with SpikeInterface. Names are loaded when first used, so that importing
+does not import torch or pynwb.
 """
 
 import importlib
+
+from . import extensions  # noqa: F401 (registers them)
 
 __version__ = "0.1.0"
 
@@ -24,6 +29,7 @@ _PUBLIC = {
     "RecordingWarning": "errors",
     "UnitEmbeddings": "unit_embeddings",
     "VICRegLoss": "training.losses",
+    "compute_nuclr_embedding": "extensions",
     "convert_checkpoint": "conversion",
     "embed": "embedding",
     "load_checkpoint": "checkpoint",

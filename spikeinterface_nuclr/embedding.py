@@ -44,7 +44,7 @@ def embed(
     overlap: float | None = None,
     min_spikes: int = 1,
     skip_silence: bool = False,
-    batch_tokens: int | None = None,
+    batch_size: int | None = None,
     progress: bool = True,
 ) -> UnitEmbeddings:
     """Embed every neuron of a population.
@@ -67,8 +67,8 @@ def embed(
         Spikes that a neuron needs in a window to be part of it.
     skip_silence : bool, default: False
         As `timeline`.
-    batch_tokens : int, optional
-        Neurons × patches computed at once. Halved when memory runs out.
+    batch_size : int, optional
+        Neurons × patches computed at once. Default: what suits the device. Halved when memory runs out.
     progress : bool, default: True
 
     Returns
@@ -92,12 +92,14 @@ def embed(
     config, layout = checkpoint.config, checkpoint.config.layout
     check_signal(population, config, checkpoint.name)
     overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
+    if batch_size is not None and not batch_size >= 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     if min_spikes != int(min_spikes) or min_spikes < 1:
         raise InputError(f"min_spikes must be a whole number of at least 1, not {min_spikes!r}")
     plans = _plan(population, layout, overlap, skip_silence)
     _check_company(population, plans)
     encoder = checkpoint.encoder(device, DTYPES[precision])
-    batcher = _Batcher(batch_tokens or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
+    batcher = _Batcher(batch_size or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
     mean, unobserved = _Mean(population.n_units, config.dim), np.zeros(population.n_units, dtype=bool)
     total = sum(len(plan.first) for plan in plans)
     with tqdm(total=total, desc="embedding", unit="window", disable=not progress) as bar:
@@ -122,6 +124,7 @@ def embed(
         mean.count.sum(axis=0),
         mean.stability(),
         _provenance(population, checkpoint, plans, {**settings, "skip_silence": bool(skip_silence)}),
+        population.spike_counts,
     )
 
 
@@ -196,6 +199,7 @@ def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Pla
         "observed_s": round(observed_s, 3),
         "used_s": round(used_s, 3),
         "stitched": next((plan.line.stitched for plan in plans if plan.line.stitched), ""),
+        "units": population.n_units,
         "groups": len(plans),
         "population_fingerprint": population.fingerprint(),
         "source": {key: value for key, value in population.metadata.items() if isinstance(value, str | int | float)},

@@ -1,6 +1,5 @@
 """UnitEmbeddings: what embedding gives, and its files."""
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from .errors import InputError
 from .files import check_format, written_whole
 
 FORMATS = (".npz", ".csv")
+# One number a unit, beside its embedding.
+_COLUMNS = ("window_count", "stability", "spike_count")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,13 @@ class UnitEmbeddings:
         Cosine between the means over the unit's odd and even windows; NaN with fewer than two windows.
     provenance : dict
         Checkpoint, parameters, versions and the population's fingerprint. Plain values for JSON.
+    spike_count : int64, shape (n_units,), optional
+        Spikes of each unit when it was embedded (frames, of traces). Tells later whether the unit is still the same.
+
+    Raises
+    ------
+    InputError
+        A ValueError naming the array that does not hold one row a unit.
     """
 
     unit_ids: np.ndarray
@@ -36,6 +44,34 @@ class UnitEmbeddings:
     window_count: np.ndarray
     stability: np.ndarray
     provenance: dict
+    spike_count: np.ndarray | None = None
+
+    def __post_init__(self):
+        n = len(self.unit_ids)
+        for name, shape in (("unit_ids", "n"), ("embedding", "n, dim"), *((name, "n") for name in _COLUMNS)):
+            values = getattr(self, name)
+            if values is None and name == "spike_count":
+                continue
+            values = np.asarray(values)
+            if len(values) != n or values.ndim != len(shape.split(",")):
+                raise InputError(f"{name} has shape {values.shape}, not ({shape}) of {n} units")
+            object.__setattr__(self, name, values)
+
+    def select(self, units) -> "UnitEmbeddings":
+        """The rows at these positions (or where a mask is True)."""
+        index = np.arange(len(self.unit_ids))[np.asarray(units)]
+        count = None if self.spike_count is None else self.spike_count[index]
+        rows = (values[index] for values in (self.unit_ids, self.embedding, self.window_count, self.stability))
+        return UnitEmbeddings(*rows, self.provenance, count)
+
+    def to_dataframe(self):
+        """A pandas DataFrame, one row a unit: what is known of it, then ``embedding_0``, ``embedding_1``, …."""
+        import pandas as pd
+
+        known = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
+        frame = pd.DataFrame(known, index=pd.Index(self.unit_ids, name="unit_id"))
+        columns = [f"embedding_{k}" for k in range(self.embedding.shape[1])]
+        return frame.join(pd.DataFrame(self.embedding, index=frame.index, columns=columns))
 
     def save(self, path, *, overwrite: bool = False) -> Path:
         """Write ``.npz`` (read by `load`) or ``.csv`` (one row a unit, the provenance in its first line)."""
@@ -50,28 +86,20 @@ class UnitEmbeddings:
         """Read what `save` wrote as ``.npz``."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in ("unit_ids", "embedding", "window_count", "stability")}
+                values = {name: file[name] for name in ("unit_ids", "embedding", *_COLUMNS) if name in file}
                 return cls(**values, provenance=json.loads(str(file["provenance"])))
         except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile) as error:
             raise InputError(f"{path}: not an .npz file of embeddings ({error})") from None
 
     def _write_npz(self, path: Path):
-        np.savez(
-            path,
-            unit_ids=self.unit_ids,
-            embedding=self.embedding,
-            window_count=self.window_count,
-            stability=self.stability,
-            provenance=np.array(json.dumps(self.provenance)),
-        )
+        columns = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
+        provenance = np.array(json.dumps(self.provenance))
+        np.savez(path, unit_ids=self.unit_ids, embedding=self.embedding, provenance=provenance, **columns)
 
     def _write_csv(self, path: Path):
         with open(path, "w", newline="", encoding="utf-8") as file:
             file.write(f"# {json.dumps(self.provenance)}\n")
-            writer = csv.writer(file)
-            writer.writerow(["unit_id", "window_count", "stability", *range(self.embedding.shape[1])])
-            rows = zip(self.unit_ids, self.window_count, self.stability, self.embedding, strict=True)
-            writer.writerows([unit, count, stable, *row] for unit, count, stable, row in rows)
+            self.to_dataframe().to_csv(file)
 
     def __repr__(self):
         n, dim = self.embedding.shape

@@ -1,6 +1,8 @@
+import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -97,8 +99,8 @@ def test_bfloat16_agrees(population, checkpoint):
 
 
 def test_batches_of_any_size_give_the_same(population, checkpoint):
-    a = quick(population, checkpoint, batch_tokens=1)
-    b = quick(population, checkpoint, batch_tokens=10**9)
+    a = quick(population, checkpoint, batch_size=1)
+    b = quick(population, checkpoint, batch_size=10**9)
     assert np.abs(a.embedding - b.embedding).max() < 1e-5
     assert np.array_equal(a.window_count, b.window_count)
     assert np.allclose(a.stability, b.stability, atol=1e-6)
@@ -133,7 +135,7 @@ def test_memory_that_runs_out_halves_the_batch(population, checkpoint, monkeypat
 
     expected = quick(population, checkpoint)
     monkeypatch.setattr(Encoder, "forward", limited)
-    found = quick(population, checkpoint, batch_tokens=10**6)
+    found = quick(population, checkpoint, batch_size=10**6)
     assert max(seen) > most
     assert np.abs(found.embedding - expected.embedding).max() < 1e-5
     assert np.array_equal(found.window_count, expected.window_count)
@@ -198,17 +200,32 @@ def test_the_wrong_kind_of_signal_is_refused(checkpoint):
 def test_embeddings_are_saved_whole_and_read_back(population, checkpoint, tmp_path):
     found = quick(population, checkpoint)
     back = UnitEmbeddings.load(found.save(tmp_path / "e.npz"))
-    for name in ("unit_ids", "embedding", "window_count", "stability"):
+    for name in ("unit_ids", "embedding", "window_count", "stability", "spike_count"):
         assert np.array_equal(getattr(back, name), getattr(found, name), equal_nan=name == "stability")
     assert back.provenance == found.provenance
     lines = found.save(tmp_path / "e.csv").read_text().splitlines()
     assert json.loads(lines[0].removeprefix("# ")) == found.provenance
     assert lines[2].startswith("u000,6,")
     assert len(lines) == 2 + population.n_units
+    frame = pd.read_csv(tmp_path / "e.csv", comment="#", index_col="unit_id")
+    assert np.allclose(frame.filter(like="embedding_"), found.embedding, rtol=1e-6)
+    assert frame["spike_count"].tolist() == population.spike_counts.tolist()
     with pytest.raises(InputError, match="exists already"):
         found.save(tmp_path / "e.npz")
     with pytest.raises(InputError, match=r"unknown format '\.txt'"):
         found.save(tmp_path / "e.txt")
+
+
+def test_embeddings_hold_one_row_a_unit(population, checkpoint):
+    found = quick(population, checkpoint)
+    part = found.select([3, 1])
+    assert part.unit_ids.tolist() == ["u003", "u001"]
+    assert np.array_equal(part.embedding, found.embedding[[3, 1]])
+    assert part.to_dataframe().loc["u001", "spike_count"] == population.spike_counts[1]
+    with pytest.raises(InputError, match=r"stability has shape \(19,\), not \(n\) of 20 units"):
+        dataclasses.replace(found, stability=found.stability[1:])
+    with pytest.raises(InputError, match=r"embedding has shape \(20,\), not \(n, dim\)"):
+        dataclasses.replace(found, embedding=found.window_count)
 
 
 def test_provenance_says_what_ran(population, checkpoint):

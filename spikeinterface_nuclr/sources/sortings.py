@@ -120,7 +120,8 @@ def _assemble(name, sorting, lengths, groups, channels, *, group_by, observed) -
 
 def _trains(spikes: np.ndarray, n_units: int, fs: float, start: float) -> list[np.ndarray]:
     """Spike times in seconds of each unit of one segment."""
-    order = np.argsort(spikes["unit_index"].astype(np.int32), kind="stable")
+    # Small integers are sorted by their digits, several times as fast.
+    order = np.argsort(spikes["unit_index"].astype(np.min_scalar_type(n_units)), kind="stable")
     ends = np.cumsum(np.bincount(spikes["unit_index"], minlength=n_units))
     return np.split(spikes["sample_index"][order] / fs + start, ends[:-1])
 

@@ -1,0 +1,350 @@
+"""nuclr_embedding: the embedding as an extension of SpikeInterface's SortingAnalyzer."""
+
+import os
+import time
+import warnings
+import weakref
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from spikeinterface.core import SortingAnalyzer
+from spikeinterface.core.globals import is_set_global_job_kwargs_set
+from spikeinterface.core.job_tools import fix_job_kwargs, split_job_kwargs
+from spikeinterface.core.sortinganalyzer import AnalyzerExtension, _get_children_dependencies, register_result_extension
+
+from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
+from .unit_embeddings import UnitEmbeddings
+
+_ROWS = ("embedding", "window_count", "stability", "spike_count")
+_PUBLISHED = {"nuclr_window_count": "window_count", "nuclr_stability": "stability"}
+# Extensions that are alive: what a hard merge, which shows us the new analyzer only, may take unchanged rows from.
+_alive: "weakref.WeakSet[ComputeNuCLREmbedding]" = weakref.WeakSet()
+
+
+class ComputeNuCLREmbedding(AnalyzerExtension):
+    """Embed every unit in the context of the units recorded with it.
+
+    Needs no recording and no other extension. Spikes are read as `read_population` does; the same analyzer gives the
+    same embeddings. Every unit's embedding depends on all units of its probe, so merging or splitting units embeds all
+    of them anew. Selected units keep the embeddings that they had among all.
+
+    Parameters
+    ----------
+    model : str or Path, optional
+        The name of a bundled model (the default), the path of a ``.safetensors`` file, or an ``hf://`` name.
+    group_by : str or None, default: "group"
+        Unit property that names each unit's probe; without one, the group of its main channel. None makes one
+        population of all units.
+    overlap : float, optional
+        Share of a window that the next repeats, in [0, 1). Default: what the model's card asks for, else 0.
+    min_spikes : int, default: 1
+        Spikes that a unit needs in a window to be part of it.
+    skip_silence : bool, default: False
+        Leave out seconds in which the whole probe is silent.
+    torch_device : str, default: "auto"
+        "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+    precision : {"auto", "bfloat16", "float32", "float64"}
+        "auto" is bfloat16 where the device computes it fast, else float32.
+    batch_size : int, optional
+        Units × patches computed at once. Default: what suits the device.
+    model_sha256 : str, optional
+        Hash that the model must have. Filled in when computed, so that merging and splitting use the same weights
+        or say that they cannot.
+
+    Notes
+    -----
+    Of the job arguments, ``progress_bar`` is followed, and ``n_jobs`` × ``max_threads_per_worker`` processor threads
+    are used where ``n_jobs`` was set, in the call or globally; else as many as torch would. The others are about
+    reading a recording.
+
+    The data are ``embedding`` (n_units, dim) float32, NaN for a unit without a window; ``window_count`` (n_units,);
+    ``stability`` (n_units,), the agreement of odd and even windows; ``spike_count`` (n_units,); and the dict
+    ``provenance``.
+    """
+
+    extension_name = "nuclr_embedding"
+    depend_on = []  # noqa: RUF012 (as the base class declares it)
+    need_recording = False
+    use_nodepipeline = False
+    need_job_kwargs = True
+
+    def __init__(self, sorting_analyzer):
+        super().__init__(sorting_analyzer)
+        self._spikes_now = (None, "")
+        _alive.add(self)
+
+    def _set_params(
+        self,
+        model=None,
+        group_by="group",
+        overlap=None,
+        min_spikes=1,
+        skip_silence=False,
+        torch_device="auto",
+        precision="auto",
+        batch_size=None,
+        model_sha256=None,
+    ):
+        if not isinstance(model, str | Path | None):
+            raise InputError(
+                f"model must be a name or a path, not a {type(model).__name__}: save the checkpoint and name its file"
+            )
+        from .checkpoint import DEFAULT_MODEL
+
+        # What is recorded must mean the same later, in another folder and with another default.
+        model = os.path.abspath(model) if model is not None and os.path.isfile(model) else str(model or DEFAULT_MODEL)
+        return {
+            "model": model,
+            "group_by": group_by,
+            "overlap": overlap,
+            "min_spikes": min_spikes,
+            "skip_silence": skip_silence,
+            "torch_device": torch_device,
+            "precision": precision,
+            "batch_size": batch_size,
+            "model_sha256": model_sha256 or _load(model).sha256,
+        }
+
+    def load_data(self, lazy=False):
+        """Read the saved arrays, whole: they are small, and SpikeInterface does not copy lazy Zarr arrays."""
+        self._refuse_pickles()
+        super().load_data(lazy=False)
+
+    def _run(self, verbose=False, **job_kwargs):
+        try:
+            self.data = self._embedded(self.sorting_analyzer, **job_kwargs)
+        except (CheckpointError, DeviceError, InputError) as error:
+            # A hard merge computes anew, with the parameters of a result that exists, and must not fail with it.
+            donor = self._donor()
+            if donor is None:
+                raise
+            self.data = donor._unchanged_rows(self.sorting_analyzer, error)
+        self._refresh_properties(self.sorting_analyzer, self.data)
+
+    def _embedded(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
+        from .device import limited_threads
+        from .embedding import embed
+        from .sources import read_population
+
+        params = dict(self.params)
+        population = read_population(analyzer, group_by=params["group_by"])
+        with limited_threads(_threads(job_kwargs)):
+            found = embed(
+                population,
+                _load(params["model"], params["model_sha256"]),
+                device=params["torch_device"],
+                **{key: params[key] for key in ("precision", "overlap", "min_spikes", "skip_silence", "batch_size")},
+                progress=bool(fix_job_kwargs(job_kwargs)["progress_bar"]),
+            )
+        provenance = {**found.provenance, "group_by": params["group_by"]}
+        # The population is what was embedded, the units are those that the rows stand beside: fewer, once selected.
+        provenance["units_fingerprint"] = provenance["population_fingerprint"]
+        return {**{name: getattr(found, name) for name in _ROWS}, "provenance": provenance}
+
+    def _select_units_extension_data(self, unit_ids):
+        index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
+        provenance = dict(self.data["provenance"])
+        if self.stale:
+            provenance["stale"] = self.stale
+        else:
+            provenance["units_fingerprint"] = _population(self.sorting_analyzer).select(index).fingerprint()
+        if len(index) < provenance["units"]:
+            provenance["context"] = f"embedded among {provenance['units']} units, of which {len(index)} are kept"
+        return {**{name: self.data[name][index] for name in _ROWS}, "provenance": provenance}
+
+    def _merge_extension_data(
+        self, merge_unit_groups, new_unit_ids, new_sorting_analyzer, keep_mask=None, verbose=False, **job_kwargs
+    ):
+        return self._recomputed(new_sorting_analyzer, **job_kwargs)
+
+    def _split_extension_data(self, split_units, new_unit_ids, new_sorting_analyzer, verbose=False, **job_kwargs):
+        return self._recomputed(new_sorting_analyzer, **job_kwargs)
+
+    def _recomputed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
+        try:
+            data = self._embedded(analyzer, **job_kwargs)
+        except (CheckpointError, DeviceError, InputError) as error:
+            data = self._unchanged_rows(analyzer, error)
+        self._refresh_properties(analyzer, data)
+        return data
+
+    def _unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
+        """Our rows for the units of `analyzer` that have the same spikes here, NaN for the others; marked as stale."""
+        old, new = _population(self.sorting_analyzer), _population(analyzer)
+        row = {str(unit): i for i, unit in enumerate(old.unit_ids)}
+        kept = [row.get(str(unit), -1) for unit in new.unit_ids]
+        kept = [
+            i if i >= 0 and np.array_equal(old.spike_times[i], times) else -1
+            for i, times in zip(kept, new.spike_times, strict=True)
+        ]
+        reason = (
+            f"the units were changed and could not be embedded anew ({error}); {kept.count(-1)} of {len(kept)} have "
+            "no embedding, the others that of before"
+        )
+        warnings.warn(f"nuclr_embedding: {reason}", RecordingWarning, stacklevel=4)
+        kept, known = np.array(kept), np.array(kept) >= 0
+        data = {"provenance": {**self.data["provenance"], "stale": reason}}
+        for name in _ROWS:
+            values = self.data[name][kept]
+            values[~known] = np.nan if values.dtype.kind == "f" else 0
+            data[name] = values
+        data["spike_count"] = new.spike_counts
+        return data
+
+    def _donor(self) -> "ComputeNuCLREmbedding | None":
+        """A result with these parameters, of another analyzer that shares a unit's spikes with this one."""
+        for other in list(_alive):
+            analyzer = other._sorting_analyzer()
+            if analyzer is None or analyzer is self.sorting_analyzer or other.params != self.params or not other.data:
+                continue
+            if _trains(analyzer) & _trains(self.sorting_analyzer):
+                return other
+        return None
+
+    @property
+    def stale(self) -> str:
+        """Why the embeddings are not those of the analyzer's present units; empty where they are."""
+        provenance = self.data["provenance"]
+        if provenance.get("stale"):
+            return provenance["stale"]
+        spikes = self.sorting_analyzer.sorting.to_spike_vector()
+        if self._spikes_now[0] is not spikes:
+            self._spikes_now = (spikes, _population(self.sorting_analyzer).fingerprint())
+        if provenance["units_fingerprint"] != self._spikes_now[1]:
+            return "the units' spikes have changed since they were embedded"
+        return ""
+
+    def get_embeddings(self) -> UnitEmbeddings:
+        """The result as the UnitEmbeddings that `embed` gives, with a warning where it is stale."""
+        if self.stale:
+            message = f"nuclr_embedding is stale: {self.stale}; compute it again"
+            warnings.warn(message, RecordingWarning, stacklevel=2)
+        # Copies: an analyzer and its copy in memory share their arrays.
+        data = {name: self.data[name].copy() for name in _ROWS}
+        return UnitEmbeddings(self.sorting_analyzer.unit_ids, **data, provenance=dict(self.data["provenance"]))
+
+    def _get_data(self, outputs: Literal["numpy", "by_unit", "dataframe"] = "numpy"):
+        """As asked for: the array (n_units, dim), a dict of unit id to row, or a frame with all columns."""
+        if outputs not in ("numpy", "by_unit", "dataframe"):
+            raise InputError(f"outputs must be 'numpy', 'by_unit' or 'dataframe', not {outputs!r}")
+        found = self.get_embeddings()
+        if outputs == "numpy":
+            return found.embedding
+        if outputs == "by_unit":
+            return dict(zip(found.unit_ids, found.embedding, strict=True))
+        return found.to_dataframe()
+
+    def _refuse_pickles(self):
+        """SpikeInterface would unpickle what it finds in our folder; we never write pickles."""
+        if self.format == "binary_folder":
+            pickled = [path.name for path in self._get_binary_extension_folder().glob("*.pkl")]
+        else:
+            arrays = self._get_zarr_extension_group(mode="r").arrays()
+            pickled = [name for name, array in arrays if any(f.codec_id == "pickle" for f in array.filters or ())]
+        if pickled:
+            raise InputError(
+                f"{self.folder}: its nuclr_embedding holds a pickle, {pickled[0]}, which is not ours: delete it"
+            )
+
+    def publish_properties(self) -> None:
+        """Set the sorting properties ``nuclr_window_count`` and ``nuclr_stability``, which spikeinterface-gui shows.
+
+        They are saved with an analyzer on disk, and kept up to date when the embedding is computed again.
+        """
+        for key, name in _PUBLISHED.items():
+            _set_property(self.sorting_analyzer, key, self.data[name])
+
+    def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict) -> None:
+        keys = {*analyzer.get_sorting_property_keys(), *self.sorting_analyzer.get_sorting_property_keys()}
+        for key in _PUBLISHED.keys() & keys:
+            _set_property(analyzer, key, data[_PUBLISHED[key]])
+
+
+register_result_extension(ComputeNuCLREmbedding)
+
+
+def compute_nuclr_embedding(analyzer: SortingAnalyzer, *, save: bool = True, **kwargs) -> ComputeNuCLREmbedding:
+    """As ``analyzer.compute("nuclr_embedding", …)``, but a result that exists is lost only to a new one.
+
+    ``analyzer.compute`` deletes the previous result before it looks at the parameters. This function embeds first and
+    then replaces it: a misspelt parameter, a missing model or GPU, or an interrupt costs nothing.
+
+    Parameters
+    ----------
+    analyzer : SortingAnalyzer
+    save : bool, default: True
+        Save with an analyzer on disk, unless it is read-only.
+    **kwargs
+        Parameters of `ComputeNuCLREmbedding` and SpikeInterface's job arguments.
+
+    Returns
+    -------
+    ComputeNuCLREmbedding
+        The extension: ``.get_data()`` gives the array.
+
+    Raises
+    ------
+    InputError
+        A parameter or the recording cannot be used.
+    CheckpointError
+        The model cannot be had.
+    DeviceError
+        The device is absent, or its memory does not suffice.
+    """
+    if not isinstance(analyzer, SortingAnalyzer):
+        raise InputError(f"compute_nuclr_embedding takes a SortingAnalyzer, not a {type(analyzer).__name__}")
+    params, job_kwargs = split_job_kwargs(kwargs)
+    unknown = sorted(params.keys() - ComputeNuCLREmbedding.get_default_params().keys())
+    if unknown:
+        known = ", ".join(ComputeNuCLREmbedding.get_default_params())
+        raise InputError(f"nuclr_embedding has no parameter {unknown[0]!r}; it has: {known}")
+    extension = ComputeNuCLREmbedding(analyzer)
+    extension.params = extension._set_params(**params)
+    began = time.perf_counter()
+    extension.data = extension._embedded(analyzer, **job_kwargs)
+    extension.run_info = {"run_completed": True, "runtime_s": time.perf_counter() - began}
+    for child in _get_children_dependencies(extension.extension_name):
+        if analyzer.has_extension(child):
+            analyzer.delete_extension(child)
+    if save and not analyzer.is_read_only():
+        extension.save()
+    analyzer.extensions[extension.extension_name] = extension
+    extension._refresh_properties(analyzer, extension.data)
+    return extension
+
+
+def _load(model, sha256=None):
+    from .checkpoint import load_checkpoint
+
+    return load_checkpoint(model, sha256=sha256)
+
+
+def _population(analyzer: SortingAnalyzer):
+    from .sources import read_population
+
+    return read_population(analyzer, group_by=None)
+
+
+def _trains(analyzer: SortingAnalyzer) -> set:
+    population = _population(analyzer)
+    return {
+        (str(unit), times.tobytes()) for unit, times in zip(population.unit_ids, population.spike_times, strict=True)
+    }
+
+
+def _threads(job_kwargs: dict) -> int | None:
+    """Processor threads that the user asked for; None where they did not."""
+    if "n_jobs" not in job_kwargs and not is_set_global_job_kwargs_set():
+        return None
+    fixed = fix_job_kwargs(job_kwargs)
+    return fixed["n_jobs"] * (fixed["max_threads_per_worker"] or 1)
+
+
+def _set_property(analyzer: SortingAnalyzer, key: str, values: np.ndarray) -> None:
+    """`analyzer.set_sorting_property`, made to keep the type of `values` where a Zarr store holds another."""
+    if analyzer.format == "zarr" and not analyzer.is_read_only():
+        stored = analyzer._get_zarr_root(mode="r+")["sorting"]["properties"]
+        if key in stored and stored[key].dtype != values.dtype:
+            del stored[key]
+    analyzer.set_sorting_property(key, values)

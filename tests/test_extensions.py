@@ -1,0 +1,445 @@
+"""nuclr_embedding through the life of a SortingAnalyzer, on real spikes where there are recordings."""
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+import pytest
+import spikeinterface.core as si
+import torch
+import zarr
+from analyzers import build_analyzer, reload
+from conftest import RECORDINGS
+
+from spikeinterface_nuclr import (
+    CheckpointError,
+    DeviceError,
+    InputError,
+    RecordingWarning,
+    compute_nuclr_embedding,
+    embed,
+    read_population,
+    simulate_population,
+)
+
+NAME = "nuclr_embedding"
+SHAPES = list(itertools.product(("memory", "binary_folder", "zarr"), (1, 2), (1, 2), ("int", "str")))
+QUICK = {"precision": "float32", "torch_device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def spikes():
+    """Twelve neurons for 80 s: of a patient where the recordings are present, else simulated."""
+    files = sorted(RECORDINGS.glob("human/*/*.nwb"))
+    for file in files:
+        population = read_population(file)
+        if population.n_units >= 12:
+            busiest = np.sort(np.argsort(population.spike_counts)[-12:])
+            middle = (population.start + population.stop) / 2
+            return population.select(busiest).between(middle, middle + 80)
+    return simulate_population(12, 80.0, seed=2)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint, tmp_path_factory):
+    return checkpoint.save(tmp_path_factory.mktemp("model") / "small.safetensors")
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=["-".join(map(str, shape)) for shape in SHAPES])
+def computed(request, spikes, model, tmp_path_factory):
+    """An analyzer of every shape, with the extension computed."""
+    format, segments, probes, ids = request.param
+    folder = None if format == "memory" else tmp_path_factory.mktemp("analyzer") / "a"
+    folder = folder if format != "zarr" else folder.with_suffix(".zarr")
+    shape = dict(format=format, folder=folder, segments=segments, probes=probes, ids=ids)
+    analyzer = build_analyzer(spikes, **shape, sparse=segments == probes)
+    analyzer.compute(NAME, model=model, progress_bar=False, **QUICK)
+    return analyzer
+
+
+@pytest.fixture
+def analyzer(spikes, model, tmp_path):
+    """One on disk, with a result, to be damaged."""
+    analyzer = build_analyzer(spikes, format="binary_folder", folder=tmp_path / "analyzer")
+    analyzer.compute(NAME, model=model, progress_bar=False, **QUICK)
+    return analyzer
+
+
+def data_of(analyzer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RecordingWarning)
+        return analyzer.get_extension(NAME).get_data()
+
+
+def expected(analyzer, checkpoint):
+    return embed(read_population(analyzer), checkpoint, precision="float32", device="cpu", progress=False)
+
+
+# --- every step of an analyzer's life, in every shape -----------------------------------------------------------------
+
+
+def test_the_extension_says_what_embed_says(computed, checkpoint):
+    found, want = computed.get_extension(NAME), expected(computed, checkpoint)
+    assert np.array_equal(data_of(computed), want.embedding)
+    assert np.isfinite(want.embedding).all()
+    assert np.array_equal(found.data["window_count"], want.window_count)
+    assert np.array_equal(found.data["stability"], want.stability)
+    assert found.data["provenance"]["population_fingerprint"] == want.provenance["population_fingerprint"]
+    groups = len(set(computed.rec_attributes["properties"]["group"]))
+    assert found.data["provenance"]["groups"] == groups
+    assert found.data["window_count"].max() == 8
+
+
+def test_outputs_name_the_units(computed):
+    extension = computed.get_extension(NAME)
+    by_unit, frame = extension.get_data(outputs="by_unit"), extension.get_data(outputs="dataframe")
+    assert list(by_unit) == frame.index.tolist() == computed.unit_ids.tolist()
+    assert type(next(iter(by_unit))) is type(computed.unit_ids[0])
+    assert np.array_equal(np.stack(list(by_unit.values())), data_of(computed))
+    assert np.array_equal(frame.filter(like="embedding_").to_numpy(), data_of(computed))
+    assert {"window_count", "stability", "spike_count"} <= set(frame)
+    with pytest.raises(InputError, match="outputs must be"):
+        extension.get_data(outputs="pandas")
+
+
+def test_it_is_loaded_again_unchanged(computed):
+    if computed.format == "memory":
+        pytest.skip("nothing on disk")
+    for lazy in (False, True):
+        again = reload(computed, lazy=lazy)
+        extension = again.get_extension(NAME)
+        assert np.array_equal(data_of(again), data_of(computed))
+        assert data_of(again).dtype == np.float32
+        assert extension.params == computed.get_extension(NAME).params
+        assert extension.data["provenance"] == computed.get_extension(NAME).data["provenance"]
+        # SpikeInterface leaves lazily opened Zarr arrays behind when it copies: ours must come along.
+        assert np.array_equal(data_of(again.save_as(format="memory")), data_of(computed))
+
+
+@pytest.mark.parametrize("format", ["memory", "binary_folder", "zarr"])
+def test_save_as_keeps_it(computed, format, tmp_path):
+    folder = {"memory": None, "binary_folder": tmp_path / "b", "zarr": tmp_path / "b.zarr"}[format]
+    saved = computed.save_as(format=format, folder=folder)
+    for found in (saved, *([reload(saved)] if folder else ())):
+        assert np.array_equal(data_of(found), data_of(computed))
+        assert found.get_extension(NAME).data["provenance"] == computed.get_extension(NAME).data["provenance"]
+
+
+def test_a_copy_does_not_share_what_get_data_gives(computed):
+    copied = computed.copy()
+    before = data_of(copied)
+    computed.get_extension(NAME).get_data()[:] = 0
+    assert np.array_equal(data_of(copied), before)
+    assert before.any()
+
+
+def test_selected_units_keep_their_rows_and_say_their_context(computed):
+    chosen = computed.unit_ids[[5, 2, 9]]
+    selected = computed.select_units(chosen)
+    extension = selected.get_extension(NAME)
+    assert np.array_equal(data_of(selected), data_of(computed)[[5, 2, 9]])
+    provenance = extension.data["provenance"]
+    assert provenance["context"] == "embedded among 12 units, of which 3 are kept"
+    original = computed.get_extension(NAME).data["provenance"]
+    assert provenance["population_fingerprint"] == original["population_fingerprint"]
+    assert provenance["units_fingerprint"] != original["units_fingerprint"]
+    again = selected.select_units(chosen[:2])
+    assert again.get_extension(NAME).data["provenance"]["context"] == "embedded among 12 units, of which 2 are kept"
+    assert np.array_equal(data_of(again), data_of(computed)[[5, 2]])
+    removed = computed.remove_units(computed.unit_ids[:1])
+    assert np.array_equal(data_of(removed), data_of(computed)[1:])
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_merging_embeds_the_whole_population_anew(computed, checkpoint, mode):
+    merged = computed.merge_units([computed.unit_ids[:2].tolist()], merging_mode=mode, progress_bar=False)
+    assert merged.get_num_units() == 11
+    assert np.array_equal(data_of(merged), expected(merged, checkpoint).embedding)
+    same_probe = merged.unit_ids.tolist().index(computed.unit_ids[2])
+    assert not np.array_equal(data_of(merged)[same_probe], data_of(computed)[2])
+
+
+def test_merging_takes_the_ids_that_the_user_gives(computed, checkpoint):
+    groups = [computed.unit_ids[:2].tolist(), computed.unit_ids[6:9].tolist()]
+    new_ids = [900, 901] if computed.unit_ids.dtype.kind == "i" else ["x", "y"]
+    merged = computed.merge_units(groups, new_unit_ids=new_ids, censor_ms=0.5, progress_bar=False)
+    assert np.array_equal(data_of(merged), expected(merged, checkpoint).embedding)
+    taken = computed.merge_units(groups, new_id_strategy="take_first", progress_bar=False)
+    assert np.array_equal(data_of(taken), expected(taken, checkpoint).embedding)
+
+
+def test_splitting_embeds_the_whole_population_anew(computed, checkpoint):
+    unit = computed.unit_ids[3]
+    count = int(read_population(computed).spike_counts[3])
+    halves = [list(range(count // 2)), list(range(count // 2, count))]
+    split = computed.split_units({unit: halves})
+    assert split.get_num_units() == 13
+    assert np.array_equal(data_of(split), expected(split, checkpoint).embedding, equal_nan=True)
+
+
+@pytest.mark.parametrize("how", ["soft", "hard", "split"])
+def test_without_the_weights_changed_units_are_nan_and_the_result_is_stale(computed, checkpoint, how, tmp_path):
+    analyzer = computed.copy()
+    model = checkpoint.save(tmp_path / "gone.safetensors")
+    analyzer.compute(NAME, model=model, progress_bar=False, **QUICK)
+    model.unlink()
+    count = int(read_population(analyzer).spike_counts[0])
+    halves = {analyzer.unit_ids[0]: [list(range(0, count, 2)), list(range(1, count, 2))]}
+    groups = [analyzer.unit_ids[:2].tolist()]
+    with pytest.warns(RecordingWarning, match="could not be embedded anew"):
+        changed = analyzer.split_units(halves) if how == "split" else analyzer.merge_units(groups, merging_mode=how)
+    extension = changed.get_extension(NAME)
+    with pytest.warns(RecordingWarning, match="is stale"):
+        rows = extension.get_data("dataframe")
+    for i, unit in enumerate(changed.unit_ids):
+        if unit in analyzer.unit_ids:
+            assert np.array_equal(
+                rows.loc[unit].filter(like="embedding_"), data_of(analyzer)[analyzer.unit_ids == unit][0]
+            )
+        else:
+            assert np.isnan(extension.data["embedding"][i]).all()
+            assert extension.data["window_count"][i] == 0
+    assert extension.stale
+    # A selection of it is as stale as it is.
+    assert changed.select_units(changed.unit_ids[:3]).get_extension(NAME).stale
+    assert not changed.compute(NAME, model=checkpoint.save(tmp_path / "new.safetensors"), progress_bar=False).stale
+
+
+def test_published_properties_are_kept_and_kept_up_to_date(computed, tmp_path):
+    analyzer = computed.save_as(format="zarr", folder=tmp_path / "p.zarr")
+    # What another program left under our name, of another type.
+    analyzer.set_sorting_property("nuclr_window_count", ["?"] * 12)
+    analyzer.get_extension(NAME).publish_properties()
+    for found in (analyzer, reload(analyzer)):
+        counts = found.get_sorting_property("nuclr_window_count")
+        assert counts.dtype.kind == "i"
+        assert np.array_equal(counts, found.get_extension(NAME).data["window_count"])
+        assert found.get_sorting_property("nuclr_stability").dtype == np.float32
+    analyzer.compute(NAME, overlap=0.5, model=computed.get_extension(NAME).params["model"], progress_bar=False)
+    assert reload(analyzer).get_sorting_property("nuclr_window_count").max() > 8
+    for mode in ("soft", "hard"):
+        merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()], merging_mode=mode, progress_bar=False)
+        assert np.array_equal(
+            merged.get_sorting_property("nuclr_stability"), merged.get_extension(NAME).data["stability"]
+        )
+
+
+# --- what it is to SpikeInterface -------------------------------------------------------------------------------------
+
+
+def test_parameters_are_json_and_keywords(analyzer):
+    extension = analyzer.get_extension(NAME)
+    saved = json.loads((analyzer.folder / "extensions" / NAME / "params.json").read_text())
+    assert saved == extension.params
+    defaults = si.get_default_analyzer_extension_params(NAME)
+    assert defaults.keys() == extension.params.keys()
+    assert {"model", "group_by", "overlap", "min_spikes", "torch_device", "precision", "batch_size"} <= defaults.keys()
+    again = analyzer.compute(NAME, **extension.params, progress_bar=False)
+    assert again.params == extension.params
+
+
+def test_the_model_is_found_from_another_folder(spikes, checkpoint, tmp_path, monkeypatch):
+    checkpoint.save(tmp_path / "here.safetensors")
+    monkeypatch.chdir(tmp_path)
+    analyzer = build_analyzer(spikes)
+    analyzer.compute(NAME, model="here.safetensors", progress_bar=False)
+    monkeypatch.chdir("/")
+    merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()], progress_bar=False)
+    assert np.isfinite(data_of(merged)).all()
+
+
+def test_job_arguments_are_followed(spikes, model, monkeypatch, capfd):
+    analyzer = build_analyzer(spikes)
+    analyzer.compute(NAME, model=model, progress_bar=False)
+    assert capfd.readouterr().err == ""
+    seen = []
+    forward = torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda *a, **k: seen.append(torch.get_num_threads()) or forward(*a, **k)
+    )
+    before = torch.get_num_threads()
+    jobs = dict(n_jobs=1, chunk_duration="1s", mp_context="spawn", pool_engine="thread", progress_bar=True)
+    analyzer.compute({NAME: {"model": model}, "random_spikes": {}}, **jobs)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == before
+    assert "embedding" in capfd.readouterr().err
+    si.set_global_job_kwargs(n_jobs=1, progress_bar=False)
+    try:
+        seen.clear()
+        compute_nuclr_embedding(analyzer, model=model)
+    finally:
+        si.reset_global_job_kwargs()
+    assert set(seen) == {1}
+    assert capfd.readouterr().err == ""
+
+
+def test_a_read_only_analyzer_is_computed_in_memory(analyzer, model):
+    shutil.rmtree(analyzer.folder / "extensions" / NAME)
+    for compute in (lambda a: a.compute(NAME, model=model), lambda a: compute_nuclr_embedding(a, model=model)):
+        found = reload(analyzer, read_only=True)
+        compute(found)
+        assert np.isfinite(data_of(found)).all()
+        assert not (analyzer.folder / "extensions" / NAME).exists()
+
+
+def test_it_needs_no_recording(analyzer, model):
+    folder = analyzer.folder
+    for file in ("recording.json", "recording.pickle"):
+        (folder / file).unlink(missing_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = si.load_sorting_analyzer(folder)
+    assert not found.has_recording()
+    before = data_of(found)
+    found.compute(NAME, model=model, **QUICK)
+    assert np.array_equal(data_of(found), before)
+
+
+@pytest.mark.parametrize("format", ["binary_folder", "zarr"])
+def test_it_opens_where_this_package_is_never_imported(spikes, model, format, tmp_path):
+    folder = tmp_path / ("a.zarr" if format == "zarr" else "a")
+    analyzer = build_analyzer(spikes, format=format, folder=folder)
+    analyzer.compute(NAME, model=model, progress_bar=False)
+    np.save(tmp_path / "expected.npy", data_of(analyzer))
+    opened = (
+        "import sys, spikeinterface.core as si\n"
+        f"a = si.load_sorting_analyzer({str(folder)!r})\n"
+        "assert 'spikeinterface_nuclr' not in sys.modules\n"
+        f"assert a.has_extension({NAME!r})\n"
+        "print(a.get_num_units())"
+    )
+    done = subprocess.run([sys.executable, "-c", opened], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["12"]
+    opened = (
+        "import numpy, spikeinterface.core as si, spikeinterface_nuclr\n"
+        f"a = si.load_sorting_analyzer({str(folder)!r})\n"
+        f"found = a.get_extension({NAME!r}).get_data()\n"
+        f"assert numpy.array_equal(found, numpy.load({str(tmp_path / 'expected.npy')!r}))"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", opened], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_twice_registers_once():
+    code = (
+        "import importlib, spikeinterface_nuclr, sys\n"
+        "importlib.reload(spikeinterface_nuclr)\n"
+        "from spikeinterface.core.sortinganalyzer import get_extension_class\n"
+        f"assert get_extension_class({NAME!r}).__name__ == 'ComputeNuCLREmbedding'\n"
+        "assert not {'torch', 'pynwb', 'ndx_nuclr'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# --- staleness --------------------------------------------------------------------------------------------------------
+
+
+def test_changed_spikes_are_noticed(analyzer):
+    data_of(analyzer)
+    trains = analyzer.sorting.to_spike_vector().copy()
+    trains["sample_index"][5] -= 1
+    changed = si.NumpySorting(trains, analyzer.sampling_frequency, analyzer.unit_ids)
+    si.NumpyFolderSorting.write_sorting(changed, analyzer.folder / "changed")
+    shutil.rmtree(analyzer.folder / "sorting")
+    (analyzer.folder / "changed").rename(analyzer.folder / "sorting")
+    again = reload(analyzer)
+    extension = again.get_extension(NAME)
+    for outputs in ("numpy", "by_unit", "dataframe"):
+        with pytest.warns(RecordingWarning, match="spikes have changed since they were embedded"):
+            extension.get_data(outputs)
+    with pytest.warns(RecordingWarning, match="is stale"):
+        assert extension.get_embeddings().unit_ids.tolist() == again.unit_ids.tolist()
+    again.compute(NAME, **extension.params, progress_bar=False)
+    data_of(again)
+
+
+def test_another_model_under_the_same_name_is_not_mixed_in(analyzer, checkpoint):
+    path = Path(analyzer.get_extension(NAME).params["model"])
+    other = torch.nn.Module.state_dict(checkpoint.encoder())
+    changed = {key: value + 0.01 for key, value in other.items()}
+    before = path.read_bytes()
+    path.unlink()
+    type(checkpoint)(checkpoint.config, changed).save(path)
+    try:
+        with pytest.warns(RecordingWarning, match="sha256"):
+            merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()])
+        assert merged.get_extension(NAME).stale
+    finally:
+        path.write_bytes(before)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    ({"model": "nuclr-absent"}, CheckpointError, "nuclr-absent: no such checkpoint"),
+    ({"torch_device": "cuda:7"}, DeviceError, "cuda:7"),
+    ({"precision": "half"}, InputError, "precision 'half' is unknown"),
+    ({"ovrlap": 0.5}, InputError, "has no parameter 'ovrlap'"),
+    ({"overlap": 2}, InputError, "overlap"),
+    ({"min_spikes": 0}, InputError, "min_spikes"),
+    ({"batch_size": 0}, InputError, "batch_size"),
+    ({"group_by": "prob"}, InputError, "'prob'"),
+    ({"model_sha256": "abc"}, CheckpointError, "abc"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "error", "says"), WRONG, ids=[next(iter(w[0])) for w in WRONG])
+def test_a_failed_computation_keeps_the_previous_result(analyzer, model, wrong, error, says):
+    before = data_of(analyzer)
+    with pytest.raises(error, match=says):
+        compute_nuclr_embedding(analyzer, **{"model": model, "progress_bar": False, **wrong})
+    assert np.array_equal(data_of(analyzer), before)
+    assert np.array_equal(data_of(reload(analyzer)), before)
+
+
+def test_an_interrupt_keeps_the_previous_result(analyzer, model, monkeypatch):
+    before = data_of(analyzer)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spikeinterface_nuclr.encoder.Encoder.forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compute_nuclr_embedding(analyzer, model=model, progress_bar=False)
+    assert np.array_equal(data_of(reload(analyzer)), before)
+
+
+def test_compute_nuclr_embedding_replaces_the_result_on_disk(analyzer, model):
+    extension = compute_nuclr_embedding(analyzer, model=model, overlap=0.5, progress_bar=False)
+    assert analyzer.get_extension(NAME) is extension
+    again = reload(analyzer)
+    assert again.get_extension(NAME).params["overlap"] == 0.5
+    assert again.get_extension(NAME).run_info["run_completed"]
+    assert np.array_equal(data_of(again), extension.get_data())
+
+
+def test_compute_refuses_what_it_cannot_record(analyzer, checkpoint):
+    with pytest.raises(InputError, match="save the checkpoint and name its file"):
+        compute_nuclr_embedding(analyzer, model=checkpoint)
+    with pytest.raises(InputError, match="takes a SortingAnalyzer, not a Population"):
+        compute_nuclr_embedding(simulate_population(3, 30.0))
+    with pytest.raises(CheckpointError, match="nuclr-absent"):
+        analyzer.compute(NAME, model="nuclr-absent")
+
+
+@pytest.mark.parametrize("format", ["binary_folder", "zarr"])
+def test_a_pickle_in_our_folder_is_never_opened(spikes, model, format, tmp_path):
+    folder = tmp_path / ("a.zarr" if format == "zarr" else "a")
+    analyzer = build_analyzer(spikes, format=format, folder=folder)
+    extension = analyzer.compute(NAME, model=model, progress_bar=False)
+    if format == "zarr":
+        group = zarr.open(str(folder), mode="r+")["extensions"][NAME]
+        group.create_dataset("more", shape=1, dtype=object, object_codec=numcodecs.Pickle())[0] = {"a": 1}
+        zarr.consolidate_metadata(str(folder))
+    else:
+        (folder / "extensions" / NAME / "more.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(InputError, match="holds a pickle, more"):
+        type(extension).load(si.load_sorting_analyzer(folder, load_extensions=False))
