@@ -1,3 +1,19 @@
-"""NWB extension for neuron embeddings and predicted identities. Defines no types yet, and registers nothing."""
+"""NWB types for neuron embeddings and the identities predicted from them.
 
-__version__ = "0.1.0"
+Importing this package makes the namespace ``ndx-nuclr`` known to pynwb.
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from pynwb import load_namespaces
+
+_here = Path(__file__).parent
+# Installed, the specification lies in the package; in a copy of the sources, at their root.
+_spec = next(folder for folder in (_here / "spec", _here.parents[2] / "spec") if folder.is_dir())
+load_namespaces(str(_spec / "ndx-nuclr.namespace.yaml"))
+
+from .types import NuCLRModel, UnitEmbeddings, UnitIdentities  # noqa: E402 (they need the namespace)
+
+__version__ = version("ndx-nuclr")
+__all__ = ["NuCLRModel", "UnitEmbeddings", "UnitIdentities"]

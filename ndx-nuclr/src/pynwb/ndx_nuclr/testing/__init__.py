@@ -1,0 +1,1 @@
+"""Help for tests of software that reads or writes ndx-nuclr."""

@@ -1,0 +1,232 @@
+"""The types of ndx-nuclr: constructors that take plain arrays and check their shapes."""
+
+import json
+import string
+
+import numpy as np
+from hdmf.common import DynamicTable, DynamicTableRegion, VectorData
+from hdmf.utils import docval, get_docval, popargs
+from pynwb import register_class
+from pynwb.core import NWBDataInterface
+
+NAMESPACE = "ndx-nuclr"
+_ARRAY = ("array_data", "data", VectorData)
+
+
+@register_class("NuCLRModel", NAMESPACE)
+class NuCLRModel(NWBDataInterface):
+    """A trained NuCLR encoder: what is needed to find the very same weights again."""
+
+    __nwbfields__ = ("source", "revision", "sha256", "software", "license", "config", "training_data")
+
+    @docval(
+        {"name": "name", "type": str, "doc": "Name of the model in the file.", "default": "NuCLRModel"},
+        {"name": "source", "type": str, "doc": "Bundled name, file name, or Hub name of the weights."},
+        {"name": "sha256", "type": str, "doc": "SHA-256 of the checkpoint file, 64 hexadecimal digits."},
+        {"name": "config", "type": str, "doc": "JSON object of the encoder's architecture and input."},
+        {"name": "software", "type": str, "doc": "Name and version of the software that ran the model."},
+        {"name": "revision", "type": str, "doc": "Revision of the source.", "default": None},
+        {"name": "license", "type": str, "doc": "Licence of the weights.", "default": None},
+        {"name": "training_data", "type": str, "doc": "What it was trained on, with citations.", "default": None},
+        allow_positional="ERROR",
+    )
+    def __init__(self, **kwargs):
+        super().__init__(name=kwargs.pop("name"))
+        _check_sha256(f"NuCLRModel {self.name!r}: sha256", kwargs["sha256"])
+        _check_json(f"NuCLRModel {self.name!r}: config", kwargs["config"])
+        for field, value in kwargs.items():
+            setattr(self, field, value)
+
+
+class _NeuronTable(DynamicTable):
+    """A table whose rows are neurons of another table."""
+
+    def _own_columns(self, kwargs, matrix):
+        """Take the columns out of `kwargs`; as VectorData, ready for DynamicTable, unless it was given such."""
+        table = kwargs.pop("neuron_table")
+        given = {column["name"]: kwargs.pop(column["name"]) for column in self.__columns__}
+        if kwargs["columns"] is not None:  # read from a file
+            return
+        name = kwargs["name"]
+        required = {column["name"] for column in self.__columns__ if column.get("required")}
+        missing = sorted(column for column in required if given[column] is None)
+        if missing:
+            raise ValueError(f"{name}: the column {missing[0]!r} is missing")
+        neuron = given["neuron"]
+        if isinstance(neuron, DynamicTableRegion):
+            neuron, table = neuron.data, neuron.table
+        if table is None:
+            raise ValueError(f"{name}: neuron_table is missing: the table that the neurons are rows of")
+        arrays = {column: _array(column, values) for column, values in given.items() if values is not None}
+        arrays["neuron"] = rows = _array("neuron", neuron)
+        _check_rows(name, rows, table)
+        for column, values in arrays.items():
+            dimensions = 2 if column == matrix else 1
+            if values.ndim != dimensions or len(values) != len(rows):
+                expected = f"({len(rows)}, n)" if column == matrix else f"({len(rows)},)"
+                raise ValueError(f"{name}: {column} has shape {values.shape}, not {expected}: give one row a neuron")
+        about = {column["name"]: column["description"] for column in self.__columns__}
+        region = DynamicTableRegion(name="neuron", data=rows, description=about["neuron"], table=table)
+        others = [
+            VectorData(name=column, data=values, description=about[column])
+            for column, values in arrays.items()
+            if column != "neuron"
+        ]
+        kwargs["columns"] = [region, *others]
+        kwargs["colnames"] = [column.name for column in kwargs["columns"]]
+
+
+_TABLE_DOCVAL = [
+    argument
+    for argument in get_docval(DynamicTable.__init__)
+    if argument["name"] in ("id", "columns", "colnames", "meanings_tables")
+]
+_NEURON_DOCVAL = [
+    {"name": "neuron", "type": (*_ARRAY, DynamicTableRegion), "doc": "Row of each neuron, (n,).", "default": None},
+    {"name": "neuron_table", "type": DynamicTable, "doc": "The table that the neurons are rows of.", "default": None},
+]
+
+
+def _optional(name, doc):
+    return {"name": name, "type": _ARRAY, "doc": doc, "default": None}
+
+
+@register_class("UnitEmbeddings", NAMESPACE)
+class UnitEmbeddings(_NeuronTable):
+    """One embedding for each neuron, computed by one model."""
+
+    __fields__ = ("population_fingerprint", "units_fingerprint", "provenance", {"name": "model", "child": False})
+    __columns__ = (
+        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "required": True,
+         "table": True},
+        {"name": "embedding", "description": "Embedding of each neuron: the mean over its windows; NaN without one.",
+         "required": True},
+        {"name": "window_count", "description": "Number of time windows behind the embedding.", "required": True},
+        {"name": "stability", "description": "Cosine between the means over the odd and the even windows.",
+         "required": True},
+        {"name": "spike_count", "description": "Number of spikes of the neuron when it was embedded."},
+    )  # fmt: skip
+
+    @docval(
+        {"name": "name", "type": str, "doc": "Name of the table.", "default": "UnitEmbeddings"},
+        {"name": "description", "type": str, "doc": "What was embedded.", "default": "NuCLR embeddings of neurons."},
+        *_NEURON_DOCVAL,
+        _optional("embedding", "float32, (n, dim). NaN where a neuron has no window."),
+        _optional("window_count", "int64, (n,). Windows behind each embedding."),
+        _optional("stability", "float32, (n,). Cosine between odd and even windows."),
+        _optional("spike_count", "int64, (n,). Spikes of each neuron when it was embedded."),
+        {"name": "model", "type": NuCLRModel, "doc": "The model that embedded the neurons."},
+        {"name": "population_fingerprint", "type": str, "doc": "SHA-256 of the population that was embedded."},
+        {"name": "units_fingerprint", "type": str, "doc": "SHA-256 of all neurons of this file.", "default": None},
+        {"name": "provenance", "type": str, "doc": "JSON object of how it was computed.", "default": None},
+        *_TABLE_DOCVAL,
+        allow_positional="ERROR",
+    )
+    def __init__(self, **kwargs):
+        names = ("model", "population_fingerprint", "units_fingerprint", "provenance")
+        fields = dict(zip(names, popargs(*names, kwargs), strict=True))
+        _check_json(f"{kwargs['name']}: provenance", fields["provenance"])
+        self._own_columns(kwargs, matrix="embedding")
+        super().__init__(**kwargs)
+        for field, value in fields.items():
+            setattr(self, field, value)
+
+
+@register_class("UnitIdentities", NAMESPACE)
+class UnitIdentities(_NeuronTable):
+    """What a decoder reads from the embeddings about one property of each neuron. Predicted, not observed."""
+
+    __fields__ = (
+        "target", "decoder", "decoder_sha256", "classes", "provenance", {"name": "embeddings", "child": False},
+    )  # fmt: skip
+    __columns__ = (
+        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "required": True,
+         "table": True},
+        {"name": "label", "description": "The most probable class.", "required": True},
+        {"name": "probability", "description": "Calibrated probability of each of the classes.", "required": True},
+        {"name": "confidence", "description": "Probability of the most probable class.", "required": True},
+        {"name": "abstained", "description": "Whether the decoder says 'unknown'.", "required": True},
+        {"name": "novelty", "description": "Distance from the embeddings that the decoder was trained on."},
+    )  # fmt: skip
+
+    @docval(
+        {"name": "name", "type": str, "doc": "Name of the table: that of the target."},
+        {"name": "description", "type": str, "doc": "What was predicted.", "default": "Predicted identity of neurons."},
+        *_NEURON_DOCVAL,
+        _optional("label", "text, (n,). The most probable class."),
+        _optional("probability", "float32, (n, k). Calibrated probability of each class."),
+        _optional("confidence", "float32, (n,). Probability of the most probable class."),
+        _optional("abstained", "bool, (n,). Whether the decoder says 'unknown'."),
+        _optional("novelty", "float32, (n,). Distance from the training embeddings."),
+        {
+            "name": "classes",
+            "type": ("array_data", "data"),
+            "doc": "text, (k,). Names of the classes.",
+            "shape": (None,),
+        },
+        {"name": "target", "type": str, "doc": "The property that is predicted."},
+        {"name": "decoder", "type": str, "doc": "Name of the decoder."},
+        {"name": "embeddings", "type": UnitEmbeddings, "doc": "The embeddings that were read."},
+        {"name": "decoder_sha256", "type": str, "doc": "SHA-256 of the decoder's file.", "default": None},
+        {"name": "provenance", "type": str, "doc": "JSON object of how it was computed.", "default": None},
+        *_TABLE_DOCVAL,
+        allow_positional="ERROR",
+    )
+    def __init__(self, **kwargs):
+        names = ("target", "decoder", "embeddings", "decoder_sha256", "provenance", "classes")
+        fields = dict(zip(names, popargs(*names, kwargs), strict=True))
+        name = kwargs["name"]
+        _check_json(f"{name}: provenance", fields["provenance"])
+        if fields["decoder_sha256"] is not None:
+            _check_sha256(f"{name}: decoder_sha256", fields["decoder_sha256"])
+        if kwargs["columns"] is None and kwargs["probability"] is not None:
+            shape = np.shape(kwargs["probability"])
+            if len(shape) == 2 and shape[1] != len(fields["classes"]):
+                raise ValueError(f"{name}: probability has {shape[1]} columns for {len(fields['classes'])} classes")
+        self._own_columns(kwargs, matrix="probability")
+        super().__init__(**kwargs)
+        for field, value in fields.items():
+            setattr(self, field, value)
+
+
+_DTYPES = {
+    "neuron": np.int64, "embedding": np.float32, "window_count": np.int64, "stability": np.float32,
+    "spike_count": np.int64, "probability": np.float32, "confidence": np.float32, "abstained": np.bool_,
+    "novelty": np.float32,
+}  # fmt: skip
+
+
+def _array(column, values):
+    """The values in the type that the file has: a typed array, which may also be empty."""
+    values = values.data if isinstance(values, VectorData) else values
+    if column != "label":
+        return np.asarray(values, dtype=_DTYPES[column])
+    values = np.asarray(values)
+    if len(values) and not all(isinstance(value, str) for value in values.tolist()):
+        raise ValueError("label: every neuron needs a text; give an empty one where there is none")
+    return values.astype(str)
+
+
+def _check_rows(name, rows, table):
+    if rows.ndim == 1 and len(rows) and (rows.min() < 0 or rows.max() >= len(table)):
+        bad = rows[(rows < 0) | (rows >= len(table))][0]
+        raise ValueError(
+            f"{name}: neuron holds {bad}, but {table.name!r} has {len(table)} rows: give row numbers, not ids"
+        )
+    if len(np.unique(rows)) != rows.size:
+        values, counts = np.unique(rows, return_counts=True)
+        raise ValueError(f"{name}: row {values[counts > 1][0]} of {table.name!r} occurs twice in neuron")
+
+
+def _check_sha256(name, value):
+    if len(value) != 64 or not set(value) <= set(string.hexdigits):
+        raise ValueError(f"{name} must be 64 hexadecimal digits, not {value!r}")
+
+
+def _check_json(name, value):
+    try:
+        valid = value is None or isinstance(json.loads(value), dict)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"{name} must be a JSON object, not {value!r}")

@@ -1,0 +1,255 @@
+"""The types of ndx-nuclr: what they refuse, and what comes back from a file."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pynwb
+import pytest
+import yaml
+from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitIdentities
+from ndx_nuclr.testing.mock import mock_NuCLRModel, mock_UnitEmbeddings, mock_UnitIdentities, mock_units
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parent
+
+
+def new_file():
+    return pynwb.NWBFile("test", "id-1", datetime(2026, 1, 1, tzinfo=timezone.utc))
+
+
+def written(nwbfile, path):
+    with pynwb.NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+    return path
+
+
+# --- the specification ------------------------------------------------------------------------------------------------
+
+
+def spec_script():
+    spec = importlib.util.spec_from_file_location("create_spec", PACKAGE / "src" / "spec" / "create_extension_spec.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_the_yaml_is_what_the_script_writes(tmp_path):
+    spec_script().main(tmp_path)
+    files = sorted(path.name for path in (PACKAGE / "spec").iterdir())
+    assert files == ["ndx-nuclr.extensions.yaml", "ndx-nuclr.namespace.yaml"]
+    for name in files:
+        assert yaml.safe_load((tmp_path / name).read_text()) == yaml.safe_load((PACKAGE / "spec" / name).read_text())
+
+
+def test_one_version_everywhere():
+    version = spec_script().VERSION
+    assert f'version = "{version}"' in (PACKAGE / "pyproject.toml").read_text()
+    assert yaml.safe_load((PACKAGE / "ndx-meta.yaml").read_text())["version"] == version
+    assert f"## {version}" in (PACKAGE / "CHANGELOG.md").read_text()
+
+
+def test_every_field_is_documented():
+    types = yaml.safe_load((PACKAGE / "spec" / "ndx-nuclr.extensions.yaml").read_text())["groups"]
+    assert [t["neurodata_type_def"] for t in types] == ["NuCLRModel", "UnitEmbeddings", "UnitIdentities"]
+    for made in types:
+        for field in (*made.get("attributes", ()), *made["datasets"], *made.get("links", ())):
+            assert len(field["doc"].split()) >= 4, field
+
+
+# --- there and back ---------------------------------------------------------------------------------------------------
+
+
+def check_mock_file(path):
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        nwbfile = io.read()
+        module = nwbfile.processing["nuclr"]
+        model, embeddings, identities = (module[name] for name in ("NuCLRModel", "UnitEmbeddings", "cell_type"))
+        assert (model.source, model.revision, model.license) == ("nuclr-mock", "main", "CC0-1.0")
+        assert model.sha256 == "5f" * 32
+        assert model.config == '{"dim": 4, "window_s": 10.0}'
+        assert embeddings.model is model
+        assert embeddings["neuron"].table is nwbfile.units
+        assert embeddings["neuron"].data[:].tolist() == [0, 1, 2, 3, 4]
+        assert embeddings["embedding"].data.dtype == np.float32
+        expected = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+        assert np.array_equal(embeddings["embedding"][:], expected)
+        assert embeddings["window_count"][:].tolist() == [6] * 5
+        assert embeddings["spike_count"][:].tolist() == [20] * 5
+        assert np.allclose(embeddings["stability"][:], np.linspace(0.5, 1, 5))
+        assert embeddings.population_fingerprint == "5f" * 32
+        assert embeddings.provenance == "{}"
+        assert identities.embeddings is embeddings
+        assert list(identities.classes[:]) == ["excitatory", "inhibitory"]
+        assert list(identities["label"][:]) == ["inhibitory"] * 3 + ["excitatory"] * 2
+        assert identities["probability"][:].shape == (5, 2)
+        assert identities["abstained"][:].tolist() == [False, False, True, False, False]
+        assert identities.target == "cell_type"
+        assert identities.decoder_sha256 == "5f" * 32
+
+
+def test_what_is_written_is_read(tmp_path):
+    nwbfile = new_file()
+    mock_UnitIdentities(nwbfile=nwbfile)
+    path = written(nwbfile, tmp_path / "mock.nwb")
+    check_mock_file(path)
+    assert pynwb.validate(path=path) == []
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "data").glob("*.nwb")), ids=lambda path: path.stem)
+def test_files_of_earlier_versions_are_read(path):
+    check_mock_file(path)
+    assert pynwb.validate(path=path) == []
+
+
+def test_a_file_of_this_version_is_kept():
+    assert (HERE / "data" / f"ndx-nuclr-{spec_script().VERSION}.nwb").is_file()
+
+
+READER = """
+import sys, importlib.abc
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'ndx_nuclr':
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import numpy, pynwb
+with pynwb.NWBHDF5IO(sys.argv[1], 'r') as io:
+    nwbfile = io.read()
+    module = nwbfile.processing['nuclr']
+    table = module['UnitEmbeddings']
+    assert table['embedding'][:].shape == (5, 4)
+    assert table['neuron'].table is nwbfile.units
+    assert table.model.source == 'nuclr-mock'
+    assert len(table.to_dataframe(index=True)) == 5
+    assert list(module['cell_type'].classes[:]) == ['excitatory', 'inhibitory']
+    assert module['cell_type'].embeddings is table
+    print('read')
+"""
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "data").glob("*.nwb")), ids=lambda path: path.stem)
+def test_files_are_read_where_this_package_is_not_installed(path):
+    done = subprocess.run([sys.executable, "-c", READER, path], capture_output=True, text=True)
+    assert done.stdout == "read\n", done.stderr
+
+
+def test_some_rows_in_any_order_survive(tmp_path):
+    nwbfile = new_file()
+    nwbfile.units = mock_units(6)
+    fields = dict(neuron=[4, 1], embedding=[[1, 2], [np.nan, np.nan]], window_count=[3, 0], stability=[1, np.nan])
+    mock_UnitEmbeddings(
+        nwbfile=nwbfile, neuron_table=nwbfile.units, **fields, spike_count=None, units_fingerprint=None, provenance=None
+    )
+    path = written(nwbfile, tmp_path / "rows.nwb")
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        table = io.read().processing["nuclr"]["UnitEmbeddings"]
+        assert table["neuron"].data[:].tolist() == [4, 1]
+        assert np.array_equal(table["embedding"][:], np.float32(fields["embedding"]), equal_nan=True)
+        assert "spike_count" not in table.colnames
+        assert table.units_fingerprint is None
+    assert pynwb.validate(path=path) == []
+
+
+def test_an_empty_table_survives(tmp_path):
+    nwbfile = new_file()
+    nwbfile.units = mock_units(3)
+    empty = dict(neuron=[], window_count=[], stability=[], spike_count=[], embedding=np.empty((0, 4)))
+    mock_UnitEmbeddings(nwbfile=nwbfile, neuron_table=nwbfile.units, **empty)
+    with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "empty.nwb"), "r") as io:
+        assert io.read().processing["nuclr"]["UnitEmbeddings"]["embedding"].shape == (0, 4)
+
+
+def test_rows_of_an_imaging_plane_survive(tmp_path):
+    from pynwb.testing.mock.ophys import mock_PlaneSegmentation
+
+    nwbfile = new_file()
+    segmentation = mock_PlaneSegmentation(n_rois=5, nwbfile=nwbfile)
+    mock_UnitEmbeddings(nwbfile=nwbfile, neuron_table=segmentation)
+    with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "ophys.nwb"), "r") as io:
+        table = io.read().processing["nuclr"]["UnitEmbeddings"]
+        assert table["neuron"].table.name == segmentation.name
+
+
+def test_tables_can_be_exported(tmp_path):
+    nwbfile = new_file()
+    mock_UnitIdentities(nwbfile=nwbfile)
+    path = written(nwbfile, tmp_path / "a.nwb")
+    with pynwb.NWBHDF5IO(path, "r") as source, pynwb.NWBHDF5IO(tmp_path / "b.nwb", "w") as target:
+        target.export(source)
+    check_mock_file(tmp_path / "b.nwb")
+
+
+def test_labels_of_every_kind_survive(tmp_path):
+    labels = ["NA", "", "α-motor", "VISp2/3", "None"]
+    nwbfile = new_file()
+    mock_UnitIdentities(nwbfile=nwbfile, label=labels)
+    with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "labels.nwb"), "r") as io:
+        assert io.read().processing["nuclr"]["cell_type"]["label"][:].tolist() == labels
+
+
+# --- what the constructors refuse -------------------------------------------------------------------------------------
+
+WRONG_EMBEDDINGS = [
+    ({"embedding": np.ones((4, 2))}, r"embedding has shape \(4, 2\), not \(5, n\)"),
+    ({"embedding": np.ones(5)}, r"embedding has shape \(5,\), not \(5, n\)"),
+    ({"window_count": [1, 2]}, r"window_count has shape \(2,\), not \(5,\)"),
+    ({"stability": np.ones((5, 1))}, r"stability has shape \(5, 1\), not \(5,\)"),
+    ({"neuron": [0, 1, 2, 3, 5]}, "neuron holds 5, but 'units' has 5 rows: give row numbers, not ids"),
+    ({"neuron": [0, 1, 2, 3, -1]}, "neuron holds -1"),
+    ({"neuron": [0, 1, 2, 3, 3]}, "row 3 of 'units' occurs twice"),
+    ({"embedding": None}, "the column 'embedding' is missing"),
+    ({"provenance": "not JSON"}, "provenance must be a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), WRONG_EMBEDDINGS)
+def test_embeddings_of_the_wrong_shape_are_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        mock_UnitEmbeddings(**{"neuron_table": mock_units(), **wrong})
+
+
+WRONG_IDENTITIES = [
+    ({"probability": np.ones((5, 3))}, "probability has 3 columns for 2 classes"),
+    ({"label": ["a", None, "b", "c", "d"]}, "every neuron needs a text"),
+    ({"label": ["a"]}, r"label has shape \(1,\)"),
+    ({"abstained": [True]}, r"abstained has shape \(1,\)"),
+    ({"decoder_sha256": "5f"}, "decoder_sha256 must be 64 hexadecimal digits"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), WRONG_IDENTITIES)
+def test_identities_of_the_wrong_shape_are_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        mock_UnitIdentities(**wrong)
+
+
+def test_rows_of_no_table_are_refused():
+    columns = dict(neuron=[0], embedding=[[1.0]], window_count=[1], stability=[1.0])
+    with pytest.raises(ValueError, match="neuron_table is missing"):
+        UnitEmbeddings(**columns, model=mock_NuCLRModel(), population_fingerprint="5f" * 32)
+
+
+def test_a_model_without_its_hash_is_refused():
+    with pytest.raises(ValueError, match="sha256 must be 64 hexadecimal digits, not 'abc'"):
+        mock_NuCLRModel(sha256="abc")
+    with pytest.raises(ValueError, match="config must be a JSON object"):
+        mock_NuCLRModel(config="[1]")
+
+
+def test_mocks_are_of_their_type():
+    assert isinstance(mock_NuCLRModel(), NuCLRModel)
+    assert isinstance(mock_UnitEmbeddings(), UnitEmbeddings)
+    assert isinstance(mock_UnitIdentities(), UnitIdentities)
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    with pynwb.NWBHDF5IO("session.nwb", "r") as io:
+        assert io.read().processing["nuclr"]["UnitEmbeddings"]["window_count"][:].tolist() == [6, 6, 6]
