@@ -23,6 +23,7 @@ _PUBLIC = {
     "DeviceError": "errors",
     "Encoder": "encoder",
     "EncoderConfig": "encoder",
+    "Identities": "identities",
     "InputError": "errors",
     "Population": "population",
     "PretrainConfig": "training.pretrain",
@@ -35,8 +36,10 @@ _PUBLIC = {
     "load_checkpoint": "checkpoint",
     "plot_nuclr_embedding": "widgets",
     "pretrain": "training.pretrain",
+    "read_nwb": "nwb",
     "read_population": "sources",
     "simulate_population": "simulation",
+    "write_nwb": "nwb",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -102,7 +102,14 @@ def demo(
 @app.command()
 def embed(
     source: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .npz or .csv.", show_default=False)],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="File to write: .npz, .csv, or a copy of an NWB file.", show_default=False),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Write into the NWB file itself, safely.")] = False,
+    units_only: Annotated[
+        bool, typer.Option("--units-only", help="Write an NWB side file with no more than the units and embeddings.")
+    ] = False,
     model: Model = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -115,38 +122,50 @@ def embed(
         bool, typer.Option("--skip-silence", help="Leave out seconds in which the whole probe is silent.")
     ] = False,
     group_by: GroupBy = "group",
+    name: Annotated[str, typer.Option(help="Name of the table in the NWB file.")] = "UnitEmbeddings",
+    publish: Annotated[
+        bool,
+        typer.Option("--publish", help="Also show window count and stability beside each unit (columns, properties)."),
+    ] = False,
     sampling_frequency: SamplingFrequency = None,
     keep_noise: KeepNoise = False,
     overwrite: Overwrite = False,
+    force: Annotated[bool, typer.Option("--force", help="Compute and write again what is up to date.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Embed every unit of a recording and write one row a unit.
+    """Embed every unit of a recording.
 
-    Example: nuclr embed session.nwb -o session.npz
+    nuclr embed session.nwb -o session.npz: one row a unit, in a file of its own (.npz or .csv).
+
+    nuclr embed session.nwb -o out.nwb: a copy of the NWB file with the embeddings in processing/nuclr.
+
+    nuclr embed session.nwb --in-place: the NWB file itself, replaced in one step by a validated copy.
+
+    nuclr embed ANALYZER: the extension nuclr_embedding, saved in the analyzer's folder.
     """
-    from .embedding import embed as embed_population
-    from .files import check_format, check_writable
-    from .unit_embeddings import FORMATS
+    from . import commands
+    from .sources import kind_of
 
-    check_format(output, *FORMATS)
-    check_writable(output, overwrite=overwrite)
-    population = _read(source, group_by, sampling_frequency, keep_noise)
-    embeddings = embed_population(
-        population,
-        model,
-        device=device,
-        precision=precision,
-        overlap=overlap,
-        min_spikes=min_spikes,
-        skip_silence=skip_silence,
-        progress=not quiet,
-    )
-    embeddings.save(output, overwrite=overwrite)
-    known = embeddings.window_count > 0
-    typer.echo(
-        f"{output}: {known.sum()} of {len(known)} units embedded, {embeddings.embedding.shape[1]} dimensions, "
-        f"{embeddings.provenance['windows']} windows of {embeddings.provenance['window_s']:g} s"
-    )
+    def read():
+        return _read(source, group_by, sampling_frequency, keep_noise)
+
+    settings = commands.Settings(model, device, precision, overlap, min_spikes, skip_silence, progress=not quiet)
+    kind = kind_of(source)
+    if kind == "nwb" and (in_place or units_only or (output and output.suffix in (".nwb", ".zarr"))):
+        places = {"in_place": in_place, "units_only": units_only, "force": force or overwrite}
+        line = commands.embed_into_nwb(source, read, output, settings, **places, name=name, unit_columns=publish)
+    elif in_place or units_only:
+        raise typer.BadParameter("--in-place and --units-only are for NWB files")
+    elif output is not None:
+        line = commands.embed_to_file(read, output, settings, overwrite=overwrite or force)
+    elif kind == "analyzer":
+        group = None if group_by == "none" else group_by
+        line = commands.embed_analyzer(source, read, settings, group_by=group, publish=publish, force=force)
+    else:
+        raise typer.BadParameter(
+            "name a file to write: -o FILE.npz" + (", -o FILE.nwb or --in-place" * (kind == "nwb"))
+        )
+    typer.echo(line)
 
 
 @app.command()
@@ -158,16 +177,22 @@ def info(
     sampling_frequency: SamplingFrequency = None,
     keep_noise: KeepNoise = False,
 ) -> None:
-    """Say what a recording, a file of embeddings or a checkpoint holds."""
+    """Say what a recording, a file of embeddings or a checkpoint holds.
+
+    Of NWB files and analyzers also: which embeddings they hold, and whether the spikes have changed since.
+    """
+    from . import describe
     from .checkpoint import PICKLED, bundled_models
+    from .unit_embeddings import UnitEmbeddings
 
     path = Path(what)
     if what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", *PICKLED):
-        facts = _checkpoint_facts(what)
+        facts = describe.checkpoint_facts(what)
     elif path.suffix == ".npz":
-        facts = _embedding_facts(path)
+        facts = describe.embedding_facts(UnitEmbeddings.load(path))
     else:
-        facts = _population_facts(_read(path, group_by, sampling_frequency, keep_noise))
+        population = _read(path, group_by, sampling_frequency, keep_noise)
+        facts = describe.population_facts(population) | describe.held_facts(path, population)
     width = max(map(len, facts))
     for name, value in facts.items():
         typer.echo(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
@@ -287,63 +312,3 @@ def _read_card(path: Path) -> dict:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a readable JSON object ({error})") from None
-
-
-def _population_facts(population) -> dict:
-    import numpy as np
-
-    from .encoder import EncoderConfig
-    from .windows import place_windows, timeline
-
-    layout = EncoderConfig().layout
-    groups = dict(population.groups())
-    lines = [timeline(population, units, layout) for units in groups.values()]
-    counts = population.spike_counts
-    windows = sum(len(place_windows(line, layout)) for line in lines)
-    stitched = next((line.stitched for line in lines if line.stitched), "no: windows are contiguous")
-    observed = [population.observed_of(i) for i in range(population.n_units)]
-    seconds = [np.ptp(intervals, axis=1).sum() for intervals in observed]
-    return {
-        "source": str(population.metadata.get("source", "")),
-        "units": population.n_units,
-        "groups": {label: len(units) for label, units in groups.items()} if len(groups) > 1 else 1,
-        "spikes": int(counts.sum()),
-        "units without spikes": int((counts == 0).sum()),
-        "time": f"{population.start:g}–{population.stop:g} s",
-        "observed intervals": f"{np.median([len(o) for o in observed]):g} (median of the units)",
-        "observed time": f"{np.median(seconds):g} s (median of the units)",
-        f"windows of {layout.window_s:g} s": windows,
-        "stitched from": stitched if windows else "no window fits",
-        "unit properties": ", ".join(population.properties) or "none",
-    }
-
-
-def _embedding_facts(path: Path) -> dict:
-    import numpy as np
-
-    from .unit_embeddings import UnitEmbeddings
-
-    found = UnitEmbeddings.load(path)
-    known = found.window_count > 0
-    return {
-        "units": len(known),
-        "embedded": int(known.sum()),
-        "dimensions": found.embedding.shape[1],
-        "windows a unit": f"{np.median(found.window_count):g} (median)",
-        "stability": f"{np.nanmedian(found.stability):.3f} (median)" if (found.window_count > 1).any() else "unknown",
-        **found.provenance,
-    }
-
-
-def _checkpoint_facts(model: str) -> dict:
-    from .checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(model)
-    return {
-        "model": checkpoint.name,
-        "revision": checkpoint.revision or "none",
-        "sha256": checkpoint.sha256,
-        "parameters": sum(w.numel() for w in checkpoint.weights.values()),
-        **checkpoint.config.to_dict(),
-        **checkpoint.card,
-    }

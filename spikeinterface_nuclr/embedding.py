@@ -200,7 +200,7 @@ def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Pla
         "used_s": round(used_s, 3),
         "stitched": next((plan.line.stitched for plan in plans if plan.line.stitched), ""),
         "units": population.n_units,
-        "groups": len(plans),
+        "groups": {label: len(units) for label, units in population.groups()},
         "population_fingerprint": population.fingerprint(),
         "source": {key: value for key, value in population.metadata.items() if isinstance(value, str | int | float)},
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy")}

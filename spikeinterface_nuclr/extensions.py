@@ -137,9 +137,8 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
                 **{key: params[key] for key in ("precision", "overlap", "min_spikes", "skip_silence", "batch_size")},
                 progress=bool(fix_job_kwargs(job_kwargs)["progress_bar"]),
             )
-        provenance = {**found.provenance, "group_by": params["group_by"]}
         # The population is what was embedded, the units are those that the rows stand beside: fewer, once selected.
-        provenance["units_fingerprint"] = provenance["population_fingerprint"]
+        provenance = {**found.provenance, "units_fingerprint": found.provenance["population_fingerprint"]}
         return {**{name: getattr(found, name) for name in _ROWS}, "provenance": provenance}
 
     def _select_units_extension_data(self, unit_ids):

@@ -81,7 +81,7 @@ def test_groups_never_see_each_other(population, checkpoint):
     alone = np.concatenate([quick(population.select(half), checkpoint).embedding for half in halves])
     assert np.abs(together.embedding - alone).max() < 1e-6
     assert np.abs(quick(population, checkpoint).embedding - alone).max() > 1e-4
-    assert together.provenance["groups"] == 2
+    assert together.provenance["groups"] == {"left": 10, "right": 10}
 
 
 def test_a_neuron_without_company(checkpoint):

@@ -124,6 +124,17 @@ def _is_hdf5(path: Path) -> bool:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
+def kind_of(path) -> str:
+    """What is at `path`: "nwb", "analyzer", or "other"; no more is looked at than tells these apart."""
+    from .nwb_units import is_zarr_nwb
+    from .sortings import is_analyzer
+
+    path = Path(path)
+    if path.is_dir():
+        return "nwb" if is_zarr_nwb(path) else "analyzer" if is_analyzer(path) else "other"
+    return "nwb" if path.is_file() and (path.suffix == ".nwb" or _is_hdf5(path)) else "other"
+
+
 def expand_sources(sources) -> list:
     """The sources, each plain folder of NWB files replaced by the files inside it, in order of their names."""
     if isinstance(sources, str | Path) or not np.iterable(sources):
@@ -131,6 +142,6 @@ def expand_sources(sources) -> list:
     found = []
     for source in sources:
         path = Path(source) if isinstance(source, str | Path) else None
-        inside = sorted(path.rglob("*.nwb")) if path is not None and path.is_dir() else []
+        inside = sorted(path.rglob("[!.]*.nwb")) if path is not None and path.is_dir() else []
         found.extend(inside or [source])
     return found

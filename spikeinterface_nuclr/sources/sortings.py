@@ -78,6 +78,14 @@ def load_spikeinterface(path: Path):
     return None
 
 
+def is_analyzer(path: Path) -> bool:
+    """Whether SpikeInterface saved an analyzer in this folder."""
+    try:
+        return _saved(path).get("object") == "SortingAnalyzer"
+    except (OSError, ValueError):
+        return False
+
+
 def _known_class(written: dict, name: str) -> bool:
     return str(written.get("class", "")).rpartition(".")[2] == name
 

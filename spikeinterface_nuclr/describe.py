@@ -1,0 +1,111 @@
+"""What `nuclr info` says: facts by name, in the order in which to read them."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from .checkpoint import load_checkpoint
+from .encoder import EncoderConfig
+from .errors import RecordingWarning
+from .nwb.reading import stored, table_names
+from .population import Population
+from .sources import kind_of
+from .sources.nwb_units import open_nwb
+from .sources.sortings import load_spikeinterface
+from .unit_embeddings import UnitEmbeddings
+from .windows import place_windows, timeline
+
+
+def population_facts(population: Population) -> dict:
+    """A recording: its units, their spikes, and the windows that fit."""
+    layout = EncoderConfig().layout
+    groups = dict(population.groups())
+    lines = [timeline(population, units, layout) for units in groups.values()]
+    counts = population.spike_counts
+    windows = sum(len(place_windows(line, layout)) for line in lines)
+    stitched = next((line.stitched for line in lines if line.stitched), "no: windows are contiguous")
+    observed = [population.observed_of(i) for i in range(population.n_units)]
+    seconds = [np.ptp(intervals, axis=1).sum() for intervals in observed]
+    return {
+        "source": str(population.metadata.get("source", "")),
+        "units": population.n_units,
+        "groups": {label: len(units) for label, units in groups.items()} if len(groups) > 1 else 1,
+        "spikes": int(counts.sum()),
+        "units without spikes": int((counts == 0).sum()),
+        "time": f"{population.start:g}–{population.stop:g} s",
+        "observed intervals": f"{np.median([len(o) for o in observed]):g} (median of the units)",
+        "observed time": f"{np.median(seconds):g} s (median of the units)",
+        f"windows of {layout.window_s:g} s": windows,
+        "stitched from": stitched if windows else "no window fits",
+        "unit properties": ", ".join(population.properties) or "none",
+    }
+
+
+def embedding_facts(found: UnitEmbeddings) -> dict:
+    """Embeddings, and where they come from."""
+    known = found.window_count > 0
+    several = np.isfinite(found.stability)
+    return {
+        "units": len(known),
+        "embedded": int(known.sum()),
+        "dimensions": found.embedding.shape[1],
+        "windows a unit": f"{np.median(found.window_count):g} (median)",
+        "stability": f"{np.median(found.stability[several]):.3f} (median)" if several.any() else "unknown",
+        **found.provenance,
+    }
+
+
+def held_facts(path: Path, population: Population) -> dict:
+    """Embeddings that an NWB file or an analyzer's folder holds beside its units; nothing for other sources."""
+    kind = kind_of(path)
+    if kind == "nwb":
+        return _nwb_facts(path, population)
+    if kind == "analyzer":
+        return _analyzer_facts(path)
+    return {}
+
+
+def _analyzer_facts(path: Path) -> dict:
+    analyzer = load_spikeinterface(path)
+    if not analyzer.has_extension("nuclr_embedding"):
+        return {}
+    extension = analyzer.get_extension("nuclr_embedding")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RecordingWarning)
+        return _beside_units("nuclr_embedding", extension.get_embeddings(), extension.stale)
+
+
+def _nwb_facts(path: Path, population: Population) -> dict:
+    facts = {}
+    with open_nwb(path) as nwbfile:
+        for name in table_names(nwbfile):
+            found = stored(nwbfile, name)
+            facts |= _beside_units(f"processing/nuclr/{name}", found.embeddings, found.stale(population.fingerprint()))
+            if found.identities:
+                facts[f"processing/nuclr/{name}: predicted"] = ", ".join(
+                    identities.target for identities in found.identities
+                )
+    return facts
+
+
+def _beside_units(title: str, found: UnitEmbeddings, stale: str) -> dict:
+    facts = embedding_facts(found)
+    told = ("embedded", "dimensions", "windows a unit", "stability", "checkpoint", "checkpoint_sha256", "context")
+    return {
+        title: f"STALE: {stale}" if stale else "up to date",
+        **{f"{title}: {name}": facts[name] for name in told if name in facts},
+    }
+
+
+def checkpoint_facts(model: str) -> dict:
+    """A model: its size, its settings and its card."""
+    checkpoint = load_checkpoint(model)
+    return {
+        "model": checkpoint.name,
+        "revision": checkpoint.revision or "none",
+        "sha256": checkpoint.sha256,
+        "parameters": sum(w.numel() for w in checkpoint.weights.values()),
+        **checkpoint.config.to_dict(),
+        **checkpoint.card,
+    }

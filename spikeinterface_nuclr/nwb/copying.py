@@ -1,0 +1,123 @@
+"""Copies of NWB files: whole, without some of their objects, or of the units alone."""
+
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import InputError
+from ..sources.nwb_units import open_nwb
+
+_UNIT_COLUMNS = ("unit_name", "spike_times", "obs_intervals")
+_SPEC_LOCATION = ".specloc"
+
+
+def copy_file(source: Path, target: Path, unwanted: list[str]) -> None:
+    """Copy an NWB file byte by byte; where there are `unwanted` objects, object by object, without these.
+
+    HDF5 never gives back the room of what is deleted, so a file that shall lose something is written anew.
+    """
+    if source.is_dir():
+        shutil.copytree(source, target)
+        _remove_from_zarr(target, unwanted)
+        return
+    _check_links(source, target)
+    if unwanted:
+        _rewrite(source, target, unwanted)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _check_links(source: Path, target: Path) -> None:
+    """InputError where the file points to other files from its own folder and the copy is for another folder."""
+    if source.resolve().parent == target.resolve().parent:
+        return
+    found = []
+
+    def look(name, link):
+        if isinstance(link, h5py.ExternalLink) and not os.path.isabs(link.filename):
+            found.append(link.filename)
+
+    with h5py.File(source, "r") as file:
+        file.visititems_links(look)
+    if found:
+        raise InputError(f"{source}: it points to {found[0]} beside it: write the copy into the same folder")
+
+
+def _rewrite(source: Path, target: Path, unwanted: list[str]) -> None:
+    from pynwb import NWBHDF5IO
+
+    with NWBHDF5IO(os.fspath(source), mode="r") as reading:
+        root = reading.read_builder()
+        for path in unwanted:
+            _drop(root, path)
+        with NWBHDF5IO(os.fspath(target), mode="w", manager=reading.manager) as writing:
+            writing.write_builder(root, link_data=False, export_source=os.fspath(source))
+    with h5py.File(source, "r") as old, h5py.File(target, "r+") as new:
+        # Builders leave out the specifications that the file carries.
+        if _SPEC_LOCATION in old.attrs:
+            specifications = old[old.attrs[_SPEC_LOCATION]].name
+            if specifications not in new:
+                old.copy(specifications, new, name=specifications)
+            new.attrs[_SPEC_LOCATION] = new[specifications].ref
+
+
+def _drop(root, path: str) -> None:
+    *parents, name = path.strip("/").split("/")
+    group = root
+    for parent in parents:
+        group = group.groups[parent]
+    for kind in (group.groups, group.datasets, group.links):
+        kind.pop(name, None)
+    if "colnames" in group.attributes:
+        group.attributes["colnames"] = np.array([c for c in group.attributes["colnames"] if c != name], dtype=object)
+
+
+def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
+    if not unwanted:
+        return
+    import zarr
+
+    root = zarr.open_group(os.fspath(target), mode="r+", use_consolidated=False)
+    for path in unwanted:
+        parent, _, name = path.strip("/").rpartition("/")
+        group = root[parent]
+        del group[name]
+        if "colnames" in group.attrs:
+            group.attrs["colnames"] = [column for column in group.attrs["colnames"] if column != name]
+    zarr.consolidate_metadata(root.store)
+
+
+def copy_units(source: Path, target: Path) -> None:
+    """Write an HDF5 file with the units' ids and spike times and the identifiers of session and subject."""
+    from pynwb import NWBHDF5IO, NWBFile
+    from pynwb.file import Subject
+    from pynwb.misc import Units
+
+    with open_nwb(source) as nwbfile:
+        side = NWBFile(
+            session_description=nwbfile.session_description,
+            identifier=nwbfile.identifier,
+            session_start_time=nwbfile.session_start_time,
+            timestamps_reference_time=nwbfile.timestamps_reference_time,
+            session_id=nwbfile.session_id,
+            institution=nwbfile.institution,
+            lab=nwbfile.lab,
+            notes=f"Side file of {source.name} (object {nwbfile.object_id}): its units (object "
+            f"{nwbfile.units.object_id}) and their embeddings, without its other data.",
+        )
+        subject = nwbfile.subject
+        if subject is not None:
+            fields = ("subject_id", "species", "sex", "age", "date_of_birth", "strain", "genotype", "description")
+            side.subject = Subject(**{field: getattr(subject, field) for field in fields})
+        units = nwbfile.units
+        side.units = Units(name="units", description=units.description)
+        kept = [name for name in _UNIT_COLUMNS if name in units.colnames]
+        if "unit_name" in kept:
+            side.add_unit_column("unit_name", units["unit_name"].description)
+        for row, unit in enumerate(units.id[:]):
+            side.add_unit(id=int(unit), **{name: units[name][row] for name in kept})
+        with NWBHDF5IO(os.fspath(target), "w") as writing:
+            writing.write(side)

@@ -1,0 +1,89 @@
+"""Which row of an NWB units table is which embedded unit."""
+
+import numpy as np
+
+from ..errors import InputError
+from ..unit_embeddings import UnitEmbeddings
+
+# Where ids are looked for when the user names no column: SpikeInterface reads them in this order, too.
+_ID_COLUMNS = ("unit_name", "id")
+
+
+def match_rows(units, unit_ids: np.ndarray, column: str | None = None) -> tuple[np.ndarray, str]:
+    """Row of the units table for each unit id, int64, shape (n,), and the column that names them.
+
+    Parameters
+    ----------
+    units : pynwb.misc.Units
+    unit_ids : array, shape (n,)
+    column : str, optional
+        Column that holds the ids. Default: the first of ``unit_name`` and ``id`` that names every unit once.
+
+    Raises
+    ------
+    InputError
+        A unit is missing in the table, or occurs twice.
+    """
+    wanted = [str(unit) for unit in unit_ids]
+    columns = [column] if column is not None else [name for name in _ID_COLUMNS if name in _names(units)]
+    refusals = []
+    for name in columns:
+        if name not in _names(units):
+            raise InputError(
+                f"the units table has no column {name!r} to match units by; it has: {', '.join(_names(units))}"
+            )
+        present = column_texts(units, name)
+        reason = _refusal(name, wanted, present)
+        if not reason:
+            row = {text: i for i, text in enumerate(present)}
+            return np.array([row[unit] for unit in wanted], dtype=np.int64), name
+        refusals.append(reason)
+    hint = "" if column is not None else ": name the column that holds them (match=)"
+    raise InputError("; ".join(refusals) + hint)
+
+
+def column_texts(units, name: str) -> list[str]:
+    """The values of a column of one value a row, as text."""
+    values = units.id[:] if name == "id" else units[name][:]
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+def check_spike_counts(units, read_counts: np.ndarray, rows: np.ndarray, embeddings: UnitEmbeddings) -> None:
+    """InputError for the first unit that has another number of spikes in the units table than when it was embedded.
+
+    The number of all its spikes will do, and so will `read_counts`, (len(units),), of those inside its observed time.
+    """
+    if embeddings.spike_count is None:
+        raise InputError(
+            "the embeddings do not say how many spikes each unit had: embed it again, or give allow_stale=True"
+        )
+    stored = spike_counts(units)
+    for unit, row, count in zip(embeddings.unit_ids, rows, embeddings.spike_count, strict=True):
+        if count not in (stored[row], read_counts[row]):
+            raise InputError(
+                f"unit {unit}: it had {count:,} spikes when it was embedded, row {row} of the units table has "
+                f"{stored[row]:,}: embed it again, or give allow_stale=True"
+            )
+
+
+def spike_counts(units) -> np.ndarray:
+    """Spikes of each row of a units table, int64, shape (len(units),)."""
+    return np.diff(np.asarray(units["spike_times"].data[:], dtype=np.int64), prepend=0)
+
+
+def _names(units) -> list[str]:
+    return ["id", *units.colnames]
+
+
+def _refusal(column: str, wanted: list[str], present: list[str]) -> str:
+    """Why this column does not name the units; empty where it does."""
+    values, counts = np.unique(present, return_counts=True)
+    twice = set(values[counts > 1].tolist()) & set(wanted)
+    missing = [unit for unit in wanted if unit not in set(present)]
+    if missing:
+        return f"{len(missing)} of {len(wanted)} units, such as {missing[0]}, are not in the units table's {column!r}"
+    if twice:
+        return f"unit {min(twice)} occurs more than once in the units table's {column!r}"
+    if len(set(wanted)) < len(wanted):
+        return "the embeddings name a unit twice"
+    return ""

@@ -1,0 +1,152 @@
+"""Embeddings as tables of ndx-nuclr, appended to a file."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from hdmf.build import GroupBuilder
+
+from ..checkpoint import load_checkpoint
+from ..errors import CheckpointError
+from ..unit_embeddings import UnitEmbeddings
+from .reading import MODULE
+from .specification import add_specification
+
+UNIT_COLUMNS = ("nuclr_window_count", "nuclr_stability")
+_DESCRIPTION = "NuCLR embeddings of neurons and identities predicted from them"
+
+
+def with_dependents(nwbfile, name: str) -> list[str]:
+    """Paths of the table of this name, of the identities read from it, and of its model where no other table has it."""
+    module = nwbfile.processing[MODULE]
+    held = module.data_interfaces.values()
+    table = module[name]
+    gone = [table, *(t for t in held if t.neurodata_type == "UnitIdentities" and t.embeddings is table)]
+    others = [t for t in held if t.neurodata_type == "UnitEmbeddings" and t is not table]
+    if not any(other.model is table.model for other in others):
+        gone.append(table.model)
+    if len(gone) == len(held):
+        return [f"/processing/{MODULE}"]
+    return [f"/processing/{MODULE}/{container.name}" for container in gone]
+
+
+def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint: str, unit_columns: bool) -> None:
+    """Append a table of embeddings, and its model, to the NWB file in `path`, which nothing else reads meanwhile."""
+    import ndx_nuclr
+
+    if path.is_dir():
+        from hdmf_zarr import NWBZarrIO as IO
+    else:
+        from pynwb import NWBHDF5IO as IO
+    with IO(os.fspath(path), mode="a") as io:
+        nwbfile = io.read()
+        if MODULE not in nwbfile.processing:
+            nwbfile.create_processing_module(MODULE, _DESCRIPTION)
+        module = nwbfile.processing[MODULE]
+        model = _model(ndx_nuclr, module, embeddings)
+        module.add(
+            ndx_nuclr.UnitEmbeddings(
+                name=name,
+                description=_description(embeddings),
+                neuron=rows,
+                neuron_table=nwbfile.units,
+                embedding=embeddings.embedding,
+                window_count=embeddings.window_count,
+                stability=embeddings.stability,
+                spike_count=embeddings.spike_count,
+                model=model,
+                population_fingerprint=embeddings.provenance["population_fingerprint"],
+                units_fingerprint=fingerprint,
+                provenance=json.dumps(embeddings.provenance, ensure_ascii=False),
+            )
+        )
+        if unit_columns:
+            _add_unit_columns(nwbfile, embeddings, rows)
+        _write_new(io, module, nwbfile.units if unit_columns else None)
+        catalog = io.manager.namespace_catalog
+    add_specification(path, catalog)
+
+
+def _write_new(io, module, units=None) -> None:
+    """Write the module, and the units table where it is given; of what is there already, nothing.
+
+    Writing the whole file, as pynwb does, would bring objects of old files up to date: their types, and its version.
+    """
+    root = io.read_builder()
+    built = [io.manager.build(container, source=io.source, root=True) for container in (module, units) if container]
+    processing = root.groups.get("processing") or GroupBuilder("processing")
+    processing.groups.clear()
+    processing.set_group(built[0])
+    for part in (root.groups, root.datasets, root.links, root.attributes):
+        part.clear()
+    for builder in (processing, *built[1:]):
+        root.set_group(builder)
+    io.write_builder(root)
+
+
+def _description(embeddings: UnitEmbeddings) -> str:
+    provenance = embeddings.provenance
+    text = "NuCLR embeddings of neurons, each in the context of those recorded with it"
+    if provenance.get("context"):
+        text += f" ({provenance['context']})"
+    if provenance.get("stale"):
+        text += f". OUT OF DATE: {provenance['stale']}"
+    return text + "."
+
+
+def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
+    """The model in the file that has these weights, or a new one."""
+    provenance = embeddings.provenance
+    sha256 = provenance["checkpoint_sha256"]
+    models = [held for held in module.data_interfaces.values() if held.neurodata_type == "NuCLRModel"]
+    known = next((model for model in models if model.sha256 == sha256), None)
+    if known is not None:
+        return known
+    config, card = _config_and_card(provenance, embeddings.embedding.shape[1])
+    taken = set(module.data_interfaces)
+    names = ["NuCLRModel", *(f"NuCLRModel_{k}" for k in range(2, len(taken) + 3))]
+    version = provenance.get("versions", {}).get("spikeinterface-nuclr", "")
+    made = ndx_nuclr.NuCLRModel(
+        name=next(name for name in names if name not in taken),
+        source=_plain_source(provenance["checkpoint"]),
+        revision=provenance.get("checkpoint_revision") or None,
+        sha256=sha256,
+        config=json.dumps(config),
+        software=f"spikeinterface-nuclr {version}".strip(),
+        license=_text(card.get("license")),
+        training_data=_text(card.get("training_data") or card.get("data")),
+    )
+    module.add(made)
+    return made
+
+
+def _plain_source(name: str) -> str:
+    """A bundled or Hub name, or the name of the file: paths of the machine say nothing to others."""
+    return name if name.startswith("hf://") else Path(name).name
+
+
+def _config_and_card(provenance: dict, dim: int) -> tuple[dict, dict]:
+    try:
+        checkpoint = load_checkpoint(provenance["checkpoint"], sha256=provenance["checkpoint_sha256"])
+    except CheckpointError:  # embedded elsewhere, or the file is gone: say what the embeddings themselves say
+        return {"dim": dim, "window_s": provenance.get("window_s")}, {}
+    return checkpoint.config.to_dict(), checkpoint.card
+
+
+def _text(value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value or None
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _add_unit_columns(nwbfile, embeddings: UnitEmbeddings, rows) -> None:
+    count = np.zeros(len(nwbfile.units), dtype=np.int64)
+    stability = np.full(len(nwbfile.units), np.nan, dtype=np.float32)
+    count[rows], stability[rows] = embeddings.window_count, embeddings.stability
+    nwbfile.add_unit_column(
+        "nuclr_window_count", "Number of time windows behind the unit's NuCLR embedding.", data=count
+    )
+    nwbfile.add_unit_column(
+        "nuclr_stability", "Cosine between the unit's NuCLR embeddings of odd and even windows.", data=stability
+    )

@@ -1,0 +1,172 @@
+"""write_nwb: from an analyzer, embeddings, or a recording to embed, into a copy of an NWB file or in its place."""
+
+import dataclasses
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, RecordingWarning, first_line
+from ..files import written_whole
+from ..sources import read_population
+from ..sources.nwb_units import open_nwb
+from ..unit_embeddings import UnitEmbeddings
+from . import copying, tables, verifying
+from .inputs import embeddings_of
+from .places import check_places, check_space, locked, output_of
+from .reading import MODULE, TABLE, table_names
+from .rows import check_spike_counts, match_rows
+
+_IF_EXISTS = ("error", "replace", "new_name")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done to the copy."""
+
+    embeddings: UnitEmbeddings
+    rows: np.ndarray
+    name: str
+    unwanted: list[str]
+    units_fingerprint: str
+    unit_columns: bool
+
+
+def write_nwb(
+    path,
+    source=None,
+    output=None,
+    *,
+    in_place: bool = False,
+    units_only: bool = False,
+    match: str | None = None,
+    name: str = TABLE,
+    if_exists: str = "error",
+    unit_columns: bool = False,
+    allow_stale: bool = False,
+    overwrite: bool = False,
+    **options,
+) -> Path:
+    """Write the embeddings of an NWB file's units into ``processing["nuclr"]`` of a copy of it, or of the file itself.
+
+    The copy is made beside the place it is for, validated, compared with the original object by object, and read back,
+    before it takes that place in one step. Whatever goes wrong, and whenever the process is killed, the file that was
+    there is there still.
+
+    Parameters
+    ----------
+    path : str or Path
+        NWB file with a units table: HDF5, or Zarr with the ``zarr`` extra.
+    source : SortingAnalyzer, UnitEmbeddings, str or Path, optional
+        An analyzer with ``nuclr_embedding`` computed; embeddings; an ``.npz`` of them; or the path of anything that
+        `read_population` reads, which is then embedded (an analyzer's saved result is taken). Default: `path`.
+    output : str or Path, optional
+        The file to write. Default: ``<name>_nuclr.nwb`` beside `path`.
+    in_place : bool, default: False
+        Replace `path` itself.
+    units_only : bool, default: False
+        Instead of a copy of the whole file, write a side file: its units' ids and spike times, the session's and
+        subject's identifiers, and the embeddings. For originals that are large, or that nobody may change.
+    match : str, optional
+        Column of the units table that holds the units' ids. Default: the first of ``unit_name`` and ``id`` that names
+        every unit once. The table may hold further units.
+    name : str, default: "UnitEmbeddings"
+        Name of the table, for files that hold several (of several probes, say).
+    if_exists : {"error", "replace", "new_name"}
+        What to do where the file holds a table of this name. Identities that were predicted from a replaced table go
+        with it. A new name is `name` with a number.
+    unit_columns : bool, default: False
+        Also add the columns ``nuclr_window_count`` and ``nuclr_stability`` to the units table.
+    allow_stale : bool, default: False
+        Write embeddings of units whose spikes have changed since. The table says so.
+    overwrite : bool, default: False
+        Replace `output` where it exists.
+    **options
+        For a source that is embedded: the keywords of `embed` and of `read_population`.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    InputError
+        The file, the output or a unit does not fit, is read-only, or open elsewhere. Nothing is changed.
+    CheckpointError, DeviceError
+        As `embed`.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if if_exists not in _IF_EXISTS:
+        raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+    output = output_of(path, output, in_place=in_place, units_only=units_only)
+    check_places(path, output, in_place=in_place, overwrite=overwrite)
+    embeddings = embeddings_of(path if source is None else source, allow_stale=allow_stale, **options)
+    with locked(path, exclusive=False):
+        plan = _plan(path, embeddings, match, name, if_exists, unit_columns, allow_stale, units_only)
+        with written_whole(output, overwrite=overwrite or in_place) as temporary:
+            check_space(path, temporary, embeddings)
+            try:
+                _write(path, temporary, plan, units_only)
+                if in_place:
+                    shutil.copymode(path, temporary)
+            except (InputError, KeyboardInterrupt):
+                raise
+            except Exception as error:  # the libraries below raise what they please, on a full disk above all
+                raise InputError(f"{output}: could not be written ({first_line(error)})") from error
+    return output
+
+
+def _plan(path, embeddings, match, name, if_exists, unit_columns, allow_stale, units_only) -> _Plan:
+    """Find the rows and the name; everything that can be refused is refused here, before anything is written."""
+    with open_nwb(path) as nwbfile, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RecordingWarning)
+        population = read_population(nwbfile, group_by=None)
+        try:
+            rows, column = match_rows(nwbfile.units, embeddings.unit_ids, match)
+            if not allow_stale:
+                check_spike_counts(nwbfile.units, population.spike_counts, rows, embeddings)
+            name, unwanted = (name, []) if units_only else _room(nwbfile, name, if_exists, unit_columns)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        original = {"identifier": nwbfile.identifier, "object_id": nwbfile.object_id, "units": nwbfile.units.object_id}
+    provenance = {**embeddings.provenance, "matched_by": column, "file": original}
+    embeddings = dataclasses.replace(embeddings, provenance=provenance)
+    return _Plan(embeddings, rows, name, unwanted, population.fingerprint(), unit_columns)
+
+
+def _room(nwbfile, name: str, if_exists: str, unit_columns: bool) -> tuple[str, list[str]]:
+    """The name that the table can have, and the paths of what has to go for it."""
+    taken = list(nwbfile.processing[MODULE].data_interfaces) if MODULE in nwbfile.processing else []
+    unwanted = []
+    if name in taken and if_exists == "new_name":
+        name = next(f"{name}_{k}" for k in range(2, len(taken) + 3) if f"{name}_{k}" not in taken)
+    elif name in taken and name not in table_names(nwbfile):
+        raise InputError(f"processing['nuclr'] holds a {name!r} that is no UnitEmbeddings: give another name=")
+    elif name in taken and if_exists == "error":
+        raise InputError(
+            f"it holds {name!r} already: give if_exists='replace' (--force) or 'new_name', or another name="
+        )
+    elif name in taken:
+        unwanted = tables.with_dependents(nwbfile, name)
+    present = [column for column in tables.UNIT_COLUMNS if unit_columns and column in nwbfile.units.colnames]
+    if present and if_exists != "replace":
+        raise InputError(f"its units table has a column {present[0]!r} already: give if_exists='replace' (--force)")
+    return name, [*unwanted, *(f"/units/{column}" for column in present)]
+
+
+def _write(path: Path, temporary: Path, plan: _Plan, units_only: bool) -> None:
+    if units_only:
+        copying.copy_units(path, temporary)
+    else:
+        copying.copy_file(path, temporary, plan.unwanted)
+    tables.append(temporary, plan.embeddings, plan.rows, plan.name, plan.units_fingerprint, plan.unit_columns)
+    if not units_only:
+        columns = [f"/units/{column}" for column in tables.UNIT_COLUMNS if plan.unit_columns]
+        verifying.check_unchanged(path, temporary, [f"/processing/{MODULE}", *columns, *plan.unwanted])
+        verifying.check_valid(path, temporary)
+    verifying.check_read_back(temporary, plan.embeddings, plan.rows, plan.name)
