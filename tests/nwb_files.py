@@ -16,7 +16,7 @@ def new_nwb(session="s1"):
     )
 
 
-def write_nwb(path, nwbfile):
+def write_nwb_file(path, nwbfile):
     with pynwb.NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
     return path

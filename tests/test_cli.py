@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pynwb
 import pytest
-from nwb_files import add_units, new_nwb, write_nwb
+from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import UnitEmbeddings, load_checkpoint
 from spikeinterface_nuclr.simulation import analyzer_of
@@ -27,7 +27,7 @@ def nuclr(*arguments, cwd=None):
 def session(population, tmp_path_factory):
     path = tmp_path_factory.mktemp("session") / "session.nwb"
     columns = dict(unit_name=population.unit_ids, cell_type=population.properties["cell_type"])
-    return write_nwb(path, add_units(new_nwb(), population.spike_times, **columns))
+    return write_nwb_file(path, add_units(new_nwb(), population.spike_times, **columns))
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +134,11 @@ def test_training_never_writes_over_a_recording(session, tmp_path):
 
 
 def one_unit(times):
-    return lambda path: write_nwb(path, add_units(new_nwb(), [times]))
+    return lambda path: write_nwb_file(path, add_units(new_nwb(), [times]))
 
 
 def truncated(path):
-    whole = write_nwb(path, add_units(new_nwb(), [np.arange(0, 60, 0.1)] * 5)).read_bytes()
+    whole = write_nwb_file(path, add_units(new_nwb(), [np.arange(0, 60, 0.1)] * 5)).read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
 
 
@@ -146,11 +146,11 @@ def before_observed(path):
     nwbfile = new_nwb()
     for _ in range(2):
         nwbfile.add_unit(spike_times=[-5.0, -4.0], obs_intervals=[[0.0, 30.0]])
-    write_nwb(path, nwbfile)
+    write_nwb_file(path, nwbfile)
 
 
 BAD = {
-    "no units": (lambda path: write_nwb(path, new_nwb()), "units table is missing or empty"),
+    "no units": (lambda path: write_nwb_file(path, new_nwb()), "units table is missing or empty"),
     "one unit": (one_unit(np.arange(0.05, 30, 0.1)), "holds one unit, 0:"),
     "no spikes": (one_unit([]), "no unit has a spike"),
     "short": (one_unit([0.5, 6.0]), "no window of 10 s fits"),
@@ -232,7 +232,7 @@ def test_usage_errors_have_their_own_code(session):
 
 def test_an_interrupted_run_leaves_nothing(tmp_path):
     trains = [np.sort(np.random.default_rng(i).uniform(0, 7200, 40_000)) for i in range(40)]
-    write_nwb(tmp_path / "long.nwb", add_units(new_nwb(), trains))
+    write_nwb_file(tmp_path / "long.nwb", add_units(new_nwb(), trains))
     process = subprocess.Popen(
         [*NUCLR, "embed", tmp_path / "long.nwb", "-o", tmp_path / "out.npz", "--precision", "float32"],
         stderr=subprocess.PIPE,

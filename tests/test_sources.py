@@ -10,7 +10,7 @@ import probeinterface
 import pytest
 import quantities as pq
 import spikeinterface.core as si
-from nwb_files import add_units, new_nwb, write_nwb
+from nwb_files import add_units, new_nwb, write_nwb_file
 from spikeinterface.generation import NoiseGeneratorRecording, generate_ground_truth_recording
 
 from spikeinterface_nuclr import InputError, Population, embed, read_population
@@ -169,7 +169,7 @@ def test_probes_that_cannot_be_told_are_asked_for():
 def test_nwb_object_and_path(population, trains, tmp_path):
     columns = dict(unit_name=population.unit_ids, brain_area=population.properties["brain_area"])
     nwbfile = add_units(new_nwb(), trains.values(), **columns)
-    for source in (nwbfile, write_nwb(tmp_path / "s.nwb", nwbfile), str(tmp_path / "s.nwb")):
+    for source in (nwbfile, write_nwb_file(tmp_path / "s.nwb", nwbfile), str(tmp_path / "s.nwb")):
         found = read_population(source)
         assert found.unit_ids.tolist() == population.unit_ids.tolist()
         same_spikes(found, trains.values())
@@ -424,7 +424,7 @@ def test_what_is_no_recording_gets_one_line(what, tmp_path, trains):
         source.mkdir()
         (source / "notes.txt").write_text("x")
     elif what == "truncated":
-        whole = write_nwb(tmp_path / "whole.nwb", add_units(new_nwb(), trains.values())).read_bytes()
+        whole = write_nwb_file(tmp_path / "whole.nwb", add_units(new_nwb(), trains.values())).read_bytes()
         source = tmp_path / "thing.nwb"
         source.write_bytes(whole[: len(whole) // 2])
     elif what == "pickle":
@@ -447,7 +447,7 @@ def test_a_population_is_returned_as_it_is(population):
 def test_folders_of_nwb_files_are_expanded(tmp_path, trains, phy):
     (tmp_path / "deep").mkdir()
     for name in ("b.nwb", "deep/a.nwb"):
-        write_nwb(tmp_path / name, add_units(new_nwb(), trains.values()))
+        write_nwb_file(tmp_path / name, add_units(new_nwb(), trains.values()))
     assert expand_sources([tmp_path]) == [tmp_path / "b.nwb", tmp_path / "deep" / "a.nwb"]
     assert expand_sources(phy) == [phy]
 

@@ -5,27 +5,24 @@ import shutil
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from ..errors import InputError
 from ..sources.nwb_units import open_nwb
+from .hdf5 import copy_without
 
 _UNIT_COLUMNS = ("unit_name", "spike_times", "obs_intervals")
-_SPEC_LOCATION = ".specloc"
 
 
 def copy_file(source: Path, target: Path, unwanted: list[str]) -> None:
-    """Copy an NWB file byte by byte; where there are `unwanted` objects, object by object, without these.
-
-    HDF5 never gives back the room of what is deleted, so a file that shall lose something is written anew.
-    """
+    """Copy an NWB file byte by byte; where there are `unwanted` objects, object by object, without these."""
     if source.is_dir():
         shutil.copytree(source, target)
         _remove_from_zarr(target, unwanted)
         return
     _check_links(source, target)
     if unwanted:
-        _rewrite(source, target, unwanted)
+        copy_without(source, target, unwanted)
+        _remove_columns(target, unwanted)
     else:
         shutil.copyfile(source, target)
 
@@ -46,33 +43,15 @@ def _check_links(source: Path, target: Path) -> None:
         raise InputError(f"{source}: it points to {found[0]} beside it: write the copy into the same folder")
 
 
-def _rewrite(source: Path, target: Path, unwanted: list[str]) -> None:
-    from pynwb import NWBHDF5IO
-
-    with NWBHDF5IO(os.fspath(source), mode="r") as reading:
-        root = reading.read_builder()
+def _remove_columns(target: Path, unwanted: list[str]) -> None:
+    """Take columns that were left out off the list of their table."""
+    with h5py.File(target, "r+") as file:
         for path in unwanted:
-            _drop(root, path)
-        with NWBHDF5IO(os.fspath(target), mode="w", manager=reading.manager) as writing:
-            writing.write_builder(root, link_data=False, export_source=os.fspath(source))
-    with h5py.File(source, "r") as old, h5py.File(target, "r+") as new:
-        # Builders leave out the specifications that the file carries.
-        if _SPEC_LOCATION in old.attrs:
-            specifications = old[old.attrs[_SPEC_LOCATION]].name
-            if specifications not in new:
-                old.copy(specifications, new, name=specifications)
-            new.attrs[_SPEC_LOCATION] = new[specifications].ref
-
-
-def _drop(root, path: str) -> None:
-    *parents, name = path.strip("/").split("/")
-    group = root
-    for parent in parents:
-        group = group.groups[parent]
-    for kind in (group.groups, group.datasets, group.links):
-        kind.pop(name, None)
-    if "colnames" in group.attributes:
-        group.attributes["colnames"] = np.array([c for c in group.attributes["colnames"] if c != name], dtype=object)
+            table, _, column = path.rpartition("/")
+            if table in file and "colnames" in file[table].attrs:
+                attributes = file[table].attrs
+                names = [name for name in attributes["colnames"] if name != column]
+                attributes.create("colnames", names, dtype=attributes.get_id("colnames").dtype)
 
 
 def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
@@ -80,7 +59,7 @@ def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
         return
     import zarr
 
-    root = zarr.open_group(os.fspath(target), mode="r+", use_consolidated=False)
+    root = zarr.open_group(os.fspath(target), mode="r+")
     for path in unwanted:
         parent, _, name = path.strip("/").rpartition("/")
         group = root[parent]

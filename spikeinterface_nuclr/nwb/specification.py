@@ -1,5 +1,6 @@
 """The specification of ndx-nuclr inside a file, by which it is read where ndx-nuclr is not installed."""
 
+import json
 import os
 from pathlib import Path
 
@@ -8,36 +9,53 @@ from hdmf.backends.utils import NamespaceToBuilderHelper
 
 _NAMESPACE = "ndx-nuclr"
 _LOCATION = ".specloc"
+_DEFAULT_ROOT = "specifications"
+
+
+def specification_place(path: Path) -> str:
+    """Where in the file our specification is, or would be: all specifications, where the file carries none."""
+    root = _root(path)
+    return f"/{root}/{_NAMESPACE}" if root else f"/{_DEFAULT_ROOT}"
 
 
 def add_specification(path: Path, catalog) -> None:
     """Add ours to the specifications in the file, where it is not among them. The others stay as they are.
 
-    pynwb would add its own newest version of NWB to those of an old file.
+    pynwb would add its own newest version of NWB to those of an old file. A file that carries none gets them all,
+    because ours cannot be read without those that it builds upon.
     """
-    version = catalog.get_namespace(_NAMESPACE).version
-    builder = NamespaceToBuilderHelper.convert_namespace(catalog, _NAMESPACE)
-    add = _add_to_zarr if path.is_dir() else _add_to_hdf5
-    add(path, builder, f"{_NAMESPACE}/{version}")
+    root = _root(path)
+    for name in [_NAMESPACE] if root else catalog.namespaces:
+        place = f"{root or _DEFAULT_ROOT}/{name}/{catalog.get_namespace(name).version}"
+        add = _add_to_zarr if path.is_dir() else _add_to_hdf5
+        add(path, NamespaceToBuilderHelper.convert_namespace(catalog, name), place)
 
 
-def _add_to_hdf5(path: Path, builder, name: str) -> None:
+def _root(path: Path) -> str:
+    """The group that holds the file's specifications; empty where it carries none."""
+    if path.is_dir():
+        return json.loads((path / ".zattrs").read_text()).get(_LOCATION, "").strip("/")
+    with h5py.File(path, "r") as file:
+        return file[file.attrs[_LOCATION]].name.strip("/") if _LOCATION in file.attrs else ""
+
+
+def _add_to_hdf5(path: Path, builder, place: str) -> None:
     from hdmf.backends.hdf5.h5_utils import H5SpecWriter
 
     with h5py.File(path, "r+") as file:
-        if _LOCATION not in file.attrs:
-            file.attrs[_LOCATION] = file.require_group("specifications").ref
-        place = f"{file[file.attrs[_LOCATION]].name}/{name}"
         if place not in file:
             builder.export("namespace", writer=H5SpecWriter(file.create_group(place)))
+        if _LOCATION not in file.attrs:
+            file.attrs[_LOCATION] = file[_DEFAULT_ROOT].ref
 
 
-def _add_to_zarr(path: Path, builder, name: str) -> None:
+def _add_to_zarr(path: Path, builder, place: str) -> None:
     import zarr
     from hdmf_zarr.utils import ZarrSpecWriter
 
-    root = zarr.open_group(os.fspath(path), mode="r+", use_consolidated=False)
-    location = root.attrs.setdefault(_LOCATION, "specifications")
-    if f"{location}/{name}" not in root:
-        builder.export("namespace", writer=ZarrSpecWriter(root.create_group(f"{location}/{name}")))
-        zarr.consolidate_metadata(root.store)
+    root = zarr.open_group(os.fspath(path), mode="r+")
+    if place not in root:
+        builder.export("namespace", writer=ZarrSpecWriter(root.create_group(place)))
+    if _LOCATION not in root.attrs:
+        root.attrs[_LOCATION] = _DEFAULT_ROOT
+    zarr.consolidate_metadata(root.store)

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..sources.nwb_units import open_nwb
 from ..unit_embeddings import UnitEmbeddings
 from .reading import stored
+from .specification import specification_place
 
 # Datasets up to this size are compared value by value. Larger ones are copied as they are, and compared in form.
 _COMPARED_BYTES = 10_000_000
@@ -20,6 +21,7 @@ _COMPARED_BYTES = 10_000_000
 def check_unchanged(original: Path, copy: Path, ours: list[str]) -> None:
     """InputError where an object of the original is missing or different in the copy, or there are more, but `ours`."""
     describe = _describe_zarr if original.is_dir() else _describe_hdf5
+    ours = [*ours, specification_place(original)]
     before, after = describe(original, ours), describe(copy, ours)
     for path in sorted(before.keys() | after.keys()):
         if before.get(path) != after.get(path):
@@ -71,14 +73,13 @@ def _faults(path: Path) -> set[str]:
 def _describe_hdf5(path: Path, ours: list[str]) -> dict:
     """What is at every path of the file: kind, type, shape, filters, attributes, and the values of small datasets."""
     with h5py.File(path, "r") as file:
-        skip = {*ours, *_specification_paths(file)}
         found = {"/": _attributes(file, file["/"], "/", ours)}
 
         def look(group):
             for name in group:
                 place = f"{group.name.rstrip('/')}/{name}"
                 link = group.get(name, getlink=True)
-                if place in skip:
+                if place in ours:
                     continue
                 if not isinstance(link, h5py.HardLink):
                     found[place] = (type(link).__name__, link.path, getattr(link, "filename", None))
@@ -96,13 +97,6 @@ def _describe_hdf5(path: Path, ours: list[str]) -> dict:
     if "/processing" in found and not any(place.startswith("/processing/") for place in found):
         del found["/processing"]
     return found
-
-
-def _specification_paths(file) -> set[str]:
-    if ".specloc" not in file.attrs:
-        return {"/specifications"}
-    root = file[file.attrs[".specloc"]].name
-    return {f"{root}/ndx-nuclr"}
 
 
 def _attributes(file, thing, place: str, ours: list[str]) -> tuple:
@@ -142,7 +136,7 @@ def _describe_zarr(path: Path, ours: list[str]) -> dict:
         parts = [place, *(f"/{parent.as_posix()}" for parent in file.relative_to(path).parents)]
         if file.is_dir() or place in ("/.zmetadata",) or any(part in ours for part in parts):
             continue
-        if place.startswith("/specifications/") or place in ("/processing/.zgroup", "/processing/.zattrs"):
+        if place in ("/processing/.zgroup", "/processing/.zattrs"):
             continue
         content = file.read_bytes()
         columns = {p.rpartition("/")[2] for p in ours if f"{p.rpartition('/')[0]}/.zattrs" == place}

@@ -1,0 +1,130 @@
+"""NWB files in Zarr: the same promises as for HDF5."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pynwb
+import pytest
+from nwb_files import add_units, new_nwb, write_nwb_file
+
+from spikeinterface_nuclr import InputError, embed, read_nwb, read_population, write_nwb
+
+hdmf_zarr = pytest.importorskip("hdmf_zarr")
+QUICK = {"precision": "float32", "device": "cpu", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def original(population, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zarr")
+    nwbfile = add_units(new_nwb(), population.spike_times, unit_name=population.unit_ids)
+    nwbfile.create_processing_module("behavior", "x").add(
+        pynwb.TimeSeries(name="speed", data=np.arange(100.0), unit="m/s", rate=10.0)
+    )
+    hdf5 = write_nwb_file(folder / "session.nwb", nwbfile)
+    with pynwb.NWBHDF5IO(hdf5, "r") as source, hdmf_zarr.NWBZarrIO(str(folder / "session.nwb.zarr"), "w") as target:
+        target.export(source, write_args={"link_data": False})
+    return folder / "session.nwb.zarr"
+
+
+@pytest.fixture
+def session(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "session.nwb.zarr")
+
+
+@pytest.fixture(scope="module")
+def embeddings(original, checkpoint):
+    return embed(read_population(original), checkpoint, **QUICK)
+
+
+def hashes(store):
+    """Hash of each file of the store."""
+    return {
+        str(file.relative_to(store)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in store.rglob("*")
+        if file.is_file()
+    }
+
+
+def only_ours_is_new(before, after):
+    a, b = hashes(before), hashes(after)
+    assert {name for name in a if a[name] != b.get(name)} <= {".zmetadata"}
+    assert {name.rsplit("/", 1)[0] for name in b.keys() - a.keys() if not name.startswith("specifications/ndx-nuclr")}
+    assert all(name.startswith(("processing/nuclr", "specifications/ndx-nuclr")) for name in b.keys() - a.keys())
+
+
+def same(found, embeddings):
+    assert found.unit_ids.tolist() == embeddings.unit_ids.tolist()
+    assert np.array_equal(found.embedding, embeddings.embedding, equal_nan=True)
+    assert np.array_equal(found.window_count, embeddings.window_count)
+
+
+def test_a_copy_gets_the_embeddings_and_nothing_else_changes(session, original, embeddings):
+    written = write_nwb(session, embeddings)
+    assert written == session.with_name("session_nuclr.nwb.zarr")
+    assert hashes(session) == hashes(original)
+    only_ours_is_new(original, written)
+    same(read_nwb(written)[0], embeddings)
+    with hdmf_zarr.NWBZarrIO(str(written), "r") as io:
+        assert pynwb.validate(io=io) == []
+        nwbfile = io.read()
+        assert nwbfile.processing["nuclr"]["UnitEmbeddings"]["neuron"].table is nwbfile.units
+
+
+def test_in_place_and_replaced(session, original, embeddings, tmp_path):
+    write_nwb(session, embeddings, in_place=True)
+    only_ours_is_new(original, session)
+    with pytest.raises(InputError, match="it holds 'UnitEmbeddings' already"):
+        write_nwb(session, embeddings, in_place=True)
+    part = embeddings.select([4, 2])
+    write_nwb(session, part, in_place=True, if_exists="replace", unit_columns=True)
+    same(read_nwb(session)[0], part)
+    write_nwb(session, embeddings, in_place=True, if_exists="replace", unit_columns=True)
+    same(read_nwb(session)[0], embeddings)
+    assert read_population(session).properties["nuclr_window_count"].tolist() == embeddings.window_count.tolist()
+    assert os.listdir(tmp_path) == ["session.nwb.zarr"]
+
+
+def test_a_side_file_in_hdf5(session, embeddings, tmp_path):
+    side = write_nwb(session, embeddings, tmp_path / "side.nwb", units_only=True)
+    assert side.is_file()
+    same(read_nwb(side)[0], embeddings)
+
+
+def test_formats_are_not_mixed(session, embeddings, tmp_path):
+    with pytest.raises(InputError, match=r"unknown format '\.h5': use \.zarr"):
+        write_nwb(session, embeddings, tmp_path / "o.h5")
+
+
+KILLED = """
+import sys
+from spikeinterface_nuclr import UnitEmbeddings, write_nwb
+import hdmf_zarr, ndx_nuclr
+found = UnitEmbeddings.load(sys.argv[2])
+print('ready', flush=True)
+write_nwb(sys.argv[1], found, in_place=True)
+"""
+
+
+def test_a_kill_leaves_the_old_store_or_the_new_one(session, original, embeddings, tmp_path, rng):
+    saved = embeddings.save(tmp_path / "e.npz")
+    before = hashes(original)
+    for moment in rng.uniform(0, 2.0, 6):
+        shutil.rmtree(session)
+        shutil.copytree(original, session)
+        writer = subprocess.Popen([sys.executable, "-c", KILLED, session, saved], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout.readline() == "ready\n"
+        try:
+            writer.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            writer.kill()
+            writer.wait()
+        if hashes(session) != before:
+            same(read_nwb(session)[0], embeddings)
+    shutil.rmtree(session)
+    shutil.copytree(original, session)
+    write_nwb(session, embeddings, in_place=True)
+    assert sorted(os.listdir(tmp_path)) == ["e.npz", "session.nwb.zarr"]
