@@ -1,18 +1,22 @@
 """The command as users run it: in a process of its own."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
+import spikeinterface.core
 from nwb_files import add_units, new_nwb, write_nwb_file
 
-from spikeinterface_nuclr import UnitEmbeddings, load_checkpoint
+from spikeinterface_nuclr import UnitEmbeddings, load_checkpoint, read_nwb, read_population
 from spikeinterface_nuclr.simulation import analyzer_of
 
 DATA = Path(__file__).parent / "data"
@@ -128,6 +132,97 @@ def test_training_never_writes_over_a_recording(session, tmp_path):
     card.write_text("[1, 2]")
     refused(nuclr("train", session, "-o", tmp_path / "m.safetensors", "--card", card), 3, "card.json")
     refused(nuclr("train", session, "-o", tmp_path / "m.safetensors", "--seed", -1), 3, "seed must not be negative")
+
+
+# --- into NWB files and analyzers -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(session, tmp_path):
+    """A copy of the session to write into."""
+    return Path(shutil.copy(session, tmp_path / "own.nwb"))
+
+
+def test_embed_into_a_copy_of_an_nwb_file(own, model, tmp_path):
+    before = own.read_bytes()
+    arguments = ("embed", own, "-o", tmp_path / "out.nwb", "--model", model)
+    done = nuclr(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "20 of 20 units embedded, 32 dimensions, 6 windows of 10 s, in processing/nuclr/UnitEmbeddings" in done.stdout
+    )
+    assert read_nwb(tmp_path / "out.nwb")[0].embedding.shape == (20, 32)
+    assert own.read_bytes() == before
+    written = (tmp_path / "out.nwb").read_bytes()
+    done = nuclr(*arguments)
+    assert (done.returncode, "up to date, nothing to do" in done.stdout) == (0, True)
+    assert (tmp_path / "out.nwb").read_bytes() == written
+    # Another result under the same name is not written over by chance, nor is another file.
+    refused(nuclr(*arguments, "--overlap", 0.5), 3, "out.nwb: exists already")
+    assert nuclr(*arguments, "--overlap", 0.5, "--force", "-q").returncode == 0
+    assert read_nwb(tmp_path / "out.nwb")[0].provenance["overlap"] == 0.5
+
+
+def test_embed_in_place_is_idempotent(own, model):
+    arguments = ("embed", own, "--in-place", "--model", model, "-q")
+    assert nuclr(*arguments).returncode == 0
+    written = own.read_bytes()
+    done = nuclr(*arguments)
+    assert "up to date, nothing to do (--force computes it again)" in done.stdout
+    assert own.read_bytes() == written
+    done = nuclr(*arguments, "--force", "--publish")
+    assert "20 of 20 units embedded" in done.stdout
+    assert "nuclr_window_count" in read_population(own).properties
+    # Other parameters make another result: it replaces the old one.
+    assert "20 of 20" in nuclr(*arguments, "--overlap", 0.5).stdout
+    assert read_nwb(own)[0].provenance["overlap"] == 0.5
+    refused(nuclr(*arguments, "-o", own.with_name("x.nwb")), 3, "leave out output")
+    own.chmod(0o444)
+    refused(nuclr(*arguments), 3, "is read-only: name an output (-o)")
+    assert nuclr("embed", own, "--units-only", "-o", own.with_name("side.nwb"), "--model", model).returncode == 0
+
+
+def test_info_tells_what_an_nwb_file_holds_and_whether_it_is_stale(own, model, population):
+    assert "nuclr" not in nuclr("info", own).stdout
+    nuclr("embed", own, "--in-place", "--model", model, "-q")
+    told = nuclr("info", own).stdout
+    assert re.search(r"processing/nuclr/UnitEmbeddings +up to date", told)
+    assert re.search(r"checkpoint +.*small.safetensors", told)
+    with h5py.File(own, "r+") as file:
+        file["units/spike_times"][3] += 0.001
+    done = nuclr("info", own)
+    assert "STALE: the units' spikes have changed since the table was written" in done.stdout
+    assert "20 of 20 units" in nuclr("embed", own, "--in-place", "--model", model, "-q").stdout
+    assert "STALE" not in nuclr("info", own).stdout
+
+
+@pytest.mark.parametrize("format", ["binary_folder", "zarr"])
+def test_embed_computes_an_analyzer_in_place(population, model, format, tmp_path):
+    folder = tmp_path / ("a.zarr" if format == "zarr" else "a")
+    analyzer_of(population).save_as(folder=folder, format=format)
+    arguments = ("embed", folder, "--model", model, "-q")
+    assert "STALE" not in nuclr("info", folder).stdout
+    done = nuclr(*arguments)
+    assert "20 of 20 units embedded, 32 dimensions, 6 windows of 10 s, as nuclr_embedding" in done.stdout, done.stderr
+    done = nuclr(*arguments, "--publish")
+    assert "up to date, nothing to do" in done.stdout
+    assert re.search(r"nuclr_embedding +up to date", nuclr("info", folder).stdout)
+    assert "20 of 20" in nuclr(*arguments, "--overlap", 0.5).stdout
+    analyzer = spikeinterface.core.load_sorting_analyzer(folder)
+    assert analyzer.get_extension("nuclr_embedding").params["overlap"] == 0.5
+    assert analyzer.get_sorting_property("nuclr_window_count").max() > 6
+    refused(nuclr(*arguments, "--model", "absent"), 4, "absent: no such checkpoint")
+    assert re.search(r"nuclr_embedding +up to date", nuclr("info", folder).stdout)
+
+
+def test_embed_asks_where_to_write(session, model, tmp_path):
+    for arguments, says in (
+        ((session,), "-o FILE.npz, -o FILE.nwb or --in-place"),
+        ((tmp_path, "--in-place"), "--in-place and --units-only are for NWB files"),
+    ):
+        done = nuclr("embed", *arguments)
+        assert done.returncode == 2
+        assert says in " ".join(done.stderr.replace("│", " ").split())
 
 
 # --- bad input: one line, the right exit code, nothing written, nothing lost ------------------------------------------

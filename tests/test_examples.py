@@ -1,0 +1,26 @@
+"""The examples run as they stand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import spikeinterface.core as si
+
+from spikeinterface_nuclr import read_nwb
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_existing_pipeline(tmp_path):
+    script = EXAMPLES / "existing_pipeline.py"
+    assert script.read_text().count("# <-") == 3
+    done = subprocess.run([sys.executable, script, tmp_path / "out"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "model: nuclr-starter" in done.stdout
+    found, _ = read_nwb(tmp_path / "out" / "session.nwb")
+    analyzer = si.load_sorting_analyzer(tmp_path / "out" / "analyzer")
+    by_unit = analyzer.get_extension("nuclr_embedding").get_data(outputs="by_unit")
+    assert 0 < len(found.unit_ids) <= 20
+    for unit, row in zip(found.unit_ids, found.embedding, strict=True):
+        assert np.array_equal(by_unit[type(next(iter(by_unit)))(unit)], row)
