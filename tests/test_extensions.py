@@ -230,6 +230,37 @@ def test_published_properties_are_kept_and_kept_up_to_date(computed, tmp_path):
         )
 
 
+def test_changed_spikes_are_noticed_in_every_shape(computed):
+    analyzer = computed.copy()
+    spikes = analyzer.sorting.to_spike_vector().copy()
+    spikes["sample_index"][-1] += 1
+    analyzer.sorting = si.NumpySorting(spikes, analyzer.sampling_frequency, analyzer.unit_ids)
+    with pytest.warns(RecordingWarning, match="spikes have changed since they were embedded"):
+        analyzer.get_extension(NAME).get_data()
+
+
+def test_a_failed_computation_costs_nothing_in_any_shape(computed, tmp_path):
+    before = data_of(computed)
+    with pytest.raises(CheckpointError, match="absent"):
+        compute_nuclr_embedding(computed, model=tmp_path / "absent.safetensors")
+    assert np.array_equal(data_of(computed), before)
+    if computed.format != "memory":
+        assert np.array_equal(data_of(reload(computed)), before)
+
+
+def test_a_read_only_analyzer_in_every_shape(computed):
+    if computed.format == "memory":
+        pytest.skip("nothing on disk")
+    found = reload(computed, read_only=True)
+    before = data_of(found)
+    assert np.array_equal(before, data_of(computed))
+    params = found.get_extension(NAME).params
+    assert (
+        compute_nuclr_embedding(found, **{**params, "overlap": 0.5}, progress_bar=False).data["window_count"].max() > 8
+    )
+    assert np.array_equal(data_of(reload(computed)), before)
+
+
 # --- what it is to SpikeInterface -------------------------------------------------------------------------------------
 
 

@@ -146,6 +146,8 @@ def test_the_file_says_all_that_is_known(session, embeddings, checkpoint, model)
             "units": nwbfile.units.object_id,
         }
         assert provenance["windows"] == 6
+        assert str(session.parent) not in table.provenance
+        assert str(model.parent) not in table.provenance
 
 
 def test_sources(session, population, embeddings, checkpoint, model, tmp_path):
@@ -534,14 +536,26 @@ def test_links_to_files_beside_it_are_not_broken(session, embeddings, tmp_path):
 def test_a_copy_that_would_differ_elsewhere_is_thrown_away(session, embeddings, monkeypatch):
     # What a fault of ours, or of the libraries below, would do.
     append = spikeinterface_nuclr.nwb.tables.append
+    place = "units/spike_times"
 
     def and_more(path, *arguments):
-        append(path, *arguments)
+        new = append(path, *arguments)
         with h5py.File(path, "r+") as file:
-            file["units/spike_times"][0] += 1
+            file[place][0] += 1
+        return new
 
     monkeypatch.setattr(spikeinterface_nuclr.nwb.tables, "append", and_more)
     refused(session, embeddings, "would differ at /units/spike_times", in_place=True)
+    monkeypatch.undo()
+    write_nwb(session, embeddings, in_place=True)
+    # Other tables of the module are not ours to change either.
+    monkeypatch.setattr(spikeinterface_nuclr.nwb.tables, "append", and_more)
+    place = "processing/nuclr/UnitEmbeddings/window_count"
+    refused(session, embeddings, f"would differ at /{place}", in_place=True, name="another")
+
+
+def test_embeddings_of_unknown_origin_are_refused(session, embeddings):
+    refused(session, dataclasses.replace(embeddings, provenance={}), "provenance has no 'checkpoint'", in_place=True)
 
 
 def test_a_damaged_file_is_refused(session, embeddings):

@@ -31,8 +31,14 @@ def with_dependents(nwbfile, name: str) -> list[str]:
     return [f"/processing/{MODULE}/{container.name}" for container in gone]
 
 
-def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint: str, unit_columns: bool) -> None:
-    """Append a table of embeddings, and its model, to the NWB file in `path`, which nothing else reads meanwhile."""
+def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint: str, unit_columns: bool) -> list[str]:
+    """Append a table of embeddings, and its model, to the NWB file in `path`, which nothing else reads meanwhile.
+
+    Returns
+    -------
+    list of str
+        Paths of what is new in the file, its specification aside.
+    """
     import ndx_nuclr
 
     if path.is_dir():
@@ -41,9 +47,11 @@ def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint:
         from pynwb import NWBHDF5IO as IO
     with IO(os.fspath(path), mode="a") as io:
         nwbfile = io.read()
-        if MODULE not in nwbfile.processing:
+        new_module = MODULE not in nwbfile.processing
+        if new_module:
             nwbfile.create_processing_module(MODULE, _DESCRIPTION)
         module = nwbfile.processing[MODULE]
+        before = set(module.data_interfaces)
         model = _model(ndx_nuclr, module, embeddings)
         module.add(
             ndx_nuclr.UnitEmbeddings(
@@ -58,14 +66,17 @@ def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint:
                 model=model,
                 population_fingerprint=embeddings.provenance["population_fingerprint"],
                 units_fingerprint=fingerprint,
-                provenance=json.dumps(embeddings.provenance, ensure_ascii=False),
+                provenance=json.dumps(_portable(embeddings.provenance), ensure_ascii=False),
             )
         )
         if unit_columns:
             _add_unit_columns(nwbfile, embeddings, rows)
         _write_new(io, module, nwbfile.units if unit_columns else None)
         catalog = io.manager.namespace_catalog
+        added = [f"/processing/{MODULE}/{name}" for name in module.data_interfaces if name not in before]
     add_specification(path, catalog)
+    columns = [f"/units/{column}" for column in UNIT_COLUMNS if unit_columns]
+    return [*([f"/processing/{MODULE}"] if new_module else added), *columns]
 
 
 def _write_new(io, module, units=None) -> None:
@@ -109,7 +120,7 @@ def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
     version = provenance.get("versions", {}).get("spikeinterface-nuclr", "")
     made = ndx_nuclr.NuCLRModel(
         name=next(name for name in names if name not in taken),
-        source=_plain_source(provenance["checkpoint"]),
+        source=_portable(provenance)["checkpoint"],
         revision=provenance.get("checkpoint_revision") or None,
         sha256=sha256,
         config=json.dumps(config),
@@ -121,9 +132,13 @@ def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
     return made
 
 
-def _plain_source(name: str) -> str:
-    """A bundled or Hub name, or the name of the file: paths of the machine say nothing to others."""
-    return name if name.startswith("hf://") else Path(name).name
+def _portable(provenance: dict) -> dict:
+    """The provenance with names of files in place of their paths, which say nothing to others, or too much."""
+    checkpoint, source = provenance["checkpoint"], dict(provenance.get("source", {}))
+    if isinstance(source.get("source"), str):
+        source["source"] = Path(source["source"]).name
+    checkpoint = checkpoint if checkpoint.startswith("hf://") else Path(checkpoint).name
+    return {**provenance, "checkpoint": checkpoint, "source": source}
 
 
 def _config_and_card(provenance: dict, dim: int) -> tuple[dict, dict]:

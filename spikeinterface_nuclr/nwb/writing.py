@@ -123,6 +123,9 @@ def write_nwb(
 
 def _plan(path, embeddings, match, name, if_exists, unit_columns, allow_stale, units_only) -> _Plan:
     """Find the rows and the name; everything that can be refused is refused here, before anything is written."""
+    for key in ("checkpoint", "checkpoint_sha256", "population_fingerprint"):
+        if key not in embeddings.provenance:
+            raise InputError(f"the embeddings' provenance has no {key!r}: write what embed gave")
     with open_nwb(path) as nwbfile, warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)
         population = read_population(nwbfile, group_by=None)
@@ -164,9 +167,8 @@ def _write(path: Path, temporary: Path, plan: _Plan, units_only: bool) -> None:
         copying.copy_units(path, temporary)
     else:
         copying.copy_file(path, temporary, plan.unwanted)
-    tables.append(temporary, plan.embeddings, plan.rows, plan.name, plan.units_fingerprint, plan.unit_columns)
+    new = tables.append(temporary, plan.embeddings, plan.rows, plan.name, plan.units_fingerprint, plan.unit_columns)
     if not units_only:
-        columns = [f"/units/{column}" for column in tables.UNIT_COLUMNS if plan.unit_columns]
-        verifying.check_unchanged(path, temporary, [f"/processing/{MODULE}", *columns, *plan.unwanted])
+        verifying.check_unchanged(path, temporary, [*new, *plan.unwanted])
         verifying.check_valid(path, temporary)
     verifying.check_read_back(temporary, plan.embeddings, plan.rows, plan.name)
