@@ -120,7 +120,7 @@ def _same(provenance: dict, population: Population, checkpoint: Checkpoint, sett
         "overlap": overlap,
         "min_spikes": settings.min_spikes,
         "skip_silence": settings.skip_silence,
-        "groups": {label: len(units) for label, units in population.groups()},
+        "context_fingerprint": population.context_fingerprint(),
     }
     if settings.precision != "auto":
         wanted["precision"] = settings.precision

@@ -202,6 +202,7 @@ def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Pla
         "units": population.n_units,
         "groups": {label: len(units) for label, units in population.groups()},
         "population_fingerprint": population.fingerprint(),
+        "context_fingerprint": population.context_fingerprint(),
         "source": {key: value for key, value in population.metadata.items() if isinstance(value, str | int | float)},
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy")}
         | {"python": platform.python_version()},

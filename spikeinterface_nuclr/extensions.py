@@ -90,10 +90,12 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             raise InputError(
                 f"model must be a name or a path, not a {type(model).__name__}: save the checkpoint and name its file"
             )
-        from .checkpoint import DEFAULT_MODEL
+        from .checkpoint import DEFAULT_MODEL, bundled_models
 
         # What is recorded must mean the same later, in another folder and with another default.
-        model = os.path.abspath(model) if model is not None and os.path.isfile(model) else str(model or DEFAULT_MODEL)
+        model = str(model or DEFAULT_MODEL)
+        if model not in bundled_models() and os.path.isfile(model):
+            model = os.path.abspath(model)
         return {
             "model": model,
             "group_by": group_by,
@@ -107,9 +109,19 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
         }
 
     def load_data(self, lazy=False):
-        """Read the saved arrays, whole: they are small, and SpikeInterface does not copy lazy Zarr arrays."""
-        self._refuse_pickles()
-        super().load_data(lazy=False)
+        """Read the saved arrays, whole: they are small, and SpikeInterface does not copy lazy Zarr arrays.
+
+        A result that was not saved to its end is none: it has to be computed again.
+        """
+        from .sources.sortings import refuse_pickles
+
+        refuse_pickles(self.sorting_analyzer, self.extension_name)
+        try:
+            super().load_data(lazy=False)
+        except (OSError, ValueError, EOFError):
+            self.data = {}
+        if not {*_ROWS, "provenance"} <= self.data.keys():
+            self.data = {}
 
     def _run(self, verbose=False, **job_kwargs):
         try:
@@ -120,7 +132,7 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             if donor is None:
                 raise
             self.data = donor._unchanged_rows(self.sorting_analyzer, error)
-        self._refresh_properties(self.sorting_analyzer, self.data)
+        self._refresh_properties(self.sorting_analyzer, self.data, save=self._save_to_disk)
 
     def _embedded(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         from .device import limited_threads
@@ -147,7 +159,7 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
         if self.stale:
             provenance["stale"] = self.stale
         else:
-            provenance["units_fingerprint"] = _population(self.sorting_analyzer).select(index).fingerprint()
+            provenance["units_fingerprint"] = _fingerprint(self.sorting_analyzer, index)
         if len(index) < provenance["units"]:
             provenance["context"] = f"embedded among {provenance['units']} units, of which {len(index)} are kept"
         return {**{name: self.data[name][index] for name in _ROWS}, "provenance": provenance}
@@ -192,14 +204,20 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
         return data
 
     def _donor(self) -> "ComputeNuCLREmbedding | None":
-        """A result with these parameters, of another analyzer that shares a unit's spikes with this one."""
+        """The result that our analyzer's units were merged from: that of the same parameters and most units in common.
+
+        None where there is no such result, or where it is of these very units: then nothing was merged.
+        """
+        ours, best = _trains(self.sorting_analyzer), (0, None)
         for other in list(_alive):
             analyzer = other._sorting_analyzer()
             if analyzer is None or analyzer is self.sorting_analyzer or other.params != self.params or not other.data:
                 continue
-            if _trains(analyzer) & _trains(self.sorting_analyzer):
-                return other
-        return None
+            theirs = _trains(analyzer)
+            if theirs == ours:
+                return None
+            best = max(best, (len(theirs & ours), other), key=lambda pair: pair[0])
+        return best[1]
 
     @property
     def stale(self) -> str:
@@ -209,7 +227,7 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             return provenance["stale"]
         spikes = self.sorting_analyzer.sorting.to_spike_vector()
         if self._spikes_now[0] is not spikes:
-            self._spikes_now = (spikes, _population(self.sorting_analyzer).fingerprint())
+            self._spikes_now = (spikes, _fingerprint(self.sorting_analyzer))
         if provenance["units_fingerprint"] != self._spikes_now[1]:
             return "the units' spikes have changed since they were embedded"
         return ""
@@ -234,18 +252,6 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             return dict(zip(found.unit_ids, found.embedding, strict=True))
         return found.to_dataframe()
 
-    def _refuse_pickles(self):
-        """SpikeInterface would unpickle what it finds in our folder; we never write pickles."""
-        if self.format == "binary_folder":
-            pickled = [path.name for path in self._get_binary_extension_folder().glob("*.pkl")]
-        else:
-            arrays = self._get_zarr_extension_group(mode="r").arrays()
-            pickled = [name for name, array in arrays if any(f.codec_id == "pickle" for f in array.filters or ())]
-        if pickled:
-            raise InputError(
-                f"{self.folder}: its nuclr_embedding holds a pickle, {pickled[0]}, which is not ours: delete it"
-            )
-
     def publish_properties(self) -> None:
         """Set the sorting properties ``nuclr_window_count`` and ``nuclr_stability``, which spikeinterface-gui shows.
 
@@ -254,16 +260,23 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
         for key, name in _PUBLISHED.items():
             _set_property(self.sorting_analyzer, key, self.data[name])
 
-    def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict) -> None:
+    def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
         keys = {*analyzer.get_sorting_property_keys(), *self.sorting_analyzer.get_sorting_property_keys()}
         for key in _PUBLISHED.keys() & keys:
-            _set_property(analyzer, key, data[_PUBLISHED[key]])
+            _set_property(analyzer, key, data[_PUBLISHED[key]], save)
 
 
 register_result_extension(ComputeNuCLREmbedding)
 
 
-def compute_nuclr_embedding(analyzer: SortingAnalyzer, *, save: bool = True, **kwargs) -> ComputeNuCLREmbedding:
+def computed_embedding(analyzer: SortingAnalyzer) -> ComputeNuCLREmbedding | None:
+    """The analyzer's nuclr_embedding; None where there is none, or one that was not computed to its end."""
+    return analyzer.get_extension("nuclr_embedding") if analyzer.has_extension("nuclr_embedding") else None
+
+
+def compute_nuclr_embedding(
+    analyzer: SortingAnalyzer, *, save: bool = True, verbose: bool = False, **kwargs
+) -> ComputeNuCLREmbedding:
     """As ``analyzer.compute("nuclr_embedding", …)``, but a result that exists is lost only to a new one.
 
     ``analyzer.compute`` deletes the previous result before it looks at the parameters. This function embeds first and
@@ -274,6 +287,8 @@ def compute_nuclr_embedding(analyzer: SortingAnalyzer, *, save: bool = True, **k
     analyzer : SortingAnalyzer
     save : bool, default: True
         Save with an analyzer on disk, unless it is read-only.
+    verbose : bool, default: False
+        As SpikeInterface's; there is nothing more to say.
     **kwargs
         Parameters of `ComputeNuCLREmbedding` and SpikeInterface's job arguments.
 
@@ -306,11 +321,27 @@ def compute_nuclr_embedding(analyzer: SortingAnalyzer, *, save: bool = True, **k
     for child in _get_children_dependencies(extension.extension_name):
         if analyzer.has_extension(child):
             analyzer.delete_extension(child)
-    if save and not analyzer.is_read_only():
-        extension.save()
+    save = save and not analyzer.is_read_only()
+    if save:
+        _save_or_restore(extension, computed_embedding(analyzer))
     analyzer.extensions[extension.extension_name] = extension
-    extension._refresh_properties(analyzer, extension.data)
+    extension._refresh_properties(analyzer, extension.data, save=save)
     return extension
+
+
+def _save_or_restore(extension: ComputeNuCLREmbedding, previous: ComputeNuCLREmbedding | None) -> None:
+    """Save the extension; where that fails, on a full disk say, save the previous one again."""
+    try:
+        extension.save()
+    except BaseException as error:
+        if previous is not None:
+            previous.save()
+        else:
+            extension._delete_extension_folder()
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise InputError(f"{extension.folder}: nuclr_embedding could not be saved ({reason})") from error
+        raise
 
 
 def _load(model, sha256=None):
@@ -323,6 +354,12 @@ def _population(analyzer: SortingAnalyzer):
     from .sources import read_population
 
     return read_population(analyzer, group_by=None)
+
+
+def _fingerprint(analyzer: SortingAnalyzer, units=None) -> str:
+    """Fingerprint of the units at these positions, of all by default; empty where there are none."""
+    units = np.arange(analyzer.get_num_units()) if units is None else units
+    return _population(analyzer).select(units).fingerprint() if len(units) else ""
 
 
 def _trains(analyzer: SortingAnalyzer) -> set:
@@ -340,10 +377,10 @@ def _threads(job_kwargs: dict) -> int | None:
     return fixed["n_jobs"] * (fixed["max_threads_per_worker"] or 1)
 
 
-def _set_property(analyzer: SortingAnalyzer, key: str, values: np.ndarray) -> None:
+def _set_property(analyzer: SortingAnalyzer, key: str, values: np.ndarray, save: bool = True) -> None:
     """`analyzer.set_sorting_property`, made to keep the type of `values` where a Zarr store holds another."""
-    if analyzer.format == "zarr" and not analyzer.is_read_only():
+    if save and analyzer.format == "zarr" and not analyzer.is_read_only():
         stored = analyzer._get_zarr_root(mode="r+")["sorting"]["properties"]
         if key in stored and stored[key].dtype != values.dtype:
             del stored[key]
-    analyzer.set_sorting_property(key, values)
+    analyzer.set_sorting_property(key, values, save=save)

@@ -198,6 +198,14 @@ class Population:
             digest.update(np.ascontiguousarray(row).tobytes())
         return digest.hexdigest()
 
+    def context_fingerprint(self) -> str:
+        """sha256 (hex) of what surrounds the spikes: each unit's group, and when it was observed."""
+        digest = hashlib.sha256("\0".join(self.group).encode())
+        shared = isinstance(self.observed, np.ndarray)
+        for intervals in [self.observed] if shared else self.observed:
+            digest.update(np.int64(len(intervals)).tobytes() + np.ascontiguousarray(intervals).tobytes())
+        return digest.hexdigest()
+
     def __repr__(self):
         what = "traces" if self.spike_times is None else f"{self.spike_counts.sum():,} spikes"
         n_groups = len(np.unique(self.group))

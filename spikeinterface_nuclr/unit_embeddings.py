@@ -53,6 +53,8 @@ class UnitEmbeddings:
             if values is None and name == "spike_count":
                 continue
             values = np.asarray(values)
+            if name == "unit_ids" and values.dtype.kind not in "iuU":
+                values = values.astype(str)
             if len(values) != n or values.ndim != len(shape.split(",")):
                 raise InputError(f"{name} has shape {values.shape}, not ({shape}) of {n} units")
             object.__setattr__(self, name, values)
@@ -69,9 +71,8 @@ class UnitEmbeddings:
         import pandas as pd
 
         known = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
-        frame = pd.DataFrame(known, index=pd.Index(self.unit_ids, name="unit_id"))
-        columns = [f"embedding_{k}" for k in range(self.embedding.shape[1])]
-        return frame.join(pd.DataFrame(self.embedding, index=frame.index, columns=columns))
+        known |= {f"embedding_{k}": column for k, column in enumerate(self.embedding.T)}
+        return pd.DataFrame(known, index=pd.Index(self.unit_ids, name="unit_id"))
 
     def save(self, path, *, overwrite: bool = False) -> Path:
         """Write ``.npz`` (read by `load`) or ``.csv`` (one row a unit, the provenance in its first line)."""

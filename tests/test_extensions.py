@@ -472,5 +472,5 @@ def test_a_pickle_in_our_folder_is_never_opened(spikes, model, format, tmp_path)
         zarr.consolidate_metadata(str(folder))
     else:
         (folder / "extensions" / NAME / "more.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    with pytest.raises(InputError, match="holds a pickle, more"):
+    with pytest.raises(InputError, match="nuclr_embedding holds a pickle, more"):
         type(extension).load(si.load_sorting_analyzer(folder, load_extensions=False))

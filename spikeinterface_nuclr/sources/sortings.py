@@ -146,9 +146,31 @@ def _analyzer_channels(analyzer) -> list | None:
     if known is None and analyzer.sparsity is not None:
         known = [np.asarray(analyzer.channel_ids)[mask] for mask in analyzer.sparsity.mask]
     if known is None and analyzer.has_extension("templates"):
+        refuse_pickles(analyzer, "templates")
         templates = analyzer.get_extension("templates").get_templates()
         known = [[analyzer.channel_ids[np.ptp(template, axis=0).argmax()]] for template in templates]
     return known
+
+
+def refuse_pickles(analyzer: si.SortingAnalyzer, extension_name: str) -> None:
+    """InputError where SpikeInterface would unpickle something to load this extension, which may run anything."""
+    if analyzer.format == "memory":
+        return
+    if analyzer.format == "binary_folder":
+        pickled = [path.name for path in (analyzer.folder / "extensions" / extension_name).glob("*.pkl")]
+    else:
+        pickled = []
+
+        def look(name, held):
+            codecs = (*(getattr(held, "filters", None) or ()), getattr(held, "compressor", None))
+            if any(codec is not None and codec.codec_id == "pickle" for codec in codecs):
+                pickled.append(name)
+
+        analyzer._get_zarr_root(mode="r")["extensions"][extension_name].visititems(look)
+    if pickled:
+        raise InputError(
+            f"{analyzer.folder}: its {extension_name} holds a pickle, {pickled[0]}, which could run anything: delete it"
+        )
 
 
 def _probes(name: str, groups: dict | None, find_channels) -> np.ndarray | None:

@@ -1,4 +1,7 @@
-"""The types of ndx-nuclr: constructors that take plain arrays and check their shapes."""
+"""The types of ndx-nuclr: constructors that take plain arrays and check them.
+
+What comes from a file is taken as it is: a fault in one table must not keep anyone from reading the rest of the file.
+"""
 
 import json
 import string
@@ -32,8 +35,9 @@ class NuCLRModel(NWBDataInterface):
     )
     def __init__(self, **kwargs):
         super().__init__(name=kwargs.pop("name"))
-        _check_sha256(f"NuCLRModel {self.name!r}: sha256", kwargs["sha256"])
-        _check_json(f"NuCLRModel {self.name!r}: config", kwargs["config"])
+        if not self._in_construct_mode:
+            _check_sha256(f"NuCLRModel {self.name!r}: sha256", kwargs["sha256"])
+            _check_json(f"NuCLRModel {self.name!r}: config", kwargs["config"])
         for field, value in kwargs.items():
             setattr(self, field, value)
 
@@ -45,9 +49,11 @@ class _NeuronTable(DynamicTable):
         """Take the columns out of `kwargs`; as VectorData, ready for DynamicTable, unless it was given such."""
         table = kwargs.pop("neuron_table")
         given = {column["name"]: kwargs.pop(column["name"]) for column in self.__columns__}
-        if kwargs["columns"] is not None:  # read from a file
-            return
         name = kwargs["name"]
+        if kwargs["columns"] is not None:
+            if not self._in_construct_mode and any(values is not None for values in given.values()):
+                raise ValueError(f"{name}: give either columns or the arrays by their names")
+            return
         required = {column["name"] for column in self.__columns__ if column.get("required")}
         missing = sorted(column for column in required if given[column] is None)
         if missing:
@@ -125,7 +131,8 @@ class UnitEmbeddings(_NeuronTable):
     def __init__(self, **kwargs):
         names = ("model", "population_fingerprint", "units_fingerprint", "provenance")
         fields = dict(zip(names, popargs(*names, kwargs), strict=True))
-        _check_json(f"{kwargs['name']}: provenance", fields["provenance"])
+        if not self._in_construct_mode:
+            _check_json(f"{kwargs['name']}: provenance", fields["provenance"])
         self._own_columns(kwargs, matrix="embedding")
         super().__init__(**kwargs)
         for field, value in fields.items():
@@ -176,8 +183,8 @@ class UnitIdentities(_NeuronTable):
         names = ("target", "decoder", "embeddings", "decoder_sha256", "provenance", "classes")
         fields = dict(zip(names, popargs(*names, kwargs), strict=True))
         name = kwargs["name"]
-        _check_json(f"{name}: provenance", fields["provenance"])
-        if fields["decoder_sha256"] is not None:
+        if not self._in_construct_mode:
+            _check_json(f"{name}: provenance", fields["provenance"])
             _check_sha256(f"{name}: decoder_sha256", fields["decoder_sha256"])
         if kwargs["columns"] is None and kwargs["probability"] is not None:
             shape = np.shape(kwargs["probability"])
@@ -219,7 +226,7 @@ def _check_rows(name, rows, table):
 
 
 def _check_sha256(name, value):
-    if len(value) != 64 or not set(value) <= set(string.hexdigits):
+    if value is not None and (len(value) != 64 or not set(value) <= set(string.hexdigits)):
         raise ValueError(f"{name} must be 64 hexadecimal digits, not {value!r}")
 
 
