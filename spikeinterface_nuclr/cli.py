@@ -30,6 +30,8 @@ class _Commands(typer.core.TyperGroup):
             typer.echo(f"nuclr: {error or 'out of memory'}", err=True)
             code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
             raise typer.Exit(code) from None
+        except BrokenPipeError:  # whoever read our output has enough, as `head`
+            raise typer.Exit(0) from None
         except KeyboardInterrupt:
             typer.echo("nuclr: interrupted", err=True)
             raise typer.Exit(130) from None
@@ -149,6 +151,10 @@ def embed(
     def read():
         return _read(source, group_by, sampling_frequency, keep_noise)
 
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if in_place and (output is not None or units_only):
+        raise typer.BadParameter("--in-place replaces the file itself: leave out --output and --units-only")
     settings = commands.Settings(model, device, precision, overlap, min_spikes, skip_silence, progress=not quiet)
     kind = kind_of(source)
     if kind == "nwb" and (in_place or units_only or (output and output.suffix in (".nwb", ".zarr"))):
@@ -156,7 +162,14 @@ def embed(
         line = commands.embed_into_nwb(source, read, output, settings, **places, name=name, unit_columns=publish)
     elif in_place or units_only:
         raise typer.BadParameter("--in-place and --units-only are for NWB files")
+    elif output is not None and output.suffix in (".nwb", ".zarr"):
+        raise InputError(
+            f"{output}: is made as a copy of an NWB file, and {source} is none: name its session's NWB file in Python, "
+            "write_nwb('session.nwb', source)"
+        )
     elif output is not None:
+        if publish:
+            raise typer.BadParameter("--publish is for NWB files and analyzers")
         line = commands.embed_to_file(read, output, settings, overwrite=overwrite or force)
     elif kind == "analyzer":
         group = None if group_by == "none" else group_by

@@ -11,12 +11,15 @@ from pathlib import Path
 from .checkpoint import Checkpoint, load_checkpoint
 from .embedding import embed
 from .errors import InputError, RecordingWarning
+from .extensions import compute_nuclr_embedding, computed_embedding
 from .files import check_format, check_writable
 from .nwb.places import check_places, output_of
-from .nwb.reading import stored, table_names
+from .nwb.reading import Stored, stored, table_names
 from .nwb.writing import write_nwb
 from .population import Population
+from .sources import read_population
 from .sources.nwb_units import open_nwb
+from .sources.sortings import load_spikeinterface
 from .unit_embeddings import FORMATS, UnitEmbeddings
 
 
@@ -36,8 +39,14 @@ class Settings:
 def embed_to_file(read, output: Path, settings: Settings, *, overwrite: bool) -> str:
     """Embed what `read()` gives and write ``.npz`` or ``.csv``."""
     check_format(output, *FORMATS)
+    population = read()
+    if output.suffix == ".npz" and not overwrite:
+        provenance = _provenance_in(output)
+        same_spikes = provenance.get("population_fingerprint") == population.fingerprint()
+        if same_spikes and not _difference(provenance, population, load_checkpoint(settings.model), settings):
+            return f"{output}: is up to date, nothing to do (--force computes it again)"
     check_writable(output, overwrite=overwrite)
-    found = embed(read(), **dataclasses.asdict(settings))
+    found = embed(population, **dataclasses.asdict(settings))
     found.save(output, overwrite=overwrite)
     return f"{output}: {_summary(found)}"
 
@@ -58,29 +67,43 @@ def embed_into_nwb(
     output = output_of(path, output, in_place=in_place, units_only=units_only)
     shown = path if in_place else output
     population, checkpoint = read(), load_checkpoint(settings.model)
-    if output.exists() and not force and _nwb_is_current(output, name, population, checkpoint, settings):
-        return f"{shown}: {name!r} is up to date, nothing to do (--force computes it again)"
-    check_places(path, output, in_place=in_place, overwrite=force)
+    existing = _stored_in(output, name) if output.exists() and not force else None
+    if existing:
+        difference = _difference(existing.embeddings.provenance, population, checkpoint, settings)
+        if len(existing.rows) != population.n_units:
+            difference = f"it holds {len(existing.rows)} of {population.n_units} units"
+        if difference:
+            raise InputError(
+                f"{shown}: it holds another {name!r} already ({difference}): give --force to replace it, or --name"
+            )
+        published = not unit_columns or "nuclr_stability" in read_population(output).properties
+        if published and not existing.stale(population.fingerprint()):
+            return f"{shown}: {name!r} is up to date, nothing to do (--force computes it again)"
+    if existing and existing.identities:
+        targets = ", ".join(identities.target for identities in existing.identities)
+        raise InputError(
+            f"{shown}: {targets} was predicted from its {name!r}, and goes with it: give --force to replace it"
+        )
+    # What is out of date is computed again; whatever else lies at the output stays.
+    overwrite = force or existing is not None
+    check_places(path, output, in_place=in_place, overwrite=overwrite)
     found = embed(population, **dataclasses.asdict(settings))
-    target = {"in_place": True} if in_place else {"output": output, "units_only": units_only, "overwrite": force}
+    target = {"in_place": True} if in_place else {"output": output, "units_only": units_only, "overwrite": overwrite}
     write_nwb(path, found, if_exists="replace", name=name, unit_columns=unit_columns, **target)
     return f"{shown}: {_summary(found)}, in processing/nuclr/{name}"
 
 
 def embed_analyzer(path: Path, read, settings: Settings, *, group_by: str | None, publish: bool, force: bool) -> str:
     """Compute nuclr_embedding of the analyzer saved in `path`, and save it there."""
-    from .extensions import compute_nuclr_embedding
-    from .sources.sortings import load_spikeinterface
-
     analyzer = load_spikeinterface(path)
     if analyzer.is_read_only():
         raise InputError(f"{path}: is read-only: name a file to write (-o)")
-    if not force and analyzer.has_extension("nuclr_embedding"):
-        extension = analyzer.get_extension("nuclr_embedding")
+    extension = computed_embedding(analyzer)
+    if not force and extension:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RecordingWarning)
             provenance = extension.get_embeddings().provenance
-        if not extension.stale and _same(provenance, read(), load_checkpoint(settings.model), settings):
+        if not extension.stale and not _difference(provenance, read(), load_checkpoint(settings.model), settings):
             if publish:
                 extension.publish_properties()
             return f"{path}: nuclr_embedding is up to date, nothing to do (--force computes it again)"
@@ -94,6 +117,14 @@ def embed_analyzer(path: Path, read, settings: Settings, *, group_by: str | None
     return f"{path}: {_summary(extension.get_embeddings())}, as nuclr_embedding"
 
 
+def _provenance_in(path: Path) -> dict:
+    """The provenance of the embeddings in an ``.npz``; nothing where there are none."""
+    try:
+        return UnitEmbeddings.load(path).provenance
+    except InputError:
+        return {}
+
+
 def _summary(found: UnitEmbeddings) -> str:
     known = found.window_count > 0
     return (
@@ -102,18 +133,17 @@ def _summary(found: UnitEmbeddings) -> str:
     )
 
 
-def _nwb_is_current(path: Path, name: str, population: Population, checkpoint: Checkpoint, settings: Settings) -> bool:
-    """Whether the file holds a table of this name, of all units of `population`, that would come out the same."""
+def _stored_in(path: Path, name: str) -> Stored | None:
+    """The table of this name in an NWB file, if there is one."""
     with open_nwb(path) as nwbfile:
-        if name not in table_names(nwbfile):
-            return False
-        found = stored(nwbfile, name)
-    complete = len(found.rows) == population.n_units and not found.stale(population.fingerprint())
-    return complete and _same(found.embeddings.provenance, population, checkpoint, settings)
+        return stored(nwbfile, name) if name in table_names(nwbfile) else None
 
 
-def _same(provenance: dict, population: Population, checkpoint: Checkpoint, settings: Settings) -> bool:
-    """Whether embeddings of this provenance were computed as asked for now. The device makes no difference."""
+def _difference(provenance: dict, population: Population, checkpoint: Checkpoint, settings: Settings) -> str:
+    """How embeddings of this provenance differ from what is asked for now; empty where they would come out the same.
+
+    The device makes no difference.
+    """
     overlap = checkpoint.card.get("overlap", 0.0) if settings.overlap is None else settings.overlap
     wanted = {
         "checkpoint_sha256": checkpoint.sha256,
@@ -124,4 +154,9 @@ def _same(provenance: dict, population: Population, checkpoint: Checkpoint, sett
     }
     if settings.precision != "auto":
         wanted["precision"] = settings.precision
-    return all(provenance.get(key) == value for key, value in wanted.items())
+    different = [key for key, value in wanted.items() if provenance.get(key) != value]
+    if not different:
+        return ""
+    key = different[0]
+    said = {"checkpoint_sha256": "another model", "context_fingerprint": "other groups or observed times"}
+    return said.get(key, f"{key} {provenance.get(key)} there, {wanted[key]} asked for")

@@ -8,6 +8,7 @@ import numpy as np
 from .checkpoint import load_checkpoint
 from .encoder import EncoderConfig
 from .errors import RecordingWarning
+from .extensions import computed_embedding
 from .nwb.reading import stored, table_names
 from .population import Population
 from .sources import kind_of
@@ -68,9 +69,9 @@ def held_facts(path: Path, population: Population) -> dict:
 
 def _analyzer_facts(path: Path) -> dict:
     analyzer = load_spikeinterface(path)
-    if not analyzer.has_extension("nuclr_embedding"):
+    extension = computed_embedding(analyzer)
+    if extension is None:
         return {}
-    extension = analyzer.get_extension("nuclr_embedding")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)
         return _beside_units("nuclr_embedding", extension.get_embeddings(), extension.stale)
@@ -81,7 +82,11 @@ def _nwb_facts(path: Path, population: Population) -> dict:
     with open_nwb(path) as nwbfile:
         for name in table_names(nwbfile):
             found = stored(nwbfile, name)
-            facts |= _beside_units(f"processing/nuclr/{name}", found.embeddings, found.stale(population.fingerprint()))
+            # Embeddings of an analyzer, say, were told to fit the file's units by no more than the spike counts.
+            own = found.embeddings.provenance["population_fingerprint"] == found.units_fingerprint
+            note = "" if own else " (embedded from another copy of the spikes, of equal spike counts)"
+            stale = found.stale(population.fingerprint())
+            facts |= _beside_units(f"processing/nuclr/{name}", found.embeddings, stale, note)
             if found.identities:
                 facts[f"processing/nuclr/{name}: predicted"] = ", ".join(
                     identities.target for identities in found.identities
@@ -89,12 +94,15 @@ def _nwb_facts(path: Path, population: Population) -> dict:
     return facts
 
 
-def _beside_units(title: str, found: UnitEmbeddings, stale: str) -> dict:
+def _beside_units(title: str, found: UnitEmbeddings, stale: str, note: str = "") -> dict:
     facts = embedding_facts(found)
-    told = ("embedded", "dimensions", "windows a unit", "stability", "checkpoint", "checkpoint_sha256", "context")
+    told = (
+        *("units", "embedded", "dimensions", "windows a unit", "stability", "checkpoint", "checkpoint_revision"),
+        *("checkpoint_sha256", "overlap", "min_spikes", "precision", "groups", "stitched", "matched_by", "context"),
+    )
     return {
-        title: f"STALE: {stale}" if stale else "up to date",
-        **{f"{title}: {name}": facts[name] for name in told if name in facts},
+        title: f"STALE: {stale}" if stale else "up to date" + note,
+        **{f"{title}: {name}": facts[name] for name in told if facts.get(name) not in (None, "")},
     }
 
 

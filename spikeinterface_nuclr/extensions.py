@@ -204,20 +204,14 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
         return data
 
     def _donor(self) -> "ComputeNuCLREmbedding | None":
-        """The result that our analyzer's units were merged from: that of the same parameters and most units in common.
-
-        None where there is no such result, or where it is of these very units: then nothing was merged.
-        """
-        ours, best = _trains(self.sorting_analyzer), (0, None)
+        """The result, of the same parameters, whose units were merged into those of our analyzer; None without one."""
+        merged = _population(self.sorting_analyzer)
         for other in list(_alive):
             analyzer = other._sorting_analyzer()
-            if analyzer is None or analyzer is self.sorting_analyzer or other.params != self.params or not other.data:
-                continue
-            theirs = _trains(analyzer)
-            if theirs == ours:
-                return None
-            best = max(best, (len(theirs & ours), other), key=lambda pair: pair[0])
-        return best[1]
+            known = analyzer not in (None, self.sorting_analyzer) and other.params == self.params and other.data
+            if known and _was_merged_into(_population(analyzer), merged):
+                return other
+        return None
 
     @property
     def stale(self) -> str:
@@ -362,11 +356,15 @@ def _fingerprint(analyzer: SortingAnalyzer, units=None) -> str:
     return _population(analyzer).select(units).fingerprint() if len(units) else ""
 
 
-def _trains(analyzer: SortingAnalyzer) -> set:
-    population = _population(analyzer)
-    return {
-        (str(unit), times.tobytes()) for unit, times in zip(population.unit_ids, population.spike_times, strict=True)
-    }
+def _was_merged_into(before, after) -> bool:
+    """Whether the units of `after` are those of `before`, some of them merged.
+
+    Then there are fewer units, the same spikes but for those that a merge may drop as duplicates, and no others.
+    """
+    if not 0 < after.n_units < before.n_units:
+        return False
+    old, new = (np.sort(np.concatenate(population.spike_times)) for population in (before, after))
+    return 0.9 * len(old) <= len(new) <= len(old) and bool(np.isin(new, old).all())
 
 
 def _threads(job_kwargs: dict) -> int | None:

@@ -79,6 +79,10 @@ def test_embed_writes_both_formats(session, model, tmp_path):
     found = UnitEmbeddings.load(tmp_path / "out.npz")
     assert np.isfinite(found.embedding).all()
     assert not nuclr("embed", session, "-o", tmp_path / "q.npz", "--model", model, "-q").stderr
+    arguments = ("embed", session, "-o", tmp_path / "q.npz", "--model", model, "-q")
+    assert "up to date, nothing to do" in nuclr(*arguments).stdout
+    refused(nuclr(*arguments, "--overlap", 0.5), 3, "q.npz: exists already")
+    refused(nuclr("embed", tmp_path / "absent.nwb", "--in-place"), 3, "absent.nwb: no such file or folder")
 
 
 def test_embed_takes_an_analyzer_folder(population, model, tmp_path):
@@ -158,7 +162,11 @@ def test_embed_into_a_copy_of_an_nwb_file(own, model, tmp_path):
     assert (done.returncode, "up to date, nothing to do" in done.stdout) == (0, True)
     assert (tmp_path / "out.nwb").read_bytes() == written
     # Another result under the same name is not written over by chance, nor is another file.
-    refused(nuclr(*arguments, "--overlap", 0.5), 3, "out.nwb: exists already")
+    refused(
+        nuclr(*arguments, "--overlap", 0.5), 3, "out.nwb: it holds another 'UnitEmbeddings' already (overlap 0.0 there"
+    )
+    (tmp_path / "thesis.nwb").write_bytes(before)
+    refused(nuclr("embed", own, "-o", tmp_path / "thesis.nwb", "--model", model), 3, "thesis.nwb: exists already")
     assert nuclr(*arguments, "--overlap", 0.5, "--force", "-q").returncode == 0
     assert read_nwb(tmp_path / "out.nwb")[0].provenance["overlap"] == 0.5
 
@@ -170,15 +178,19 @@ def test_embed_in_place_is_idempotent(own, model):
     done = nuclr(*arguments)
     assert "up to date, nothing to do (--force computes it again)" in done.stdout
     assert own.read_bytes() == written
-    done = nuclr(*arguments, "--force", "--publish")
+    done = nuclr(*arguments, "--publish")
     assert "20 of 20 units embedded" in done.stdout
-    assert "nuclr_window_count" in read_population(own).properties
-    # Other parameters make another result: it replaces the old one.
-    assert "20 of 20" in nuclr(*arguments, "--overlap", 0.5).stdout
+    assert read_population(own).properties["nuclr_window_count"].max() == 6
+    # Other parameters or groups make another result, which replaces the old one only when told.
+    refused(nuclr(*arguments, "--overlap", 0.5), 3, "overlap 0.0 there, 0.5 asked for): give --force")
+    refused(nuclr(*arguments, "--group-by", "cell_type"), 3, "(other groups or observed times): give --force")
+    assert "20 of 20" in nuclr(*arguments, "--overlap", 0.5, "--force").stdout
     assert read_nwb(own)[0].provenance["overlap"] == 0.5
-    refused(nuclr(*arguments, "-o", own.with_name("x.nwb")), 3, "leave out output")
+    # Published columns say what the table says.
+    assert read_population(own).properties["nuclr_window_count"].max() == 11
+    assert "20 of 20" in nuclr(*arguments, "--name", "another").stdout
     own.chmod(0o444)
-    refused(nuclr(*arguments), 3, "is read-only: name an output (-o)")
+    refused(nuclr(*arguments, "--force"), 3, "is read-only: name an output (-o)")
     assert nuclr("embed", own, "--units-only", "-o", own.with_name("side.nwb"), "--model", model).returncode == 0
 
 
@@ -219,6 +231,8 @@ def test_embed_asks_where_to_write(session, model, tmp_path):
     for arguments, says in (
         ((session,), "-o FILE.npz, -o FILE.nwb or --in-place"),
         ((tmp_path, "--in-place"), "--in-place and --units-only are for NWB files"),
+        ((session, "--in-place", "-o", "x.nwb"), "leave out --output and --units-only"),
+        ((session, "-o", "x.npz", "--publish"), "--publish is for NWB files and analyzers"),
     ):
         done = nuclr("embed", *arguments)
         assert done.returncode == 2

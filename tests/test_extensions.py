@@ -461,6 +461,55 @@ def test_compute_refuses_what_it_cannot_record(analyzer, checkpoint):
         analyzer.compute(NAME, model="nuclr-absent")
 
 
+def test_a_full_disk_keeps_the_previous_result(analyzer, model, monkeypatch):
+    before, params = data_of(analyzer), analyzer.get_extension(NAME).params
+    saved, write = [], np.save
+
+    def full(file, array):
+        saved.append(file)
+        if len(saved) == 2:
+            raise OSError(28, "No space left on device")
+        write(file, array)
+
+    monkeypatch.setattr("numpy.save", full)
+    with pytest.raises(InputError, match=r"could not be saved \(No space left on device"):
+        compute_nuclr_embedding(analyzer, model=model, overlap=0.5, progress_bar=False)
+    again = reload(analyzer)
+    assert np.array_equal(data_of(again), before)
+    assert again.get_extension(NAME).params == params
+
+
+def test_a_result_that_was_not_saved_to_its_end_is_none(analyzer, model):
+    (analyzer.folder / "extensions" / NAME / "provenance.json").unlink()
+    again = reload(analyzer)
+    assert again.get_extension(NAME) is None
+    assert np.isfinite(compute_nuclr_embedding(again, model=model, progress_bar=False).get_data()).all()
+
+
+def test_a_failed_computation_takes_nothing_from_other_analyzers(spikes, model):
+    whole = build_analyzer(spikes)
+    whole.compute(NAME, model=model, progress_bar=False)
+    alone = build_analyzer(spikes.select([0]))
+    with pytest.raises(InputError, match="holds one unit"):
+        alone.compute(NAME, model=model, progress_bar=False)
+    copied = whole.copy()
+    params = {**whole.get_extension(NAME).params, "torch_device": "cuda:7"}
+    whole.get_extension(NAME).params = params
+    with pytest.raises(DeviceError, match="cuda:7"):
+        copied.compute(NAME, **params)
+
+
+def test_a_selection_of_nothing_is_spikeinterfaces_own_business(analyzer):
+    assert analyzer.select_units([]).get_num_units() == 0
+
+
+def test_what_is_not_saved_changes_nothing_on_disk(analyzer, model):
+    analyzer.get_extension(NAME).publish_properties()
+    compute_nuclr_embedding(analyzer, model=model, overlap=0.5, save=False, progress_bar=False)
+    assert reload(analyzer).get_sorting_property("nuclr_window_count").max() == 8
+    assert analyzer.get_sorting_property("nuclr_window_count").max() > 8
+
+
 @pytest.mark.parametrize("format", ["binary_folder", "zarr"])
 def test_a_pickle_in_our_folder_is_never_opened(spikes, model, format, tmp_path):
     folder = tmp_path / ("a.zarr" if format == "zarr" else "a")

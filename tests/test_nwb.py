@@ -18,6 +18,7 @@ from h5tree import differences
 from nwb_files import add_units, new_nwb, write_nwb_file
 
 import spikeinterface_nuclr.nwb.tables
+import spikeinterface_nuclr.nwb.verifying
 from spikeinterface_nuclr import (
     Checkpoint,
     InputError,
@@ -206,6 +207,21 @@ def test_side_file_of_a_file_that_nobody_may_change(session, original, embedding
     assert read_population(side).fingerprint() == read_population(original).fingerprint()
 
 
+def test_a_side_file_keeps_what_its_units_are_found_by(population, checkpoint, tmp_path):
+    nwbfile = add_units(
+        new_nwb(), population.spike_times, cluster=population.unit_ids, group=["left"] * 10 + ["right"] * 10
+    )
+    nwbfile.add_invalid_time_interval(start_time=20.0, stop_time=25.0)
+    path = write_nwb_file(tmp_path / "s.nwb", nwbfile)
+    found = dataclasses.replace(embed(read_population(path), checkpoint, **QUICK), unit_ids=population.unit_ids)
+    side = write_nwb(path, found, units_only=True, match="cluster")
+    assert side.name == "s_nuclr.nwb"
+    same(read_nwb(side)[0], found)
+    a, b = read_population(path), read_population(side)
+    assert a.fingerprint() == b.fingerprint()
+    assert a.context_fingerprint() == b.context_fingerprint()
+
+
 def test_unit_columns_are_added_when_asked_for(session, original, embeddings):
     write_nwb(session, embeddings.select(np.arange(5, 15)), in_place=True, unit_columns=True)
     gone, new, changed = differences(original, session)
@@ -218,8 +234,11 @@ def test_unit_columns_are_added_when_asked_for(session, original, embeddings):
     assert properties["nuclr_window_count"][5:15].tolist() == embeddings.window_count[5:15].tolist()
     assert (properties["nuclr_window_count"][:5] == 0).all()
     assert np.isnan(properties["nuclr_stability"][15:]).all()
-    with pytest.raises(InputError, match="has a column 'nuclr_window_count' already"):
-        write_nwb(session, embeddings, in_place=True, unit_columns=True, name="again")
+    # Another probe's units get theirs, and the first keep what they have.
+    write_nwb(session, embeddings.select(np.arange(5)), in_place=True, unit_columns=True, name="probe1")
+    assert (
+        read_population(session).properties["nuclr_window_count"][:15].tolist() == embeddings.window_count[:15].tolist()
+    )
     write_nwb(session, embeddings, in_place=True, unit_columns=True, if_exists="replace")
     assert read_population(session).properties["nuclr_window_count"].tolist() == embeddings.window_count.tolist()
     assert pynwb.validate(path=session) == []
@@ -347,8 +366,14 @@ def wrong_rows(population, embeddings):
     misnamed = dataclasses.replace(embeddings, unit_ids=np.array([*embeddings.unit_ids[:19], "u999"]))
     uncounted = dataclasses.replace(embeddings, spike_count=None)
     return [
-        (dict(unit_name=twice), population.spike_times, embeddings, "such as u019, are not in the units table"),
-        (dict(unit_name=twice), population.spike_times, embeddings.select([3]), "unit u003 occurs more than once"),
+        (
+            dict(unit_name=twice),
+            population.spike_times,
+            embeddings,
+            "'unit_name' gives several rows one name; 20 of 20",
+        ),
+        (dict(number=twice), population.spike_times, embeddings.select([3]), "unit u003 occurs more than once"),
+        (dict(number=twice), population.spike_times, embeddings, "such as u019, are not in the units table's 'number'"),
         (dict(unit_name=population.unit_ids), fewer, embeddings, "unit u004: it had .* spikes when it was embedded"),
         (dict(unit_name=population.unit_ids), population.spike_times, misnamed, "1 of 20 units, such as u999"),
         (dict(unit_name=population.unit_ids), population.spike_times, embeddings.select([1, 1]), "name a unit twice"),
@@ -356,13 +381,13 @@ def wrong_rows(population, embeddings):
     ]
 
 
-@pytest.mark.parametrize("case", range(6))
+@pytest.mark.parametrize("case", range(7))
 def test_rows_that_do_not_fit_are_refused(population, embeddings, tmp_path, case):
     columns, trains, found, says = wrong_rows(population, embeddings)[case]
     path = units_file(tmp_path / "s.nwb", population, trains, **columns)
     before = path.read_bytes()
     with pytest.raises(InputError, match=says):
-        write_nwb(path, found, in_place=True)
+        write_nwb(path, found, in_place=True, match="number" if "number" in columns else None)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["s.nwb"]
 
@@ -433,6 +458,15 @@ def refused(path, source, says, **options):
     assert sorted(os.listdir(path.parent)) == listed
 
 
+def test_options_without_effect_are_refused(session, embeddings, population, model, tmp_path):
+    refused(session, embeddings, "no option is called 'in_plce'", in_plce=True)
+    refused(session, embeddings, "model has no effect on embeddings that are computed already", model="other")
+    analyzer = build_analyzer(population, format="binary_folder", folder=tmp_path / "analyzer")
+    compute_nuclr_embedding(analyzer, model=model, progress_bar=False)
+    refused(session, tmp_path / "analyzer", "overlap has no effect", overlap=0.5)
+    refused(session, embeddings, "name 'a/b' cannot be that of a table", name="a/b")
+
+
 def test_requests_that_contradict_themselves(session, embeddings, tmp_path):
     refused(session, embeddings, "leave out output", in_place=True, output=tmp_path / "o.nwb")
     refused(session, embeddings, "is the file itself: give in_place=True", output=session)
@@ -483,6 +517,22 @@ def test_a_file_that_another_process_holds_open(session, embeddings, mode, optio
     write_nwb(session, embeddings, **options)
 
 
+def test_a_file_that_was_changed_meanwhile_is_not_written_over(session, embeddings, other, monkeypatch):
+    # Another writer is done while this one is about to replace the file.
+    theirs = write_nwb(session, other)
+    check = spikeinterface_nuclr.nwb.verifying.check_read_back
+
+    def meanwhile(*arguments):
+        os.replace(theirs, session)
+        check(*arguments)
+
+    monkeypatch.setattr(spikeinterface_nuclr.nwb.verifying, "check_read_back", meanwhile)
+    with pytest.raises(InputError, match="was changed meanwhile by another program: write again"):
+        write_nwb(session, embeddings, in_place=True, name="ours")
+    same(read_nwb(session)[0], other)
+    assert os.listdir(session.parent) == ["session.nwb"]
+
+
 def test_a_file_that_is_only_read_elsewhere_can_be_copied(session, embeddings):
     with pynwb.NWBHDF5IO(session, "r") as io:
         io.read()
@@ -519,7 +569,7 @@ def test_a_disk_that_fills_up(session, embeddings, share, tmp_path):
 def test_a_disk_without_room_is_seen_beforehand(session, embeddings, monkeypatch):
     usage = shutil.disk_usage(session)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
-    refused(session, embeddings, "MB are needed for a copy and 0 MB are free", in_place=True)
+    refused(session, embeddings, "MB are needed in .*, 0 MB are free", in_place=True)
 
 
 def test_links_to_files_beside_it_are_not_broken(session, embeddings, tmp_path):

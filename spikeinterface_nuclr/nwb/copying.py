@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..sources.nwb_units import open_nwb
 from .hdf5 import copy_without
 
-_UNIT_COLUMNS = ("unit_name", "spike_times", "obs_intervals")
+_SPIKE_COLUMNS = ("spike_times", "obs_intervals")
 
 
 def copy_file(source: Path, target: Path, unwanted: list[str]) -> None:
@@ -69,8 +69,8 @@ def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
     zarr.consolidate_metadata(root.store)
 
 
-def copy_units(source: Path, target: Path) -> None:
-    """Write an HDF5 file with the units' ids and spike times and the identifiers of session and subject."""
+def copy_units(source: Path, target: Path, columns: dict) -> None:
+    """Write an HDF5 file with the units' ids, spike times and these columns, and the session's identifiers."""
     from pynwb import NWBHDF5IO, NWBFile
     from pynwb.file import Subject
     from pynwb.misc import Units
@@ -93,10 +93,12 @@ def copy_units(source: Path, target: Path) -> None:
             side.subject = Subject(**{field: getattr(subject, field) for field in fields})
         units = nwbfile.units
         side.units = Units(name="units", description=units.description)
-        kept = [name for name in _UNIT_COLUMNS if name in units.colnames]
-        if "unit_name" in kept:
-            side.add_unit_column("unit_name", units["unit_name"].description)
+        for name in columns:
+            side.add_unit_column(name, units[name].description if name in units.colnames else "probe of the unit")
         for row, unit in enumerate(units.id[:]):
-            side.add_unit(id=int(unit), **{name: units[name][row] for name in kept})
+            spikes = {name: units[name][row] for name in _SPIKE_COLUMNS if name in units.colnames}
+            side.add_unit(id=int(unit), **spikes, **{name: str(values[row]) for name, values in columns.items()})
+        for invalid in nwbfile.invalid_times.to_dataframe().itertuples() if nwbfile.invalid_times else ():
+            side.add_invalid_time_interval(start_time=invalid.start_time, stop_time=invalid.stop_time)
         with NWBHDF5IO(os.fspath(target), "w") as writing:
             writing.write(side)

@@ -1,12 +1,13 @@
 """What write_nwb is given -> UnitEmbeddings."""
 
 import dataclasses
+import inspect
 import warnings
 from pathlib import Path
 
 from ..errors import InputError, RecordingWarning
-from ..sources import read_population
-from ..sources.nwb_units import is_zarr_nwb
+from ..extensions import computed_embedding
+from ..sources import kind_of, read_population
 from ..unit_embeddings import UnitEmbeddings
 
 # Keywords of read_population; the others are for embed.
@@ -17,40 +18,41 @@ def embeddings_of(source, *, allow_stale: bool = False, **options) -> UnitEmbedd
     """The embeddings that a source holds, or that come of embedding it; InputError where they are out of date."""
     from spikeinterface.core import SortingAnalyzer
 
-    if isinstance(source, UnitEmbeddings):
-        return source
-    given = source
-    if isinstance(source, str | Path):
-        source = Path(source)
-        if source.suffix == ".npz":
-            return UnitEmbeddings.load(source)
-        source = _saved_analyzer(source) or source
-    if isinstance(source, SortingAnalyzer) and source.has_extension("nuclr_embedding"):
-        return _of_extension(source.get_extension("nuclr_embedding"), allow_stale)
-    if isinstance(source, SortingAnalyzer) and not isinstance(given, str | Path):
-        raise InputError("the analyzer holds no nuclr_embedding: compute it first, with analyzer.compute(...)")
-    if not isinstance(given, str | Path):
-        raise InputError(
-            f"source is a {type(source).__name__}; accepted is a SortingAnalyzer, UnitEmbeddings, or the path of a "
-            "recording"
-        )
     from ..embedding import embed
 
-    reading = {key: options.pop(key) for key in _READING & options.keys()}
-    return embed(read_population(source, **reading), **options)
+    known = {*inspect.signature(embed).parameters, *_READING} - {"population"}
+    for option in sorted(options.keys() - known):
+        raise InputError(f"no option is called {option!r}; those of embed are: {', '.join(sorted(known))}")
+    path = Path(source) if isinstance(source, str | Path) else None
+    analyzer = source if isinstance(source, SortingAnalyzer) else _saved_analyzer(path) if path else None
+    if path and not analyzer and path.suffix != ".npz":
+        reading = {key: options.pop(key) for key in _READING & options.keys()}
+        return embed(read_population(path, **reading), **options)
+    if options:
+        raise InputError(f"{next(iter(options))} has no effect on embeddings that are computed already: leave it out")
+    if analyzer:
+        return _of_extension(analyzer, allow_stale)
+    if path:
+        return UnitEmbeddings.load(path)
+    if isinstance(source, UnitEmbeddings):
+        return source
+    raise InputError(
+        f"source is a {type(source).__name__}; accepted is a SortingAnalyzer, UnitEmbeddings, or a recording's path"
+    )
 
 
 def _saved_analyzer(path: Path):
     """The analyzer saved in `path` with its nuclr_embedding; None where there is none."""
-    from spikeinterface.core import SortingAnalyzer
-
     from ..sources.sortings import load_spikeinterface
 
-    found = load_spikeinterface(path) if path.is_dir() and not is_zarr_nwb(path) else None
-    return found if isinstance(found, SortingAnalyzer) and found.has_extension("nuclr_embedding") else None
+    analyzer = load_spikeinterface(path) if kind_of(path) == "analyzer" else None
+    return analyzer if analyzer and computed_embedding(analyzer) else None
 
 
-def _of_extension(extension, allow_stale: bool) -> UnitEmbeddings:
+def _of_extension(analyzer, allow_stale: bool) -> UnitEmbeddings:
+    extension = computed_embedding(analyzer)
+    if extension is None:
+        raise InputError("the analyzer holds no nuclr_embedding: compute it first, with analyzer.compute(...)")
     stale = extension.stale
     if stale and not allow_stale:
         raise InputError(f"nuclr_embedding is stale: {stale}: compute it again, or give allow_stale=True")

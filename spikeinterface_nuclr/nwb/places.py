@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import check_writable
-from ..unit_embeddings import UnitEmbeddings
 
 
 def output_of(path: Path, output, *, in_place: bool, units_only: bool) -> Path:
@@ -21,8 +20,10 @@ def output_of(path: Path, output, *, in_place: bool, units_only: bool) -> Path:
         return path.resolve()  # what a link points to, not the link
     if output is None:
         stem, suffix = re.fullmatch(r"(.*?)((?:\.nwb)?(?:\.zarr)?)", path.name).groups()
-        return path.with_name(f"{stem}_nuclr{suffix or '.nwb'}")
+        return path.with_name(f"{stem}_nuclr{'.nwb' if units_only or not suffix else suffix}")
     output = Path(output)
+    if output.is_symlink():
+        output = output.resolve()
     if output.resolve() == path.resolve():
         raise InputError(f"{output}: is the file itself: give in_place=True (--in-place) to replace it")
     if path.is_dir() and not units_only and output.suffix not in (".zarr", ".nwb"):
@@ -70,13 +71,23 @@ def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
         yield
 
 
-def check_space(path: Path, temporary: Path, embeddings: UnitEmbeddings) -> None:
-    """InputError where the disk has no room for a copy of `path` with the embeddings."""
-    size = sum(f.stat().st_size for f in path.rglob("*")) if path.is_dir() else path.stat().st_size
-    needed = size + 2 * embeddings.embedding.nbytes + 1_000_000
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a Zarr store."""
+    return sum(f.stat().st_size for f in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+def stamp(path: Path) -> tuple:
+    """What tells whether a file, or a Zarr store, was replaced or changed since."""
+    marks = [path, path / ".zmetadata"] if path.is_dir() else [path]
+    found = [mark.stat() for mark in marks if mark.exists()]
+    return tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in found)
+
+
+def check_space(path: Path, temporary: Path, needed: int) -> None:
+    """InputError where the disk has no room for this many bytes for a copy of `path`."""
     free = shutil.disk_usage(temporary.parent).free
     if free < needed:
         raise InputError(
-            f"{temporary.parent}: {needed / 1e6:,.0f} MB are needed for a copy and {free / 1e6:,.0f} MB are free: "
-            "free some, or name an output elsewhere"
+            f"{path}: {needed / 1e6:,.0f} MB are needed in {temporary.parent}, {free / 1e6:,.0f} MB are free: name an "
+            "output elsewhere, or write a side file of the units (units_only=True, --units-only)"
         )

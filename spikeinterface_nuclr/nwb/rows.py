@@ -5,9 +5,6 @@ import numpy as np
 from ..errors import InputError
 from ..unit_embeddings import UnitEmbeddings
 
-# Where ids are looked for when the user names no column: SpikeInterface reads them in this order, too.
-_ID_COLUMNS = ("unit_name", "id")
-
 
 def match_rows(units, unit_ids: np.ndarray, column: str | None = None) -> tuple[np.ndarray, str]:
     """Row of the units table for each unit id, int64, shape (n,), and the column that names them.
@@ -25,8 +22,12 @@ def match_rows(units, unit_ids: np.ndarray, column: str | None = None) -> tuple[
         A unit is missing in the table, or occurs twice.
     """
     wanted = [str(unit) for unit in unit_ids]
-    columns = [column] if column is not None else [name for name in _ID_COLUMNS if name in _names(units)]
-    refusals = []
+    refusals, columns = [], [column]
+    if column is None:
+        # `unit_name` counts where it names each row once, as for read_population.
+        alike = "unit_name" in units.colnames and len(set(column_texts(units, "unit_name"))) < len(units)
+        refusals = ["the units table's 'unit_name' gives several rows one name"] if alike else []
+        columns = ["unit_name", "id"] if "unit_name" in units.colnames and not alike else ["id"]
     for name in columns:
         if name not in _names(units):
             raise InputError(
@@ -38,7 +39,9 @@ def match_rows(units, unit_ids: np.ndarray, column: str | None = None) -> tuple[
             row = {text: i for i, text in enumerate(present)}
             return np.array([row[unit] for unit in wanted], dtype=np.int64), name
         refusals.append(reason)
-    hint = "" if column is not None else ": name the column that holds them (match=)"
+    hint = (
+        "" if column is not None else ": name the column that holds them (match=), or select the units that are there"
+    )
     raise InputError("; ".join(refusals) + hint)
 
 
@@ -81,7 +84,10 @@ def _refusal(column: str, wanted: list[str], present: list[str]) -> str:
     twice = set(values[counts > 1].tolist()) & set(wanted)
     missing = [unit for unit in wanted if unit not in set(present)]
     if missing:
-        return f"{len(missing)} of {len(wanted)} units, such as {missing[0]}, are not in the units table's {column!r}"
+        return (
+            f"{len(missing)} of {len(wanted)} units, such as {missing[0]}, are not in the units table's {column!r} "
+            f"({', '.join(present[:2])}, …)"
+        )
     if twice:
         return f"unit {min(twice)} occurs more than once in the units table's {column!r}"
     if len(set(wanted)) < len(wanted):

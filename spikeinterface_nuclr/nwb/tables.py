@@ -13,7 +13,10 @@ from ..unit_embeddings import UnitEmbeddings
 from .reading import MODULE
 from .specification import add_specification
 
-UNIT_COLUMNS = ("nuclr_window_count", "nuclr_stability")
+UNIT_COLUMNS = {
+    "nuclr_window_count": "Number of time windows behind the unit's NuCLR embedding.",
+    "nuclr_stability": "Cosine between the unit's NuCLR embeddings of odd and even windows.",
+}
 _DESCRIPTION = "NuCLR embeddings of neurons and identities predicted from them"
 
 
@@ -31,7 +34,18 @@ def with_dependents(nwbfile, name: str) -> list[str]:
     return [f"/processing/{MODULE}/{container.name}" for container in gone]
 
 
-def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint: str, unit_columns: bool) -> list[str]:
+def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns for the units table, of one value a row. Rows of other units keep what they have."""
+    n = len(units)
+    columns = {"nuclr_window_count": np.zeros(n, dtype=np.int64), "nuclr_stability": np.full(n, np.nan, np.float32)}
+    for (name, values), new in zip(columns.items(), (embeddings.window_count, embeddings.stability), strict=True):
+        if name in units.colnames:
+            values[:] = units[name][:]
+        values[rows] = new
+    return columns
+
+
+def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint: str, columns: dict) -> list[str]:
     """Append a table of embeddings, and its model, to the NWB file in `path`, which nothing else reads meanwhile.
 
     Returns
@@ -69,14 +83,13 @@ def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint:
                 provenance=json.dumps(_portable(embeddings.provenance), ensure_ascii=False),
             )
         )
-        if unit_columns:
-            _add_unit_columns(nwbfile, embeddings, rows)
-        _write_new(io, module, nwbfile.units if unit_columns else None)
+        for column, values in columns.items():
+            nwbfile.add_unit_column(column, UNIT_COLUMNS[column], data=values)
+        _write_new(io, module, nwbfile.units if columns else None)
         catalog = io.manager.namespace_catalog
         added = [f"/processing/{MODULE}/{name}" for name in module.data_interfaces if name not in before]
     add_specification(path, catalog)
-    columns = [f"/units/{column}" for column in UNIT_COLUMNS if unit_columns]
-    return [*([f"/processing/{MODULE}"] if new_module else added), *columns]
+    return [*([f"/processing/{MODULE}"] if new_module else added), *(f"/units/{column}" for column in columns)]
 
 
 def _write_new(io, module, units=None) -> None:
@@ -153,15 +166,3 @@ def _text(value) -> str | None:
     if value is None or isinstance(value, str):
         return value or None
     return json.dumps(value, ensure_ascii=False)
-
-
-def _add_unit_columns(nwbfile, embeddings: UnitEmbeddings, rows) -> None:
-    count = np.zeros(len(nwbfile.units), dtype=np.int64)
-    stability = np.full(len(nwbfile.units), np.nan, dtype=np.float32)
-    count[rows], stability[rows] = embeddings.window_count, embeddings.stability
-    nwbfile.add_unit_column(
-        "nuclr_window_count", "Number of time windows behind the unit's NuCLR embedding.", data=count
-    )
-    nwbfile.add_unit_column(
-        "nuclr_stability", "Cosine between the unit's NuCLR embeddings of odd and even windows.", data=stability
-    )

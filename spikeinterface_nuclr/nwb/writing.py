@@ -10,14 +10,13 @@ import numpy as np
 
 from ..errors import InputError, RecordingWarning, first_line
 from ..files import written_whole
-from ..sources import read_population
-from ..sources.nwb_units import open_nwb
+from ..sources.nwb_units import open_nwb, read_nwbfile
 from ..unit_embeddings import UnitEmbeddings
 from . import copying, tables, verifying
 from .inputs import embeddings_of
-from .places import check_places, check_space, locked, output_of
+from .places import check_places, check_space, locked, output_of, size_of, stamp
 from .reading import MODULE, TABLE, table_names
-from .rows import check_spike_counts, match_rows
+from .rows import check_spike_counts, column_texts, match_rows
 
 _IF_EXISTS = ("error", "replace", "new_name")
 
@@ -31,7 +30,9 @@ class _Plan:
     name: str
     unwanted: list[str]
     units_fingerprint: str
-    unit_columns: bool
+    columns: dict[str, np.ndarray]
+    side_columns: dict[str, np.ndarray] | None
+    size: int
 
 
 def write_nwb(
@@ -78,7 +79,8 @@ def write_nwb(
         What to do where the file holds a table of this name. Identities that were predicted from a replaced table go
         with it. A new name is `name` with a number.
     unit_columns : bool, default: False
-        Also add the columns ``nuclr_window_count`` and ``nuclr_stability`` to the units table.
+        Also add the columns ``nuclr_window_count`` and ``nuclr_stability`` to the units table. Where they are there,
+        the rows of the embedded units are brought up to date anyway.
     allow_stale : bool, default: False
         Write embeddings of units whose spikes have changed since. The table says so.
     overwrite : bool, default: False
@@ -103,21 +105,26 @@ def write_nwb(
         raise InputError(f"{path}: no such file")
     if if_exists not in _IF_EXISTS:
         raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+    if not name or set(name) & set("/:"):
+        raise InputError(f"name {name!r} cannot be that of a table: give one without '/' and ':'")
     output = output_of(path, output, in_place=in_place, units_only=units_only)
     check_places(path, output, in_place=in_place, overwrite=overwrite)
     embeddings = embeddings_of(path if source is None else source, allow_stale=allow_stale, **options)
     with locked(path, exclusive=False):
+        before = stamp(path)
         plan = _plan(path, embeddings, match, name, if_exists, unit_columns, allow_stale, units_only)
         with written_whole(output, overwrite=overwrite or in_place) as temporary:
-            check_space(path, temporary, embeddings)
+            check_space(path, temporary, plan.size)
             try:
-                _write(path, temporary, plan, units_only)
+                _write(path, temporary, plan)
                 if in_place:
                     shutil.copymode(path, temporary)
             except (InputError, KeyboardInterrupt):
                 raise
             except Exception as error:  # the libraries below raise what they please, on a full disk above all
                 raise InputError(f"{output}: could not be written ({first_line(error)})") from error
+            if stamp(path) != before:
+                raise InputError(f"{path}: was changed meanwhile by another program: write again")
     return output
 
 
@@ -128,21 +135,38 @@ def _plan(path, embeddings, match, name, if_exists, unit_columns, allow_stale, u
             raise InputError(f"the embeddings' provenance has no {key!r}: write what embed gave")
     with open_nwb(path) as nwbfile, warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)
-        population = read_population(nwbfile, group_by=None)
+        population = read_nwbfile(nwbfile, name=str(path), group_by="group", observed=None)
         try:
             rows, column = match_rows(nwbfile.units, embeddings.unit_ids, match)
             if not allow_stale:
                 check_spike_counts(nwbfile.units, population.spike_counts, rows, embeddings)
-            name, unwanted = (name, []) if units_only else _room(nwbfile, name, if_exists, unit_columns)
+            name, unwanted = (name, []) if units_only else _room(nwbfile, name, if_exists)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+        # Columns that are there already must not say something else than the table.
+        present = [
+            f"/units/{name}" for name in tables.UNIT_COLUMNS if name in nwbfile.units.colnames and not units_only
+        ]
+        columns = tables.unit_columns(nwbfile.units, embeddings, rows) if unit_columns or present else {}
+        unwanted += present
+        side = _side_columns(nwbfile.units, population, column) if units_only else None
         original = {"identifier": nwbfile.identifier, "object_id": nwbfile.object_id, "units": nwbfile.units.object_id}
     provenance = {**embeddings.provenance, "matched_by": column, "file": original}
     embeddings = dataclasses.replace(embeddings, provenance=provenance)
-    return _Plan(embeddings, rows, name, unwanted, population.fingerprint(), unit_columns)
+    copied = 8 * int(population.spike_counts.sum()) if units_only else size_of(path)
+    size = copied + 2 * embeddings.embedding.nbytes + 1_000_000
+    return _Plan(embeddings, rows, name, unwanted, population.fingerprint(), columns, side, size)
 
 
-def _room(nwbfile, name: str, if_exists: str, unit_columns: bool) -> tuple[str, list[str]]:
+def _side_columns(units, population, matched_by: str) -> dict[str, np.ndarray]:
+    """What a side file says of each unit beside its spikes: what its id is found by, and its probe."""
+    columns = {"group": population.group} if len(np.unique(population.group)) > 1 else {}
+    if matched_by != "id":
+        columns[matched_by] = np.array(column_texts(units, matched_by))
+    return columns
+
+
+def _room(nwbfile, name: str, if_exists: str) -> tuple[str, list[str]]:
     """The name that the table can have, and the paths of what has to go for it."""
     taken = list(nwbfile.processing[MODULE].data_interfaces) if MODULE in nwbfile.processing else []
     unwanted = []
@@ -151,24 +175,19 @@ def _room(nwbfile, name: str, if_exists: str, unit_columns: bool) -> tuple[str, 
     elif name in taken and name not in table_names(nwbfile):
         raise InputError(f"processing['nuclr'] holds a {name!r} that is no UnitEmbeddings: give another name=")
     elif name in taken and if_exists == "error":
-        raise InputError(
-            f"it holds {name!r} already: give if_exists='replace' (--force) or 'new_name', or another name="
-        )
+        raise InputError(f"it holds {name!r} already: give if_exists='replace' or 'new_name', or another name=")
     elif name in taken:
         unwanted = tables.with_dependents(nwbfile, name)
-    present = [column for column in tables.UNIT_COLUMNS if unit_columns and column in nwbfile.units.colnames]
-    if present and if_exists != "replace":
-        raise InputError(f"its units table has a column {present[0]!r} already: give if_exists='replace' (--force)")
-    return name, [*unwanted, *(f"/units/{column}" for column in present)]
+    return name, unwanted
 
 
-def _write(path: Path, temporary: Path, plan: _Plan, units_only: bool) -> None:
-    if units_only:
-        copying.copy_units(path, temporary)
+def _write(path: Path, temporary: Path, plan: _Plan) -> None:
+    if plan.side_columns is not None:
+        copying.copy_units(path, temporary, plan.side_columns)
     else:
         copying.copy_file(path, temporary, plan.unwanted)
-    new = tables.append(temporary, plan.embeddings, plan.rows, plan.name, plan.units_fingerprint, plan.unit_columns)
-    if not units_only:
+    new = tables.append(temporary, plan.embeddings, plan.rows, plan.name, plan.units_fingerprint, plan.columns)
+    if plan.side_columns is None:
         verifying.check_unchanged(path, temporary, [*new, *plan.unwanted])
         verifying.check_valid(path, temporary)
     verifying.check_read_back(temporary, plan.embeddings, plan.rows, plan.name)

@@ -29,6 +29,8 @@ def is_zarr_nwb(path: Path) -> bool:
 @contextmanager
 def open_nwb(path: Path):
     """The NWBFile in `path`, open for reading; anything that cannot be read is an InputError naming the file."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
     try:
         if path.is_dir():
             from hdmf_zarr import NWBZarrIO as IO
