@@ -23,7 +23,26 @@ _IF_EXISTS = ("error", "replace", "new_name")
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be done to the copy."""
+    """What is to be done to the copy.
+
+    Attributes
+    ----------
+    embeddings : UnitEmbeddings
+    rows : int64, shape (n_units,)
+        Row of each unit in the units table.
+    name : str
+        Of the new table.
+    unwanted : list of str
+        Paths that the copy is made without.
+    units_fingerprint : str
+        Of all units of the file.
+    columns : dict of str to array, shape (rows of the units table,)
+        For the units table.
+    side_columns : dict of str to array, or None
+        What a side file says of each unit beside its spikes; None for a copy of the whole file.
+    size : int
+        Bytes that the copy will need.
+    """
 
     embeddings: UnitEmbeddings
     rows: np.ndarray
@@ -189,5 +208,5 @@ def _write(path: Path, temporary: Path, plan: _Plan) -> None:
     new = tables.append(temporary, plan.embeddings, plan.rows, plan.name, plan.units_fingerprint, plan.columns)
     if plan.side_columns is None:
         verifying.check_unchanged(path, temporary, [*new, *plan.unwanted])
-        verifying.check_valid(path, temporary)
+    verifying.check_valid(path, temporary)
     verifying.check_read_back(temporary, plan.embeddings, plan.rows, plan.name)
