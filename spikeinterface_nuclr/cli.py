@@ -164,8 +164,8 @@ def embed(
         raise typer.BadParameter("--in-place and --units-only are for NWB files")
     elif output is not None and output.suffix in (".nwb", ".zarr"):
         raise InputError(
-            f"{output}: is made as a copy of an NWB file, and {source} is none: name its session's NWB file in Python, "
-            "write_nwb('session.nwb', source)"
+            f"{output}: an NWB output is a copy of an NWB source, and {source} is none: to write into its "
+            "session's file, use write_nwb('session.nwb', source) in Python"
         )
     elif output is not None:
         if publish:
