@@ -94,6 +94,22 @@ def test_a_side_file_in_hdf5(session, embeddings, tmp_path):
     same(read_nwb(side)[0], embeddings)
 
 
+def test_embeddings_survive_export_from_hdf5_to_zarr_and_back(population, checkpoint, tmp_path):
+    nwbfile = add_units(new_nwb(), population.spike_times, unit_name=population.unit_ids)
+    path = write_nwb_file(tmp_path / "a.nwb", nwbfile)
+    found = embed(population, checkpoint, **QUICK)
+    write_nwb(path, found, in_place=True)
+    with pynwb.NWBHDF5IO(path, "r") as source, hdmf_zarr.NWBZarrIO(str(tmp_path / "b.zarr"), "w") as target:
+        target.export(source, write_args={"link_data": False})
+    same(read_nwb(tmp_path / "b.zarr")[0], found)
+    with (
+        hdmf_zarr.NWBZarrIO(str(tmp_path / "b.zarr"), "r") as source,
+        pynwb.NWBHDF5IO(tmp_path / "c.nwb", "w") as target,
+    ):
+        target.export(source, write_args={"link_data": False})
+    same(read_nwb(tmp_path / "c.nwb")[0], found)
+
+
 def test_formats_are_not_mixed(session, embeddings, tmp_path):
     with pytest.raises(InputError, match=r"unknown format '\.h5': use \.zarr"):
         write_nwb(session, embeddings, tmp_path / "o.h5")
