@@ -79,11 +79,9 @@ def embed_into_nwb(
         published = not unit_columns or "nuclr_stability" in read_population(output).properties
         if published and not existing.stale(population.fingerprint()):
             return f"{shown}: {name!r} is up to date, nothing to do (--force computes it again)"
-    if existing and existing.identities:
-        targets = ", ".join(identities.target for identities in existing.identities)
-        raise InputError(
-            f"{shown}: {targets} was predicted from its {name!r}, and goes with it: give --force to replace it"
-        )
+        if existing.identities:
+            targets = ", ".join(identities.target for identities in existing.identities)
+            raise InputError(f"{shown}: {targets} was predicted from its {name!r} and goes with it: give --force")
     # What is out of date is computed again; whatever else lies at the output stays.
     overwrite = force or existing is not None
     check_places(path, output, in_place=in_place, overwrite=overwrite)

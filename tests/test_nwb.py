@@ -511,6 +511,9 @@ def test_a_file_that_another_process_holds_open(session, embeddings, mode, optio
     try:
         assert holder.stdout.readline() == "open\n"
         refused(session, embeddings, "is open in another program, or here: close it first", **options)
+        if mode == "r+":
+            with pytest.raises(InputError, match="is open for writing in another program"):
+                read_nwb(session)
     finally:
         holder.kill()
         holder.wait()

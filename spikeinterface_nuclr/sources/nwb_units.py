@@ -43,6 +43,8 @@ def open_nwb(path: Path):
             yield io.read()
     except InputError:
         raise
+    except BlockingIOError:
+        raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
     except Exception as error:  # the libraries below raise what they please on a damaged file
         raise InputError(f"{path}: not a readable NWB file ({first_line(error)})") from error
 
