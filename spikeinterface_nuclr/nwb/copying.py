@@ -71,7 +71,7 @@ def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
 
 def copy_units(source: Path, target: Path, columns: dict) -> None:
     """Write an HDF5 file with the units' ids, spike times and these columns, and the session's identifiers."""
-    from pynwb import NWBHDF5IO, NWBFile
+    from pynwb import NWBHDF5IO, H5DataIO, NWBFile
     from pynwb.file import Subject
     from pynwb.misc import Units
 
@@ -98,6 +98,8 @@ def copy_units(source: Path, target: Path, columns: dict) -> None:
         for row, unit in enumerate(units.id[:]):
             spikes = {name: units[name][row] for name in _SPIKE_COLUMNS if name in units.colnames}
             side.add_unit(id=int(unit), **spikes, **{name: str(values[row]) for name, values in columns.items()})
+        spike_times = side.units["spike_times"].target
+        spike_times.set_data_io(H5DataIO, data_io_kwargs={"compression": "gzip", "shuffle": True})
         for invalid in nwbfile.invalid_times.to_dataframe().itertuples() if nwbfile.invalid_times else ():
             side.add_invalid_time_interval(start_time=invalid.start_time, stop_time=invalid.stop_time)
         with NWBHDF5IO(os.fspath(target), "w") as writing:
