@@ -208,9 +208,8 @@ def test_side_file_of_a_file_that_nobody_may_change(session, original, embedding
 
 
 def test_a_side_file_keeps_what_its_units_are_found_by(population, checkpoint, tmp_path):
-    nwbfile = add_units(
-        new_nwb(), population.spike_times, cluster=population.unit_ids, group=["left"] * 10 + ["right"] * 10
-    )
+    columns = dict(cluster=population.unit_ids, unit_name=[f"n{i}" for i in range(20)], group=["a"] * 10 + ["b"] * 10)
+    nwbfile = add_units(new_nwb(), population.spike_times, **columns)
     nwbfile.add_invalid_time_interval(start_time=20.0, stop_time=25.0)
     path = write_nwb_file(tmp_path / "s.nwb", nwbfile)
     found = dataclasses.replace(embed(read_population(path), checkpoint, **QUICK), unit_ids=population.unit_ids)

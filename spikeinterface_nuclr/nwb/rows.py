@@ -82,7 +82,8 @@ def _refusal(column: str, wanted: list[str], present: list[str]) -> str:
     """Why this column does not name the units; empty where it does."""
     values, counts = np.unique(present, return_counts=True)
     twice = set(values[counts > 1].tolist()) & set(wanted)
-    missing = [unit for unit in wanted if unit not in set(present)]
+    known = set(present)
+    missing = [unit for unit in wanted if unit not in known]
     if missing:
         return (
             f"{len(missing)} of {len(wanted)} units, such as {missing[0]}, are not in the units table's {column!r} "

@@ -180,9 +180,8 @@ def _plan(path, embeddings, match, name, if_exists, unit_columns, allow_stale, u
 def _side_columns(units, population, matched_by: str) -> dict[str, np.ndarray]:
     """What a side file says of each unit beside its spikes: what its id is found by, and its probe."""
     columns = {"group": population.group} if len(np.unique(population.group)) > 1 else {}
-    if matched_by != "id":
-        columns[matched_by] = np.array(column_texts(units, matched_by))
-    return columns
+    names = {"unit_name", matched_by} & set(units.colnames)
+    return columns | {name: np.array(column_texts(units, name)) for name in sorted(names)}
 
 
 def _room(nwbfile, name: str, if_exists: str) -> tuple[str, list[str]]:
