@@ -26,12 +26,12 @@ class _Commands(typer.core.TyperGroup):
                 warnings.simplefilter("default", RecordingWarning)
                 warnings.showwarning = lambda message, *_, **__: typer.echo(f"nuclr: warning: {message}", err=True)
                 return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read our output has enough, as `head`
+            raise typer.Exit(0) from None
         except tuple(EXIT_CODES) as error:
             typer.echo(f"nuclr: {error or 'out of memory'}", err=True)
             code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
             raise typer.Exit(code) from None
-        except BrokenPipeError:  # whoever read our output has enough, as `head`
-            raise typer.Exit(0) from None
         except KeyboardInterrupt:
             typer.echo("nuclr: interrupted", err=True)
             raise typer.Exit(130) from None

@@ -4,13 +4,12 @@ Results that are up to date are left alone. Each function gives the line to prin
 """
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .embedding import embed
-from .errors import InputError, RecordingWarning
+from .errors import InputError
 from .extensions import compute_nuclr_embedding, computed_embedding
 from .files import check_format, check_writable
 from .nwb.places import check_places, output_of
@@ -98,9 +97,7 @@ def embed_analyzer(path: Path, read, settings: Settings, *, group_by: str | None
         raise InputError(f"{path}: is read-only: name a file to write (-o)")
     extension = computed_embedding(analyzer)
     if not force and extension:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RecordingWarning)
-            provenance = extension.get_embeddings().provenance
+        provenance = extension.data["provenance"]
         if not extension.stale and not _difference(provenance, read(), load_checkpoint(settings.model), settings):
             if publish:
                 extension.publish_properties()

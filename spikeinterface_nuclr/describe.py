@@ -1,13 +1,11 @@
 """What `nuclr info` says: facts by name, in the order in which to read them."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from .checkpoint import load_checkpoint
 from .encoder import EncoderConfig
-from .errors import RecordingWarning
 from .extensions import computed_embedding
 from .nwb.reading import stored, table_names
 from .population import Population
@@ -72,9 +70,7 @@ def _analyzer_facts(path: Path) -> dict:
     extension = computed_embedding(analyzer)
     if extension is None:
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RecordingWarning)
-        return _beside_units("nuclr_embedding", extension.get_embeddings(), extension.stale)
+    return _beside_units("nuclr_embedding", extension.get_embeddings(warn=False), extension.stale)
 
 
 def _nwb_facts(path: Path, population: Population) -> dict:

@@ -226,9 +226,9 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             return "the units' spikes have changed since they were embedded"
         return ""
 
-    def get_embeddings(self) -> UnitEmbeddings:
+    def get_embeddings(self, *, warn: bool = True) -> UnitEmbeddings:
         """The result as the UnitEmbeddings that `embed` gives, with a warning where it is stale."""
-        if self.stale:
+        if warn and self.stale:
             message = f"nuclr_embedding is stale: {self.stale}; compute it again"
             warnings.warn(message, RecordingWarning, stacklevel=2)
         # Copies: an analyzer and its copy in memory share their arrays.
@@ -352,8 +352,10 @@ def _population(analyzer: SortingAnalyzer):
 
 def _fingerprint(analyzer: SortingAnalyzer, units=None) -> str:
     """Fingerprint of the units at these positions, of all by default; empty where there are none."""
-    units = np.arange(analyzer.get_num_units()) if units is None else units
-    return _population(analyzer).select(units).fingerprint() if len(units) else ""
+    if len(analyzer.unit_ids if units is None else units) == 0:
+        return ""
+    population = _population(analyzer)
+    return (population if units is None else population.select(units)).fingerprint()
 
 
 def _was_merged_into(before, after) -> bool:

@@ -1,5 +1,7 @@
 """Small NWB files for tests."""
 
+import subprocess
+import sys
 from datetime import datetime, timezone
 
 import pynwb
@@ -28,3 +30,14 @@ def add_units(nwbfile, trains, **columns):
     for i, times in enumerate(trains):
         nwbfile.add_unit(spike_times=times, **{name: values[i] for name, values in columns.items()})
     return nwbfile
+
+
+def kill_after(seconds, script, *arguments):
+    """Run a script in a process of its own, and kill it so many seconds after it has printed "ready"."""
+    writer = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout.readline() == "ready\n"
+    try:
+        writer.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        writer.kill()
+        writer.wait()

@@ -15,7 +15,7 @@ import pynwb
 import pytest
 from analyzers import build_analyzer
 from h5tree import differences
-from nwb_files import add_units, new_nwb, write_nwb_file
+from nwb_files import add_units, kill_after, new_nwb, write_nwb_file
 
 import spikeinterface_nuclr.nwb.tables
 import spikeinterface_nuclr.nwb.verifying
@@ -644,13 +644,7 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(session, embeddings, other, r
     outcomes = []
     for moment in rng.uniform(0, 1.1 * taken, 20):
         session.write_bytes(before)
-        writer = subprocess.Popen([sys.executable, "-c", KILLED, session, saved], stdout=subprocess.PIPE, text=True)
-        assert writer.stdout.readline() == "ready\n"
-        try:
-            writer.wait(timeout=moment)
-        except subprocess.TimeoutExpired:
-            writer.kill()
-            writer.wait()
+        kill_after(moment, KILLED, session, saved)
         new = session.read_bytes() != before
         outcomes.append(new)
         if new:

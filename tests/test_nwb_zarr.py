@@ -3,13 +3,11 @@
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pynwb
 import pytest
-from nwb_files import add_units, new_nwb, write_nwb_file
+from nwb_files import add_units, kill_after, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import InputError, embed, read_nwb, read_population, write_nwb
 
@@ -131,13 +129,7 @@ def test_a_kill_leaves_the_old_store_or_the_new_one(session, original, embedding
     for moment in rng.uniform(0, 2.0, 6):
         shutil.rmtree(session)
         shutil.copytree(original, session)
-        writer = subprocess.Popen([sys.executable, "-c", KILLED, session, saved], stdout=subprocess.PIPE, text=True)
-        assert writer.stdout.readline() == "ready\n"
-        try:
-            writer.wait(timeout=moment)
-        except subprocess.TimeoutExpired:
-            writer.kill()
-            writer.wait()
+        kill_after(moment, KILLED, session, saved)
         if hashes(session) != before:
             same(read_nwb(session)[0], embeddings)
     shutil.rmtree(session)

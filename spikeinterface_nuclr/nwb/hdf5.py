@@ -23,15 +23,14 @@ def copy_without(source: Path, target: Path, unwanted: list[str]) -> None:
     InputError
         The file has something that cannot be copied apart: references to regions, or objects of several names.
     """
-    with h5py.File(source, "r") as old, h5py.File(target, "w", track_order=_tracks_order(source)) as new:
+    with h5py.File(source, "r") as old, h5py.File(target, "w", track_order=_tracks_order(old)) as new:
         _copy_attributes(old["/"], new["/"])
         _copy_children(old["/"], new["/"], unwanted)
         _mend_references(old, new)
 
 
-def _tracks_order(source: Path) -> bool:
-    with h5py.File(source, "r") as file:
-        return bool(file.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED)
+def _tracks_order(file: h5py.File) -> bool:
+    return bool(file.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED)
 
 
 def _copy_children(old: h5py.Group, new: h5py.Group, unwanted: list[str]) -> None:

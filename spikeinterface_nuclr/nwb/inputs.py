@@ -2,10 +2,9 @@
 
 import dataclasses
 import inspect
-import warnings
 from pathlib import Path
 
-from ..errors import InputError, RecordingWarning
+from ..errors import InputError
 from ..extensions import computed_embedding
 from ..sources import kind_of, read_population
 from ..unit_embeddings import UnitEmbeddings
@@ -56,7 +55,5 @@ def _of_extension(analyzer, allow_stale: bool) -> UnitEmbeddings:
     stale = extension.stale
     if stale and not allow_stale:
         raise InputError(f"nuclr_embedding is stale: {stale}: compute it again, or give allow_stale=True")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RecordingWarning)
-        found = extension.get_embeddings()
+    found = extension.get_embeddings(warn=False)
     return dataclasses.replace(found, provenance={**found.provenance, "stale": stale}) if stale else found

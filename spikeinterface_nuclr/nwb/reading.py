@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..identities import Identities
 from ..sources.nwb_units import open_nwb
 from ..unit_embeddings import UnitEmbeddings
-from .rows import column_texts
+from .rows import column_texts, texts
 
 MODULE = "nuclr"
 TABLE = "UnitEmbeddings"
@@ -22,21 +22,17 @@ class Stored:
 
     Attributes
     ----------
-    name : str
     embeddings : UnitEmbeddings
     rows : int64, shape (n_units,)
         Row of each unit in the table of neurons.
-    model_sha256 : str
     units_fingerprint : str or None
         Of all units of the file when the table was written.
     identities : list of Identities
         What was read from these embeddings.
     """
 
-    name: str
     embeddings: UnitEmbeddings
     rows: np.ndarray
-    model_sha256: str
     units_fingerprint: str | None
     identities: list[Identities]
 
@@ -86,12 +82,12 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
 
 def table_names(nwbfile) -> list[str]:
     """Names of the tables of embeddings in an open file."""
-    return [name for name, held in _module(nwbfile).items() if held.neurodata_type == "UnitEmbeddings"]
+    return [name for name, table in held(nwbfile).items() if table.neurodata_type == "UnitEmbeddings"]
 
 
 def stored(nwbfile, name: str) -> Stored:
     """The table of this name in an open file."""
-    module = _module(nwbfile)
+    module = held(nwbfile)
     table = module[name]
     rows = np.asarray(table["neuron"].data[:], dtype=np.int64)
     provenance = {"population_fingerprint": table.population_fingerprint, "checkpoint_sha256": table.model.sha256}
@@ -100,20 +96,19 @@ def stored(nwbfile, name: str) -> Stored:
     count = np.asarray(table["spike_count"].data[:]) if "spike_count" in table.colnames else None
     ids = _unit_ids(table["neuron"].table, rows, provenance.get("matched_by"))
     return Stored(
-        name,
         UnitEmbeddings(ids, **known, provenance=provenance, spike_count=count),
         rows,
-        table.model.sha256,
         table.units_fingerprint,
         [
-            _identities(held, ids, rows)
-            for held in module.values()
-            if held.neurodata_type == "UnitIdentities" and held.embeddings is table
+            _identities(other, ids, rows)
+            for other in module.values()
+            if other.neurodata_type == "UnitIdentities" and other.embeddings is table
         ],
     )
 
 
-def _module(nwbfile) -> dict:
+def held(nwbfile) -> dict:
+    """What the module of an open file holds, by name; nothing where there is no module."""
     if MODULE not in nwbfile.processing:
         return {}
     return dict(nwbfile.processing[MODULE].data_interfaces)
@@ -138,8 +133,8 @@ def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities
     return Identities(
         target=table.target,
         unit_ids=np.array([unit_of.get(row, row) for row in rows]),
-        classes=np.array([_text(value) for value in table.classes[:]]),
-        label=np.array([_text(value) for value in table["label"].data[:]]),
+        classes=np.array(texts(table.classes[:])),
+        label=np.array(texts(table["label"].data[:])),
         **values,
         novelty=novelty,
         provenance={
@@ -148,7 +143,3 @@ def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities
             **(json.loads(table.provenance) if table.provenance else {}),
         },
     )
-
-
-def _text(value) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -47,7 +47,11 @@ def match_rows(units, unit_ids: np.ndarray, column: str | None = None) -> tuple[
 
 def column_texts(units, name: str) -> list[str]:
     """The values of a column of one value a row, as text."""
-    values = units.id[:] if name == "id" else units[name][:]
+    return texts(units.id[:] if name == "id" else units[name][:])
+
+
+def texts(values) -> list[str]:
+    """The values as text; some files hold it as bytes."""
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 

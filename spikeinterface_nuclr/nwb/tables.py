@@ -9,6 +9,7 @@ from hdmf.build import GroupBuilder
 
 from ..checkpoint import load_checkpoint
 from ..errors import CheckpointError
+from ..sources.nwb_units import io_class
 from ..unit_embeddings import UnitEmbeddings
 from .reading import MODULE
 from .specification import add_specification
@@ -34,6 +35,12 @@ def with_dependents(nwbfile, name: str) -> list[str]:
     return [f"/processing/{MODULE}/{container.name}" for container in gone]
 
 
+def free_name(name: str, taken) -> str:
+    """The name, or where it is taken, the name with the first number that is free."""
+    names = [name, *(f"{name}_{k}" for k in range(2, len(taken) + 3))]
+    return next(free for free in names if free not in taken)
+
+
 def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Columns for the units table, of one value a row. Rows of other units keep what they have."""
     n = len(units)
@@ -55,11 +62,7 @@ def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint:
     """
     import ndx_nuclr
 
-    if path.is_dir():
-        from hdmf_zarr import NWBZarrIO as IO
-    else:
-        from pynwb import NWBHDF5IO as IO
-    with IO(os.fspath(path), mode="a") as io:
+    with io_class(path)(os.fspath(path), mode="a") as io:
         nwbfile = io.read()
         new_module = MODULE not in nwbfile.processing
         if new_module:
@@ -128,11 +131,9 @@ def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
     if known is not None:
         return known
     config, card = _config_and_card(provenance, embeddings.embedding.shape[1])
-    taken = set(module.data_interfaces)
-    names = ["NuCLRModel", *(f"NuCLRModel_{k}" for k in range(2, len(taken) + 3))]
     version = provenance.get("versions", {}).get("spikeinterface-nuclr", "")
     made = ndx_nuclr.NuCLRModel(
-        name=next(name for name in names if name not in taken),
+        name=free_name("NuCLRModel", module.data_interfaces),
         source=_portable(provenance)["checkpoint"],
         revision=provenance.get("checkpoint_revision") or None,
         sha256=sha256,

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
-from ..sources.nwb_units import open_nwb
+from ..sources.nwb_units import io_class, open_nwb
 from ..unit_embeddings import UnitEmbeddings
 from .reading import stored
 from .specification import specification_place
@@ -61,9 +61,7 @@ def _faults(path: Path) -> set[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.is_dir():
-            from hdmf_zarr import NWBZarrIO
-
-            with NWBZarrIO(str(path), mode="r") as io:
+            with io_class(path)(str(path), mode="r") as io:
                 found = pynwb.validate(io=io)
         else:
             found = pynwb.validate(path=str(path))

@@ -15,7 +15,7 @@ from ..unit_embeddings import UnitEmbeddings
 from . import copying, tables, verifying
 from .inputs import embeddings_of
 from .places import check_places, check_space, locked, output_of, size_of, stamp
-from .reading import MODULE, TABLE, table_names
+from .reading import TABLE, held, table_names
 from .rows import check_spike_counts, column_texts, match_rows
 
 _IF_EXISTS = ("error", "replace", "new_name")
@@ -186,10 +186,9 @@ def _side_columns(units, population, matched_by: str) -> dict[str, np.ndarray]:
 
 def _room(nwbfile, name: str, if_exists: str) -> tuple[str, list[str]]:
     """The name that the table can have, and the paths of what has to go for it."""
-    taken = list(nwbfile.processing[MODULE].data_interfaces) if MODULE in nwbfile.processing else []
-    unwanted = []
-    if name in taken and if_exists == "new_name":
-        name = next(f"{name}_{k}" for k in range(2, len(taken) + 3) if f"{name}_{k}" not in taken)
+    taken, unwanted = held(nwbfile), []
+    if if_exists == "new_name":
+        name = tables.free_name(name, taken)
     elif name in taken and name not in table_names(nwbfile):
         raise InputError(f"processing['nuclr'] holds a {name!r} that is no UnitEmbeddings: give another name=")
     elif name in taken and if_exists == "error":

@@ -26,20 +26,27 @@ def is_zarr_nwb(path: Path) -> bool:
     return attributes.is_file() and "NWBFile" in attributes.read_text(errors="replace")
 
 
+def io_class(path: Path):
+    """The pynwb class that opens the file, or the Zarr store, at `path`."""
+    if not path.is_dir():
+        from pynwb import NWBHDF5IO
+
+        return NWBHDF5IO
+    try:
+        from hdmf_zarr import NWBZarrIO
+    except ImportError:
+        raise InputError(f"{path}: a Zarr file needs an extra: pip install 'spikeinterface-nuclr[zarr]'") from None
+    return NWBZarrIO
+
+
 @contextmanager
 def open_nwb(path: Path):
     """The NWBFile in `path`, open for reading; anything that cannot be read is an InputError naming the file."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    opened = io_class(path)
     try:
-        if path.is_dir():
-            from hdmf_zarr import NWBZarrIO as IO
-        else:
-            from pynwb import NWBHDF5IO as IO
-    except ImportError:
-        raise InputError(f"{path}: a Zarr file needs an extra: pip install 'spikeinterface-nuclr[zarr]'") from None
-    try:
-        with IO(os.fspath(path), mode="r") as io:
+        with opened(os.fspath(path), mode="r") as io:
             yield io.read()
     except InputError:
         raise
