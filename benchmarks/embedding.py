@@ -3,8 +3,8 @@
     python benchmarks/embedding.py              # 100 units x 1 h, and 1,000 units x 2 h for its memory
     python benchmarks/embedding.py --quick      # 100 units x 10 min
 
-The plain forward is the published network written as its equations read: float32, the pairs of the rotary position
-interleaved, windows in batches of 64. Weights are random; the layout is the reference's (6.33 M parameters).
+The plain forward is that of `plain.py`, windows in batches of 64. Weights are random; the layout is the reference's
+(6.33 M parameters).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from plain import Plain
 
 from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, Population, embed
 
@@ -36,69 +36,6 @@ def random_checkpoint() -> Checkpoint:
     """Weights as a new encoder has them."""
     torch.manual_seed(0)
     return Checkpoint(CONFIG, Encoder(CONFIG).state_dict(), name="random")
-
-
-class Plain:
-    """The forward pass, written down plainly. Takes our weights, their pairs interleaved again."""
-
-    def __init__(self, checkpoint: Checkpoint):
-        self.w = {name: self._interleave(name, value) for name, value in checkpoint.weights.items()}
-        pairs, half = CONFIG.rotary_pairs, CONFIG.head_dim // 2
-        omega = torch.zeros(half)
-        omega[:pairs] = 2 * torch.pi / torch.logspace(0, float(np.log10(8 * CONFIG.num_patches)), pairs)
-        angle = torch.arange(CONFIG.num_patches)[:, None] * omega
-        self.cos, self.sin = (f(angle).repeat_interleave(2, dim=1) for f in (torch.cos, torch.sin))
-
-    def _interleave(self, name, value):
-        if not (".attention.to_" in name or ".temporal.to_" in name):
-            return value
-        pairs = CONFIG.rotary_pairs
-        order = torch.arange(2 * pairs).view(2, pairs).T.flatten()
-        order = torch.cat([order, torch.arange(2 * pairs, CONFIG.head_dim)])
-        heads = (CONFIG.heads, CONFIG.head_dim)
-        if "to_qkv" in name:
-            return value.unflatten(0, (3, *heads))[:, :, order].flatten(0, 2)
-        return value.unflatten(1, heads)[:, :, order].flatten(1) if name.endswith("weight") else value
-
-    def linear(self, name, x):
-        return F.linear(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"])
-
-    def norm(self, name, x):
-        return F.layer_norm(x, (CONFIG.dim,), self.w[f"{name}.norm.weight"], self.w[f"{name}.norm.bias"])
-
-    def rotate(self, x, sign=1):
-        swapped = torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)
-        return x * self.cos + sign * swapped * self.sin
-
-    def attention(self, name, x, spatial):
-        """x (windows, units, L, dim)"""
-        q, k, v = self.linear(f"{name}.to_qkv", self.norm(name, x)).chunk(3, dim=-1)
-        q, k, v = (t.unflatten(-1, (CONFIG.heads, CONFIG.head_dim)).transpose(2, 3) for t in (q, k, v))
-        if spatial:  # (windows, units, heads, L, head_dim) -> (windows, L, heads, units, head_dim)
-            q, k, v = (t.permute(0, 3, 2, 1, 4) for t in (q, k, v))
-            attended = F.scaled_dot_product_attention(q, k, v).permute(0, 3, 1, 2, 4)
-        else:
-            q, k, v = (self.rotate(t) for t in (q, k, v))
-            attended = self.rotate(F.scaled_dot_product_attention(q, k, v), -1).transpose(2, 3)
-        return x + self.linear(f"{name}.to_out", attended.flatten(-2))
-
-    def feed_forward(self, name, x):
-        y, gate = self.linear(f"{name}.in_proj", self.norm(name, x)).chunk(2, dim=-1)
-        return x + self.linear(f"{name}.out_proj", F.gelu(gate) * y)
-
-    def __call__(self, patches):
-        """(windows, units, L, P) -> (windows, units, dim)"""
-        x = self.linear("read_in", patches)
-        for i in range(CONFIG.temporal_blocks):
-            x = self.attention(f"temporal_blocks.{i}.attention", x, spatial=False)
-            x = self.feed_forward(f"temporal_blocks.{i}.feed_forward", x)
-        for i in range(CONFIG.spatiotemporal_blocks):
-            block = f"spatiotemporal_blocks.{i}"
-            x = self.attention(f"{block}.spatial", x, spatial=True)
-            x = self.feed_forward(f"{block}.spatial_feed_forward", x)
-            x = self.attention(f"{block}.temporal", x, spatial=False)
-            x = self.feed_forward(f"{block}.temporal_feed_forward", x)
-        return x.mean(dim=2)
 
 
 @torch.inference_mode()
@@ -182,7 +119,7 @@ def main():
         population = poisson_population(100, seconds)
         tokens = 100 * int(seconds)
         # Each is run once before it is timed.
-        plain, warm = Plain(checkpoint), poisson_population(100, 100.0)
+        plain, warm = Plain(CONFIG, checkpoint.weights).eval(), poisson_population(100, 100.0)
         plain_embed(warm, plain)
         began = time.perf_counter()
         expected = plain_embed(population, plain)

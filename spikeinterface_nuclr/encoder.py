@@ -10,7 +10,12 @@ from torch import nn
 from .errors import CheckpointError
 from .windows import Layout
 
-INPUT_SCALES = {"counts": lambda counts: counts, "log1p": torch.log1p}
+# What the first layer sees of a patch of P bins: how to compute it, and how many numbers it is for each bin.
+INPUT_SCALES = {
+    "counts": (lambda patches: patches, 1),
+    "log1p": (torch.log1p, 1),
+    "log1p+acg": (lambda patches: torch.cat([patches, autocorrelogram(patches)], dim=-1).log1p(), 2),
+}
 SIGNALS = ("spikes", "traces")
 
 # Rows that a feed-forward layer widens at a time. On a processor the widened rows should stay in its cache.
@@ -33,8 +38,9 @@ class EncoderConfig:
         Patches in a window (L).
     signal : {"spikes", "traces"}
         What a bin holds: a spike count, or a frame of a trace.
-    input_scale : {"counts", "log1p"}
-        What is done to a bin's value before the first layer.
+    input_scale : {"counts", "log1p", "log1p+acg"}
+        What the first layer sees of a patch: its values; log(1 + value); or these beside log(1 + c), c the patch's
+        autocorrelogram. A linear layer cannot see intervals between spikes wherever they lie in a patch; there it can.
     dim, heads, head_dim : int
         Width of the residual stream, number of attention heads, and width of one.
     temporal_blocks, spatiotemporal_blocks : int
@@ -79,6 +85,8 @@ class EncoderConfig:
                 raise CheckpointError(f"encoder config: {name} must lie in [0, 1000], not {getattr(self, name)!r}")
         if self.signal not in SIGNALS:
             raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {self.signal!r}")
+        if self.signal == "traces" and self.input_scale == "log1p+acg":
+            raise CheckpointError("encoder config: input_scale 'log1p+acg' counts pairs of spikes, not for traces")
         if self.input_scale not in INPUT_SCALES:
             raise CheckpointError(
                 f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {self.input_scale!r}"
@@ -128,7 +136,8 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.config = config
-        self.read_in = nn.Linear(config.patch_size, config.dim)
+        self._scale, width = INPUT_SCALES[config.input_scale]
+        self.read_in = nn.Linear(width * config.patch_size, config.dim)
         self.temporal_blocks = nn.ModuleList(TemporalBlock(config) for _ in range(config.temporal_blocks))
         self.spatiotemporal_blocks = nn.ModuleList(
             SpatiotemporalBlock(config) for _ in range(config.spatiotemporal_blocks)
@@ -163,9 +172,9 @@ class Encoder(nn.Module):
         if not runs:
             return patches.new_zeros((0, self.config.dim), dtype=dtype)
         # Scaled in float32: a count above 256 has no exact bfloat16.
-        scaled = INPUT_SCALES[self.config.input_scale](patches.to(torch.promote_types(dtype, torch.float32)))
+        scaled = self._scale(patches.to(torch.promote_types(dtype, torch.float32)))
         x = self.read_in(scaled.to(dtype).transpose(0, 1))
-        turn = (self._angles.cos().to(x), self._angles.sin().to(x))
+        turn = tuple(t.to(x.device, dtype) for t in (self._angles.cos(), self._angles.sin()))
         for block in self.temporal_blocks:
             x = block(x, turn)
         for block in self.spatiotemporal_blocks:
@@ -217,20 +226,27 @@ class Attention(nn.Module):
 
     def add(self, x, attended):
         """Residual stream x plus the (L, n, heads, head_dim) that was attended to."""
-        return x + F.dropout(self.to_out(attended.flatten(-2)), self.dropout, self.training)
+        return x + dropout(self.to_out(attended.flatten(-2)), self.dropout, self.training)
 
 
 class TemporalAttention(Attention):
-    """Attention along patches; rotary position on q, k and v, and its inverse on the output."""
+    """Attention along patches; rotary position on q, k and v, and its inverse on the output.
+
+    A patch's rotation is the same for all neurons, so the weights are turned in place of the activity: few numbers in
+    place of many. Each patch has its own product with its own turned weights.
+    """
 
     def forward(self, x, turn):
-        cos, sin = turn
-        q, k, v = rotate(self.qkv(x), cos[:, None, None, None], sin[:, None, None, None]).unbind(2)
-        q, k, v = (t.permute(1, 2, 0, 3).flatten(0, 1) for t in (q, k, v))  # (n * heads, L, head_dim)
-        # Over so few patches the scores are smaller than q or k: two plain products beat a fused kernel.
-        scores = torch.bmm(q, k.transpose(1, 2)) * self.head_dim**-0.5
-        attended = torch.bmm(scores.softmax(dim=-1).to(v), v).unflatten(0, (-1, self.heads)).permute(2, 0, 1, 3)
-        return self.add(x, rotate(attended, cos[:, None, None], -sin[:, None, None]))
+        heads = (self.heads, self.head_dim)
+        weight = rotate(self.to_qkv.weight.unflatten(0, (3, *heads)), *turn).flatten(1, 3).transpose(1, 2)
+        bias = rotate(self.to_qkv.bias.view(3, *heads, 1), *turn).view(len(x), 1, -1)
+        qkv = torch.baddbmm(bias, self.norm(x), weight).unflatten(-1, (3, *heads))
+        q, k, v = qkv.permute(2, 1, 3, 0, 4).flatten(1, 2)  # (n * heads, L, head_dim)
+        attended = attend_plainly(q, k, v).unflatten(0, (-1, self.heads)).permute(2, 0, 1, 3).flatten(-2)
+        # Turning back by the inverse and then applying the weights is applying weights that were turned alike.
+        weight = rotate(self.to_out.weight.T.unflatten(0, heads), *turn).flatten(1, 2)
+        change = torch.baddbmm(self.to_out.bias, attended, weight)
+        return x + dropout(change, self.dropout, self.training)
 
 
 class SpatialAttention(Attention):
@@ -244,8 +260,7 @@ class SpatialAttention(Attention):
         for count, size in runs:
             last = first + count * size
             run = qkv[:, first:last].reshape(patches * count, size, 3, self.heads, self.head_dim)
-            q, k, v = run.permute(2, 0, 3, 1, 4)
-            attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            attended = attend(*run.permute(2, 0, 3, 1, 4)).transpose(1, 2)
             parts.append(attended.reshape(patches, count * size, self.heads, self.head_dim))
             first = last
         return self.add(x, parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
@@ -265,11 +280,47 @@ class FeedForward(nn.Module):
     def forward(self, x):
         rows = x.flatten(0, 1)
         change = torch.cat([self._change(part) for part in rows.split(_ROWS.get(x.device.type, len(rows)))])
-        return x + F.dropout(change.view_as(x), self.dropout, self.training)
+        return x + dropout(change.view_as(x), self.dropout, self.training)
 
     def _change(self, rows):
         y, gate = self.in_proj(self.norm(rows)).chunk(2, dim=-1)
-        return self.out_proj(F.dropout(F.gelu(gate) * y, self.dropout, self.training))
+        return self.out_proj(dropout(F.gelu(gate) * y, self.dropout, self.training))
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Scaled dot-product attention of (batch, heads, n, head_dim)."""
+    if q.device.type == "cpu" and torch.is_grad_enabled():
+        # The way back through torch's fused kernel takes six times as long as these products (64 neurons).
+        return attend_plainly(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def attend_plainly(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Scaled dot-product attention of (batch, n, head_dim) in two products, with all n × n scores in memory."""
+    nothing = q.new_empty(()).expand(1, 1, 1)
+    scores = torch.baddbmm(nothing, q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
+    return torch.bmm(scores.softmax(dim=-1).to(v), v)
+
+
+def dropout(x: torch.Tensor, share: float, training: bool) -> torch.Tensor:
+    """As `torch.nn.functional.dropout`; on a processor, where that takes a third of a step, one random byte decides.
+
+    There the share is rounded to a 256th.
+    """
+    if x.device.type != "cpu" or not training or share in (0, 1):
+        return F.dropout(x, share, training)
+    dropped = min(round(256 * share), 255)
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    return x * keep.to(x.dtype).mul_(256 / (256 - dropped))
+
+
+def autocorrelogram(patches: torch.Tensor) -> torch.Tensor:
+    """Pairs of spikes at each distance of 0 … P − 1 bins, of counts (…, P) whose bins hold whole numbers."""
+    width = patches.shape[-1]
+    spectrum = torch.fft.rfft(patches, n=2 * width)
+    # Whole numbers again: the rounding of the transform differs between devices.
+    return torch.fft.irfft(spectrum.abs().square(), n=2 * width)[..., :width].round().clamp(min=0)
 
 
 def rotary_angles(config: EncoderConfig) -> torch.Tensor:
@@ -282,14 +333,24 @@ def rotary_angles(config: EncoderConfig) -> torch.Tensor:
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn the rotating pairs of the last dimension; pair i is dimensions i and i + rotary_pairs.
+    """Turn the rotating pairs of each head by each patch's angles.
 
-    The public weights interleave their pairs (2i, 2i + 1); `conversion.py` reorders them, because halves
-    are read in whole vector registers and interleaved numbers are not.
+    Pair i is dimensions i and i + rotary_pairs of a head. The public weights interleave their pairs (2i, 2i + 1);
+    `conversion.py` reorders them.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., head_dim, m)
+    cos, sin : Tensor, shape (L, rotary_pairs)
+
+    Returns
+    -------
+    Tensor, shape (L, ..., head_dim, m)
     """
-    pairs = cos.shape[-1]
-    a, b, rest = x.split([pairs, pairs, x.shape[-1] - 2 * pairs], dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
+    patches, pairs = cos.shape
+    cos, sin = (t.view(patches, *[1] * (x.ndim - 2), pairs, 1) for t in (cos, sin))
+    a, b, rest = x.split([pairs, pairs, x.shape[-2] - 2 * pairs], dim=-2)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos, rest.expand(patches, *rest.shape)], dim=-2)
 
 
 def runs_of_equal_size(sizes: list[int]) -> list[tuple[int, int]]:
