@@ -132,6 +132,11 @@ class Population:
         return len(self.unit_ids)
 
     @property
+    def signal(self) -> str:
+        """What is known of each unit's activity: "spikes" or "traces"."""
+        return "spikes" if self.traces is None else "traces"
+
+    @property
     def spike_counts(self) -> np.ndarray:
         """Spikes of each unit, int64, shape (n_units,); frames where the population holds traces."""
         if self.spike_times is None:
@@ -165,25 +170,33 @@ class Population:
             metadata=self.metadata,
         )
 
-    def between(self, start: float, stop: float) -> "Population":
-        """The same neurons in the part of the recording from `start` to `stop` seconds."""
+    def within(self, intervals) -> "Population":
+        """The same neurons in parts of the recording: half-open intervals of seconds, sorted, shape (k, 2)."""
+        intervals = checked_intervals(intervals, "intervals")
+        if not len(intervals):
+            raise InputError("intervals holds no interval: give at least one (start, stop) in seconds")
+        start, stop = max(intervals[0, 0], self.start), min(intervals[-1, 1], self.stop)
 
-        def cut(intervals):
-            cut = np.clip(intervals, start, stop)
-            return cut[cut[:, 1] > cut[:, 0]]
+        def cut(observed):
+            low = np.maximum(observed[:, None, 0], intervals[None, :, 0]).ravel()
+            high = np.minimum(observed[:, None, 1], intervals[None, :, 1]).ravel()
+            return np.stack([low, high], axis=1)[low < high]
+
+        def kept(times):
+            k = np.searchsorted(intervals[:, 0], times, side="right") - 1
+            return times[(k >= 0) & (times < intervals[k, 1])]
 
         if self.traces is not None:
             first, last = np.round((np.array([start, stop]) - self.start) * self.sampling_frequency).astype(int)
-            traces = self.traces[:, max(first, 0) : max(last, 0)]
         shared = isinstance(self.observed, np.ndarray)
         return Population(
             self.unit_ids,
-            None if self.spike_times is None else [t[(t >= start) & (t < stop)] for t in self.spike_times],
+            None if self.spike_times is None else [kept(times) for times in self.spike_times],
             observed=cut(self.observed) if shared else [cut(o) for o in self.observed],
             group=self.group,
-            start=max(start, self.start),
-            stop=min(stop, self.stop),
-            traces=None if self.traces is None else traces,
+            start=start,
+            stop=stop,
+            traces=None if self.traces is None else self.traces[:, first:last],
             sampling_frequency=self.sampling_frequency,
             properties=self.properties,
             metadata=self.metadata,

@@ -5,6 +5,7 @@ whether it comes from one long interval or is stitched from many short trials, a
 overlapping slices of counts that were binned once.
 """
 
+import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -93,6 +94,14 @@ class Timeline:
         bins += self.piece_first[piece]
         last = self.piece_first[piece + 1]
         return bins[: np.searchsorted(bins, last[0])] if len(piece) == 1 else bins[bins < last]
+
+    def locate(self, times: np.ndarray) -> np.ndarray:
+        """Bin of the axis in which each of the `times` lies, -1 where it has none: int64, as long as `times`."""
+        if len(self.piece_start) == 0:
+            return np.full(len(times), -1, dtype=np.int64)
+        piece = np.searchsorted(self.piece_start, times, side="right") - 1
+        bins = ((times - self.piece_start[piece]) / self.bin_s + _ROUNDING).astype(np.int64) + self.piece_first[piece]
+        return np.where((piece >= 0) & (bins < self.piece_first[piece + 1]), bins, -1)
 
     def time(self, bins: np.ndarray) -> np.ndarray:
         """Time in seconds at which each bin of the axis begins, float64."""
@@ -183,6 +192,40 @@ def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> np.nd
     step = max(step, line.quantum)
     starts = [np.arange(a, b - layout.window_bins + 1, step) for a, b in line.runs]
     return np.concatenate(starts).astype(np.int64) if starts else np.empty(0, dtype=np.int64)
+
+
+class Starts:
+    """Every bin of a timeline at which a window may begin, in order; none of them is held in memory.
+
+    Parameters
+    ----------
+    line : Timeline
+    layout : Layout
+    """
+
+    def __init__(self, line: Timeline, layout: Layout):
+        self._line = line
+        places = (line.runs[:, 1] - line.runs[:, 0] - layout.window_bins) // line.quantum + 1
+        self._before = np.concatenate([[0], np.cumsum(places)])
+
+    def __len__(self) -> int:
+        return int(self._before[-1])
+
+    def __getitem__(self, number) -> int:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        run = np.searchsorted(self._before, number, side="right") - 1
+        return int(self._line.runs[run, 0] + (number - self._before[run]) * self._line.quantum)
+
+    def near(self, number: int, distance: float) -> tuple[int, int]:
+        """The numbers [low, high) of the starts at most `distance` seconds from that of this number."""
+
+        def time(i):
+            return float(self._line.time(self[i]))
+
+        here = time(number)
+        low = bisect.bisect_left(range(len(self)), here - distance, key=time)
+        return low, bisect.bisect_right(range(len(self)), here + distance, key=time)
 
 
 def observed_windows(

@@ -42,7 +42,7 @@ def spikes():
         if population.n_units >= 12:
             busiest = np.sort(np.argsort(population.spike_counts)[-12:])
             middle = (population.start + population.stop) / 2
-            return population.select(busiest).between(middle, middle + 80)
+            return population.select(busiest).within([[middle, middle + 80]])
     return simulate_population(12, 80.0, seed=2)
 
 

@@ -61,14 +61,27 @@ def test_bad_input_is_named(arguments, says):
     assert "\n" not in str(error.value)
 
 
-def test_select_and_between_keep_what_is_known(population):
+def test_select_and_within_keep_what_is_known(population):
     part = population.select([4, 2])
     assert part.unit_ids.tolist() == population.unit_ids[[4, 2]].tolist()
     assert part.properties["cell_type"].tolist() == population.properties["cell_type"][[4, 2]].tolist()
-    half = population.between(10.0, 20.0)
-    assert (half.start, half.stop) == (10.0, 20.0)
+    half = population.within([[10.0, 20.0], [30.0, 35.0]])
+    assert (half.start, half.stop) == (10.0, 35.0)
+    assert half.observed.tolist() == [[10.0, 20.0], [30.0, 35.0]]
     for whole, cut in zip(population.spike_times, half.spike_times, strict=True):
-        assert cut.tolist() == whole[(whole >= 10) & (whole < 20)].tolist()
+        kept = ((whole >= 10) & (whole < 20)) | ((whole >= 30) & (whole < 35))
+        assert cut.tolist() == whole[kept].tolist()
+
+
+def test_within_cuts_observed_time_and_traces():
+    trials = Population(["a"], [[0.5, 4.5, 5.5, 9.0]], observed=[[0.0, 1.0], [4.0, 6.0], [8.0, 10.0]])
+    part = trials.within([[4.5, 5.0], [5.25, 9.0]])
+    assert part.observed.tolist() == [[4.5, 5.0], [5.25, 6.0], [8.0, 9.0]]
+    assert part.spike_times[0].tolist() == [4.5, 5.5]
+    traces = Population(["a"], traces=[np.arange(40.0)], sampling_frequency=4.0).within([[2.0, 5.0]])
+    assert traces.traces.tolist() == [list(range(8, 20))]
+    with pytest.raises(InputError, match="no interval"):
+        trials.within([])
 
 
 def test_a_population_cannot_be_written_to():

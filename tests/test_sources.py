@@ -16,7 +16,7 @@ from spikeinterface.generation import NoiseGeneratorRecording, generate_ground_t
 from spikeinterface_nuclr import InputError, Population, embed, read_population
 from spikeinterface_nuclr.errors import RecordingWarning
 from spikeinterface_nuclr.simulation import analyzer_of
-from spikeinterface_nuclr.sources import expand_sources
+from spikeinterface_nuclr.sources.listing import list_sources
 
 FS = 30_000.0
 
@@ -448,8 +448,8 @@ def test_folders_of_nwb_files_are_expanded(tmp_path, trains, phy):
     (tmp_path / "deep").mkdir()
     for name in ("b.nwb", "deep/a.nwb"):
         write_nwb_file(tmp_path / name, add_units(new_nwb(), trains.values()))
-    assert expand_sources([tmp_path]) == [tmp_path / "b.nwb", tmp_path / "deep" / "a.nwb"]
-    assert expand_sources(phy) == [phy]
+    assert [one.source for one in list_sources([tmp_path])] == [tmp_path / "b.nwb", tmp_path / "deep" / "a.nwb"]
+    assert [one.source for one in list_sources(phy)] == [phy]
 
 
 # --- real recordings --------------------------------------------------------------------------------------------------

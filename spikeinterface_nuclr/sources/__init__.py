@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import InputError
 from ..population import Population, checked_intervals
 from .phy import is_phy_folder, read_phy
@@ -133,15 +131,3 @@ def kind_of(path) -> str:
     if path.is_dir():
         return "nwb" if is_zarr_nwb(path) else "analyzer" if is_analyzer(path) else "other"
     return "nwb" if path.is_file() and (path.suffix == ".nwb" or _is_hdf5(path)) else "other"
-
-
-def expand_sources(sources) -> list:
-    """The sources, each plain folder of NWB files replaced by the files inside it, in order of their names."""
-    if isinstance(sources, str | Path) or not np.iterable(sources):
-        sources = [sources]
-    found = []
-    for source in sources:
-        path = Path(source) if isinstance(source, str | Path) else None
-        inside = sorted(path.rglob("[!.]*.nwb")) if path is not None and path.is_dir() else []
-        found.extend(inside or [source])
-    return found

@@ -1,0 +1,137 @@
+"""Many sources named at once: paths, patterns, folders, CSV manifests."""
+
+import csv
+import glob
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, first_line
+
+MANIFEST_COLUMNS = ("source", "animal", "session", "probe", "weight")
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """One source, and what its list says of it.
+
+    Attributes
+    ----------
+    source : path or object
+        As `read_population` takes it.
+    name : str
+        The path, or what an object's metadata call it.
+    animal, session, probe : str
+        Empty where the list does not say. Of a source with `probe`, all units are of that one probe.
+    weight : float
+        How much more often than others it is to be drawn in training.
+    """
+
+    source: object
+    name: str
+    animal: str = ""
+    session: str = ""
+    probe: str = ""
+    weight: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """A name for files, the same whenever this source is listed."""
+        digest = hashlib.sha256(f"{self.name}\0{self.probe}".encode()).hexdigest()[:8]
+        return f"{Path(self.name).stem}-{digest}"
+
+    @property
+    def stamp(self) -> list:
+        """Changes when the file, or anything said of it, does; empty for objects, which may change unseen."""
+        if not isinstance(self.source, Path) or not self.source.exists():
+            return []
+        paths = [self.source, *self.source.rglob("*")] if self.source.is_dir() else [self.source]
+        stats = [path.stat() for path in paths]
+        size, changed = sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
+        return [self.animal, self.session, self.probe, self.weight, size, changed]
+
+
+def list_sources(sources) -> list[Listed]:
+    """Every source that `sources` names.
+
+    Parameters
+    ----------
+    sources : path, object, or iterable of these
+        A path; a pattern as of `glob` (``**`` reaches into folders); a plain folder, which stands for the NWB files in
+        it; a ``.csv`` manifest; or an object that `read_population` takes. A manifest has a column ``source`` (a path
+        or pattern, beginning at the manifest's folder) and may have ``animal``, ``session``, ``probe`` and
+        ``weight``; empty entries are taken from the source, and an empty weight is 1.
+
+    Returns
+    -------
+    list of Listed
+        In the order given, each file once.
+
+    Raises
+    ------
+    InputError
+        A pattern or folder holds nothing, or a manifest is not readable.
+    """
+    if isinstance(sources, str | Path) or not np.iterable(sources):
+        sources = [sources]
+    found: dict[tuple, Listed] = {}
+    for number, source in enumerate(sources):
+        if isinstance(source, str | Path):
+            listed = _read_manifest(Path(source)) if Path(source).suffix == ".csv" else _files(str(source))
+        else:
+            name = getattr(source, "metadata", {}).get("source") or f"{type(source).__name__} {number}"
+            listed = [Listed(source, str(name))]
+        for one in listed:
+            found.setdefault((one.name, one.probe), one)
+    return list(found.values())
+
+
+def _files(pattern: str, **said) -> list[Listed]:
+    path = Path(pattern)
+    if not path.exists() and glob.has_magic(pattern):
+        paths = sorted(map(Path, glob.glob(pattern, recursive=True)))
+        if not paths:
+            raise InputError(f"{pattern}: no file matches this pattern")
+    else:
+        paths = [path]
+    return [Listed(file, str(file), **said) for path in paths for file in (_inside(path) or [path])]
+
+
+def _inside(path: Path) -> list[Path]:
+    """The NWB files in a folder that is not a recording itself."""
+    return sorted(path.rglob("[!.]*.nwb")) if path.is_dir() and not (path / ".zgroup").exists() else []
+
+
+def _read_manifest(path: Path) -> list[Listed]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames or []
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable manifest ({first_line(error)})") from None
+    unknown = sorted(set(columns) - set(MANIFEST_COLUMNS))
+    if "source" not in columns or unknown:
+        raise InputError(
+            f"{path}: a manifest has the column source and may have animal, session, probe, weight"
+            + (f", not {unknown[0]}" if unknown else "")
+        )
+    listed = []
+    for line, row in enumerate(rows, start=2):
+        if None in row or not row["source"]:
+            raise InputError(f"{path}: line {line} has {'no source' if None not in row else 'too many entries'}")
+        said = {column: (row.get(column) or "").strip() for column in MANIFEST_COLUMNS[1:]}
+        weight = _weight(said.pop("weight") or "1", f"{path}: line {line}")
+        listed += _files(str(path.parent / row["source"].strip()), **said, weight=weight)
+    return listed
+
+
+def _weight(text: str, where: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = -1.0
+    if not 0 < weight < float("inf"):
+        raise InputError(f"{where}: weight must be a positive number, not {text!r}")
+    return weight
