@@ -3,6 +3,7 @@
 """
 
 import json
+import logging
 import shlex
 import sys
 import warnings
@@ -184,18 +185,22 @@ def embed(
 @app.command()
 def info(
     what: Annotated[
-        str, typer.Argument(help="A recording, an .npz of embeddings, or a model.", metavar="SOURCE|NPZ|MODEL")
+        str,
+        typer.Argument(
+            help="A recording, an .npz of embeddings, a model or a store.", metavar="SOURCE|NPZ|MODEL|STORE"
+        ),
     ],
     group_by: GroupBy = "group",
     sampling_frequency: SamplingFrequency = None,
     keep_noise: KeepNoise = False,
 ) -> None:
-    """Say what a recording, a file of embeddings or a checkpoint holds.
+    """Say what a recording, a file of embeddings, a checkpoint or a store holds.
 
     Of NWB files and analyzers also: which embeddings they hold, and whether the spikes have changed since.
     """
     from . import describe
     from .checkpoint import PICKLED, bundled_models
+    from .training.store import Store, is_store
     from .unit_embeddings import UnitEmbeddings
 
     path = Path(what)
@@ -203,6 +208,8 @@ def info(
         facts = describe.checkpoint_facts(what)
     elif path.suffix == ".npz":
         facts = describe.embedding_facts(UnitEmbeddings.load(path))
+    elif is_store(path):
+        facts = describe.store_facts(Store(path))
     else:
         population = _read(path, group_by, sampling_frequency, keep_noise)
         facts = describe.population_facts(population) | describe.held_facts(path, population)
@@ -228,82 +235,125 @@ def convert(
     typer.echo(f"{output}: {checkpoint.card['implementation']}, sha256 {checkpoint.sha256}")
 
 
+store = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Put many sessions into one store to train on.")
+app.add_typer(store, name="store")
+
+
+@store.command("build")
+def store_build(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recordings, patterns ('data/*/*.nwb'), folders of NWB files, or CSV manifests with a column source "
+            "and, as you like, animal, session, probe and weight (1; 2 is drawn twice as often in training).",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.", show_default=False)],
+    group_by: GroupBy = "group",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that read at the same time.")] = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Put the spikes of many sessions into one store, from which windows are read in no time.
+
+    Sessions that the store holds already are left alone unless their source has changed. Sources that cannot be read
+    are skipped and listed; the exit code is then 3.
+    """
+    from .training.store import build_store
+
+    group = None if group_by == "none" else group_by
+    made, damaged = build_store(sources, output, group_by=group, jobs=jobs, progress=not quiet)
+    typer.echo(f"{output}: {made.summary()}")
+    for line in damaged:
+        typer.echo(f"nuclr: skipped: {line}", err=True)
+    if damaged:
+        raise typer.Exit(EXIT_CODES[InputError])
+
+
+def _show_config(wanted: bool) -> None:
+    if wanted:
+        from .training.config import PretrainConfig
+
+        typer.echo(PretrainConfig().to_toml(), nl=False)
+        raise typer.Exit
+
+
 @app.command()
 def train(
-    sources: Annotated[list[Path], typer.Argument(help="Recordings, or folders of NWB files.", show_default=False)],
+    sources: Annotated[
+        list[str], typer.Argument(help="A store, or what `nuclr store build` takes.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.", show_default=False)],
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="TOML file of settings; --show-config prints one.", show_default=False),
+    ] = None,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="One setting, such as steps=20000 or encoder.dim=128. Repeatable."),
+    ] = None,
+    initial: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", help="Model whose weights to start from, to fine-tune it.", show_default=False),
+    ] = None,
     hold_out: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Pattern of sources to monitor and not train on, such as '*/animal7/*'. Repeatable."),
+        typer.Option(help="Animal (or pattern) to monitor and not train on. Repeatable."),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 50_000,
-    samples: Annotated[int, typer.Option(help="Populations in a batch, each seen in two views.")] = 128,
-    max_units: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Most units of one view.", show_default="no limit"),
+    exclude: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Animal (or pattern) neither to train on nor to look at. Repeatable."),
     ] = None,
-    max_distance: Annotated[float, typer.Option(help="Seconds between the two windows, at most.")] = 30.0,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-4,
-    warmup: Annotated[float, typer.Option(help="Share of the steps in which the learning rate climbs.")] = 1 / 300,
-    temperature: Annotated[float, typer.Option(help="Temperature of the contrastive loss.")] = 0.2,
-    scaling: Annotated[
-        str, typer.Option(help="Similarities divided by the temperature: cross-view or all.")
-    ] = "cross-view",
-    objective: Annotated[str, typer.Option(help="dcl_full, dcl, infonce or vicreg.")] = "dcl_full",
-    dim: Annotated[int, typer.Option(help="Width of the encoder.")] = 256,
-    heads: Annotated[int, typer.Option(help="Attention heads; each is dim / heads wide.")] = 4,
-    dropout: Annotated[float, typer.Option(help="Dropout in training.")] = 0.2,
-    input_scale: Annotated[str, typer.Option(help="What is done to spike counts: counts or log1p.")] = "counts",
-    seed: Annotated[int, typer.Option(help="Fixes first weights, views and dropout.")] = 0,
-    monitor_every: Annotated[int, typer.Option(help="Steps between two looks at the held-out recordings.")] = 500,
     card: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="JSON file of what to say about the checkpoint (data, licence, …).", show_default=False),
     ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a processor, on each node.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of a cluster.")] = 1,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, help="Processes that draw windows.", show_default="4 for a GPU, else 0"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state beside the output.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the curves of the log, OUTPUT.curves.png.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", is_eager=True, callback=_show_config, help="Print all settings as TOML.")
+    ] = False,
 ) -> None:
     """Train an encoder on recordings, without labels.
 
-    A run that is stopped goes on with --resume. Beside the output stands a log (.log.csv) of the loss and of label-free
-    monitors on the held-out recordings.
+    A run that is stopped goes on with --resume, and ends in the same weights. Beside the output stand a log (.log.csv)
+    of the loss and of label-free monitors on the held-out animals, and the same for TensorBoard (.tensorboard). The
+    weights kept are those that find most of the held-out animals' neurons again.
     """
-    from .encoder import EncoderConfig
-    from .files import check_format
-    from .training.pretrain import PretrainConfig, pretrain
+    from .checkpoint import load_checkpoint
+    from .training.config import PretrainConfig, read_config
+    from .training.pretrain import pretrain
 
-    check_format(output, ".safetensors")
-    if heads < 1 or dim % heads:
-        raise InputError(f"--dim {dim} is not a multiple of --heads {heads}")
+    # Fabric announces each choice that was made for it.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     said = _read_card(card) if card else {}
+    start = load_checkpoint(initial) if initial else None
     checkpoint = pretrain(
         sources,
         output,
-        PretrainConfig(
-            encoder=EncoderConfig(
-                dim=dim, heads=heads, head_dim=dim // heads, dropout=dropout, input_scale=input_scale
-            ),
-            steps=steps,
-            samples=samples,
-            max_units=max_units,
-            max_distance=max_distance,
-            learning_rate=learning_rate,
-            warmup=warmup,
-            temperature=temperature,
-            scaling=scaling,
-            objective=objective,
-            seed=seed,
-            monitor_every=monitor_every,
-        ),
+        read_config(config, settings or (), PretrainConfig(encoder=start.config) if start else None),
+        initial=start,
         hold_out=hold_out or (),
+        exclude=exclude or (),
         card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **said},
         device=device,
         precision=precision,
+        devices=devices,
+        nodes=nodes,
+        workers=workers,
         resume=resume,
         overwrite=overwrite,
+        plot=plot,
         progress=not quiet,
     )
     typer.echo(f"{output}: sha256 {checkpoint.sha256}")

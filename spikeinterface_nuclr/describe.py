@@ -12,6 +12,7 @@ from .population import Population
 from .sources import kind_of
 from .sources.nwb_units import open_nwb
 from .sources.sortings import load_spikeinterface
+from .training.store import Store
 from .unit_embeddings import UnitEmbeddings
 from .windows import place_windows, timeline
 
@@ -99,6 +100,22 @@ def _beside_units(title: str, found: UnitEmbeddings, stale: str, note: str = "")
     return {
         title: f"STALE: {stale}" if stale else "up to date" + note,
         **{f"{title}: {name}": facts[name] for name in told if facts.get(name) not in (None, "")},
+    }
+
+
+def store_facts(store: Store) -> dict:
+    """A store: how much it holds, of whom."""
+    probes = store.probes
+    recorded = [p for p in probes if p.signal == "spikes"]
+    return {
+        "store": str(store.path),
+        "sessions": len({probe.path.parent for probe in probes}),
+        "animals": len(store.animals),
+        "probes": len(probes),
+        "units": sum(probe.n_units for probe in probes),
+        "spikes": sum(probe.n_spikes for probe in recorded),
+        "hours": round(sum(probe.outline.stop - probe.outline.start for probe in probes) / 3600, 2),
+        "names of animals": ", ".join(store.animals),
     }
 
 

@@ -90,7 +90,7 @@ def embed(
     device = choose_device(device)
     precision = choose_precision(precision, device)
     config, layout = checkpoint.config, checkpoint.config.layout
-    check_signal(population, config, checkpoint.name)
+    check_signal(population.signal, population.sampling_frequency, config, checkpoint.name)
     overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
     if batch_size is not None and not batch_size >= 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
@@ -209,15 +209,14 @@ def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Pla
     }
 
 
-def check_signal(population: Population, config: EncoderConfig, name: str) -> None:
-    """CheckpointError where an encoder of this config does not take what the population holds."""
-    signal = "spikes" if population.traces is None else "traces"
+def check_signal(signal: str, sampling_frequency: float | None, config: EncoderConfig, name: str) -> None:
+    """CheckpointError where an encoder of this config does not take what a population holds."""
     if signal != config.signal:
         raise CheckpointError(f"{name}: takes {config.signal}, this population holds {signal}: choose another model")
-    if signal == "traces" and not np.isclose(population.sampling_frequency * config.bin_s, 1, rtol=0.01):
+    if signal == "traces" and not np.isclose(sampling_frequency * config.bin_s, 1, rtol=0.01):
         raise CheckpointError(
-            f"{name}: takes {1 / config.bin_s:.3g} frames per second, the traces have "
-            f"{population.sampling_frequency:.3g}: resample them"
+            f"{name}: takes {1 / config.bin_s:.3g} frames per second, the traces have {sampling_frequency:.3g}: "
+            "resample them"
         )
 
 

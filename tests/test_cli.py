@@ -111,18 +111,39 @@ def test_convert(tmp_path):
 
 
 def test_train_then_embed(session, tmp_path):
-    out = tmp_path / "model.safetensors"
-    options = ["--steps", 2, "--samples", 2, "--dim", 16, "--heads", 2, "--monitor-every", 1, "--device", "cpu"]
-    done = nuclr("train", session.parent, "-o", out, *options)
+    out, store, config = tmp_path / "model.safetensors", tmp_path / "store", tmp_path / "run.toml"
+    (tmp_path / "bad.nwb").write_text("nothing")
+    done = nuclr("store", "build", session, tmp_path / "bad.nwb", "-o", store, "-q")
+    assert done.returncode == 3
+    assert done.stdout == f"{store}: 1 sessions of 1 animals, 1 probes, 20 units\n"
+    assert "skipped" in done.stderr
+    assert "bad.nwb: not a readable NWB file" in done.stderr
+    assert nuclr("store", "build", session, "-o", store, "-q").returncode == 0
+    assert re.search(r"animals +1", nuclr("info", store).stdout)
+
+    config.write_text(nuclr("train", "--show-config").stdout)
+    options = ["--config", config, "--device", "cpu"]
+    for setting in ("steps=2", "samples=2", "encoder.dim=16", "encoder.heads=2", "encoder.head_dim=8"):
+        options += ["--set", setting]
+    done = nuclr("train", store, "-o", out, *options)
     assert done.returncode == 0, done.stderr
-    assert load_checkpoint(out).card["command"].startswith("nuclr train")
+    assert done.stdout == f"{out}: sha256 {load_checkpoint(out).sha256}\n"
+    assert "neuron-windows/s" in done.stderr
+    card = load_checkpoint(out).card
+    assert card["command"].startswith("nuclr train")
+    assert card["training"]["steps"] == 2
     assert nuclr("embed", session, "-o", tmp_path / "e.npz", "--model", out).returncode == 0
+
+    tuned = tmp_path / "tuned.safetensors"
+    options = ["--set", "steps=1", "--set", "samples=2", "--device", "cpu", "-q"]
+    assert nuclr("train", store, "-o", tuned, "--from", out, *options).returncode == 0
+    assert load_checkpoint(tuned).card["initial"]["sha256"] == load_checkpoint(out).sha256
 
 
 def test_help_is_worth_reading():
     done = nuclr("--help")
     assert done.returncode == 0
-    for command in ("demo", "embed", "info", "convert", "train"):
+    for command in ("demo", "embed", "info", "convert", "train", "store"):
         assert command in done.stdout
         explained = nuclr(command, "--help")
         assert explained.returncode == 0, explained.stderr
@@ -135,7 +156,9 @@ def test_training_never_writes_over_a_recording(session, tmp_path):
     card = tmp_path / "card.json"
     card.write_text("[1, 2]")
     refused(nuclr("train", session, "-o", tmp_path / "m.safetensors", "--card", card), 3, "card.json")
-    refused(nuclr("train", session, "-o", tmp_path / "m.safetensors", "--seed", -1), 3, "seed must not be negative")
+    refused(
+        nuclr("train", session, "-o", tmp_path / "m.safetensors", "--set", "seed=-1"), 3, "seed must not be negative"
+    )
 
 
 # --- into NWB files and analyzers -------------------------------------------------------------------------------------

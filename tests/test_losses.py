@@ -13,7 +13,7 @@ def run(loss, data):
     loss.load_state_dict({k.removeprefix("state."): v for k, v in data.items() if k.startswith("state.")})
     x1, x2 = data["x1"].clone().requires_grad_(), data["x2"].clone().requires_grad_()
     sizes = data["units_per_sample_1"], data["units_per_sample_2"]
-    value = loss(x1, x2, *sizes, data["unit_id_1"], data["unit_id_2"])
+    value = sum(loss(x1, x2, *sizes, data["unit_id_1"], data["unit_id_2"]).values())
     value.backward()
     return value, x1.grad, x2.grad
 
@@ -63,16 +63,18 @@ def test_dividing_all_equals_a_direct_computation():
     for i, j in ((0, 2), (1, 0)):
         terms.append(-similarity(p1[i], p2[j]) + (crowd(i, p1, p2, j) + crowd(j, p2, p1, i)) / 2)
     expected = sum(terms) / 2
-    assert loss(x1, x2, [4], [3], units_1, units_2).item() == pytest.approx(expected, abs=1e-4)
+    parts = loss(x1, x2, [4], [3], units_1, units_2)
+    assert list(parts) == ["attraction", "crowd"]
+    assert sum(parts.values()).item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_samples_never_meet():
     torch.manual_seed(0)
     loss = ContrastiveLoss(8)
     x1, x2, units = torch.randn(6, 8), torch.randn(6, 8), torch.tensor([0, 1, 2, 0, 1, 2])
-    both = loss(x1, x2, [3, 3], [3, 3], units, units)
+    both = sum(loss(x1, x2, [3, 3], [3, 3], units, units).values())
     apart = [loss(x1[part], x2[part], [3], [3], units[part], units[part]) for part in (slice(0, 3), slice(3, 6))]
-    assert both.item() == pytest.approx(sum(apart).item() / 2, abs=1e-5)
+    assert both.item() == pytest.approx(sum(sum(parts.values()).item() for parts in apart) / 2, abs=1e-5)
 
 
 @pytest.mark.parametrize("options", [dict(form="simclr"), dict(scaling="none")])

@@ -2,7 +2,7 @@
 
 Every loss takes the embeddings of two views of a batch of samples. A sample is one population seen twice; its
 neurons follow each other, sample after sample, and `units_1`, `units_2` name them. Neurons with the same name in
-both views of a sample are matches. Different samples never meet.
+both views of a sample are matches. Different samples never meet. What is minimised is the sum of a loss's parts.
 """
 
 import math
@@ -41,8 +41,8 @@ class ContrastiveLoss(nn.Module):
         self.temperature, self.form, self.scaling = temperature, form, scaling
         self.projector = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
-    def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> torch.Tensor:
-        """Mean of the samples' losses, weighted by their number of matches.
+    def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> dict[str, torch.Tensor]:
+        """Means of the samples' losses, weighted by their number of matches.
 
         Parameters
         ----------
@@ -55,24 +55,26 @@ class ContrastiveLoss(nn.Module):
 
         Returns
         -------
-        Tensor, scalar
+        dict of scalar Tensors
+            "attraction" of the matches, and the "crowd" of their negatives.
         """
         p1 = F.normalize(self.projector(x1).float(), dim=-1)
         p2 = F.normalize(self.projector(x2).float(), dim=-1)
-        total, matched = p1.new_zeros(()), 0
+        attraction, crowd, matched = p1.new_zeros(()), p1.new_zeros(()), 0
         for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2):
             if len(i):
-                total = total + self._sum_over_matches(a, b, i, j)
+                apart, near = self._of_matches(a, b, i, j)
+                attraction, crowd = attraction + apart.sum(), crowd + near.sum()
                 matched += len(i)
-        return total / max(matched, 1)
+        return {"attraction": attraction / max(matched, 1), "crowd": crowd / max(matched, 1)}
 
-    def _sum_over_matches(self, p1, p2, i, j):
+    def _of_matches(self, p1, p2, i, j):
+        """How far apart each match is, and how near its negatives are."""
         cross = p1 @ p2.T / self.temperature
         apart = -cross[i, j]
         if self.scaling == "cross-view":
             apart = apart + 1 / self.temperature
-        crowd = (self._crowd(cross, p1, i, j) + self._crowd(cross.T, p2, j, i)) / 2
-        return (apart + crowd).sum()
+        return apart, (self._crowd(cross, p1, i, j) + self._crowd(cross.T, p2, j, i)) / 2
 
     def _crowd(self, cross, own, i, j):
         """log of the mean (for "all", of the sum) of the exponential similarities of each match to its negatives."""
@@ -109,17 +111,17 @@ class VICRegLoss(nn.Module):
             nn.Linear(dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, wide)
         )
 
-    def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> torch.Tensor:
-        """As `ContrastiveLoss.forward`; invariance over all matches of the batch, the other terms over all neurons."""
+    def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> dict[str, torch.Tensor]:
+        """As `ContrastiveLoss.forward`: "invariance" over all matches, "variance" and "covariance" over all neurons."""
         p1, p2 = self.projector(x1).float(), self.projector(x2).float()
         pairs = [(a[i], b[j]) for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2)]
         z1, z2 = (torch.cat(z) for z in zip(*pairs, strict=True))
         invariance, variance, covariance = self.factors
-        return (
-            invariance * F.mse_loss(z1, z2)
-            + variance * (self._variance(p1) + self._variance(p2))
-            + covariance * (self._covariance(p1) + self._covariance(p2))
-        )
+        return {
+            "invariance": invariance * F.mse_loss(z1, z2),
+            "variance": variance * (self._variance(p1) + self._variance(p2)),
+            "covariance": covariance * (self._covariance(p1) + self._covariance(p2)),
+        }
 
     def _variance(self, z):
         return F.relu(self.cutoff - (z.var(dim=0) + self.eps).sqrt()).mean()

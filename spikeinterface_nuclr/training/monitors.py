@@ -1,4 +1,6 @@
-"""Label-free signs of learning, taken on recordings that were held out."""
+"""Signs of learning, taken on animals that were held out. All but the probe need no label."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -7,42 +9,71 @@ from ..embedding import embed
 from ..errors import InputError
 from ..population import Population
 
+# Recordings are halved into alternating blocks of this many seconds, so that slow changes touch both halves alike.
+BLOCK_S = 10.0
 
-def reidentification(population: Population, checkpoint: Checkpoint, device: str = "auto"):
-    """How often a neuron of the first half of a recording finds itself in the second half.
 
-    The halves are embedded apart. A neuron finds itself when its nearest neighbour (cosine) among the neurons of the
-    other half, of its own probe, is itself.
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """The neurons of one recording that have an embedding in both of its halves.
 
-    Returns
-    -------
-    hits : bool, shape (k,)
-        Whether each neuron that has a window in both halves found itself, in both directions. Empty where a half
-        holds no window.
-    embedding : float32, shape (m, dim)
-        Embeddings of the first half, rows of neurons without a window left out.
+    Attributes
+    ----------
+    first, second : float32, shape (n, dim)
+        Embeddings in either half, which were computed apart.
+    units : int array, shape (n,)
+        Positions of the neurons in the population.
+    group : str array, shape (n,)
+        Probe of each.
+    stability : float32, shape (n,)
+        Agreement of odd and even windows in the first half; NaN where there is one window.
     """
-    middle = (population.start + population.stop) / 2
-    nothing = np.empty(0, dtype=bool), np.empty((0, checkpoint.config.dim), dtype=np.float32)
+
+    first: np.ndarray
+    second: np.ndarray
+    units: np.ndarray
+    group: np.ndarray
+    stability: np.ndarray
+
+
+def alternating(population: Population, block_s: float = BLOCK_S) -> tuple[Population, Population]:
+    """A recording's two halves, made of alternating blocks of `block_s` seconds."""
+    edges = np.arange(population.start, population.stop + block_s, block_s)
+    blocks = np.stack([edges[:-1], edges[1:]], axis=1)
+    return population.within(blocks[::2]), population.within(blocks[1::2])
+
+
+def embed_halves(population: Population, checkpoint: Checkpoint, device: str = "auto") -> Halves:
+    """Embed two halves of a recording apart; no neuron where a half holds no window."""
     try:
-        halves = [population.between(population.start, middle), population.between(middle, population.stop)]
-        first, second = (embed(half, checkpoint, device=device, progress=False).embedding for half in halves)
+        first, second = (embed(half, checkpoint, device=device, progress=False) for half in alternating(population))
+        units = np.flatnonzero((first.window_count > 0) & (second.window_count > 0))
     except InputError:
-        return nothing
-    both = np.isfinite(first[:, 0]) & np.isfinite(second[:, 0])
-    hits = []
-    for _, units in population.groups():
-        units = units[both[units]]
-        if len(units) > 1:
-            hits += [nearest_is_self(first[units], second[units]), nearest_is_self(second[units], first[units])]
-    return np.concatenate(hits) if hits else nothing[0], first[np.isfinite(first[:, 0])]
+        nothing = np.empty((0, checkpoint.config.dim), dtype=np.float32)
+        return Halves(nothing, nothing, np.empty(0, dtype=int), population.group[:0], nothing[:, 0])
+    return Halves(
+        first.embedding[units], second.embedding[units], units, population.group[units], first.stability[units]
+    )
 
 
-def nearest_is_self(query: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Whether the row of `key` nearest (cosine) to each row of `query` is the same row: bool, shape (n,)."""
-    query = query / np.linalg.norm(query, axis=1, keepdims=True)
-    key = key / np.linalg.norm(key, axis=1, keepdims=True)
-    return (query @ key.T).argmax(axis=1) == np.arange(len(query))
+def reidentified(halves: Halves) -> np.ndarray:
+    """Whether each neuron's nearest neighbour in the other half, among those of its probe, is itself.
+
+    bool, shape (2 k,): both directions; neurons that are alone on their probe are left out.
+    """
+    hits = [np.empty(0, dtype=bool)]
+    for label in np.unique(halves.group):
+        of = halves.group == label
+        if of.sum() > 1:
+            hits.append(found_again(halves.first[of], halves.second[of]))
+    return np.concatenate(hits)
+
+
+def found_again(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Whether the nearest row (cosine) in the other array is the same row: bool, shape (2 n,), both directions."""
+    first, second = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (first, second))
+    similarity, own = first @ second.T, np.arange(len(first))
+    return np.concatenate([similarity.argmax(axis=1) == own, similarity.argmax(axis=0) == own])
 
 
 def rank_me(embedding: np.ndarray) -> float:
@@ -57,3 +88,66 @@ def rank_me(embedding: np.ndarray) -> float:
     p = eigenvalues / eigenvalues.sum()
     p = p[p > 0]
     return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def probe_score(embedding: np.ndarray, labels: np.ndarray, animals: np.ndarray) -> float:
+    """macro-F1 of a linear probe on animals that it was not fitted to, one left out at a time.
+
+    Labels that are empty or seen in one animal only are left out; NaN where fewer than two remain.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score
+    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    shared = [label for label in np.unique(labels) if label and len(np.unique(animals[labels == label])) > 1]
+    of = np.isin(labels, shared)
+    if len(shared) < 2:
+        return float("nan")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+    said = cross_val_predict(probe, embedding[of], labels[of], groups=animals[of], cv=LeaveOneGroupOut())
+    return float(f1_score(labels[of], said, average="macro"))
+
+
+def look(populations: list[Population], checkpoint: Checkpoint, *, device: str = "auto", probe: str = "") -> dict:
+    """Monitors of one checkpoint on held-out recordings.
+
+    Parameters
+    ----------
+    populations : list of Population
+    checkpoint : Checkpoint
+    device : str, default: "auto"
+    probe : str, default: ""
+        The property that `probe_score` is taken of.
+
+    Returns
+    -------
+    dict of str to float
+        "reidentification": share of neurons found again within their population, mean over recordings.
+        "reidentification_across": share found again among the neurons of all recordings. "rank_me". "stability": mean
+        over neurons. "probe", where one is asked for. Empty where there is no recording.
+    """
+    if not populations:
+        return {}
+    halves = [embed_halves(population, checkpoint, device) for population in populations]
+    first, second = (np.concatenate([getattr(h, name) for h in halves]) for name in ("first", "second"))
+    stability = np.concatenate([h.stability for h in halves])
+    found = {
+        "reidentification": _mean([hits.mean() for hits in map(reidentified, halves) if len(hits)]),
+        "reidentification_across": _mean(found_again(first, second)) if len(first) else float("nan"),
+        "rank_me": rank_me(first),
+        "stability": _mean(stability[np.isfinite(stability)]),
+    }
+    if probe:
+        known = [(p, h) for p, h in zip(populations, halves, strict=True) if probe in p.properties]
+        if not known:
+            raise InputError(f"probe {probe!r}: no held-out recording has labels of this name")
+        labels = np.concatenate([p.properties[probe][h.units] for p, h in known])
+        animals = np.concatenate([np.full(len(h.units), p.metadata["subject"]) for p, h in known])
+        found["probe"] = probe_score(np.concatenate([h.first for _, h in known]), labels, animals)
+    return found
+
+
+def _mean(values) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

@@ -1,86 +1,31 @@
-"""The training loop: many recordings in, a Checkpoint out."""
+"""pretrain: many recordings in, a Checkpoint out. Devices, processes and precision are Lightning Fabric's."""
 
-import fnmatch
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, load_checkpoint
 from ..device import choose_device, choose_precision
 from ..embedding import check_signal
-from ..encoder import Encoder, EncoderConfig
+from ..encoder import Encoder
 from ..errors import InputError
-from ..files import check_writable
 from ..population import Population
-from ..sources import expand_sources, read_population
-from .losses import FORMS, SCALINGS, ContrastiveLoss, VICRegLoss
-from .monitors import rank_me, reidentification
-from .state import RunState
-from .views import TOO_FEW_UNITS, Recording, draw_views
+from .config import PretrainConfig
+from .losses import ContrastiveLoss, VICRegLoss
+from .monitors import look
+from .runs import Run
+from .store import Store, build_store, is_store
+from .views import TOO_FEW_UNITS, Recording, Views, draw_sample, packed
 
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Everything that fixes a training run.
-
-    Parameters
-    ----------
-    encoder : EncoderConfig
-    steps : int
-        Optimiser steps.
-    samples : int
-        Populations in a batch, each seen in two views.
-    max_units : int, optional
-        Most neurons of one view.
-    max_distance : float
-        Largest distance in seconds between the windows of a sample.
-    learning_rate, weight_decay, clip : float
-        Peak learning rate, weight decay of matrices, largest norm of the gradient.
-    warmup : float
-        Share of the steps in which the learning rate climbs; then it falls along a cosine to 0.
-    objective : {"dcl_full", "dcl", "infonce", "vicreg"}
-    temperature, scaling
-        As `ContrastiveLoss`.
-    seed : int
-        Fixes the first weights, the views and the dropout.
-    monitor_every : int
-        Steps between two looks at the held-out recordings, and between two saved states.
-    """
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    steps: int = 50_000
-    samples: int = 128
-    max_units: int | None = None
-    max_distance: float = 30.0
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    warmup: float = 1 / 300
-    objective: str = "dcl_full"
-    temperature: float = 0.2
-    scaling: str = "cross-view"
-    seed: int = 0
-    monitor_every: int = 500
-
-    def __post_init__(self):
-        for name in ("steps", "samples", "learning_rate", "clip", "temperature", "monitor_every"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
-        if not self.max_distance >= 0:
-            raise InputError(f"max_distance must not be negative, but is {self.max_distance!r}")
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"warmup must lie in [0, 1], not {self.warmup!r}")
-        if self.seed < 0:
-            raise InputError(f"seed must not be negative, but is {self.seed!r}")
-        if self.max_units is not None and self.max_units <= TOO_FEW_UNITS:
-            raise InputError(f"max_units must be above {TOO_FEW_UNITS}: smaller views teach little")
-        for name, known in (("objective", (*FORMS, "vicreg")), ("scaling", SCALINGS)):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
 def pretrain(
@@ -88,157 +33,324 @@ def pretrain(
     output,
     config: PretrainConfig | None = None,
     *,
+    initial: str | Path | Checkpoint | None = None,
     hold_out: list[str] | tuple[str, ...] = (),
+    exclude: list[str] | tuple[str, ...] = (),
     card: dict | None = None,
     device: str = "auto",
     precision: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    plot: bool = False,
     progress: bool = True,
 ) -> Checkpoint:
-    """Train an encoder without labels.
+    """Train an encoder without labels, anew or from the weights of another.
 
     Parameters
     ----------
-    sources : list
-        Anything `read_population` takes, or folders, which are searched for NWB files.
+    sources : path or list
+        A store that `build_store` made; or what `build_store` takes, of which a store is made beside the output for
+        the time of the run.
     output : path
-        The ``.safetensors`` file to write. Beside it stand its log (``.log.csv``) and, until the end, its state
-        (``.state.safetensors``), from which `resume` goes on.
+        The ``.safetensors`` file to write, with the best weights so far at each look at the held-out animals; without
+        such animals, the last. Beside it stand the log (``.log.csv``), that of TensorBoard (``.tensorboard``), until
+        the end the state from which `resume` goes on (``.state.safetensors``), and, where the last weights were not
+        the best, these (``.last.safetensors``).
     config : PretrainConfig, optional
+        Default: the published settings, with the encoder of `initial` where one is given.
+    initial : str, Path or Checkpoint, optional
+        As `load_checkpoint`: the weights to start from, to fine-tune them. The projector starts anew.
     hold_out : list of str
-        Patterns (as of `fnmatch`) of source names that are kept out of training and only monitored. Each has to match.
+        Animals (names, or patterns as of `fnmatch`) that are only monitored. The weights that are kept are those with
+        the best re-identification on them, so they are no test.
+    exclude : list of str
+        Animals that are neither trained on nor looked at: those to test on later.
     card : dict, optional
         What to say of the checkpoint, beside what the run itself knows, which it cannot overrule.
     device : str, default: "auto"
     precision : {"auto", "bfloat16", "float32"}
         "bfloat16" is autocast over float32 weights.
+    devices, nodes : int, default: 1
+        Processes (GPUs, where there are any) on each node, and nodes. A step's samples are shared among all.
+    workers : int, optional
+        Processes that draw views beside each training process. Default: none on a processor, four for a GPU.
     resume : bool, default: False
-        Go on from the saved state of an interrupted run of the same config and sources.
+        Go on from the saved state of an interrupted run of the same config and recordings.
     overwrite : bool, default: False
+    plot : bool, default: False
+        Draw the curves of the log at each look (``.curves.png``).
     progress : bool, default: True
 
     Returns
     -------
     Checkpoint
+        As in `output`.
+
+    Raises
+    ------
+    InputError
+        A parameter, a source or the output cannot be used, or the loss is not finite.
+    CheckpointError
+        The recordings hold another signal than the encoder takes, or `initial` cannot be had.
+    DeviceError
+        The device is absent.
     """
-    config = config or PretrainConfig()
-    output = check_writable(output, overwrite=overwrite)
-    log_path, state_path = output.with_suffix(".log.csv"), output.with_suffix(".state.safetensors")
-    if not resume:
-        if state_path.exists() and not overwrite:
-            raise InputError(f"{state_path}: an unfinished run: go on with --resume, or begin anew with --overwrite")
-        check_writable(log_path, overwrite=overwrite)
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:
+        raise InputError("training needs Lightning Fabric: pip install 'spikeinterface-nuclr[train]'") from None
+    start = None if initial is None else load_checkpoint(initial)
+    config = _with_encoder_of(start, config)
+    run = Run(output, resume=resume, overwrite=overwrite)
     device = choose_device(device)
     precision = choose_precision(precision, device)
-    if precision not in ("float32", "bfloat16"):
+    if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not for training: use auto, float32 or bfloat16")
-    recordings, validation, fingerprints = _read(sources, list(hold_out), config)
-    weights = np.sqrt([r.n_units * r.num_starts for r in recordings])
-    weights /= weights.sum()
+    several = devices * nodes > 1
+    store = _store(sources, run, several=several, progress=progress)
+    recordings, validation = _divide(store, list(hold_out), list(exclude), config)
+    run.identify(
+        config=config.to_dict(), recordings=store.fingerprint(), precision=precision,
+        hold_out=list(hold_out), exclude=list(exclude), initial=start.sha256 if start else "",
+    )  # fmt: skip
 
     torch.manual_seed(config.seed)
-    encoder = Encoder(config.encoder).to(device)
-    loss_function = _objective(config).to(device)
-    modules = torch.nn.ModuleDict({"encoder": encoder, "loss": loss_function})
-    optimizer = _optimizer(modules, config)
-    run = {"config": asdict(config), "recordings": fingerprints, "hold_out": list(hold_out), "precision": precision}
-    state = RunState(state_path, run)
+    network = Network(config, start).to(device)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=devices if several or device.index is None else [device.index],
+        num_nodes=nodes,
+        strategy="ddp" if several else "auto",
+        precision=PRECISIONS[precision],
+    )
+    fabric.launch()
+    model, *optimizers = fabric.setup(network, *optimizers_of(network, config))
     if resume:
-        state.load(modules, optimizer)
-
-    began = time.monotonic() - state.seconds
-    bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step", disable=not progress)
-    while state.step < config.steps:
-        # Every step has a seed of its own, so that a resumed run needs no generator's state.
-        rng = np.random.default_rng([config.seed, state.step])
-        torch.manual_seed(int(rng.integers(2**62)))
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(state.step, config)
-        views = draw_views(
-            recordings, weights, rng,
-            samples=config.samples, max_distance=config.max_distance, max_units=config.max_units,
-        )  # fmt: skip
-        loss = training_step(encoder, loss_function, views, device, precision)
-        if not torch.isfinite(loss):
-            raise InputError(f"the loss is not finite at step {state.step}: lower the learning rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(modules.parameters(), config.clip)
-        optimizer.step()
-        state.step += 1
-        bar.update()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        if state.step % config.monitor_every == 0 or state.step == config.steps:
-            state.seconds = time.monotonic() - began
-            looked = {"step": state.step, "seconds": round(state.seconds), "loss": loss.item()}
-            state.rows.append({**looked, **_monitor(encoder, validation, device)})
-            state.save(modules, optimizer)
-            state.write_log(log_path)
-    bar.close()
-
-    measured = {
-        "training": asdict(config),
-        "training_seconds": round(state.seconds),
+        run.load(network, optimizers)
+    facts = {
+        "training": config.to_dict(),
         "training_device": str(device),
         "training_precision": precision,
+        "training_processes": fabric.world_size,
         "recordings": len(recordings),
+        "animals": len({recording.probe.animal for recording in recordings}),
         "held_out": list(hold_out),
-        "monitors": state.rows[-1],
+        "excluded": list(exclude),
     }
-    checkpoint = _checkpoint(encoder, {**(card or {}), **measured}, name=str(output))
-    checkpoint.save(output, overwrite=overwrite)
-    state.remove()
-    return checkpoint
+    if start:
+        facts["initial"] = {"name": start.name, "sha256": start.sha256}
+
+    def look_and_save(row: dict) -> None:
+        looked = network.checkpoint({**(card or {}), **facts, "training_seconds": row["seconds"]})
+        row |= look(validation, looked, device=str(device), probe=config.probe)
+        run.record(row, looked, network, optimizers, plot=plot)
+
+    _train(fabric, model, optimizers, recordings, config, run, look_and_save, workers, progress=progress)
+    if fabric.is_global_zero:
+        run.finish()
+    fabric.barrier()
+    return load_checkpoint(run.output)
 
 
-def training_step(encoder, loss_function, views, device, precision: str) -> torch.Tensor:
-    """The loss of one batch, both views in one pass of the encoder."""
-    encoder.train()
-    patches = torch.from_numpy(np.concatenate(views.patches)).to(device)
-    sizes = np.concatenate(views.sizes)
-    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16"):
-        x1, x2 = encoder(patches, sizes).split([len(p) for p in views.patches])
-    units = (torch.from_numpy(u).to(device) for u in views.units)
-    return loss_function(x1.float(), x2.float(), *views.sizes, *units)
+def _train(fabric, model, optimizers, recordings, config, run, look_and_save, workers, *, progress: bool) -> None:
+    """The steps of a run from where it stands to its end."""
+    began, neurons, logged = time.monotonic(), 0, []
+    before = run.seconds
+    with tqdm(
+        total=config.steps, initial=run.step, desc="training", unit="step",
+        disable=not progress or not fabric.is_global_zero,
+    ) as bar:  # fmt: skip
+        for batches in _steps(fabric, recordings, config, run.step, workers):
+            # Every step has seeds of its own, so that a resumed run needs no generator's state.
+            torch.manual_seed(int(_generator(config, run.step, "dropout", fabric.global_rank).integers(2**62)))
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = config.learning_rate * _schedule(run.step, config)
+            parts = training_step(fabric, model, optimizers, batches, config.clip)
+            loss = sum(parts.values())
+            if not math.isfinite(loss):
+                raise InputError(f"the loss is not finite at step {run.step}: lower the learning rate")
+            run.step += 1
+            logged.append(parts)
+            seconds = time.monotonic() - began
+            neurons += fabric.world_size * sum(len(patches) for views in batches for patches in views.patches)
+            bar.set_postfix_str(f"loss {loss:.3f}, {neurons / seconds:.0f} neuron-windows/s", refresh=False)
+            bar.update()
+            if run.step % config.monitor_every == 0 or run.step == config.steps:
+                run.seconds = before + seconds
+                means = {name: float(np.mean([parts[name] for parts in logged])) for name in parts}
+                if fabric.is_global_zero:
+                    row = {"step": run.step, "seconds": round(run.seconds), "loss": sum(means.values()), **means}
+                    look_and_save(row)
+                logged = []
 
 
-def _read(sources, hold_out: list[str], config: PretrainConfig):
-    """Recordings to train on, populations to monitor, and what identifies them all."""
-    recordings, validation, fingerprints, unmatched = [], [], [], set(hold_out)
-    for source in expand_sources(sources):
-        population = read_population(source)
-        check_signal(population, config.encoder, "the encoder to train")
-        fingerprints.append(population.fingerprint())
-        matching = [pattern for pattern in hold_out if fnmatch.fnmatch(str(source), pattern)]
-        unmatched -= set(matching)
+def training_step(fabric, model, optimizers, batches: list[Views], clip: float) -> dict[str, float]:
+    """One step of the optimisers on a process's share of the samples: the parts of the loss of all of them.
+
+    The loss is the mean over the samples of all batches of all processes, weighted by their matches.
+    """
+    model.train()
+    matches = torch.tensor(float(sum(views.matches for views in batches)), device=fabric.device)
+    matches = fabric.all_reduce(matches, reduce_op="sum")
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    total: dict[str, torch.Tensor] = {}
+    for number, views in enumerate(batches):
+        last = number == len(batches) - 1
+        with nullcontext() if last else fabric.no_backward_sync(model):
+            parts = model(*(_on(fabric.device, pair) for pair in (views.patches, views.units)), views.sizes)
+            share = views.matches / matches
+            # Processes average their gradients; what is wanted is the sum.
+            fabric.backward(sum(parts.values()) * share * fabric.world_size)
+        for name, part in parts.items():
+            total[name] = total.get(name, 0.0) + part.detach() * share
+    fabric.clip_gradients(model, optimizers[0], max_norm=clip, error_if_nonfinite=False)
+    for optimizer in optimizers:
+        optimizer.step()
+    summed = fabric.all_reduce(torch.stack(list(total.values())), reduce_op="sum")
+    return dict(zip(total, summed.tolist(), strict=True))
+
+
+class Network(nn.Module):
+    """What is trained: an encoder, and an objective with its projector.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    start : Checkpoint, optional
+        Weights of the encoder. Default: random ones.
+    """
+
+    def __init__(self, config: PretrainConfig, start: Checkpoint | None = None):
+        super().__init__()
+        self.encoder = Encoder(config.encoder)
+        if start:
+            self.encoder.load_state_dict(start.weights)
+        vicreg = config.objective == "vicreg"
+        dim, contrast = config.encoder.dim, (config.temperature, config.objective, config.scaling)
+        self.objective = VICRegLoss(dim) if vicreg else ContrastiveLoss(dim, *contrast)
+
+    def forward(self, patches, units, sizes) -> dict[str, torch.Tensor]:
+        """Parts of the loss of some samples, both views in one pass of the encoder; arguments as of `Views`."""
+        embeddings = self.encoder(torch.cat(patches), np.concatenate(sizes)).split([len(p) for p in patches])
+        return self.objective(*(x.float() for x in embeddings), *sizes, *units)
+
+    def checkpoint(self, card: dict) -> Checkpoint:
+        """The encoder as it is now."""
+        weights = {key: value.detach().float().cpu().clone() for key, value in self.encoder.state_dict().items()}
+        return Checkpoint(self.encoder.config, weights, card)
+
+
+class Steps(Dataset):
+    """A process's share of the samples of each step, in batches of at most `batch_size` tokens."""
+
+    def __init__(self, recordings: list[Recording], config: PretrainConfig, rank: int, processes: int):
+        self.recordings, self.config, self.rank, self.processes = recordings, config, rank, processes
+        # Between one vote a recording and one vote a neuron and second.
+        weights = np.sqrt([recording.probe.n_units * recording.seconds for recording in recordings])
+        weights *= [recording.probe.weight for recording in recordings]
+        self.weights = weights / weights.sum()
+
+    def __getitem__(self, step: int) -> list[Views]:
+        # A sample has a generator of its own, so that it does not depend on which process draws it.
+        samples = [
+            draw_sample(
+                self.recordings,
+                self.weights,
+                _generator(self.config, step, "sample", number),
+                max_distance=self.config.max_distance,
+                keep_at_least=self.config.keep_at_least,
+                max_units=self.config.max_units or None,
+            )
+            for number in range(self.rank, self.config.samples, self.processes)
+        ]
+        return list(packed(samples, self.config.batch_size))
+
+
+def _steps(fabric, recordings, config: PretrainConfig, first: int, workers: int | None) -> DataLoader:
+    if config.samples < fabric.world_size:
+        raise InputError(f"{config.samples} samples cannot be shared by {fabric.world_size} processes: raise samples")
+    if workers is None:
+        workers = 4 if fabric.device.type == "cuda" else 0
+    steps = Steps(recordings, config, fabric.global_rank, fabric.world_size)
+    return DataLoader(steps, batch_size=None, sampler=range(first, config.steps), num_workers=workers, collate_fn=list)
+
+
+def _generator(config: PretrainConfig, step: int, purpose: str, number: int) -> np.random.Generator:
+    return np.random.default_rng([config.seed, step, ("sample", "dropout").index(purpose), number])
+
+
+def _with_encoder_of(start: Checkpoint | None, config: PretrainConfig | None) -> PretrainConfig:
+    if start is None:
+        return config or PretrainConfig()
+    config = config or PretrainConfig(encoder=start.config)
+    given, wanted = config.encoder.to_dict(), start.config.to_dict()
+    for name in wanted:
+        if name != "dropout" and given[name] != wanted[name]:
+            raise InputError(
+                f"encoder.{name} is {given[name]!r}, the weights of {start.name} have {wanted[name]!r}: leave it out"
+            )
+    return config
+
+
+def _store(sources, run: Run, *, several: bool, progress: bool) -> Store:
+    if isinstance(sources, Store):
+        return sources
+    if is_store(sources):
+        return Store(sources)
+    if isinstance(sources, list | tuple) and len(sources) == 1 and is_store(sources[0]):
+        return Store(sources[0])
+    if several:
+        raise InputError("several processes train from one store: make it first, with `nuclr store build`")
+    store, damaged = build_store(sources, run.store, progress=progress)
+    if damaged:
+        raise InputError(damaged[0])
+    return store
+
+
+def _divide(
+    store: Store, hold_out: list[str], exclude: list[str], config: PretrainConfig
+) -> tuple[list[Recording], list[Population]]:
+    """Recordings to train on, and the beginnings of those to look at."""
+    recordings, validation, unmatched = [], [], {*hold_out, *exclude}
+    for probe in store.probes:
+        matching = {pattern for pattern in (*hold_out, *exclude) if fnmatchcase(probe.animal, pattern)}
+        unmatched -= matching
+        if matching & set(exclude):
+            continue
+        check_signal(probe.signal, probe.sampling_frequency, config.encoder, "the encoder to train")
         if matching:
-            validation.append(population)
-        else:
-            made = (Recording(population, units, config.encoder.layout) for _, units in population.groups())
-            recordings += [r for r in made if r.num_starts and r.n_units > TOO_FEW_UNITS]
+            begin = probe.outline.start
+            validation.append(probe.population().within([[begin, begin + config.monitor_s]]))
+        elif probe.n_units > TOO_FEW_UNITS:
+            recording = Recording(probe, config.encoder.layout)
+            if len(recording.starts):
+                recordings.append(recording)
     if unmatched:
-        raise InputError(f"hold_out {sorted(unmatched)[0]!r} matches no source: nothing would be held out by it")
+        known = ", ".join(store.animals[:5])
+        raise InputError(f"{sorted(unmatched)[0]!r} matches no animal: nothing would be held out ({known}, …)")
     if not recordings:
         raise InputError(f"no recording is left to train on: each needs a window and more than {TOO_FEW_UNITS} units")
-    return recordings, validation, fingerprints
+    return recordings, validation
 
 
-def _objective(config: PretrainConfig):
-    dim = config.encoder.dim
-    if config.objective == "vicreg":
-        return VICRegLoss(dim)
-    return ContrastiveLoss(dim, config.temperature, config.objective, config.scaling)
-
-
-def _optimizer(modules, config: PretrainConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only: biases and norms have one dimension."""
-    parameters = list(modules.parameters())
+def optimizers_of(network: Network, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """Weight decay on matrices only: biases and norms have one dimension."""
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    inner, optimizers = [], []
+    if config.optimizer == "muon":
+        inner = [p for name, p in network.encoder.named_parameters() if p.ndim > 1 and "blocks" in name]
+        settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        optimizers.append(torch.optim.Muon(inner, **settings, adjust_lr_fn="match_rms_adamw"))
+    moved = {id(p) for p in inner}
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in matrices if id(p) not in moved], "weight_decay": config.weight_decay},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return [*optimizers, torch.optim.AdamW(groups, lr=config.learning_rate)]
 
 
 def _schedule(step: int, config: PretrainConfig) -> float:
@@ -248,19 +360,5 @@ def _schedule(step: int, config: PretrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(config.steps - warm, 1)))
 
 
-def _checkpoint(encoder: Encoder, card: dict | None = None, name: str = "") -> Checkpoint:
-    weights = {key: value.detach().float().cpu() for key, value in encoder.state_dict().items()}
-    return Checkpoint(encoder.config, weights, card or {}, name)
-
-
-def _monitor(encoder: Encoder, validation: list[Population], device) -> dict:
-    """Label-free monitors on the held-out recordings; none where nothing is held out."""
-    if not validation:
-        return {}
-    checkpoint = _checkpoint(encoder)
-    looks = [reidentification(population, checkpoint, device=str(device)) for population in validation]
-    shares = [hits.mean() for hits, _ in looks if len(hits)]
-    return {
-        "reidentification": float(np.mean(shares)) if shares else float("nan"),
-        "rank_me": rank_me(np.concatenate([embedding for _, embedding in looks])),
-    }
+def _on(device, arrays) -> list[torch.Tensor]:
+    return [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]

@@ -1,23 +1,50 @@
 """Two views of a population: two windows of one recording, each seen by a random part of its neurons."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError
-from ..population import Population
-from ..windows import Layout, Timeline, bin_activity, observed_windows, timeline
+from ..windows import Layout, Starts, observed_windows, timeline
+from .store import Probe
 
 # Populations of so few units teach little, and the objective needs negatives.
 TOO_FEW_UNITS = 10
 
-# Bins of a recording made sparse at a time, so that a long one needs little memory.
-_BLOCK = 1 << 14
+# Draws after which a sample is given up: recordings in which so few windows hold enough neurons teach nothing.
+_ATTEMPTS = 1000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One population in two views.
+
+    Attributes
+    ----------
+    patches : two float32 arrays, shapes (n1, L, P) and (n2, L, P)
+        Activity of the neurons.
+    units : two int64 arrays, shapes (n1,) and (n2,)
+        Position of each neuron in its population.
+    """
+
+    patches: tuple[np.ndarray, np.ndarray]
+    units: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def tokens(self) -> int:
+        """Neurons × patches of both views."""
+        return sum(len(p) * p.shape[1] for p in self.patches)
+
+    @property
+    def matches(self) -> int:
+        """Neurons in both views."""
+        return len(np.intersect1d(*self.units))
 
 
 @dataclass(frozen=True)
 class Views:
-    """A batch of samples in two views.
+    """Samples that are computed together.
 
     Attributes
     ----------
@@ -27,81 +54,69 @@ class Views:
         Neurons of each sample.
     units : two int64 arrays, shapes (n1,) and (n2,)
         Position of each neuron in its population.
+    matches : int
+        Neurons in both views, of all samples.
     """
 
     patches: tuple[np.ndarray, np.ndarray]
     sizes: tuple[np.ndarray, np.ndarray]
     units: tuple[np.ndarray, np.ndarray]
+    matches: int
 
 
 class Recording:
-    """One probe's population, ready for random windows: its spikes as (bin, unit), sorted by bin.
+    """One probe's population, ready for random windows.
 
     Parameters
     ----------
-    population : Population
-    units : int array
-        Positions of the units of one group.
+    probe : Probe
     layout : Layout
     """
 
-    def __init__(self, population: Population, units: np.ndarray, layout: Layout):
-        self.layout = layout
-        self.n_units = len(units)
-        self.line: Timeline = timeline(population, units, layout)
-        parts = []
-        for low in range(0, self.line.num_bins, _BLOCK):
-            high = min(low + _BLOCK, self.line.num_bins)
-            activity = bin_activity(population, units, self.line, low, high).T
-            bins, unit = np.nonzero(activity)
-            parts.append(((bins + low).astype(np.int32), unit.astype(np.int32), activity[bins, unit]))
-        columns = zip(*parts, strict=True) if parts else [[np.empty(0, dtype=np.int32)]] * 3
-        self._bins, self._units, self._values = (np.concatenate(column) for column in columns)
-        starts = [np.arange(a, b - layout.window_bins + 1, self.line.quantum) for a, b in self.line.runs]
-        self._starts = np.concatenate(starts) if starts else np.empty(0, dtype=np.int64)
-        self._times = self.line.time(self._starts) if len(self._starts) else np.empty(0)
-        self._seen, self._which = observed_windows(population, units, self.line, self._starts, layout)
-        self._spikes = population.traces is None
+    def __init__(self, probe: Probe, layout: Layout):
+        self.probe, self.layout = probe, layout
+        units = np.arange(probe.n_units)
+        self.line = timeline(probe.outline, units, layout)
+        self.starts = Starts(self.line, layout)
+        self._seen = None
+        if not isinstance(probe.outline.observed, np.ndarray):
+            every = np.fromiter(self.starts, dtype=np.int64, count=len(self.starts))
+            self._seen = every, *observed_windows(probe.outline, units, self.line, every, layout)
 
     @property
-    def num_starts(self) -> int:
-        """Places at which a window may begin."""
-        return len(self._starts)
+    def seconds(self) -> float:
+        """Time at which windows may begin."""
+        return len(self.starts) * self.line.quantum * self.line.bin_s
 
     def draw_starts(self, rng: np.random.Generator, max_distance: float) -> tuple[int, int]:
         """Two windows: any, and one that begins at most `max_distance` seconds from it (0: the same)."""
-        first = rng.integers(len(self._starts))
-        low = np.searchsorted(self._times, self._times[first] - max_distance, side="left")
-        high = np.searchsorted(self._times, self._times[first] + max_distance, side="right")
-        second = rng.integers(low, high)
-        return int(self._starts[first]), int(self._starts[second])
+        first = int(rng.integers(len(self.starts)))
+        second = int(rng.integers(*self.starts.near(first, max_distance)))
+        return self.starts[first], self.starts[second]
 
     def window(self, start: int, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Patches (n, L, P) of the kept neurons that are part of the window, and their positions (n,).
 
         Part of it are, as when embedding, the neurons that were observed throughout and fire.
         """
-        width = self.layout.window_bins
-        low, high = np.searchsorted(self._bins, [start, start + width])
-        counts = np.zeros((self.n_units, width), dtype=np.float32)
-        counts[self._units[low:high], self._bins[low:high] - start] = self._values[low:high]
-        part = keep & self._seen[np.searchsorted(self._starts, start), self._which]
-        units = np.flatnonzero(part & counts.any(axis=1) if self._spikes else part)
-        return counts[units].reshape(len(units), self.layout.num_patches, self.layout.patch_size), units
+        activity = self.probe.activity(self.line, start, start + self.layout.window_bins)
+        if self._seen:
+            every, seen, which = self._seen
+            keep = keep & seen[np.searchsorted(every, start), which]
+        units = np.flatnonzero(keep & activity.any(axis=1) if self.probe.signal == "spikes" else keep)
+        return activity[units].reshape(len(units), self.layout.num_patches, self.layout.patch_size), units
 
 
-def draw_views(
+def draw_sample(
     recordings: list[Recording],
     weights: np.ndarray,
     rng: np.random.Generator,
     *,
-    samples: int,
     max_distance: float,
     keep_at_least: float = 0.5,
-    min_units: int = TOO_FEW_UNITS + 1,
     max_units: int | None = None,
-) -> Views:
-    """Draw a batch of samples.
+) -> Sample:
+    """Draw a population in two views.
 
     Parameters
     ----------
@@ -109,47 +124,52 @@ def draw_views(
     weights : float array, shape (len(recordings),)
         Probability of each recording; sums to 1.
     rng : numpy Generator
-    samples : int
-        Samples in the batch.
     max_distance : float
-        Largest distance in seconds between a sample's two windows.
+        Largest distance in seconds between the two windows.
     keep_at_least : float, default: 0.5
         Each view keeps a random subset of the neurons, the share uniform between this and 1.
-    min_units : int, default: 11
-        A sample with fewer neurons in a view is drawn again. Populations of ten and fewer teach little.
     max_units : int, optional
         Most neurons of one view: larger populations are thinned to a random subset of this size.
 
     Returns
     -------
-    Views
+    Sample
+        With more than ten neurons in each view: smaller populations teach little.
+
+    Raises
+    ------
+    InputError
+        No such windows are found.
     """
-    patches, sizes, names = ([], []), ([], []), ([], [])
-    attempts = 0
-    while len(sizes[0]) < samples:
-        attempts += 1
-        if attempts > 200 * samples:
-            raise InputError(f"no window has {min_units} active units in both views: add recordings with more units")
+    for _ in range(_ATTEMPTS):
         recording = recordings[rng.choice(len(recordings), p=weights)]
-        pool = np.arange(recording.n_units)
+        pool = np.arange(recording.probe.n_units)
         if max_units is not None and len(pool) > max_units / keep_at_least:
             # The same subset for both views, so that they still have matches.
             pool = rng.choice(pool, int(max_units / keep_at_least), replace=False)
+        most = len(pool) if max_units is None else min(len(pool), max_units)
         drawn = []
         for start in recording.draw_starts(rng, max_distance):
-            most = len(pool) if max_units is None else min(len(pool), max_units)
             kept = rng.integers(int(np.ceil(keep_at_least * most)), most + 1)
-            keep = np.zeros(recording.n_units, dtype=bool)
+            keep = np.zeros(recording.probe.n_units, dtype=bool)
             keep[rng.choice(pool, kept, replace=False)] = True
             drawn.append(recording.window(start, keep))
-        if min(len(units) for _, units in drawn) < min_units or not len(np.intersect1d(drawn[0][1], drawn[1][1])):
-            continue
-        for view, (counts, units) in enumerate(drawn):
-            patches[view].append(counts)
-            sizes[view].append(len(units))
-            names[view].append(units)
-    return Views(
-        tuple(np.concatenate(p) for p in patches),
-        tuple(np.array(s, dtype=np.int64) for s in sizes),
-        tuple(np.concatenate(u).astype(np.int64) for u in names),
-    )
+        sample = Sample(*zip(*drawn, strict=True))
+        if min(map(len, sample.units)) > TOO_FEW_UNITS and sample.matches:
+            return sample
+    raise InputError(f"no window has more than {TOO_FEW_UNITS} active units in both views: add larger recordings")
+
+
+def packed(samples: list[Sample], max_tokens: int) -> Iterator[Views]:
+    """The samples in groups of at most `max_tokens` neurons × patches, but always one sample; none is padded."""
+    # Equal sizes side by side: the encoder attends to them in one call.
+    left = sorted(samples, key=lambda sample: sample.tokens)
+    while left:
+        fit = np.searchsorted(np.cumsum([sample.tokens for sample in left]), max_tokens, side="right")
+        group, left = left[: max(fit, 1)], left[max(fit, 1) :]
+        yield Views(
+            tuple(np.concatenate(p) for p in zip(*(s.patches for s in group), strict=True)),
+            tuple(np.array([len(s.units[view]) for s in group], dtype=np.int64) for view in (0, 1)),
+            tuple(np.concatenate(u).astype(np.int64) for u in zip(*(s.units for s in group), strict=True)),
+            sum(s.matches for s in group),
+        )

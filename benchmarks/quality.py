@@ -1,0 +1,303 @@
+"""What embeddings of a model are worth, beside baselines, on animals that it was not trained on.
+
+    python benchmarks/quality.py DATA [--model MODEL] [--mice MODEL] [--only human aplysia steinmetz] [--json FILE]
+
+DATA holds the folders `human`, `aplysia` and `steinmetz`, an NWB file a recording. Animals are divided as in
+`docs/training.md`: those of TEST are seen here for the first time, and whatever was chosen was chosen on VALIDATION. Of
+each method there, this is one thing: whether its features are compared as they are or standardised.
+
+Beside the model stand, on the same neurons and splits: firing rate; rate and histogram of intervals; these and the
+autocorrelogram; the same network with random weights (mean of three seeds); and chance, or labels shuffled within each
+animal (mean of three seeds). Brackets are 95 % bootstrap intervals over animals. With `--mice`, a model that was
+pretrained, without labels, on the mice of `steinmetz` stands in the tables of these as well.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+
+from spikeinterface_nuclr import Checkpoint, Encoder, InputError, Population, embed, load_checkpoint, read_population
+from spikeinterface_nuclr.decoding.features import autocorrelogram, firing_rate, interval_histogram
+from spikeinterface_nuclr.training.monitors import alternating
+
+VALIDATION = {"human": ["p10hmh", "p14hmh", "p16hmh", "p18hmh", "p21hmh"], "aplysia": ["jun0214"]}
+TEST = {"human": ["p43cs", "p44cs", "p47cs", "p48cs", "p51hmh"], "aplysia": ["jun0914", "may2214"]}
+GROUPS = {
+    "VIS": "VISp VISl VISrl VISam VISpm VISa",
+    "TH": "LP LD RT MD MG LGd VPM VPL PO POL",
+    "HPF": "POST SUB DG CA1 CA3",
+    "MB": "MRN SCm SCs APN PAG",
+}
+GROUP_OF = {area: group for group, areas in GROUPS.items() for area in areas.split()}
+SEEDS = range(3)
+
+Features = Callable[[Population], np.ndarray]  # (n_units, k), NaN rows where there is nothing to say
+
+
+def model_features(checkpoint: Checkpoint) -> Features:
+    """Embeddings; NaN rows where a unit, or a whole recording, has no window."""
+
+    def features(population: Population) -> np.ndarray:
+        try:
+            return embed(population, checkpoint, progress=False).embedding.astype(float)
+        except InputError:
+            return np.full((population.n_units, checkpoint.config.dim), np.nan)
+
+    return features
+
+
+def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:
+    """The same network before training."""
+    torch.manual_seed(seed)
+    return Checkpoint(checkpoint.config, Encoder(checkpoint.config).state_dict(), checkpoint.card, f"random {seed}")
+
+
+def methods_of(checkpoint: Checkpoint, mice: Checkpoint | None = None) -> dict[str, list[Features]]:
+    """Each method by name; several features where its score is the mean over seeds."""
+    methods = {checkpoint.name: [model_features(checkpoint)]}
+    if mice:
+        methods[f"{Path(mice.name).stem} (pretrained on these mice)"] = [model_features(mice)]
+    return methods | {
+        "rate": [firing_rate],
+        "rate, intervals": [lambda p: np.hstack([firing_rate(p), interval_histogram(p)])],
+        "rate, intervals, autocorrelogram": [
+            lambda p: np.hstack([firing_rate(p), interval_histogram(p), autocorrelogram(p)])
+        ],
+        "random weights": [model_features(random_weights(checkpoint, seed)) for seed in SEEDS],
+    }
+
+
+def read(data: Path, kind: str, animals=None) -> dict[str, list[Population]]:
+    """Recordings of each animal."""
+    folders = [folder for folder in sorted((data / kind).iterdir()) if animals is None or folder.name in animals]
+    return {folder.name: [read_population(path) for path in sorted(folder.glob("*.nwb"))] for folder in folders}
+
+
+def interval(values, seed: int = 0) -> list[float]:
+    """Mean over animals and the 95 % bootstrap interval of it."""
+    values = np.asarray(values, dtype=float)
+    means = np.random.default_rng(seed).choice(values, (10_000, len(values))).mean(axis=1)
+    return [float(values.mean()), *map(float, np.quantile(means, [0.025, 0.975]))]
+
+
+# --- finding a neuron again -------------------------------------------------------------------------------------------
+
+
+def top_1(first: np.ndarray, second: np.ndarray, standardised: bool) -> float:
+    """Share of neurons whose nearest row (least distance of unit-length rows, or of plain ones) in the other array is
+
+    their own, in both directions; neurons without features in one of the two are left out of both.
+    """
+    known = np.isfinite(first[:, 0]) & np.isfinite(second[:, 0])
+    rows = np.concatenate([first[known], second[known]])
+    if standardised:
+        rows = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-9)
+    if rows.shape[1] > 1:
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    first, second = np.split(rows, 2)
+    distance = ((first[:, None] - second[None]) ** 2).sum(axis=-1)
+    own = np.arange(len(first))
+    return float(np.mean([distance.argmin(axis=1) == own, distance.argmin(axis=0) == own]))
+
+
+def human_pairs(recordings: list[Population]):
+    """The two halves of each recording, of alternating 10-s blocks."""
+    yield from (alternating(population, 10.0) for population in recordings)
+
+
+def aplysia_pairs(recordings: list[Population]):
+    """Every two recordings of an animal, their common neurons in the same order."""
+    for k, first in enumerate(recordings):
+        for second in recordings[k + 1 :]:
+            common = np.intersect1d(first.unit_ids, second.unit_ids)
+            yield tuple(p.select([list(p.unit_ids).index(unit) for unit in common]) for p in (first, second))
+
+
+def reidentification(data: Path, kind: str, methods: dict[str, list[Features]]) -> dict:
+    """Scores of every method on the test animals."""
+    pairs_of = {"human": human_pairs, "aplysia": aplysia_pairs}[kind]
+    parts = {
+        name: {animal: list(pairs_of(found)) for animal, found in read(data, kind, animals[kind]).items()}
+        for name, animals in (("validation", VALIDATION), ("test", TEST))
+    }
+
+    def scores(features, part) -> np.ndarray:
+        """(animals, 2): plain and standardised"""
+        rows = []
+        for pairs in parts[part].values():
+            known = [tuple(map(features, pair)) for pair in pairs]
+            rows.append([np.mean([top_1(*pair, standardised) for pair in known]) for standardised in (False, True)])
+        return np.array(rows)
+
+    result = {}
+    for name, seeds in tqdm(methods.items(), desc=f"{kind}: found again"):
+        chosen = int(np.mean([scores(f, "validation").mean(axis=0) for f in seeds], axis=0).argmax())
+        of_animals = np.mean([scores(f, "test")[:, chosen] for f in seeds], axis=0)
+        result[name] = {"score": interval(of_animals), "standardised": bool(chosen)}
+    neurons = [[pair[0].n_units for pair in pairs] for pairs in parts["test"].values()]
+    result["chance"] = {"score": interval([np.mean([1 / n for n in sizes]) for sizes in neurons])}
+    return result
+
+
+# --- reading a property -----------------------------------------------------------------------------------------------
+
+
+def linear_decoder():
+    """Standardise, then logistic regression with balanced classes: the decoder of the paper."""
+    return make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
+
+
+def macro_f1(truth, said) -> float:
+    """Over the classes that occur in `truth`."""
+    return float(f1_score(truth, said, average="macro", labels=np.unique(truth), zero_division=0))
+
+
+def shuffled(labels: np.ndarray, animals: np.ndarray, seed: int) -> np.ndarray:
+    """Labels in another order within each animal."""
+    rng, labels = np.random.default_rng(seed), labels.copy()
+    for animal in np.unique(animals):
+        labels[animals == animal] = rng.permutation(labels[animals == animal])
+    return labels
+
+
+def across_animals(rows, labels, animals, tested) -> list[float]:
+    """macro-F1 in each tested animal, of a decoder fitted to all others."""
+    scores = []
+    for animal in tested:
+        out = animals == animal
+        scores.append(macro_f1(labels[out], linear_decoder().fit(rows[~out], labels[~out]).predict(rows[out])))
+    return scores
+
+
+def fitted_elsewhere(rows, labels, animals, tested) -> list[float]:
+    """macro-F1 in each tested animal, of one decoder fitted to those that are not tested."""
+    out = np.isin(animals, tested)
+    said = linear_decoder().fit(rows[~out], labels[~out]).predict(rows)
+    return [macro_f1(labels[animals == animal], said[animals == animal]) for animal in tested]
+
+
+def within_animals(rows, labels, animals, tested) -> list[float]:
+    """macro-F1 in each animal over five folds of its neurons, mean of three divisions."""
+    scores = []
+    for animal in tested:
+        x, y = rows[animals == animal], labels[animals == animal]
+        of_seeds = []
+        for seed in SEEDS:
+            said = np.empty_like(y)
+            for fit, test in StratifiedKFold(5, shuffle=True, random_state=seed).split(x, y):
+                said[test] = linear_decoder().fit(x[fit], y[fit]).predict(x[test])
+            of_seeds.append(macro_f1(y, said))
+        scores.append(float(np.mean(of_seeds)))
+    return scores
+
+
+def decoding(recordings, label_of, protocols, tested, methods) -> dict:
+    """Scores of every method by each protocol, and with shuffled labels."""
+    populations = [(animal, population) for animal, found in recordings.items() for population in found]
+    labels = np.concatenate([label_of(population) for _, population in populations])
+    animals = np.concatenate([np.full(population.n_units, animal) for animal, population in populations])
+    rows = {
+        name: [np.concatenate([features(population) for _, population in populations]) for features in seeds]
+        for name, seeds in tqdm(methods.items(), desc="features")
+    }
+    # The same neurons for all: those with a label, and with a window in every network.
+    of = (labels != "") & np.all([np.isfinite(r[:, 0]) for seeds in rows.values() for r in seeds], axis=0)
+    labels, animals = labels[of], animals[of]
+    support = {str(label): int((labels == label).sum()) for label in np.unique(labels)}
+    result = {}
+    for title, protocol in protocols.items():
+        table = {}
+        for name, seeds in tqdm(rows.items(), desc=title):
+            scores = np.mean([protocol(r[of], labels, animals, tested) for r in seeds], axis=0)
+            table[name] = {"score": interval(scores), "animals": dict(zip(tested, map(float, scores), strict=True))}
+        own = next(iter(rows.values()))[0][of]
+        null = [protocol(own, shuffled(labels, animals, seed), animals, tested) for seed in SEEDS]
+        table["shuffled labels"] = {"score": interval(np.mean(null, axis=0))}
+        result[title] = {"support": support, **table}
+    return result
+
+
+def human_structure(population: Population) -> np.ndarray:
+    """hippocampus, amygdala, or nothing."""
+    areas = np.char.lower(population.properties["brain_area"].astype(str))
+    found = np.full(len(areas), "", dtype="U11")
+    for name in ("hippocampus", "amygdala"):
+        found[np.char.find(areas, name) >= 0] = name
+    return found
+
+
+def steinmetz_group(population: Population) -> np.ndarray:
+    """One of the paper's four groups, or nothing."""
+    return np.array([GROUP_OF.get(str(area), "") for area in population.properties["brain_area"]])
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+
+def run(data: Path, model: Checkpoint, mice: Checkpoint | None, only: list[str]) -> dict:
+    """Every table by its title."""
+    result = {}
+    if "aplysia" in only:
+        title = f"Aplysia: found in another recording of the animal, top-1 ({', '.join(TEST['aplysia'])})"
+        result[title] = reidentification(data, "aplysia", methods_of(model))
+    if "human" in only:
+        title = f"Human: found in the other half, top-1 ({', '.join(TEST['human'])})"
+        result[title] = reidentification(data, "human", methods_of(model))
+        title = "Human: hippocampus or amygdala, macro-F1 in the test patients, fitted to the others"
+        protocol = {title: fitted_elsewhere}
+        result |= decoding(read(data, "human"), human_structure, protocol, TEST["human"], methods_of(model))
+    if "steinmetz" in only:
+        recordings = read(data, "steinmetz")
+        protocols = {
+            "Steinmetz: 4 groups, macro-F1, leave one mouse out": across_animals,
+            "Steinmetz: 4 groups, macro-F1, within animals (neurons of one probe lie on both sides)": within_animals,
+        }
+        result |= decoding(recordings, steinmetz_group, protocols, sorted(recordings), methods_of(model, mice))
+    return result
+
+
+def as_markdown(result: dict) -> str:
+    """The tables as documents show them."""
+    lines = []
+    for title, table in result.items():
+        lines += [f"**{title}**", ""]
+        if "support" in table:
+            lines += [", ".join(f"{label}: {n}" for label, n in table["support"].items()), ""]
+        lines += ["| | score |", "|---|---|"]
+        for name, row in table.items():
+            if name != "support":
+                mean, low, high = row["score"]
+                note = " (standardised)" if row.get("standardised") else ""
+                lines.append(f"| {name}{note} | {mean:.2f} [{low:.2f}, {high:.2f}] |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--mice", default=None)
+    parser.add_argument("--only", nargs="+", default=["aplysia", "human", "steinmetz"])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    model = load_checkpoint(options.model)
+    mice = load_checkpoint(options.mice) if options.mice else None
+    result = run(options.data, model, mice, options.only)
+    print(f"{model.name}, sha256 {model.sha256}\n\n{as_markdown(result)}")
+    if options.json:
+        options.json.write_text(json.dumps({"model": model.name, "sha256": model.sha256, "tables": result}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""How fast a training step is, beside a plain eager float32 step, in one run; and what share of it is reading windows.
+
+    python benchmarks/training.py              # widths 128 and 256
+    python benchmarks/training.py --quick      # width 128, fewer steps
+
+A step is that of `nuclr train`: eight samples of 64 units in two views, forward, loss, backward, clipping, AdamW, with
+the published dropout. The plain step does the same with the network of `plain.py`. Both take turns, so that a noisy
+machine is as noisy to either. The store lies on disk and holds 20 sessions of 80 units and one hour.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from embedding import poisson_population
+from lightning_fabric import Fabric
+from plain import Plain
+
+from spikeinterface_nuclr import Encoder, EncoderConfig, PretrainConfig, build_store
+from spikeinterface_nuclr.device import choose_device, choose_precision
+from spikeinterface_nuclr.training.losses import ContrastiveLoss
+from spikeinterface_nuclr.training.pretrain import PRECISIONS, Network, Steps, optimizers_of, training_step
+from spikeinterface_nuclr.training.views import Recording
+
+SAMPLES, UNITS = 8, 64
+
+
+class PlainStep:
+    """Forward, loss, backward, clipping and AdamW in float32, one operation after the other."""
+
+    def __init__(self, config: PretrainConfig, device):
+        self.plain = Plain(config.encoder, Encoder(config.encoder).state_dict()).to(device)
+        self.plain.cos, self.plain.sin = self.plain.cos.to(device), self.plain.sin.to(device)
+        self.loss = ContrastiveLoss(config.encoder.dim).to(device)
+        self.parameters = [*self.plain.parameters(), *self.loss.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate)
+        self.device = device
+
+    def __call__(self, patches):
+        """patches (2, samples, units, L, P)"""
+        patches = patches.to(self.device)
+        embeddings = self.plain(patches.flatten(0, 1)).unflatten(0, patches.shape[:2]).flatten(1, 2)
+        sizes = [UNITS] * SAMPLES
+        units = torch.arange(UNITS, device=self.device).repeat(SAMPLES)
+        loss = sum(self.loss(*embeddings, sizes, sizes, units, units).values())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+
+
+def timed(function, *arguments) -> float:
+    """Seconds that a call takes."""
+    begin = time.perf_counter()
+    function(*arguments)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def compare(dim: int, store, rounds: int, device, precision: str) -> None:
+    """Print the rates of both steps, and the share of reading."""
+    encoder = EncoderConfig(dim=dim, head_dim=dim // 4)
+    config = PretrainConfig(encoder=encoder, samples=SAMPLES, keep_at_least=1.0, max_units=UNITS, steps=100)
+    fabric = Fabric(accelerator=device.type, devices=1, precision=PRECISIONS[precision])
+    network = Network(config)
+    model, *optimizers = fabric.setup(network, *optimizers_of(network, config))
+    steps = Steps([Recording(probe, encoder.layout) for probe in store.probes], config, 0, 1)
+    plain = PlainStep(config, device)
+    patches = torch.poisson(torch.full((2, SAMPLES, UNITS, encoder.num_patches, encoder.patch_size), 0.1))
+
+    seconds: dict[str, list[float]] = {"plain": [], "ours": [], "reading": []}
+    neurons = 0
+    for number in range(rounds + 1):
+        batches = steps[number]
+        times = {
+            "plain": timed(plain, patches),
+            "ours": timed(training_step, fabric, model, optimizers, batches, config.clip),
+            "reading": timed(steps.__getitem__, number),
+        }
+        if number:  # the first of each warms up
+            neurons += sum(len(part) for views in batches for part in views.patches)
+            for name, value in times.items():
+                seconds[name].append(value)
+    plain_rate = 2 * SAMPLES * UNITS / np.median(seconds["plain"])
+    our_rate = neurons / rounds / np.median(seconds["ours"])
+    share = np.median(seconds["reading"]) / np.median(seconds["ours"])
+    print(
+        f"dim {dim}: plain float32 {plain_rate:.0f} neuron-windows/s, ours in {precision} {our_rate:.0f} "
+        f"({our_rate / plain_rate:.2f} times), reading {100 * share:.1f} % of a step",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    precision = choose_precision("auto", device)
+    print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = [poisson_population(80, 3600.0, seed) for seed in range(4 if options.quick else 20)]
+        store, _ = build_store(sessions, Path(folder) / "store", progress=False)
+        for dim in (128,) if options.quick else (128, 256):
+            compare(dim, store, 3 if options.quick else 9, device, precision)
+
+
+if __name__ == "__main__":
+    main()

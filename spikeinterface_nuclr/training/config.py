@@ -1,0 +1,178 @@
+"""PretrainConfig: everything that fixes a training run, from Python, a TOML file or the command line."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import torch
+
+from ..encoder import EncoderConfig
+from ..errors import CheckpointError, InputError, first_line
+from .losses import FORMS, SCALINGS
+from .views import TOO_FEW_UNITS
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
+
+OBJECTIVES = (*FORMS, "vicreg")
+OPTIMIZERS = ("adamw", "muon")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything that fixes a training run. The defaults are the published settings (Arora et al. 2025).
+
+    Parameters
+    ----------
+    encoder : EncoderConfig
+        The network; of a fine-tuning run, that of the weights it starts from.
+    steps : int
+        Optimiser steps.
+    samples : int
+        Populations in a step, each seen in two views, of all processes together.
+    batch_size : int
+        Neurons × patches computed at once. A step that holds more adds up the gradients of several batches.
+    max_units : int
+        Most neurons of one view; 0 is no limit.
+    keep_at_least : float
+        Each view keeps a random part of the neurons, at least this share of them. 1 keeps all.
+    max_distance : float
+        Largest distance in seconds between the windows of a sample.
+    optimizer : {"adamw", "muon"}
+        "muon" moves the matrices inside the encoder's blocks along the orthogonal part of their gradient (Jordan et al.
+        2024; with updates of AdamW's size, Liu et al. 2025) and the rest by AdamW. It needs torch 2.9 or newer.
+    learning_rate, weight_decay, clip : float
+        Peak learning rate, weight decay of matrices, largest norm of the gradient.
+    warmup : float
+        Share of the steps in which the learning rate climbs; then it falls along a cosine to 0.
+    objective : {"dcl_full", "dcl", "infonce", "vicreg"}
+    temperature, scaling
+        As `ContrastiveLoss`.
+    seed : int
+        Fixes the first weights, the views and the dropout.
+    monitor_every : int
+        Steps between two looks at the held-out animals, and between two saved states.
+    monitor_s : float
+        Seconds at the beginning of each held-out recording that are looked at.
+    probe : str
+        A column of labels, such as "brain_area", that a linear probe reads from the embeddings of the held-out animals
+        at each look. It is logged and decides nothing. Empty: none.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    steps: int = 50_000
+    samples: int = 128
+    batch_size: int = 100_000
+    max_units: int = 0
+    keep_at_least: float = 0.5
+    max_distance: float = 30.0
+    optimizer: str = "adamw"
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    warmup: float = 1 / 300
+    objective: str = "dcl_full"
+    temperature: float = 0.2
+    scaling: str = "cross-view"
+    seed: int = 0
+    monitor_every: int = 500
+    monitor_s: float = 1200.0
+    probe: str = ""
+
+    def __post_init__(self):
+        for f in fields(self)[1:]:
+            kinds = {int: (int,), float: (int, float), str: (str,)}[f.type]
+            value = getattr(self, f.name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise InputError(f"{f.name} must be of type {f.type.__name__}, not {value!r}")
+        positive = ("steps", "samples", "batch_size", "learning_rate", "clip", "temperature")
+        for name in (*positive, "monitor_every", "monitor_s"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
+        for name in ("max_distance", "weight_decay", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must not be negative, but is {getattr(self, name)!r}")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"warmup must lie in [0, 1], not {self.warmup!r}")
+        if not 0 < self.keep_at_least <= 1:
+            raise InputError(f"keep_at_least must lie in (0, 1], not {self.keep_at_least!r}")
+        if self.max_units and self.max_units <= TOO_FEW_UNITS:
+            raise InputError(f"max_units must be above {TOO_FEW_UNITS}: smaller views teach little")
+        choices = {"objective": OBJECTIVES, "scaling": SCALINGS, "optimizer": OPTIMIZERS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
+        if self.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+            raise InputError(f"optimizer 'muon' needs torch 2.9 or newer, this is {torch.__version__}: use 'adamw'")
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON, the encoder's in a dict of their own."""
+        return asdict(self)
+
+    def updated(self, values: dict, where: str = "config") -> "PretrainConfig":
+        """This config with some values changed; those of the encoder are under "encoder".
+
+        Raises
+        ------
+        InputError
+            Begins with `where` and names the entry that is unknown or wrong.
+        """
+        values = dict(values)
+        encoder = values.pop("encoder", {})
+        if not isinstance(encoder, dict):
+            raise InputError(f"{where}: encoder must be a table, [encoder]")
+        for known, given, table in ((self, values, ""), (self.encoder, encoder, "encoder.")):
+            unknown = sorted(set(given) - {f.name for f in fields(known)})
+            if unknown:
+                raise InputError(f"{where}: {table}{unknown[0]} is unknown: `nuclr train --show-config` lists them all")
+        try:
+            return replace(self, encoder=replace(self.encoder, **encoder), **values)
+        except (CheckpointError, InputError) as error:
+            raise InputError(f"{where}: {error}") from None
+
+    def to_toml(self) -> str:
+        """As a TOML file that `read_config` reads."""
+        values = self.to_dict()
+        encoder = values.pop("encoder")
+        tables = ("", values), ("\n[encoder]\n", encoder)
+        return "".join(
+            head + "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items()) for head, table in tables
+        )
+
+
+def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> PretrainConfig:
+    """The config of a TOML file, with single values set over it.
+
+    Parameters
+    ----------
+    path : path, optional
+        A TOML file: the parameters of `PretrainConfig`, those of the encoder in a table ``[encoder]``.
+    settings : iterable of str
+        Such as ``"steps=1000"`` and ``"encoder.dim=128"``; values are written as in TOML, texts with or without quotes.
+    start : PretrainConfig, optional
+        What holds where nothing is said. Default: the published settings.
+    """
+    config = start or PretrainConfig()
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not a readable TOML file ({first_line(error)})") from None
+        config = config.updated(values, str(path))
+    for setting in settings:
+        config = config.updated(_parsed(setting), setting)
+    return config
+
+
+def _parsed(setting: str) -> dict:
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise InputError(f"{setting}: a setting is NAME=VALUE, such as steps=1000 or encoder.dim=128")
+    for written in (value, json.dumps(value)):
+        try:
+            return tomllib.loads(f"{name} = {written}")
+        except ValueError:
+            continue
+    raise InputError(f"{setting}: a setting is NAME=VALUE, such as steps=1000 or encoder.dim=128")

@@ -1,0 +1,157 @@
+"""Run: a training run's files. What it has reached, its log, and all that is needed to go on as if never stopped."""
+
+import csv
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..checkpoint import Checkpoint
+from ..errors import InputError
+from ..files import check_format, check_writable, written_whole
+
+
+class Run:
+    """Where a run stands: its step, the seconds it took, and the rows of its log.
+
+    Parameters
+    ----------
+    output : path
+        The checkpoint to write, ``.safetensors``; the other files stand beside it.
+    resume : bool
+        The files of an interrupted run are there to go on with.
+    overwrite : bool
+        Whatever is there may be replaced.
+
+    Raises
+    ------
+    InputError
+        There are files of these names, or none to resume from.
+    """
+
+    def __init__(self, output, *, resume: bool, overwrite: bool):
+        self.output = check_format(output, ".safetensors")
+        self.step, self.seconds, self.rows = 0, 0.0, []
+        self._identity: dict = {}
+        self._tensorboard = None
+        if resume:
+            if not self._state.is_file():
+                raise InputError(f"{self._state}: no saved state to resume from: start without --resume")
+        elif self._state.exists() and not overwrite:
+            raise InputError(f"{self._state}: an unfinished run: go on with --resume, or begin anew with --overwrite")
+        for path in (self.output, self.log, self.last, self.curves):
+            check_writable(path, overwrite=overwrite or resume)
+
+    @property
+    def log(self) -> Path:
+        """The monitors as CSV, a row a look."""
+        return self._beside("log.csv")
+
+    @property
+    def last(self) -> Path:
+        """The last weights, where others were better."""
+        return self._beside("last.safetensors")
+
+    @property
+    def curves(self) -> Path:
+        """The figure of the log."""
+        return self._beside("curves.png")
+
+    @property
+    def store(self) -> Path:
+        """The store of a run that was given none."""
+        return self._beside("store")
+
+    @property
+    def _state(self) -> Path:
+        return self._beside("state.safetensors")
+
+    def _beside(self, kind: str) -> Path:
+        return self.output.with_suffix(f".{kind}")
+
+    def identify(self, **identity) -> None:
+        """Say what fixes the run (plain values for JSON): a state of another run is not gone on with."""
+        self._identity = json.loads(json.dumps(identity))
+
+    def load(self, network: torch.nn.Module, optimizers: list) -> None:
+        """Take up the saved state; InputError where it is damaged or of another run."""
+        try:
+            with safe_open(self._state, framework="pt") as file:
+                content = json.loads(file.metadata()["state"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self._state}: not a readable state ({error}): start without --resume") from None
+        different = [key for key, value in self._identity.items() if content["run"].get(key) != value]
+        if different:
+            raise InputError(f"{self._state}: is of a run with another {different[0]}: start without --resume")
+        network.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        for number, (parameter, states) in enumerate(_parameters(optimizers)):
+            prefix = f"optimizer.{number}."
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            states[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+        self.step, self.seconds, self.rows = content["step"], content["seconds"], content["rows"]
+
+    def record(self, row: dict, checkpoint: Checkpoint, network, optimizers: list, *, plot: bool) -> None:
+        """Save a look: the row of the log, the state, and the checkpoint if none was better."""
+        card = {**checkpoint.card, "monitors": row}
+        looked = Checkpoint(checkpoint.config, checkpoint.weights, card)
+        best = all(_goodness(row) >= _goodness(other) for other in self.rows)
+        looked.save(self.output if best else self.last, overwrite=True)
+        if best:
+            self.last.unlink(missing_ok=True)
+        self.rows.append(row)
+        self._save_state(network, optimizers)
+        with written_whole(self.log, overwrite=True) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, self.rows[0])
+            writer.writeheader()
+            writer.writerows(self.rows)
+        self._log_to_tensorboard(row)
+        if plot:
+            from .curves import plot_training
+
+            with written_whole(self.curves, overwrite=True) as temporary:
+                plot_training(self.rows).savefig(temporary, dpi=150)
+
+    def finish(self) -> None:
+        """Delete what was needed to go on."""
+        self._state.unlink(missing_ok=True)
+        shutil.rmtree(self.store, ignore_errors=True)
+
+    def _save_state(self, network, optimizers) -> None:
+        tensors = {f"model.{key}": value for key, value in network.state_dict().items()}
+        for number, (parameter, states) in enumerate(_parameters(optimizers)):
+            for key, value in states[parameter].items():
+                tensors[f"optimizer.{number}.{key}"] = value
+        content = {"run": self._identity, "step": self.step, "seconds": self.seconds, "rows": self.rows}
+        with written_whole(self._state, overwrite=True) as temporary:
+            tensors = {key: value.contiguous() for key, value in tensors.items()}
+            save_file(tensors, os.fspath(temporary), {"state": json.dumps(content)})
+
+    def _log_to_tensorboard(self, row: dict) -> None:
+        if self._tensorboard is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder = self._beside("tensorboard")
+            if len(self.rows) == 1:
+                shutil.rmtree(folder, ignore_errors=True)
+            self._tensorboard = SummaryWriter(folder, purge_step=row["step"])
+        for name, value in row.items():
+            if name != "step":
+                self._tensorboard.add_scalar(name, value, row["step"])
+        self._tensorboard.flush()
+
+
+def _goodness(row: dict) -> float:
+    """What the best weights have most of; later ones are better where nothing was looked at."""
+    value = row.get("reidentification", math.nan)
+    return -math.inf if math.isnan(value) else value
+
+
+def _parameters(optimizers: list) -> list[tuple[torch.nn.Parameter, dict]]:
+    """Every parameter, and the states among which its own is."""
+    return [(p, o.state) for o in optimizers for group in o.param_groups for p in group["params"]]
