@@ -1,6 +1,7 @@
 """What embeddings of a model are worth, beside baselines, on animals that it was not trained on.
 
-    python benchmarks/quality.py DATA [--model MODEL] [--mice MODEL] [--only human aplysia steinmetz] [--json FILE]
+    python benchmarks/quality.py DATA [--model MODEL] [--mice MODEL] [--only human aplysia steinmetz]
+                                    [--json FILE] [--figure FILE]
 
 DATA holds the folders `human`, `aplysia` and `steinmetz`, an NWB file a recording. Animals are divided as in
 `docs/training.md`: those of TEST are seen here for the first time, and whatever was chosen was chosen on VALIDATION. Of
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
@@ -94,9 +96,10 @@ def interval(values, seed: int = 0) -> list[float]:
 
 
 def top_1(first: np.ndarray, second: np.ndarray, standardised: bool) -> float:
-    """Share of neurons whose nearest row (least distance of unit-length rows, or of plain ones) in the other array is
+    """Share of neurons whose nearest row in the other array is their own, in both directions.
 
-    their own, in both directions; neurons without features in one of the two are left out of both.
+    Rows are compared at unit length, but for a single feature. Neurons without features in one of the two are left out
+    of both.
     """
     known = np.isfinite(first[:, 0]) & np.isfinite(second[:, 0])
     rows = np.concatenate([first[known], second[known]])
@@ -283,6 +286,25 @@ def as_markdown(result: dict) -> str:
     return "\n".join(lines)
 
 
+def figure_of(result: dict) -> Figure:
+    """A panel a table: scores and their intervals."""
+    tables = {title: {k: v for k, v in table.items() if k != "support"} for title, table in result.items()}
+    figure = Figure(figsize=(7.5, 0.6 + 2.1 * len(tables)), layout="constrained")
+    for axes, (title, table) in zip(figure.subplots(len(tables), 1, squeeze=False)[:, 0], tables.items(), strict=True):
+        for place, row in enumerate(table.values()):
+            mean, low, high = row["score"]
+            colour = "C0" if place == 0 else "0.45"
+            axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
+            axes.plot(mean, place, "o", color=colour, markersize=6)
+            axes.annotate(f"{mean:.2f}", (mean, place), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+        axes.set_yticks(range(len(table)), table, fontsize=8)
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.set(xlim=(0, 1), ylim=(len(table) - 0.5, -0.8))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color="0.9")
+    return figure
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -290,11 +312,14 @@ def main():
     parser.add_argument("--mice", default=None)
     parser.add_argument("--only", nargs="+", default=["aplysia", "human", "steinmetz"])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     model = load_checkpoint(options.model)
     mice = load_checkpoint(options.mice) if options.mice else None
     result = run(options.data, model, mice, options.only)
     print(f"{model.name}, sha256 {model.sha256}\n\n{as_markdown(result)}")
+    if options.figure:
+        figure_of(result).savefig(options.figure, dpi=150)
     if options.json:
         options.json.write_text(json.dumps({"model": model.name, "sha256": model.sha256, "tables": result}, indent=1))
 

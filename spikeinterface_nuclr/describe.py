@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from .checkpoint import load_checkpoint
-from .encoder import EncoderConfig
 from .extensions import computed_embedding
 from .nwb.reading import stored, table_names
 from .population import Population
@@ -18,8 +17,8 @@ from .windows import place_windows, timeline
 
 
 def population_facts(population: Population) -> dict:
-    """A recording: its units, their spikes, and the windows that fit."""
-    layout = EncoderConfig().layout
+    """A recording: its units, their spikes, and the windows of the default model that fit."""
+    layout = load_checkpoint().config.layout
     groups = dict(population.groups())
     lines = [timeline(population, units, layout) for units in groups.values()]
     counts = population.spike_counts

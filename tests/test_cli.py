@@ -94,7 +94,7 @@ def test_embed_takes_an_analyzer_folder(population, model, tmp_path):
 
 def test_info_on_everything(session, model, tmp_path):
     nuclr("embed", session, "-o", tmp_path / "out.npz", "--model", model)
-    for what, says in ((session, "windows of 10 s"), (model, "sha256"), (tmp_path / "out.npz", "checkpoint_sha256")):
+    for what, says in ((session, "windows of 20 s"), (model, "sha256"), (tmp_path / "out.npz", "checkpoint_sha256")):
         done = nuclr("info", what)
         assert done.returncode == 0, done.stderr
         assert says in done.stdout

@@ -189,16 +189,32 @@ pretrain(sys.argv[1], sys.argv[2], config, devices=int(sys.argv[3]), device="cpu
 """
 
 
-@pytest.mark.parametrize("objective", ["dcl_full", "infonce"])
-def test_two_processes_equal_one(store, tmp_path, objective):
+def started(script, *arguments, **environment):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+
+
+def by_itself(*arguments):
+    return [started(*arguments)]
+
+
+def by_slurm(*arguments):
+    """As srun starts two tasks on one node."""
+    job = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "pretrain", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
+    job |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
+    return [started(*arguments, **job, SLURM_PROCID=str(k), SLURM_LOCALID=str(k)) for k in range(2)]
+
+
+@pytest.mark.parametrize(("start", "objective"), [(by_itself, "dcl_full"), (by_itself, "infonce"), (by_slurm, "dcl")])
+def test_two_processes_equal_one(store, tmp_path, start, objective):
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for devices in (1, 2):
-        subprocess.run(
-            [sys.executable, script, store.path, tmp_path / f"{devices}.safetensors", str(devices), objective],
-            check=True, capture_output=True, env=environment,
-        )  # fmt: skip
+    runs = [started(script, store.path, tmp_path / "1.safetensors", 1, objective)]
+    runs += start(script, store.path, tmp_path / "2.safetensors", 2, objective)
+    for process in runs:
+        said = process.communicate(timeout=120)[1]
+        assert process.returncode == 0, said
     one, two = (load_checkpoint(tmp_path / f"{devices}.safetensors") for devices in (1, 2))
     assert_close(one, two)
     for a, b in zip(*(rows_of(tmp_path / f"{devices}.log.csv") for devices in (1, 2)), strict=True):

@@ -9,9 +9,6 @@ from ..embedding import embed
 from ..errors import InputError
 from ..population import Population
 
-# Recordings are halved into alternating blocks of this many seconds, so that slow changes touch both halves alike.
-BLOCK_S = 10.0
-
 
 @dataclass(frozen=True, eq=False)
 class Halves:
@@ -36,17 +33,18 @@ class Halves:
     stability: np.ndarray
 
 
-def alternating(population: Population, block_s: float = BLOCK_S) -> tuple[Population, Population]:
-    """A recording's two halves, made of alternating blocks of `block_s` seconds."""
+def alternating(population: Population, block_s: float) -> tuple[Population, Population]:
+    """A recording's two halves, made of alternating blocks of `block_s` seconds: slow changes touch both alike."""
     edges = np.arange(population.start, population.stop + block_s, block_s)
     blocks = np.stack([edges[:-1], edges[1:]], axis=1)
     return population.within(blocks[::2]), population.within(blocks[1::2])
 
 
 def embed_halves(population: Population, checkpoint: Checkpoint, device: str = "auto") -> Halves:
-    """Embed two halves of a recording apart; no neuron where a half holds no window."""
+    """Embed two halves of a recording apart, of blocks as long as a window; no neuron where a half holds no window."""
     try:
-        first, second = (embed(half, checkpoint, device=device, progress=False) for half in alternating(population))
+        halves = alternating(population, checkpoint.config.layout.window_s)
+        first, second = (embed(half, checkpoint, device=device, progress=False) for half in halves)
         units = np.flatnonzero((first.window_count > 0) & (second.window_count > 0))
     except InputError:
         nothing = np.empty((0, checkpoint.config.dim), dtype=np.float32)

@@ -119,6 +119,8 @@ class Run:
 
     def finish(self) -> None:
         """Delete what was needed to go on."""
+        if self._tensorboard:
+            self._tensorboard.close()
         self._state.unlink(missing_ok=True)
         shutil.rmtree(self.store, ignore_errors=True)
 

@@ -7,7 +7,7 @@
 
 A spike takes six bytes: the number of its unit, and the fraction of its second in 2^-32 s. How many spikes precede
 each second stands in an index, so a window is found without a search. At the scale of the IBL brain-wide map (700
-insertions, 7 billion spikes) that is 42 GB, 3 MB of it index; memory holds what the windows at hand need.
+insertions, 7 billion spikes) that is 42 GB and 30 MB of index; memory holds what the windows at hand need.
 
 Fractions are rounded up: a spike on the edge of a bin stays in the bin that starts there, and the counts are those that
 `windows.bin_activity` gives.
