@@ -98,11 +98,9 @@ def interval(values, seed: int = 0) -> list[float]:
 def top_1(first: np.ndarray, second: np.ndarray, standardised: bool) -> float:
     """Share of neurons whose nearest row in the other array is their own, in both directions.
 
-    Rows are compared at unit length, but for a single feature. Neurons without features in one of the two are left out
-    of both.
+    Rows are compared at unit length, but for a single feature.
     """
-    known = np.isfinite(first[:, 0]) & np.isfinite(second[:, 0])
-    rows = np.concatenate([first[known], second[known]])
+    rows = np.concatenate([first, second])
     if standardised:
         rows = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-9)
     if rows.shape[1] > 1:
@@ -129,27 +127,38 @@ def aplysia_pairs(recordings: list[Population]):
 def reidentification(data: Path, kind: str, methods: dict[str, list[Features]]) -> dict:
     """Scores of every method on the test animals."""
     pairs_of = {"human": human_pairs, "aplysia": aplysia_pairs}[kind]
-    parts = {
-        name: {animal: list(pairs_of(found)) for animal, found in read(data, kind, animals[kind]).items()}
-        for name, animals in (("validation", VALIDATION), ("test", TEST))
-    }
+    parts = {}
+    for part, animals in (("validation", VALIDATION), ("test", TEST)):
+        for animal, recordings in read(data, kind, animals[kind]).items():
+            pairs = [_common_rows(pair, methods) for pair in tqdm(list(pairs_of(recordings)), desc=f"{kind}: {animal}")]
+            # A recording in which fewer than two neurons have a window in both halves says nothing.
+            parts.setdefault(part, {})[animal] = [rows for rows in pairs if len(next(iter(rows.values()))[0][0]) > 1]
 
-    def scores(features, part) -> np.ndarray:
-        """(animals, 2): plain and standardised"""
-        rows = []
-        for pairs in parts[part].values():
-            known = [tuple(map(features, pair)) for pair in pairs]
-            rows.append([np.mean([top_1(*pair, standardised) for pair in known]) for standardised in (False, True)])
-        return np.array(rows)
+    def scores(name: str, part: str) -> np.ndarray:
+        """(animals, 2): plain and standardised, mean over seeds"""
+        return np.array(
+            [
+                [np.mean([top_1(*seed, standardised) for rows in pairs for seed in rows[name]])
+                 for standardised in (False, True)]
+                for pairs in parts[part].values() if pairs
+            ]
+        )  # fmt: skip
 
     result = {}
-    for name, seeds in tqdm(methods.items(), desc=f"{kind}: found again"):
-        chosen = int(np.mean([scores(f, "validation").mean(axis=0) for f in seeds], axis=0).argmax())
-        of_animals = np.mean([scores(f, "test")[:, chosen] for f in seeds], axis=0)
-        result[name] = {"score": interval(of_animals), "standardised": bool(chosen)}
-    neurons = [[pair[0].n_units for pair in pairs] for pairs in parts["test"].values()]
+    for name in methods:
+        chosen = int(scores(name, "validation").mean(axis=0).argmax())
+        result[name] = {"score": interval(scores(name, "test")[:, chosen]), "standardised": bool(chosen)}
+    neurons = [[len(next(iter(rows.values()))[0][0]) for rows in pairs] for pairs in parts["test"].values() if pairs]
     result["chance"] = {"score": interval([np.mean([1 / n for n in sizes]) for sizes in neurons])}
+    result["chance"]["neurons"] = int(sum(map(sum, neurons)))
     return result
+
+
+def _common_rows(pair, methods: dict[str, list[Features]]) -> dict[str, list[tuple]]:
+    """Rows of both populations of a pair by every method and seed, of the neurons that all methods know in both."""
+    rows = {name: [tuple(map(features, pair)) for features in seeds] for name, seeds in methods.items()}
+    known = np.all([np.isfinite(side[:, 0]) for seeds in rows.values() for seed in seeds for side in seed], axis=0)
+    return {name: [tuple(side[known] for side in seed) for seed in seeds] for name, seeds in rows.items()}
 
 
 # --- reading a property -----------------------------------------------------------------------------------------------

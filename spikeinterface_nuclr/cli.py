@@ -356,7 +356,9 @@ def train(
         plot=plot,
         progress=not quiet,
     )
-    typer.echo(f"{output}: sha256 {checkpoint.sha256}")
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    rank_zero_only(typer.echo)(f"{output}: sha256 {checkpoint.sha256}")
 
 
 def _read(source: Path, group_by: str, sampling_frequency: float | None, keep_noise: bool):

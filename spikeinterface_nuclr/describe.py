@@ -105,14 +105,13 @@ def _beside_units(title: str, found: UnitEmbeddings, stale: str, note: str = "")
 def store_facts(store: Store) -> dict:
     """A store: how much it holds, of whom."""
     probes = store.probes
-    recorded = [p for p in probes if p.signal == "spikes"]
     return {
         "store": str(store.path),
         "sessions": len({probe.path.parent for probe in probes}),
         "animals": len(store.animals),
         "probes": len(probes),
         "units": sum(probe.n_units for probe in probes),
-        "spikes": sum(probe.n_spikes for probe in recorded),
+        "spikes": sum(probe.n_spikes for probe in probes),
         "hours": round(sum(probe.outline.stop - probe.outline.start for probe in probes) / 3600, 2),
         "names of animals": ", ".join(store.animals),
     }

@@ -24,6 +24,8 @@ def test_single_settings_go_over_the_file(tmp_path):
     config = read_config(path, ["steps=20", "encoder.heads=2", "optimizer=adamw", "learning_rate=1e-3"])
     assert (config.steps, config.samples, config.learning_rate) == (20, 3, 1e-3)
     assert (config.encoder.dim, config.encoder.heads) == (64, 2)
+    path.write_text('[encoder]\ninput_scale = "log1p+acg"\n')
+    assert read_config(path, ["encoder.signal=traces", "encoder.input_scale=counts"]).encoder.signal == "traces"
     start = PretrainConfig(encoder=EncoderConfig(dim=32))
     assert read_config(None, ["steps=5"], start).encoder.dim == 32
 

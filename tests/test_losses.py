@@ -68,6 +68,20 @@ def test_dividing_all_equals_a_direct_computation():
     assert sum(parts.values()).item() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("loss", [ContrastiveLoss(64, 0.05, scaling="all"), VICRegLoss(64)])
+def test_the_loss_is_float32_under_autocast(loss):
+    data = load_file(DATA / "contrastive_loss.safetensors")
+    names = ("units_per_sample_1", "units_per_sample_2", "unit_id_1", "unit_id_2")
+    loss.projector = torch.nn.Identity()  # whose own precision is not the matter here
+    arguments = [data["x1"], data["x2"], *(data[name] for name in names)]
+    plain = loss(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = loss(*arguments)
+    for name, part in plain.items():
+        assert cast[name].dtype == torch.float32
+        assert torch.equal(cast[name], part)
+
+
 def test_samples_never_meet():
     torch.manual_seed(0)
     loss = ContrastiveLoss(8)

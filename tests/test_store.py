@@ -1,14 +1,22 @@
 import json
-import os
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from nwb_files import add_units, new_nwb, write_nwb_file
 
-from spikeinterface_nuclr import InputError, Population, Store, build_store, read_population, simulate_population
+from spikeinterface_nuclr import (
+    InputError,
+    Population,
+    RecordingWarning,
+    Store,
+    build_store,
+    read_population,
+    simulate_population,
+)
 from spikeinterface_nuclr.windows import Layout, Starts, bin_activity, timeline
 
 LAYOUT = Layout(0.02, 50, 10)
@@ -18,6 +26,13 @@ def built(tmp_path, *populations, **options):
     store, damaged = build_store(populations, tmp_path / "store", progress=False, **options)
     assert damaged == []
     return store
+
+
+def until(what, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def nwb(path, seed=0, **columns):
@@ -39,6 +54,12 @@ def parts_observed():
     return Population(range(12), trains, observed=[np.array([[0.0, 60.0]])] * 11 + [np.array([[9.0, 60.0]])])
 
 
+def ends_on_spikes(rng):
+    """Every interval, and every unit's own time, ends with a spike that 2^-32 s do not divide."""
+    trains = [np.sort(np.append(rng.uniform(0, 30 + u / 7, 200), 30 + u / 7)) for u in range(4)]
+    return Population(range(4), trains, observed=[np.array([[0.0, 30 + u / 7]]) for u in range(4)])
+
+
 SHAPES = {
     "continuous": lambda rng: simulate_population(n_units=15, duration=60.0, seed=2),
     "edges of bins": lambda rng: Population(["a", "b"], [np.arange(1, 3000) / 50, np.arange(1, 6000) / 100]),
@@ -48,6 +69,7 @@ SHAPES = {
     "a silent unit": lambda rng: Population(["a", "b"], [[], np.sort(rng.uniform(0, 30, 50))], stop=30.0),
     "no spike at all": lambda rng: Population(["a", "b"], [[], []], stop=30.0),
     "units observed at other times": lambda rng: parts_observed(),
+    "spikes at the ends": ends_on_spikes,
 }
 
 
@@ -158,7 +180,7 @@ def test_a_manifest_names_animals_sessions_and_probes(tmp_path):
 def test_patterns_and_folders_name_each_file_once(tmp_path):
     (tmp_path / "x").mkdir()
     for name in ("x/a.nwb", "b.nwb"):
-        nwb(tmp_path / name)
+        nwb(tmp_path / name, seed=len(name))
     found, _ = build_store([f"{tmp_path}/**/*.nwb", tmp_path, str(tmp_path / "b.nwb")], tmp_path / "s", progress=False)
     assert len(found.probes) == 2
 
@@ -189,42 +211,93 @@ def test_a_damaged_store_is_named(tmp_path, population, name):
 def test_a_killed_build_leaves_whole_sessions_only(tmp_path):
     for seed in range(12):
         nwb(tmp_path / f"{seed:02d}.nwb", seed=seed)
-    script = (
-        "import sys; from spikeinterface_nuclr import build_store; print('ready', flush=True);"
-        "build_store(sys.argv[1], sys.argv[2], progress=False)"
-    )
-    for wait in (0.3, 0.9):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "ready\n"
-        try:
-            process.wait(wait)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if (tmp_path / "store" / "store.json").exists():
-            for probe in Store(tmp_path / "store").probes:
-                assert probe.population().n_units == 12
+    sessions = tmp_path / "store" / "sessions"
+    script = "import sys; from spikeinterface_nuclr import build_store; build_store(*sys.argv[1:], progress=False)"
+    for wanted in (1, 5):
+        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(sessions.parent)])
+        until(lambda n=wanted: sessions.exists() and len([p for p in sessions.iterdir() if p.name[0] != "."]) >= n)
+        process.kill()
+        process.wait()
+        probes = Store(tmp_path / "store").probes
+        assert wanted <= len(probes) < 12
+        assert all(probe.population().n_units == 12 for probe in probes)
     found, damaged = build_store(tmp_path, tmp_path / "store", progress=False)
     assert (len(found.probes), damaged) == (12, [])
+    assert not [p for p in sessions.iterdir() if p.name.startswith(".")]
+
+
+def test_a_build_that_fails_keeps_the_session_that_was_there(tmp_path, monkeypatch):
+    nwb(tmp_path / "a.nwb", seed=1)
+    before = build_store(tmp_path, tmp_path / "store", progress=False)[0].fingerprint()
+    nwb(tmp_path / "a.nwb", seed=2)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    found, [damage] = build_store(tmp_path, tmp_path / "store", progress=False)
+    assert "No space left" in damage
+    assert "a.nwb" in damage
+    assert found.fingerprint() == before
+
+
+def test_a_session_is_in_a_store_once(tmp_path):
+    """Under a second name it could be held out and trained on at once."""
+    path = nwb(tmp_path / "a.nwb")
+    store = tmp_path / "store"
+    build_store(path, store, progress=False)
+    # However its path is written, it is the same session.
+    assert len(build_store(f"{tmp_path}/../{tmp_path.name}/a.nwb", store, progress=False)[0].probes) == 1
+    shutil.copy(path, tmp_path / "copy.nwb")
+    with pytest.raises(InputError, match=r"holds the same spikes as .*: delete one"):
+        build_store(tmp_path / "copy.nwb", store, progress=False)
+
+
+def test_sources_without_an_animal_are_named(tmp_path):
+    sessions = [simulate_population(n_units=11, duration=30.0, seed=seed) for seed in range(2)]
+    with pytest.warns(RecordingWarning, match="2 sessions, such as simulation-0, name no animal"):
+        build_store(sessions, tmp_path / "store", progress=False)
+    named = [Population([1], [[0.5]], metadata={"source": "x"}), Population([1], [[0.7]], metadata={"source": "x"})]
+    with pytest.raises(InputError, match="two sources are called x"):
+        build_store(named, tmp_path / "other", progress=False)
+
+
+def test_spikes_at_wrong_times_are_named(tmp_path):
+    broken = Population(["a"], [[5.0, 1.7e9]], start=0.0)
+    _, damaged = build_store(broken, tmp_path / "store", progress=False)
+    assert damaged == ["Population 0: its spikes span 19676 days: remove those at wrong times"]
+
+
+def test_odd_names_are_stored_too(tmp_path):
+    folder = tmp_path / "[lab] x"
+    folder.mkdir()
+    for name in ("a.nwb", ".b.nwb"):
+        nwb(folder / name, seed=len(name))
+    (folder / "list.csv").write_text("source\na.nwb\n.b.nwb\n")
+    assert len(build_store(folder / "list.csv", tmp_path / "store", progress=False)[0].probes) == 2
+    (folder / "list.csv").write_text("source\n*.nwb\n")
+    assert len(build_store(folder / "list.csv", tmp_path / "other", progress=False)[0].probes) == 1
+
+
+def test_an_empty_folder_becomes_a_store(tmp_path, population):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "begun" / "sessions").mkdir(parents=True)
+    for name in ("empty", "begun"):
+        assert len(build_store(population, tmp_path / name, progress=False)[0].probes) == 1
 
 
 def test_a_window_is_read_without_the_rest(tmp_path, rng):
-    """Of a long recording only the window's pages are touched."""
+    """Of a long recording only the window's seconds are asked for."""
     times = np.sort(rng.uniform(0, 3600, 200_000))
     [probe] = built(tmp_path, Population(["a", "b"], [times, times], stop=3600.0)).probes
-    stem = str(probe.path)
-    # The rest of the file is gone: reading any of it would fail.
-    size = os.path.getsize(f"{stem}.fraction.npy")
-    shutil.copy(f"{stem}.fraction.npy", tmp_path / "whole.npy")
     line = timeline(probe.outline, np.arange(2), LAYOUT)
     touched = []
-    probe.__dict__["_fraction"] = Spy(np.load(f"{stem}.fraction.npy", mmap_mode="r"), touched)
+    for name in ("_fraction", "_unit"):
+        probe.__dict__[name] = Spy(getattr(probe, name), touched)
     counts = probe.activity(line, 90_000, 90_500)
     assert counts.sum() == 2 * ((times >= 1800) & (times < 1810)).sum()
-    assert touched[0] < size / 4 / 200
-    assert len(touched) == 1
+    assert len(touched) == 2
+    assert max(touched) < probe.n_spikes / 200
 
 
 class Spy:

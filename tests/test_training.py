@@ -1,7 +1,9 @@
 import csv
 import os
+import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -121,8 +123,9 @@ def test_a_killed_process_goes_on_to_the_same_weights(store, tmp_path):
     killed = tmp_path / "killed.safetensors"
     process = subprocess.Popen([*arguments, "-o", killed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state = tmp_path / "killed.state.safetensors"
-    while not state.exists() and process.poll() is None:
-        pass
+    deadline = time.monotonic() + 60
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
     process.kill()
     process.wait()
     assert state.exists()
@@ -162,6 +165,17 @@ def test_files_that_are_there_are_not_overwritten(store, tmp_path, name):
 def test_sources_are_stored_for_the_time_of_the_run(populations, store, tmp_path):
     found = train(populations, tmp_path / "a.safetensors")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.log.csv", "a.safetensors", "a.tensorboard"]
+    # What an earlier run left is not trained on, and nobody's own store is touched.
+    build_store(populations[:1], tmp_path / "b.run-store", progress=False)
+    build_store(populations, tmp_path / "b.store", progress=False)
+    assert same(found, train(populations, tmp_path / "b.safetensors"))
+    assert (tmp_path / "b.store").exists()
+    assert not (tmp_path / "b.run-store").exists()
+    (tmp_path / "b.safetensors").unlink()
+    (tmp_path / "b.log.csv").unlink()
+    with pytest.raises(InputError, match=r"b.tensorboard: exists already"):
+        train(store, tmp_path / "b.safetensors")
+    shutil.rmtree(tmp_path / "b.tensorboard")
     assert same(found, train(store, tmp_path / "b.safetensors"))
     (tmp_path / "bad.nwb").write_text("nothing")
     with pytest.raises(InputError, match=r"bad.nwb: not a readable NWB file"):
@@ -190,7 +204,8 @@ pretrain(sys.argv[1], sys.argv[2], config, devices=int(sys.argv[3]), device="cpu
 
 
 def started(script, *arguments, **environment):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment = {**outside, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, script, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
 
@@ -201,7 +216,13 @@ def by_itself(*arguments):
 
 def by_slurm(*arguments):
     """As srun starts two tasks on one node."""
-    job = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "pretrain", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
+    # The port follows from the job's number.
+    job = {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NAME": "pretrain",
+        "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_NNODES": "1",
+    }
     job |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
     return [started(*arguments, **job, SLURM_PROCID=str(k), SLURM_LOCALID=str(k)) for k in range(2)]
 
@@ -236,7 +257,7 @@ def test_a_loss_that_explodes_is_named(store, tmp_path):
 
 def test_only_the_signal_of_the_encoder_is_trained_on(tmp_path):
     traces = Population(range(12), traces=np.random.default_rng(0).random((12, 400)), sampling_frequency=4.0)
-    with pytest.raises(CheckpointError, match="takes spikes, this population holds traces"):
+    with pytest.raises(CheckpointError, match=r"on Population 0\): takes spikes, this population holds traces"):
         train([traces], tmp_path / "a.safetensors")
     config = other(encoder={"signal": "traces", "bin_s": 0.25, "patch_size": 4})
     assert train([traces], tmp_path / "b.safetensors", config).config.signal == "traces"
@@ -282,6 +303,8 @@ def test_held_out_animals_are_monitored_and_excluded_ones_are_not(store, tmp_pat
             train(store, tmp_path / "b.safetensors", **options)
     with pytest.raises(InputError, match="no recording is left"):
         train(store, tmp_path / "b.safetensors", exclude=["*"])
+    with pytest.raises(InputError, match="probe 'colour': no held-out recording has labels"):
+        train(store, tmp_path / "b.safetensors", other(probe="colour"), hold_out=["animal1"])
 
 
 def test_the_best_weights_are_kept(store, tmp_path, monkeypatch):
@@ -300,7 +323,7 @@ def test_fine_tuning_starts_from_the_weights(store, tmp_path, checkpoint):
     tuned = train(store, tmp_path / "a.safetensors", config, initial=tmp_path / "start.safetensors")
     assert all(torch.allclose(tuned.weights[k], v, atol=1e-6) for k, v in checkpoint.weights.items())
     assert tuned.card["initial"]["sha256"] == checkpoint.sha256
-    with pytest.raises(InputError, match=r"encoder.dim is 16, the weights of .* have 32: leave it out"):
+    with pytest.raises(InputError, match=r"encoder.dim is 16, the weights of .* have 32: take the encoder"):
         train(store, tmp_path / "b.safetensors", CONFIG, initial=checkpoint)
     less = config.updated({"encoder": {"dropout": 0.0}})
     assert train(store, tmp_path / "c.safetensors", less, initial=checkpoint).config.dropout == 0.0
@@ -330,6 +353,31 @@ def test_weight_decay_spares_biases_and_norms():
         split = loop.optimizers_of(network, other(optimizer="muon"))
         counted = sum(len(group["params"]) for o in split for group in o.param_groups)
         assert counted == len(list(network.parameters()))
+
+
+def test_the_gradient_of_all_parameters_is_clipped(store, monkeypatch):
+    from lightning_fabric import Fabric
+
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("torch is older than 2.9")
+    config = other(optimizer="muon")
+    network = loop.Network(config)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model, *optimizers = fabric.setup(network, *loop.optimizers_of(network, config))
+    recordings = [loop.Recording(probe, config.encoder.layout) for probe in store.probes]
+    loop.training_step(fabric, model, optimizers, loop.Steps(recordings, config, 0, 1)[0], 1e-3)
+    norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
+    assert norm.item() == pytest.approx(1e-3, rel=0.01)
+
+
+def test_errors_of_drawing_processes_are_one_line(tmp_path):
+    # More than ten units, but never in one window.
+    trains = [np.arange(k * 5.0, k * 5.0 + 4, 0.1) for k in range(12)]
+    sparse = named(Population(range(12), trains, stop=60.0), "a")
+    store, _ = build_store(sparse, tmp_path / "store", progress=False)
+    for workers in (0, 1):
+        with pytest.raises(InputError, match=r"^no window has more than 10 active units in both views: .*$"):
+            train(store, tmp_path / "a.safetensors", workers=workers)
 
 
 def test_the_learning_rate_climbs_and_falls_to_nothing():

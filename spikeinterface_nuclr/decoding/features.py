@@ -5,6 +5,7 @@ No interval between two spikes is counted that a gap in the observed time lies i
 
 import numpy as np
 
+from ..errors import InputError
 from ..population import Population
 
 # log10 of seconds: 0.3 ms to 100 s.
@@ -13,9 +14,14 @@ LAG_S, LAGS = 0.01, 50
 
 
 def firing_rate(population: Population) -> np.ndarray:
-    """log10 of spikes per observed second, a silent neuron's as if it had half a spike: shape (n_units, 1)."""
-    seconds = [np.ptp(population.observed_of(unit), axis=1).sum() for unit in range(population.n_units)]
-    return np.log10(np.maximum(population.spike_counts, 0.5) / np.maximum(seconds, 1e-9))[:, None]
+    """log10 of spikes per observed second, a silent neuron's as if it had half a spike.
+
+    Shape (n_units, 1); NaN where a neuron was never observed.
+    """
+    _check_spikes(population)
+    seconds = np.array([np.ptp(population.observed_of(unit), axis=1).sum() for unit in range(population.n_units)])
+    rate = np.maximum(population.spike_counts, 0.5) / np.where(seconds > 0, seconds, np.nan)
+    return np.log10(rate)[:, None]
 
 
 def interval_histogram(population: Population) -> np.ndarray:
@@ -23,6 +29,7 @@ def interval_histogram(population: Population) -> np.ndarray:
 
     Shape (n_units, 30); zeros where a neuron has no interval.
     """
+    _check_spikes(population)
     rows = np.zeros((population.n_units, len(INTERVAL_EDGES) - 1))
     for unit, row in enumerate(rows):
         intervals = _differences(population, unit, 1)
@@ -33,6 +40,7 @@ def interval_histogram(population: Population) -> np.ndarray:
 
 def autocorrelogram(population: Population) -> np.ndarray:
     """Spikes per second that follow a spike, in 50 bins of 10 ms, as log(1 + rate): shape (n_units, 50)."""
+    _check_spikes(population)
     rows = np.zeros((population.n_units, LAGS))
     for unit, row in enumerate(rows):
         count = len(population.spike_times[unit])
@@ -46,6 +54,11 @@ def autocorrelogram(population: Population) -> np.ndarray:
             order += 1
         row[:] = np.log1p(pairs / max(count, 1) / LAG_S)
     return rows
+
+
+def _check_spikes(population: Population) -> None:
+    if population.signal != "spikes":
+        raise InputError("the population holds traces: rates and intervals are of spikes")
 
 
 def _differences(population: Population, unit: int, order: int) -> np.ndarray:

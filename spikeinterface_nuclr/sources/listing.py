@@ -3,6 +3,7 @@
 import csv
 import glob
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +39,10 @@ class Listed:
 
     @property
     def key(self) -> str:
-        """A name for files, the same whenever this source is listed."""
-        digest = hashlib.sha256(f"{self.name}\0{self.probe}".encode()).hexdigest()[:8]
-        return f"{Path(self.name).stem}-{digest}"
+        """A name for files, the same however the path of this source is written."""
+        where = os.fsencode(self.source.resolve() if isinstance(self.source, Path) else self.name)
+        digest = hashlib.sha256(where + b"\0" + self.probe.encode()).hexdigest()[:8]
+        return f"{os.fsencode(Path(self.name).stem).decode(errors='replace').lstrip('.')}-{digest}"
 
     @property
     def stamp(self) -> list:
@@ -72,30 +74,31 @@ def list_sources(sources) -> list[Listed]:
     Raises
     ------
     InputError
-        A pattern or folder holds nothing, or a manifest is not readable.
+        A pattern or folder holds nothing, a manifest is not readable, or two objects have the same name.
     """
     if isinstance(sources, str | Path) or not np.iterable(sources):
         sources = [sources]
-    found: dict[tuple, Listed] = {}
+    found: dict[object, Listed] = {}
     for number, source in enumerate(sources):
         if isinstance(source, str | Path):
             listed = _read_manifest(Path(source)) if Path(source).suffix == ".csv" else _files(str(source))
+            for one in listed:
+                found.setdefault((one.source.absolute(), one.probe), one)
         else:
-            name = getattr(source, "metadata", {}).get("source") or f"{type(source).__name__} {number}"
-            listed = [Listed(source, str(name))]
-        for one in listed:
-            found.setdefault((one.name, one.probe), one)
+            name = str(getattr(source, "metadata", {}).get("source") or f"{type(source).__name__} {number}")
+            if name in found:
+                raise InputError(f"two sources are called {name}: give each a name, metadata={{'source': …}}")
+            found[name] = Listed(source, name)
     return list(found.values())
 
 
-def _files(pattern: str, **said) -> list[Listed]:
-    path = Path(pattern)
-    if not path.exists() and glob.has_magic(pattern):
-        paths = sorted(map(Path, glob.glob(pattern, recursive=True)))
+def _files(pattern: str, folder: Path = Path(), **said) -> list[Listed]:
+    """The files of a path or pattern that begins at `folder`."""
+    paths = [folder / pattern]
+    if not paths[0].exists() and glob.has_magic(pattern):
+        paths = sorted(folder / path for path in glob.glob(pattern, root_dir=folder, recursive=True))
         if not paths:
-            raise InputError(f"{pattern}: no file matches this pattern")
-    else:
-        paths = [path]
+            raise InputError(f"{folder / pattern}: no file matches this pattern")
     return [Listed(file, str(file), **said) for path in paths for file in (_inside(path) or [path])]
 
 
@@ -123,7 +126,7 @@ def _read_manifest(path: Path) -> list[Listed]:
             raise InputError(f"{path}: line {line} has {'no source' if None not in row else 'too many entries'}")
         said = {column: (row.get(column) or "").strip() for column in MANIFEST_COLUMNS[1:]}
         weight = _weight(said.pop("weight") or "1", f"{path}: line {line}")
-        listed += _files(str(path.parent / row["source"].strip()), **said, weight=weight)
+        listed += _files(row["source"].strip(), path.parent, **said, weight=weight)
     return listed
 
 

@@ -11,11 +11,6 @@ from ..errors import CheckpointError, InputError, first_line
 from .losses import FORMS, SCALINGS
 from .views import TOO_FEW_UNITS
 
-try:
-    import tomllib
-except ImportError:  # Python 3.10
-    import tomli as tomllib
-
 OBJECTIVES = (*FORMS, "vicreg")
 OPTIMIZERS = ("adamw", "muon")
 
@@ -33,7 +28,8 @@ class PretrainConfig:
     samples : int
         Populations in a step, each seen in two views, of all processes together.
     batch_size : int
-        Neurons × patches computed at once. A step that holds more adds up the gradients of several batches.
+        Neurons × patches computed at once. A step that holds more adds up the gradients of several batches: the same
+        step, but for "vicreg", whose statistics are those of a batch.
     max_units : int
         Most neurons of one view; 0 is no limit.
     keep_at_least : float
@@ -154,25 +150,36 @@ def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> 
     start : PretrainConfig, optional
         What holds where nothing is said. Default: the published settings.
     """
-    config = start or PretrainConfig()
+    values: dict = {}
     if path is not None:
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            values = _parsed(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not a readable TOML file ({first_line(error)})") from None
-        config = config.updated(values, str(path))
     for setting in settings:
-        config = config.updated(_parsed(setting), setting)
-    return config
+        for name, value in _setting(setting).items():
+            table = values.get(name)
+            values[name] = table | value if isinstance(table, dict) and isinstance(value, dict) else value
+    where = ", ".join([*([str(path)] if path is not None else []), *settings])
+    return (start or PretrainConfig()).updated(values, where)
 
 
-def _parsed(setting: str) -> dict:
+def _setting(setting: str) -> dict:
     name, equals, value = setting.partition("=")
-    if not equals:
-        raise InputError(f"{setting}: a setting is NAME=VALUE, such as steps=1000 or encoder.dim=128")
-    for written in (value, json.dumps(value)):
+    for written in (value, json.dumps(value)) if equals else ():
         try:
-            return tomllib.loads(f"{name} = {written}")
+            return _parsed(f"{name} = {written}")
         except ValueError:
             continue
     raise InputError(f"{setting}: a setting is NAME=VALUE, such as steps=1000 or encoder.dim=128")
+
+
+def _parsed(text: str) -> dict:
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        try:
+            import tomli as tomllib
+        except ImportError:
+            raise InputError("settings need tomli: pip install 'spikeinterface-nuclr[train]'") from None
+    return tomllib.loads(text)

@@ -58,14 +58,16 @@ class ContrastiveLoss(nn.Module):
         dict of scalar Tensors
             "attraction" of the matches, and the "crowd" of their negatives.
         """
-        p1 = F.normalize(self.projector(x1).float(), dim=-1)
-        p2 = F.normalize(self.projector(x2).float(), dim=-1)
-        attraction, crowd, matched = p1.new_zeros(()), p1.new_zeros(()), 0
-        for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2):
-            if len(i):
-                apart, near = self._of_matches(a, b, i, j)
-                attraction, crowd = attraction + apart.sum(), crowd + near.sum()
-                matched += len(i)
+        p1, p2 = self.projector(x1).float(), self.projector(x2).float()
+        # Similarities divided by the temperature are too large for bfloat16, which an autocast would make of them.
+        with torch.autocast(p1.device.type, enabled=False):
+            p1, p2 = F.normalize(p1, dim=-1), F.normalize(p2, dim=-1)
+            attraction, crowd, matched = p1.new_zeros(()), p1.new_zeros(()), 0
+            for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2):
+                if len(i):
+                    apart, near = self._of_matches(a, b, i, j)
+                    attraction, crowd = attraction + apart.sum(), crowd + near.sum()
+                    matched += len(i)
         return {"attraction": attraction / max(matched, 1), "crowd": crowd / max(matched, 1)}
 
     def _of_matches(self, p1, p2, i, j):
@@ -117,11 +119,12 @@ class VICRegLoss(nn.Module):
         pairs = [(a[i], b[j]) for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2)]
         z1, z2 = (torch.cat(z) for z in zip(*pairs, strict=True))
         invariance, variance, covariance = self.factors
-        return {
-            "invariance": invariance * F.mse_loss(z1, z2),
-            "variance": variance * (self._variance(p1) + self._variance(p2)),
-            "covariance": covariance * (self._covariance(p1) + self._covariance(p2)),
-        }
+        with torch.autocast(p1.device.type, enabled=False):
+            return {
+                "invariance": invariance * F.mse_loss(z1, z2),
+                "variance": variance * (self._variance(p1) + self._variance(p2)),
+                "covariance": covariance * (self._covariance(p1) + self._covariance(p2)),
+            }
 
     def _variance(self, z):
         return F.relu(self.cutoff - (z.var(dim=0) + self.eps).sqrt()).mean()

@@ -22,7 +22,7 @@ from .config import PretrainConfig
 from .losses import ContrastiveLoss, VICRegLoss
 from .monitors import look
 from .runs import Run
-from .store import Store, build_store, is_store
+from .store import Probe, Store, build_store, is_store
 from .views import TOO_FEW_UNITS, Recording, Views, draw_sample, packed
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -74,7 +74,8 @@ def pretrain(
     precision : {"auto", "bfloat16", "float32"}
         "bfloat16" is autocast over float32 weights.
     devices, nodes : int, default: 1
-        Processes (GPUs, where there are any) on each node, and nodes. A step's samples are shared among all.
+        Processes (GPUs, where there are any) on each node, and nodes. A step's samples are shared among all. Processes
+        that no launcher has started (SLURM, torchrun) run the calling script from its beginning.
     workers : int, optional
         Processes that draw views beside each training process. Default: none on a processor, four for a GPU.
     resume : bool, default: False
@@ -99,9 +100,10 @@ def pretrain(
         The device is absent.
     """
     try:
+        import tensorboard  # noqa: F401 (needed at the first look, hours from now)
         from lightning_fabric import Fabric
     except ImportError:
-        raise InputError("training needs Lightning Fabric: pip install 'spikeinterface-nuclr[train]'") from None
+        raise InputError("training needs more packages: pip install 'spikeinterface-nuclr[train]'") from None
     start = None if initial is None else load_checkpoint(initial)
     config = _with_encoder_of(start, config)
     run = Run(output, resume=resume, overwrite=overwrite)
@@ -118,7 +120,7 @@ def pretrain(
     )  # fmt: skip
 
     torch.manual_seed(config.seed)
-    network = Network(config, start).to(device)
+    network = Network(config, start)
     fabric = Fabric(
         accelerator=device.type,
         devices=devices if several or device.index is None else [device.index],
@@ -143,9 +145,11 @@ def pretrain(
     if start:
         facts["initial"] = {"name": start.name, "sha256": start.sha256}
 
+    populations = _beginnings(validation, config) if fabric.is_global_zero else []
+
     def look_and_save(row: dict) -> None:
         looked = network.checkpoint({**(card or {}), **facts, "training_seconds": row["seconds"]})
-        row |= look(validation, looked, device=str(device), probe=config.probe)
+        row |= look(populations, looked, device=str(device), probe=config.probe)
         run.record(row, looked, network, optimizers, plot=plot)
 
     _train(fabric, model, optimizers, recordings, config, run, look_and_save, workers, progress=progress)
@@ -164,6 +168,8 @@ def _train(fabric, model, optimizers, recordings, config, run, look_and_save, wo
         disable=not progress or not fabric.is_global_zero,
     ) as bar:  # fmt: skip
         for batches in _steps(fabric, recordings, config, run.step, workers):
+            if isinstance(batches, InputError):
+                raise batches
             # Every step has seeds of its own, so that a resumed run needs no generator's state.
             torch.manual_seed(int(_generator(config, run.step, "dropout", fabric.global_rank).integers(2**62)))
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
@@ -207,7 +213,7 @@ def training_step(fabric, model, optimizers, batches: list[Views], clip: float) 
             fabric.backward(sum(parts.values()) * share * fabric.world_size)
         for name, part in parts.items():
             total[name] = total.get(name, 0.0) + part.detach() * share
-    fabric.clip_gradients(model, optimizers[0], max_norm=clip, error_if_nonfinite=False)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)  # Fabric's clips what one optimiser moves
     for optimizer in optimizers:
         optimizer.step()
     summed = fabric.all_reduce(torch.stack(list(total.values())), reduce_op="sum")
@@ -254,19 +260,23 @@ class Steps(Dataset):
         weights *= [recording.probe.weight for recording in recordings]
         self.weights = weights / weights.sum()
 
-    def __getitem__(self, step: int) -> list[Views]:
-        # A sample has a generator of its own, so that it does not depend on which process draws it.
-        samples = [
-            draw_sample(
-                self.recordings,
-                self.weights,
-                _generator(self.config, step, "sample", number),
-                max_distance=self.config.max_distance,
-                keep_at_least=self.config.keep_at_least,
-                max_units=self.config.max_units or None,
-            )
-            for number in range(self.rank, self.config.samples, self.processes)
-        ]
+    def __getitem__(self, step: int) -> list[Views] | InputError:
+        # A sample has a generator of its own, so that it does not depend on which process draws it. An error is handed
+        # over, not raised: from another process it would arrive as a whole traceback.
+        try:
+            samples = [
+                draw_sample(
+                    self.recordings,
+                    self.weights,
+                    _generator(self.config, step, "sample", number),
+                    max_distance=self.config.max_distance,
+                    keep_at_least=self.config.keep_at_least,
+                    max_units=self.config.max_units or None,
+                )
+                for number in range(self.rank, self.config.samples, self.processes)
+            ]
+        except InputError as error:
+            return error
         return list(packed(samples, self.config.batch_size))
 
 
@@ -276,7 +286,13 @@ def _steps(fabric, recordings, config: PretrainConfig, first: int, workers: int 
     if workers is None:
         workers = 4 if fabric.device.type == "cuda" else 0
     steps = Steps(recordings, config, fabric.global_rank, fabric.world_size)
-    return DataLoader(steps, batch_size=None, sampler=range(first, config.steps), num_workers=workers, collate_fn=list)
+    return DataLoader(
+        steps, batch_size=None, sampler=range(first, config.steps), num_workers=workers, collate_fn=_as_drawn
+    )
+
+
+def _as_drawn(batches):
+    return batches
 
 
 def _generator(config: PretrainConfig, step: int, purpose: str, number: int) -> np.random.Generator:
@@ -291,7 +307,8 @@ def _with_encoder_of(start: Checkpoint | None, config: PretrainConfig | None) ->
     for name in wanted:
         if name != "dropout" and given[name] != wanted[name]:
             raise InputError(
-                f"encoder.{name} is {given[name]!r}, the weights of {start.name} have {wanted[name]!r}: leave it out"
+                f"encoder.{name} is {given[name]!r}, the weights of {start.name} have {wanted[name]!r}: "
+                "take the encoder of its own config"
             )
     return config
 
@@ -313,18 +330,18 @@ def _store(sources, run: Run, *, several: bool, progress: bool) -> Store:
 
 def _divide(
     store: Store, hold_out: list[str], exclude: list[str], config: PretrainConfig
-) -> tuple[list[Recording], list[Population]]:
-    """Recordings to train on, and the beginnings of those to look at."""
+) -> tuple[list[Recording], list[Probe]]:
+    """Recordings to train on, and probes to look at."""
     recordings, validation, unmatched = [], [], {*hold_out, *exclude}
     for probe in store.probes:
         matching = {pattern for pattern in (*hold_out, *exclude) if fnmatchcase(probe.animal, pattern)}
         unmatched -= matching
         if matching & set(exclude):
             continue
-        check_signal(probe.signal, probe.sampling_frequency, config.encoder, "the encoder to train")
+        model = f"the encoder to train (on {probe.outline.metadata['source']})"
+        check_signal(probe.signal, probe.sampling_frequency, config.encoder, model)
         if matching:
-            begin = probe.outline.start
-            validation.append(probe.population().within([[begin, begin + config.monitor_s]]))
+            validation.append(probe)
         elif probe.n_units > TOO_FEW_UNITS:
             recording = Recording(probe, config.encoder.layout)
             if len(recording.starts):
@@ -334,7 +351,20 @@ def _divide(
         raise InputError(f"{sorted(unmatched)[0]!r} matches no animal: nothing would be held out ({known}, …)")
     if not recordings:
         raise InputError(f"no recording is left to train on: each needs a window and more than {TOO_FEW_UNITS} units")
+    if config.probe and validation and not any(config.probe in probe.outline.properties for probe in validation):
+        raise InputError(f"probe {config.probe!r}: no held-out recording has labels of this name")
     return recordings, validation
+
+
+def _beginnings(validation: list[Probe], config: PretrainConfig) -> list[Population]:
+    """The first `monitor_s` seconds of each probe, from where it was first observed."""
+    populations = []
+    for probe in validation:
+        observed = [probe.outline.observed_of(unit) for unit in range(probe.n_units)]
+        begin = min((intervals[0, 0] for intervals in observed if len(intervals)), default=None)
+        if begin is not None:
+            populations.append(probe.population().within([[begin, begin + config.monitor_s]]))
+    return populations
 
 
 def optimizers_of(network: Network, config: PretrainConfig) -> list[torch.optim.Optimizer]:

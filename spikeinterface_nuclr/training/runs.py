@@ -38,7 +38,7 @@ class Run:
         self.output = check_format(output, ".safetensors")
         self.step, self.seconds, self.rows = 0, 0.0, []
         self._identity: dict = {}
-        self._tensorboard = None
+        self._writer = None
         if resume:
             if not self._state.is_file():
                 raise InputError(f"{self._state}: no saved state to resume from: start without --resume")
@@ -46,6 +46,11 @@ class Run:
             raise InputError(f"{self._state}: an unfinished run: go on with --resume, or begin anew with --overwrite")
         for path in (self.output, self.log, self.last, self.curves):
             check_writable(path, overwrite=overwrite or resume)
+        if not resume:
+            if self.tensorboard.exists() and not overwrite:
+                raise InputError(f"{self.tensorboard}: exists already: give --overwrite or another name")
+            shutil.rmtree(self.tensorboard, ignore_errors=True)
+            shutil.rmtree(self.store, ignore_errors=True)
 
     @property
     def log(self) -> Path:
@@ -63,9 +68,14 @@ class Run:
         return self._beside("curves.png")
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's log."""
+        return self._beside("tensorboard")
+
+    @property
     def store(self) -> Path:
-        """The store of a run that was given none."""
-        return self._beside("store")
+        """The store of a run that was given none: nobody else's, gone when the run is over."""
+        return self._beside("run-store")
 
     @property
     def _state(self) -> Path:
@@ -119,8 +129,8 @@ class Run:
 
     def finish(self) -> None:
         """Delete what was needed to go on."""
-        if self._tensorboard:
-            self._tensorboard.close()
+        if self._writer:
+            self._writer.close()
         self._state.unlink(missing_ok=True)
         shutil.rmtree(self.store, ignore_errors=True)
 
@@ -135,17 +145,14 @@ class Run:
             save_file(tensors, os.fspath(temporary), {"state": json.dumps(content)})
 
     def _log_to_tensorboard(self, row: dict) -> None:
-        if self._tensorboard is None:
+        if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = self._beside("tensorboard")
-            if len(self.rows) == 1:
-                shutil.rmtree(folder, ignore_errors=True)
-            self._tensorboard = SummaryWriter(folder, purge_step=row["step"])
+            self._writer = SummaryWriter(self.tensorboard, purge_step=row["step"])
         for name, value in row.items():
             if name != "step":
-                self._tensorboard.add_scalar(name, value, row["step"])
-        self._tensorboard.flush()
+                self._writer.add_scalar(name, value, row["step"])
+        self._writer.flush()
 
 
 def _goodness(row: dict) -> float:

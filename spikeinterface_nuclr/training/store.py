@@ -16,6 +16,7 @@ Fractions are rounded up: a spike on the edge of a bin stays in the bin that sta
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..errors import InputError, first_line
+from ..errors import InputError, RecordingWarning, first_line
 from ..files import check_writable, written_whole
 from ..population import Population
 from ..sources import read_population
@@ -34,6 +35,7 @@ from ..windows import Timeline
 
 FORMAT_VERSION = 1
 _TICKS = 1 << 32  # of a second
+_LONGEST_S = 10_000_000  # the index holds every second
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,10 @@ class Probe:
         Frames per second of traces.
     weight : float
         How much more often than others it is to be drawn.
+    n_spikes : int
+        Spikes of all units; 0 of traces.
+    fingerprints : tuple of str
+        Of its activity, and of when each unit was observed.
     """
 
     path: Path
@@ -63,16 +69,13 @@ class Probe:
     signal: str
     sampling_frequency: float | None = None
     weight: float = 1.0
+    n_spikes: int = 0
+    fingerprints: tuple[str, str] = ("", "")
 
     @property
     def n_units(self) -> int:
         """Number of units."""
         return self.outline.n_units
-
-    @property
-    def n_spikes(self) -> int:
-        """Number of spikes of all units."""
-        return int(self._first[-1])
 
     def activity(self, line: Timeline, low: int, high: int) -> np.ndarray:
         """Spike counts, or frames of the traces, in the bins [low, high) of a timeline of this probe.
@@ -110,9 +113,13 @@ class Probe:
             return Population(shown.unit_ids, traces=traces, sampling_frequency=self.sampling_frequency, **known)
         times, units = self.between(shown.start, shown.stop + 1)
         order = np.argsort(units, kind="stable")
-        # Rounding up may carry a spike past the end.
-        times = np.minimum(times, shown.stop)[order]
-        trains = np.split(times, np.searchsorted(units[order], np.arange(1, self.n_units)))
+        trains = np.split(times[order], np.searchsorted(units[order], np.arange(1, self.n_units)))
+        # Rounding up may have carried a spike past the end of the interval it was observed in.
+        for unit, train in enumerate(trains):
+            intervals = shown.observed_of(unit)
+            if len(train):
+                within = np.searchsorted(intervals[:, 0], train, side="right") - 1
+                np.minimum(train, intervals[within, 1], out=train)
         return Population(shown.unit_ids, trains, **known)
 
     # Opened at the first look: a store has thousands of these files.
@@ -160,6 +167,14 @@ class Store:
         self.path = Path(path)
         _check_store(self.path)
         self.probes = [probe for folder in _session_folders(self.path) for probe in _read_session(folder)]
+        seen: dict[str, Probe] = {}
+        for probe in self.probes:
+            twin = seen.setdefault(probe.fingerprints[0], probe)
+            if probe.n_spikes and twin.path.parent != probe.path.parent:
+                raise InputError(
+                    f"{probe.path.parent}: holds the same spikes as {twin.path.parent.name}, which may be held out "
+                    "under another name: delete one of the two"
+                )
 
     @property
     def animals(self) -> list[str]:
@@ -173,9 +188,9 @@ class Store:
         return f"{sessions} sessions of {len(self.animals)} animals, {len(self.probes)} probes, {units} units"
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of what the sessions hold."""
-        held = [(p.animal, p.session, p.label, p.weight, p.outline.metadata["fingerprint"]) for p in self.probes]
-        return hashlib.sha256(json.dumps(sorted(held)).encode()).hexdigest()
+        """sha256 (hex) of what the sessions hold, in the order in which they are drawn from."""
+        held = [(p.animal, p.session, p.label, p.weight, *p.fingerprints) for p in self.probes]
+        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
 
 def build_store(
@@ -204,16 +219,20 @@ def build_store(
     store : Store
     damaged : list of str
         One line for each source that was skipped.
+
+    Raises
+    ------
+    InputError
+        The list or the folder cannot be used, or a session is in the store twice.
+
+    Warns
+    -----
+    RecordingWarning
+        Sources name no animal: each counts as an animal of its own.
     """
     path = Path(path)
     listed = list_sources(sources)
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        _check_store(path)
-    else:
-        check_writable(path)
-        (path / "sessions").mkdir(parents=True)
-        with written_whole(path / "store.json") as temporary:
-            temporary.write_text(json.dumps({"nuclr_store": FORMAT_VERSION}))
+    _make_store(path)
     add = partial(_add_session, path / "sessions", group_by)
     with tqdm(total=len(listed), desc="storing", unit="session", disable=not progress) as bar:
         damaged = []
@@ -221,12 +240,37 @@ def build_store(
             bar.update()
             if problem:
                 damaged.append(problem)
-    return Store(path), damaged
+    store = Store(path)
+    nameless = sorted({probe.session for probe in store.probes if probe.animal == probe.outline.metadata["source"]})
+    if len(nameless) > 1:
+        warnings.warn(
+            f"{len(nameless)} sessions, such as {nameless[0]}, name no animal and count as one each, so parts of an "
+            "animal may be held out: name them in a manifest",
+            RecordingWarning,
+            stacklevel=2,
+        )
+    return store, damaged
 
 
 def is_store(path) -> bool:
     """Whether `path` is the folder of a store."""
     return isinstance(path, str | Path) and (Path(path) / "store.json").is_file()
+
+
+def _make_store(path: Path) -> None:
+    """An empty store, unless one is there; a folder in which a build was killed at once is gone on with."""
+    if path.is_dir() and {inside.name for inside in path.iterdir()} <= {"sessions"}:
+        unused = not any((path / "sessions").glob("*"))
+    else:
+        unused = not path.exists()
+    if not unused:
+        _check_store(path)
+        return
+    if not path.exists():
+        check_writable(path)
+    (path / "sessions").mkdir(parents=True, exist_ok=True)
+    with written_whole(path / "store.json") as temporary:
+        temporary.write_text(json.dumps({"nuclr_store": FORMAT_VERSION}))
 
 
 def _each(add, listed: list[Listed], jobs: int) -> Iterator[str]:
@@ -239,19 +283,28 @@ def _each(add, listed: list[Listed], jobs: int) -> Iterator[str]:
 
 def _add_session(sessions: Path, group_by: str | None, listed: Listed) -> str:
     """Write one session's folder; what is wrong with its source, or nothing."""
-    folder = sessions / listed.key
+    staged = None
     try:
+        folder = sessions / listed.key
         stamp = [*listed.stamp, group_by] if listed.stamp else []
         if stamp and folder.is_dir() and _read_json(folder / "session.json").get("stamp") == stamp:
             return ""
         population = read_population(listed.source, group_by=None if listed.probe else group_by)
-        shutil.rmtree(folder, ignore_errors=True)
-        with written_whole(folder) as temporary:
-            temporary.mkdir()
-            _write_session(temporary, listed, stamp, population)
+        # Names that begin with a dot are no sessions: what a kill leaves there is cleared by the next build.
+        staged, old = (sessions / f".{listed.key}.{what}" for what in ("new", "old"))
+        for path in (staged, old):
+            shutil.rmtree(path, ignore_errors=True)
+        staged.mkdir()
+        _write_session(staged, listed, stamp, population)
+        if folder.exists():
+            folder.rename(old)
+        staged.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # one damaged source of hundreds must not stop the others, whatever is wrong with it
+        if staged:
+            shutil.rmtree(staged, ignore_errors=True)
         said = first_line(error) or type(error).__name__
-        return said if str(listed.source) in said else f"{listed.name}: {said}"
+        return said if listed.name in said else f"{listed.name}: {said}"
     return ""
 
 
@@ -271,7 +324,8 @@ def _write_session(folder: Path, listed: Listed, stamp: list, population: Popula
                 "start": part.start,
                 "stop": part.stop,
                 "sampling_frequency": part.sampling_frequency,
-                "fingerprint": part.fingerprint(),
+                "spikes": int(part.spike_counts.sum()) if part.signal == "spikes" else 0,
+                "fingerprints": [part.fingerprint(), part.context_fingerprint()],
                 "labels": {k: v.tolist() for k, v in part.properties.items() if v.ndim == 1 and v.dtype.kind == "U"},
             }
         )
@@ -304,6 +358,8 @@ def _write_activity(stem: Path, population: Population) -> None:
     fraction = np.ceil(fraction * _TICKS)
     seconds, fraction = np.where(fraction == _TICKS, seconds + 1, seconds), np.where(fraction == _TICKS, 0, fraction)
     origin, last = (int(seconds[0]), int(seconds[-1])) if len(seconds) else (0, 0)
+    if last - origin > _LONGEST_S:
+        raise InputError(f"its spikes span {(last - origin) / 86400:.0f} days: remove those at wrong times")
     first = np.searchsorted(seconds, np.arange(origin, last + 2))
     save("first", np.concatenate([[origin], first]).astype(np.int64))
     save("fraction", fraction.astype(np.uint32))
@@ -332,13 +388,21 @@ def _read_session(folder: Path) -> Iterator[Probe]:
                 start=held["start"],
                 stop=held["stop"],
                 properties=held["labels"],
-                metadata={"source": content["source"], "subject": content["animal"], "session": content["session"]}
-                | {"fingerprint": held["fingerprint"]},
+                metadata={"source": content["source"], "subject": content["animal"], "session": content["session"]},
             )
             frequency = held["sampling_frequency"]
-            signal = "spikes" if frequency is None else "traces"
-            names = content["animal"], content["session"], held["label"]
-            yield Probe(folder / str(number), *names, outline, signal, frequency, content["weight"])
+            yield Probe(
+                folder / str(number),
+                content["animal"],
+                content["session"],
+                held["label"],
+                outline,
+                "spikes" if frequency is None else "traces",
+                frequency,
+                content["weight"],
+                held["spikes"],
+                tuple(held["fingerprints"]),
+            )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: damaged ({first_line(error)}): delete it and build the store again") from None
 
@@ -359,4 +423,6 @@ def _read_json(path: Path) -> dict:
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not readable ({first_line(error)}): delete {path.parent}") from None
+        raise InputError(
+            f"{path}: not readable ({first_line(error)}): delete {path.parent} and build the store again"
+        ) from None
