@@ -1,6 +1,6 @@
 """What embeddings of a model are worth, beside baselines, on animals that it was not trained on.
 
-    python benchmarks/quality.py DATA [--model MODEL] [--mice MODEL] [--only human aplysia steinmetz]
+    python benchmarks/quality.py DATA [--model MODEL] [--mice MODEL …] [--only human aplysia steinmetz]
                                     [--json FILE] [--figure FILE]
 
 DATA holds the folders `human`, `aplysia` and `steinmetz`, an NWB file a recording. Animals are divided as in
@@ -9,8 +9,8 @@ each method there, this is one thing: whether its features are compared as they 
 
 Beside the model stand, on the same neurons and splits: firing rate; rate and histogram of intervals; these and the
 autocorrelogram; the same network with random weights (mean of three seeds); and chance, or labels shuffled within each
-animal (mean of three seeds). Brackets are 95 % bootstrap intervals over animals. With `--mice`, a model that was
-pretrained, without labels, on the mice of `steinmetz` stands in the tables of these as well.
+animal (mean of three seeds). Brackets are 95 % bootstrap intervals over animals. With `--mice`, models that were
+pretrained, without labels, on the mice of `steinmetz` stand in the tables of these as well.
 """
 
 import argparse
@@ -64,11 +64,11 @@ def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:
     return Checkpoint(checkpoint.config, Encoder(checkpoint.config).state_dict(), checkpoint.card, f"random {seed}")
 
 
-def methods_of(checkpoint: Checkpoint, mice: Checkpoint | None = None) -> dict[str, list[Features]]:
+def methods_of(checkpoint: Checkpoint, mice: list[Checkpoint] = ()) -> dict[str, list[Features]]:
     """Each method by name; several features where its score is the mean over seeds."""
     methods = {checkpoint.name: [model_features(checkpoint)]}
-    if mice:
-        methods[f"{Path(mice.name).stem} (pretrained on these mice)"] = [model_features(mice)]
+    for other in mice:
+        methods[f"{Path(other.name).stem} (pretrained on these mice)"] = [model_features(other)]
     return methods | {
         "rate": [firing_rate],
         "rate, intervals": [lambda p: np.hstack([firing_rate(p), interval_histogram(p)])],
@@ -256,7 +256,7 @@ def steinmetz_group(population: Population) -> np.ndarray:
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 
-def run(data: Path, model: Checkpoint, mice: Checkpoint | None, only: list[str]) -> dict:
+def run(data: Path, model: Checkpoint, mice: list[Checkpoint], only: list[str]) -> dict:
     """Every table by its title."""
     result = {}
     if "aplysia" in only:
@@ -318,13 +318,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default=None)
-    parser.add_argument("--mice", default=None)
+    parser.add_argument("--mice", nargs="+", default=[])
     parser.add_argument("--only", nargs="+", default=["aplysia", "human", "steinmetz"])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     model = load_checkpoint(options.model)
-    mice = load_checkpoint(options.mice) if options.mice else None
+    mice = [load_checkpoint(name) for name in options.mice]
     result = run(options.data, model, mice, options.only)
     print(f"{model.name}, sha256 {model.sha256}\n\n{as_markdown(result)}")
     if options.figure:

@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 
 # What each panel shows, and the unit of its axis.
 _PANELS = (
-    ("loss", ("loss", "attraction", "crowd", "invariance", "variance", "covariance"), "nats"),
+    ("loss", ("loss",), "nats"),
+    ("parts of the loss", ("attraction", "crowd", "invariance", "variance", "covariance"), "nats"),
     ("found again", ("reidentification", "reidentification_across"), "share of neurons"),
     ("dimensions in use", ("rank_me",), "RankMe"),
     ("odd and even windows agree", ("stability",), "cosine"),
