@@ -37,7 +37,7 @@ def test_the_default_is_bundled_and_carries_its_card():
     assert checkpoint.name == "nuclr-starter"
     assert "nuclr-starter" in bundled_models()
     assert {"training_data", "command", "date", "license", "good_for", "not_for"} <= checkpoint.card.keys()
-    assert (checkpoint.config.num_patches, checkpoint.config.patch_size, checkpoint.config.bin_s) == (10, 50, 0.02)
+    assert checkpoint.config.layout.window_s == 20
 
 
 @pytest.mark.parametrize("what", ["text", "empty", "truncated", "flipped header", "no metadata", "not ours", "future"])
