@@ -265,14 +265,14 @@ def run(data: Path, model: Checkpoint, mice: list[Checkpoint], only: list[str]) 
     if "human" in only:
         title = f"Human: found in the other half, top-1 ({', '.join(TEST['human'])})"
         result[title] = reidentification(data, "human", methods_of(model))
-        title = "Human: hippocampus or amygdala, macro-F1 in the test patients, fitted to the others"
+        title = "Human: hippocampus or amygdala, macro-F1 in the test patients"
         protocol = {title: fitted_elsewhere}
         result |= decoding(read(data, "human"), human_structure, protocol, TEST["human"], methods_of(model))
     if "steinmetz" in only:
         recordings = read(data, "steinmetz")
         protocols = {
             "Steinmetz: 4 groups, macro-F1, leave one mouse out": across_animals,
-            "Steinmetz: 4 groups, macro-F1, within animals (neurons of one probe lie on both sides)": within_animals,
+            "Steinmetz: 4 groups, macro-F1, within animals (one session on both sides)": within_animals,
         }
         result |= decoding(recordings, steinmetz_group, protocols, sorted(recordings), methods_of(model, mice))
     return result
@@ -298,8 +298,10 @@ def as_markdown(result: dict) -> str:
 def figure_of(result: dict) -> Figure:
     """A panel a table: scores and their intervals."""
     tables = {title: {k: v for k, v in table.items() if k != "support"} for title, table in result.items()}
-    figure = Figure(figsize=(7.5, 0.6 + 2.1 * len(tables)), layout="constrained")
-    for axes, (title, table) in zip(figure.subplots(len(tables), 1, squeeze=False)[:, 0], tables.items(), strict=True):
+    heights = [len(table) + 2 for table in tables.values()]
+    figure = Figure(figsize=(9, 0.25 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, table) in zip(panels, tables.items(), strict=True):
         for place, row in enumerate(table.values()):
             mean, low, high = row["score"]
             colour = "C0" if place == 0 else "0.45"
