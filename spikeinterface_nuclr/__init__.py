@@ -31,7 +31,7 @@ _PUBLIC = {
     "Store": "training.store",
     "UnitEmbeddings": "unit_embeddings",
     "VICRegLoss": "training.losses",
-    "build_store": "training.store",
+    "build_store": "training.building",
     "compute_nuclr_embedding": "extensions",
     "convert_checkpoint": "conversion",
     "embed": "embedding",

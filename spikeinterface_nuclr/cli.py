@@ -259,7 +259,7 @@ def store_build(
     Sessions that the store holds already are left alone unless their source has changed. Sources that cannot be read
     are skipped and listed; the exit code is then 3.
     """
-    from .training.store import build_store
+    from .training.building import build_store
 
     group = None if group_by == "none" else group_by
     made, damaged = build_store(sources, output, group_by=group, jobs=jobs, progress=not quiet)

@@ -18,11 +18,12 @@ from ..embedding import check_signal
 from ..encoder import Encoder
 from ..errors import InputError
 from ..population import Population
+from .building import build_store
 from .config import PretrainConfig
 from .losses import ContrastiveLoss, VICRegLoss
 from .monitors import look
 from .runs import Run
-from .store import Probe, Store, build_store, is_store
+from .store import Probe, Store, is_store
 from .views import TOO_FEW_UNITS, Recording, Views, draw_sample, packed
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
