@@ -220,13 +220,14 @@ class Attention(nn.Module):
         self.to_qkv = nn.Linear(config.dim, 3 * inner)
         self.to_out = nn.Linear(inner, config.dim)
 
-    def qkv(self, x):
-        """(L, n, dim) -> (L, n, 3, heads, head_dim)"""
-        return self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, self.head_dim))
+    def bias(self, turned) -> torch.Tensor:
+        """Biases of q, k and v, shape (3, heads, head_dim); those of keys count where `turned` (head_dim,) is 1.
 
-    def add(self, x, attended):
-        """Residual stream x plus the (L, n, heads, head_dim) that was attended to."""
-        return x + dropout(self.to_out(attended.flatten(-2)), self.dropout, self.training)
+        Elsewhere they add the same to a query's scores of all keys, which the softmax cancels. Their gradient is
+        nothing but rounding, of which AdamW would make steps.
+        """
+        q, k, v = self.to_qkv.bias.view(3, self.heads, self.head_dim)
+        return torch.stack([q, k * turned, v])
 
 
 class TemporalAttention(Attention):
@@ -239,7 +240,10 @@ class TemporalAttention(Attention):
     def forward(self, x, turn):
         heads = (self.heads, self.head_dim)
         weight = rotate(self.to_qkv.weight.unflatten(0, (3, *heads)), *turn).flatten(1, 3).transpose(1, 2)
-        bias = rotate(self.to_qkv.bias.view(3, *heads, 1), *turn).view(len(x), 1, -1)
+        # A pair whose period is one patch, the first, never leaves its place.
+        pairs = (turn[0].amin(0) < 1 - 1e-3).to(turn[0]).repeat(2)
+        bias = self.bias(F.pad(pairs, (0, self.head_dim - len(pairs))))
+        bias = rotate(bias.unsqueeze(-1), *turn).view(len(x), 1, -1)
         qkv = torch.baddbmm(bias, self.norm(x), weight).unflatten(-1, (3, *heads))
         q, k, v = qkv.permute(2, 1, 3, 0, 4).flatten(1, 2)  # (n * heads, L, head_dim)
         attended = attend_plainly(q, k, v).unflatten(0, (-1, self.heads)).permute(2, 0, 1, 3).flatten(-2)
@@ -253,7 +257,7 @@ class SpatialAttention(Attention):
     """Attention among the neurons of one population within one patch. Knows no order of the neurons."""
 
     def forward(self, x, runs):
-        qkv = self.qkv(x)
+        qkv = F.linear(self.norm(x), self.to_qkv.weight, self.bias(0.0).flatten())
         patches = len(x)
         parts = []
         first = 0
@@ -263,7 +267,8 @@ class SpatialAttention(Attention):
             attended = attend(*run.permute(2, 0, 3, 1, 4)).transpose(1, 2)
             parts.append(attended.reshape(patches, count * size, self.heads, self.head_dim))
             first = last
-        return self.add(x, parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+        attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return x + dropout(self.to_out(attended.flatten(-2)), self.dropout, self.training)
 
 
 class FeedForward(nn.Module):

@@ -175,6 +175,16 @@ def test_dropout_on_the_processor_keeps_the_mean_and_the_share():
     assert not dropout(x, 1.0, training=True).any()
 
 
+def test_biases_without_an_effect_have_no_gradient(encoder, patches):
+    encoder(patches, [7, 5]).sum().backward()
+    block = encoder.spatiotemporal_blocks[0]
+    _, spatial, _ = block.spatial.to_qkv.bias.grad.view(3, 2, 16)
+    _, temporal, _ = block.temporal.to_qkv.bias.grad.view(3, 2, 16)
+    assert not spatial.any()
+    # Four pairs turn, the first of them by whole turns.
+    assert (temporal != 0).any(0).nonzero().flatten().tolist() == [1, 2, 3, 5, 6, 7]
+
+
 def test_gradients_are_those_of_fused_attention(encoder, patches):
     """What is computed for the way back equals what is computed without one."""
     with torch.no_grad():

@@ -67,12 +67,8 @@ def same(a, b):
 
 
 def assert_close(a, b):
-    """Equal to 1e-6, but for the biases of keys: the loss hardly depends on them, and AdamW makes steps of noise."""
     for name, weight in a.weights.items():
-        other = b.weights[name]
-        if name.endswith("to_qkv.bias"):
-            weight, other = (w.view(3, -1)[[0, 2]] for w in (weight, other))
-        assert torch.allclose(weight, other, rtol=0, atol=1e-6), name
+        assert torch.allclose(weight, b.weights[name], rtol=0, atol=1e-6), name
 
 
 def rows_of(path):
@@ -183,7 +179,7 @@ def test_sources_are_stored_for_the_time_of_the_run(populations, store, tmp_path
 
 
 def test_a_step_is_the_same_however_it_is_cut_into_batches(store, tmp_path):
-    config = other(samples=5, encoder={"dropout": 0.0})
+    config = other(samples=5, encoder={"dropout": 0.0}, learning_rate=3e-4)
     whole = train(store, tmp_path / "a.safetensors", config, precision="float32")
     cut = train(store, tmp_path / "b.safetensors", config.updated({"batch_size": 300}), precision="float32")
     assert_close(whole, cut)
@@ -197,7 +193,7 @@ TWO = """
 import sys
 from spikeinterface_nuclr import EncoderConfig, PretrainConfig, pretrain
 config = PretrainConfig(encoder=EncoderConfig(dim=16, heads=2, head_dim=8, dropout=0.0), steps=6, samples=5,
-    max_distance=20.0, learning_rate=1e-3, monitor_every=2, batch_size=400, objective=sys.argv[4])
+    max_distance=20.0, learning_rate=3e-4, monitor_every=2, batch_size=400, objective=sys.argv[4])
 pretrain(sys.argv[1], sys.argv[2], config, devices=int(sys.argv[3]), device="cpu", precision="float32",
     hold_out=["animal3"], progress=False)
 """
