@@ -74,6 +74,9 @@ def test_the_nearest_row_is_found_by_angle():
     rows = np.eye(5) + 0.01
     assert found_again(rows, 3 * rows).tolist() == [True] * 10
     assert not found_again(rows, np.roll(rows, 1, axis=0)).any()
+    many = np.random.default_rng(0).standard_normal((2300, 8))
+    assert found_again(many, 2 * many).all()
+    assert found_again(many[:0], many[:0]).shape == (0,)
 
 
 def test_rank_me_counts_dimensions(rng):

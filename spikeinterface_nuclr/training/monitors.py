@@ -70,8 +70,13 @@ def reidentified(halves: Halves) -> np.ndarray:
 def found_again(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Whether the nearest row (cosine) in the other array is the same row: bool, shape (2 n,), both directions."""
     first, second = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (first, second))
-    similarity, own = first @ second.T, np.arange(len(first))
-    return np.concatenate([similarity.argmax(axis=1) == own, similarity.argmax(axis=0) == own])
+    hits = [np.empty(0, dtype=bool)]
+    for rows, others in ((first, second), (second, first)):
+        # A thousand rows at a time: all against all of a hundred animals would fill the memory.
+        for low in range(0, len(rows), 1000):
+            nearest = (rows[low : low + 1000] @ others.T).argmax(axis=1)
+            hits.append(nearest == low + np.arange(len(nearest)))
+    return np.concatenate(hits)
 
 
 def rank_me(embedding: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 import math
 import time
 from contextlib import nullcontext
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from .store import Probe, Store, is_store
 from .views import TOO_FEW_UNITS, Recording, Views, draw_sample, packed
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+_PATIENCE = timedelta(hours=12)  # of the other processes while one looks at the held-out animals
 
 
 def pretrain(
@@ -103,6 +105,7 @@ def pretrain(
     try:
         import tensorboard  # noqa: F401 (needed at the first look, hours from now)
         from lightning_fabric import Fabric
+        from lightning_fabric.strategies import DDPStrategy
     except ImportError:
         raise InputError("training needs more packages: pip install 'spikeinterface-nuclr[train]'") from None
     start = None if initial is None else load_checkpoint(initial)
@@ -126,7 +129,7 @@ def pretrain(
         accelerator=device.type,
         devices=devices if several or device.index is None else [device.index],
         num_nodes=nodes,
-        strategy="ddp" if several else "auto",
+        strategy=DDPStrategy(timeout=_PATIENCE) if several else "auto",
         precision=PRECISIONS[precision],
     )
     fabric.launch()
