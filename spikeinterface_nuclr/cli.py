@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -334,8 +335,11 @@ def train(
     from .training.config import PretrainConfig, read_config
     from .training.pretrain import pretrain
 
-    # Fabric announces each choice that was made for it.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    with suppress(ImportError):  # pretrain says what to install
+        import lightning_fabric  # noqa: F401 (which sets its level when imported)
+
+        # It announces each choice that was made for it.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     said = _read_card(card) if card else {}
     start = load_checkpoint(initial) if initial else None
     checkpoint = pretrain(

@@ -136,7 +136,8 @@ def test_train_then_embed(session, tmp_path):
 
     tuned = tmp_path / "tuned.safetensors"
     options = ["--set", "steps=1", "--set", "samples=2", "--device", "cpu", "-q"]
-    assert nuclr("train", store, "-o", tuned, "--from", out, *options).returncode == 0
+    done = nuclr("train", store, "-o", tuned, "--from", out, *options)
+    assert (done.returncode, done.stderr) == (0, "")
     assert load_checkpoint(tuned).card["initial"]["sha256"] == load_checkpoint(out).sha256
 
 
