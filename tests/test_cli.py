@@ -370,6 +370,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
         [*NUCLR, "embed", tmp_path / "long.nwb", "-o", tmp_path / "out.npz", "--precision", "float32"],
         stderr=subprocess.PIPE,
         text=True,
+        # A background job of a shell, and whatever it starts, ignores the interrupt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     seen = ""
     while "embedding:" not in seen and process.poll() is None:
