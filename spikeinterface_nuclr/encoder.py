@@ -22,6 +22,15 @@ SIGNALS = ("spikes", "traces")
 _ROWS = {"cpu": 2048}
 
 
+def check_types(config, names, error: type[Exception], where: str = "") -> None:
+    """`error` where a field of a dataclass is not what it is declared as; a whole number may stand for a float."""
+    kinds = {float: (float, int), int: (int,), str: (str,)}
+    for name in names:
+        value, declared = getattr(config, name), type(config).__dataclass_fields__[name].type
+        if not isinstance(value, kinds[declared]) or isinstance(value, bool):
+            raise error(f"{where}{name} must be of type {declared.__name__}, not {value!r}")
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """Everything that fixes the shape and the input of an `Encoder`.
@@ -68,11 +77,7 @@ class EncoderConfig:
     dropout: float = 0.2
 
     def __post_init__(self):
-        for f in fields(self):
-            value = getattr(self, f.name)
-            kinds = {"float": (float, int), "int": (int,), "str": (str,)}[getattr(f.type, "__name__", f.type)]
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise CheckpointError(f"encoder config: {f.name} must be of type {kinds[0].__name__}, not {value!r}")
+        check_types(self, [f.name for f in fields(self)], CheckpointError, "encoder config: ")
         positive = ("bin_s", "patch_size", "num_patches", "dim", "heads", "head_dim", "feed_forward_multiple")
         for name in positive:
             if not getattr(self, name) > 0:

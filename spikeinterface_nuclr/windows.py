@@ -82,18 +82,15 @@ class Timeline:
             return np.empty(0, dtype=np.int64)
         piece = np.searchsorted(self.piece_start, times[[0, -1]], side="right") - 1
         if piece[0] != piece[1] or piece[0] < 0:
-            piece = np.searchsorted(self.piece_start, times, side="right") - 1
-            times, piece = times[piece >= 0], piece[piece >= 0]
-        else:
-            # All in one piece, as in most recordings: nothing to look up for each spike.
-            piece = piece[:1]
-        quotient = times - self.piece_start[piece]
+            bins = self.locate(times)
+            return bins[bins >= 0]
+        # All in one piece, as in most recordings: nothing to look up for each spike.
+        quotient = times - self.piece_start[piece[0]]
         quotient /= self.bin_s
         quotient += _ROUNDING
         bins = quotient.astype(np.int64)
-        bins += self.piece_first[piece]
-        last = self.piece_first[piece + 1]
-        return bins[: np.searchsorted(bins, last[0])] if len(piece) == 1 else bins[bins < last]
+        bins += self.piece_first[piece[0]]
+        return bins[: np.searchsorted(bins, self.piece_first[piece[0] + 1])]
 
     def locate(self, times: np.ndarray) -> np.ndarray:
         """Bin of the axis in which each of the `times` lies, -1 where it has none: int64, as long as `times`."""
@@ -107,6 +104,12 @@ class Timeline:
         """Time in seconds at which each bin of the axis begins, float64."""
         piece = np.searchsorted(self.piece_first, bins, side="right") - 1
         return self.piece_start[piece] + (bins - self.piece_first[piece]) * self.bin_s
+
+    def frames(self, low: int, high: int, start: float, sampling_frequency: float, count: int) -> np.ndarray:
+        """Number of the frame of each bin in [low, high), of traces of `count` frames that begin at `start` seconds."""
+        frames = np.round((self.time(np.arange(low, high)) - start) * sampling_frequency)
+        # Rounding may name the frame after the last.
+        return np.minimum(frames.astype(np.int64), count - 1)
 
     def coverage(self, intervals: np.ndarray) -> np.ndarray:
         """Number of the interval in which each bin lies whole, -1 outside of all: int64, shape (num_bins,).
@@ -267,9 +270,7 @@ def bin_activity(population: Population, units: np.ndarray, line: Timeline, low:
     uint16 (float32 for traces), shape (n, high - low)
     """
     if population.traces is not None:
-        frames = np.round((line.time(np.arange(low, high)) - population.start) * population.sampling_frequency)
-        # Rounding may name the frame after the last.
-        frames = np.minimum(frames.astype(np.int64), population.traces.shape[1] - 1)
+        frames = line.frames(low, high, population.start, population.sampling_frequency, population.traces.shape[1])
         return population.traces[np.ix_(units, frames)]
     # Two bytes a bin: at 50 bins a second most of them are empty, and touching them is most of the work. With one
     # index array and a value of the array's own type, add.at takes its fast way.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..encoder import EncoderConfig
+from ..encoder import EncoderConfig, check_types
 from ..errors import CheckpointError, InputError, first_line
 from .losses import FORMS, SCALINGS
 from .views import TOO_FEW_UNITS
@@ -78,11 +78,7 @@ class PretrainConfig:
     probe: str = ""
 
     def __post_init__(self):
-        for f in fields(self)[1:]:
-            kinds = {int: (int,), float: (int, float), str: (str,)}[f.type]
-            value = getattr(self, f.name)
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise InputError(f"{f.name} must be of type {f.type.__name__}, not {value!r}")
+        check_types(self, [f.name for f in fields(self)[1:]], InputError)
         positive = ("steps", "samples", "batch_size", "learning_rate", "clip", "temperature")
         for name in (*positive, "monitor_every", "monitor_s"):
             if not getattr(self, name) > 0:

@@ -318,12 +318,12 @@ def _with_encoder_of(start: Checkpoint | None, config: PretrainConfig | None) ->
 
 
 def _store(sources, run: Run, *, several: bool, progress: bool) -> Store:
+    if isinstance(sources, list | tuple) and len(sources) == 1 and is_store(sources[0]):
+        [sources] = sources
     if isinstance(sources, Store):
         return sources
     if is_store(sources):
         return Store(sources)
-    if isinstance(sources, list | tuple) and len(sources) == 1 and is_store(sources[0]):
-        return Store(sources[0])
     if several:
         raise InputError("several processes train from one store: make it first, with `nuclr store build`")
     store, damaged = build_store(sources, run.store, progress=progress)

@@ -77,8 +77,9 @@ class Probe:
         float32, shape (n_units, high - low)
         """
         if self.signal == "traces":
-            frames = np.round((line.time(np.arange(low, high)) - self.outline.start) * self.sampling_frequency)
-            return self._traces[np.minimum(frames.astype(np.int64), len(self._traces) - 1)].T
+            return self._traces[
+                line.frames(low, high, self.outline.start, self.sampling_frequency, len(self._traces))
+            ].T
         t0, t1 = line.time(np.array([low, high - 1]))
         times, units = self.between(t0 - line.bin_s, t1 + 2 * line.bin_s)
         bins = line.locate(times) - low

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Sample:
         """Neurons × patches of both views."""
         return sum(len(p) * p.shape[1] for p in self.patches)
 
-    @property
+    @cached_property
     def matches(self) -> int:
         """Neurons in both views."""
         return len(np.intersect1d(*self.units))
