@@ -10,7 +10,7 @@ DEFAULT_FILE = "model.safetensors"
 _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revision>[\w./-]+))?")
 
 
-def fetch(name: str) -> tuple[Path, str]:
+def fetch(name: str, default_file: str = DEFAULT_FILE) -> tuple[Path, str]:
     """The file behind ``hf://owner/repo[/file][@revision]`` and the commit that it came from.
 
     What the cache holds is not asked for again: a name means the same file tomorrow, with or without a network. A
@@ -33,7 +33,7 @@ def fetch(name: str) -> tuple[Path, str]:
         RevisionNotFoundError,
     )
 
-    repo, file, revision = match["repo"], match["file"] or DEFAULT_FILE, match["revision"]
+    repo, file, revision = match["repo"], match["file"] or default_file, match["revision"]
     try:
         try:
             path = Path(hf_hub_download(repo, file, revision=revision, local_files_only=True))

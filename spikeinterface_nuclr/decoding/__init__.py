@@ -1,1 +1,1 @@
-"""What can be told of a neuron without a network: the features that embeddings are compared with."""
+"""What a neuron is: properties read from its embedding, how sure that is, and how it is scored."""

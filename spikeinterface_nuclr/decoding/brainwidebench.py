@@ -1,0 +1,76 @@
+"""Predictions as BrainWideBench scores them: task `unit_cosmos`, the ten Cosmos regions of IBL recordings."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..files import written_whole
+from ..identities import Identities
+from .regions import COSMOS, roll_up
+
+TASK = "ts3-unit_cosmos"
+
+
+def export_brainwidebench(
+    identities: list[Identities], folder, label: str, *, seed: int, entity_ids=None, overwrite: bool = False
+) -> Path:
+    """Write probabilities of the ten regions for `ibl_bwb_eval.scoring.ts3`.
+
+    Parameters
+    ----------
+    identities : list of Identities
+        Of each recording. The classes are acronyms of the Allen atlas; several in one Cosmos region are added up.
+    folder : path
+        The file is ``folder/label/ts3-unit_cosmos/seed_SEED.safetensors``.
+    label : str
+        Name of the submission.
+    seed : int
+        One of the benchmark's.
+    entity_ids : list of arrays of str, optional
+        The benchmark's id of each unit. Default: the unit ids.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        A class is in none of the ten regions, a unit has no probabilities, or ids are empty, not ASCII, or double.
+    """
+    from safetensors.numpy import save_file
+
+    entity_ids = [one.unit_ids for one in identities] if entity_ids is None else entity_ids
+    ids = np.concatenate([np.asarray(part).astype(str) for part in entity_ids])
+    probability = np.concatenate([_cosmos(one) for one in identities])
+    if len(ids) != len(probability):
+        raise InputError(f"entity_ids names {len(ids)} units, the identities have {len(probability)}")
+    if len(np.unique(ids)) < len(ids):
+        values, counts = np.unique(ids, return_counts=True)
+        raise InputError(f"unit {values[counts > 1][0]} occurs twice: give entity_ids=, the benchmark's own")
+    if not all(text and text.isascii() for text in ids.tolist()):
+        raise InputError("an id is empty or not ASCII: give entity_ids=, the benchmark's own")
+    missing = np.isnan(probability).any(axis=1)
+    if missing.any():
+        raise InputError(f"unit {ids[missing][0]} has no probabilities: leave it out, or embed it")
+    path = Path(folder) / label / TASK / f"seed_{seed}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = np.array([text.encode() for text in ids.tolist()])
+    arrays = {
+        "entity_ids": encoded.view(np.uint8).reshape(len(ids), -1),
+        "pred_proba": np.ascontiguousarray(probability, dtype=np.float32),
+    }
+    metadata = {"label": label, "task": TASK, "seed": str(seed), "label_names": ",".join(COSMOS)}
+    with written_whole(path, overwrite=overwrite) as temporary:
+        save_file(arrays, temporary, metadata)
+    return path
+
+
+def _cosmos(identities: Identities) -> np.ndarray:
+    """Probabilities in the order of the ten regions: float array, shape (n_units, 10)."""
+    regions = roll_up(identities.classes, "cosmos")
+    if (regions == "").any():
+        outside = str(identities.classes[regions == ""][0])
+        raise InputError(f"class {outside!r} is in none of the ten regions of {TASK}: fit the decoder without it")
+    return np.stack([identities.probability[:, regions == name].sum(axis=1) for name in COSMOS], axis=1)

@@ -1,0 +1,359 @@
+"""Decoder: reads a property of each unit from its embedding, with probabilities, and says "unknown" where it must."""
+
+import platform
+import warnings
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CheckpointError, InputError, RecordingWarning
+from ..identities import Identities
+from . import storage
+from .calibration import abstention_threshold
+from .labelled import FEATURES, Labelled, Recording, embedded, label_units, tables_of
+from .linear import Classifier, HeldOut, Readout, fit_classifier
+from .novelty import Reference, fit_reference
+
+# Below this, a class's probabilities were learnt from a handful.
+_FEW = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder(storage.Saved):
+    """Reads one property, such as "cell_type", from embeddings.
+
+    Attributes
+    ----------
+    target : str
+    classifier : Classifier
+    references : dict of str to Reference
+        Embeddings that it was fitted to, by the sha256 of their checkpoint.
+    confidence, correct : arrays, shape (m,)
+        Predictions on units left out while fitting: confidence of each (float32), and whether it was right (bool).
+        From these comes when to abstain.
+    columns : tuple of str
+        Other features that it needs, by name.
+    animals : tuple of str
+        That it was fitted to.
+    card : dict
+        What it was fitted to and how. Plain values for JSON.
+    name : str
+        Where it was loaded from.
+    """
+
+    target: str
+    classifier: Classifier
+    references: dict[str, Reference]
+    confidence: np.ndarray
+    correct: np.ndarray
+    columns: tuple[str, ...]
+    animals: tuple[str, ...]
+    card: dict = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def classes(self) -> np.ndarray:
+        """str, shape (k,): in the order of the probabilities."""
+        return self.classifier.classes
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """sha256 of the checkpoints whose embeddings it reads."""
+        return tuple(self.references)
+
+    def predict(self, embeddings: Recording, features=None, *, max_error: float = 0.1) -> Identities:
+        """Identities of every unit of one recording.
+
+        Parameters
+        ----------
+        embeddings : UnitEmbeddings, or tuple of UnitEmbeddings
+            By the checkpoint that the decoder was fitted with; of the same units by each, where these were several.
+        features : pandas DataFrame, optional
+            Of a decoder that was fitted with other features: a row a unit, with the same columns.
+        max_error : float, default: 0.1
+            Share of wrong labels that is accepted among those it does not abstain from, for animals like those it was
+            fitted to. 1 never abstains.
+
+        Returns
+        -------
+        Identities
+            A unit without an embedding has the label "", NaN probabilities, and is abstained from. So is a unit less
+            sure than `max_error` asks for, or further from the training embeddings than 99 % of neurons of unseen
+            animals were.
+
+        Raises
+        ------
+        InputError
+            The embeddings are of another checkpoint, or the features do not fit.
+
+        Warns
+        -----
+        RecordingWarning
+            The animal is one that the decoder was fitted to.
+        """
+        if not 0 < max_error <= 1:
+            raise InputError(f"max_error must lie in (0, 1], not {max_error!r}")
+        tables = self._tables(embeddings, features)
+        first = embeddings[0] if isinstance(embeddings, tuple) else embeddings
+        self._warn_of_known(first.provenance)
+        known = embedded(tables)
+        some = {name: rows[known] for name, rows in tables.items()}
+        probability = np.full((len(known), len(self.classes)), np.nan, dtype=np.float32)
+        probability[known] = self.classifier.probability(some)
+        novelty = np.full(len(known), np.nan, dtype=np.float32)
+        novelty[known] = self._novelty(some)
+        confidence = probability.max(axis=1)
+        threshold = self.threshold(max_error)
+        label = np.where(known, self.classes[np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)], "")
+        limit = float(np.mean([reference.limit for reference in self.references.values()]))
+        return Identities(
+            target=self.target,
+            unit_ids=first.unit_ids,
+            classes=self.classes,
+            label=label,
+            probability=probability,
+            confidence=confidence,
+            abstained=~((confidence >= threshold) & (novelty <= limit)),
+            novelty=novelty,
+            provenance={
+                "decoder": self.name,
+                "decoder_sha256": self.sha256,
+                "checkpoint_sha256": list(self.checkpoints),
+                "population_fingerprint": first.provenance.get("population_fingerprint", ""),
+                "max_error": max_error,
+                # JSON knows no infinity.
+                "threshold": threshold if np.isfinite(threshold) else "none is safe",
+                "novelty_limit": limit,
+                "features": list(self.columns),
+                "calibrated_on": self.card.get("calibrated_on", ""),
+                "versions": {"spikeinterface-nuclr": version("spikeinterface-nuclr"), "numpy": np.__version__}
+                | {"python": platform.python_version()},
+            },
+        )
+
+    def threshold(self, max_error: float) -> float:
+        """The confidence below which it abstains; infinite where no confidence was safe enough."""
+        return abstention_threshold(self.confidence, self.correct, max_error)
+
+    def _tables(self, embeddings: Recording, features) -> dict[str, np.ndarray]:
+        tables, columns = tables_of(embeddings, features)
+        given = [sha for sha in tables if sha != FEATURES]
+        for sha in given:
+            if sha not in self.references:
+                wanted = self.card.get("checkpoints", {})
+                names = ", ".join(f"{wanted.get(own, '')} {own[:12]}".strip() for own in self.checkpoints)
+                raise InputError(
+                    f"{self.name or self.target}: reads embeddings of {names}, these are of {sha[:12]}: embed with the "
+                    "same model, or fit another decoder"
+                )
+        if len(given) < len(self.references):
+            raise InputError(
+                f"{self.name or self.target}: averages {len(self.references)} checkpoints: give a tuple with the "
+                "embeddings by each"
+            )
+        if self.columns and features is None:
+            raise InputError(f"{self.name or self.target}: also reads features: give {', '.join(self.columns)}")
+        missing = [column for column in self.columns if column not in columns]
+        if missing:
+            raise InputError(f"{self.name or self.target}: the features lack the column {missing[0]!r}")
+        if self.columns:
+            tables[FEATURES] = tables[FEATURES][:, [columns.index(column) for column in self.columns]]
+        else:
+            tables.pop(FEATURES, None)
+        return tables
+
+    def _novelty(self, tables: dict[str, np.ndarray]) -> np.ndarray:
+        readouts = self.classifier.readouts
+        return np.mean(
+            [reference.novelty(readouts[sha].standardised(tables[sha])) for sha, reference in self.references.items()],
+            axis=0,
+        )
+
+    def _warn_of_known(self, provenance: dict) -> None:
+        animal = provenance.get("source", {}).get("subject", "")
+        if animal and animal in self.animals:
+            warnings.warn(
+                f"{self.name or self.target} was fitted to animal {animal}: what it says of it is no test",
+                RecordingWarning,
+                stacklevel=3,
+            )
+
+    def _content(self) -> tuple[dict[str, np.ndarray], dict]:
+        readouts = self.classifier.readouts
+        arrays = {"held_out/confidence": self.confidence, "held_out/correct": self.correct.astype(np.uint8)}
+        arrays |= {f"{name}/reference": reference.rows for name, reference in self.references.items()}
+        return arrays | storage.readout_arrays(readouts), {
+            "target": self.target,
+            "classes": self.classes.tolist(),
+            "temperature": self.classifier.temperature,
+            "strengths": {name: readout.strength for name, readout in readouts.items()},
+            "novelty": {name: [reference.typical, reference.limit] for name, reference in self.references.items()},
+            "columns": list(self.columns),
+            "animals": list(self.animals),
+            "card": self.card,
+        }
+
+    @classmethod
+    def load(cls, name: str | Path, *, sha256: str | None = None) -> "Decoder":
+        """Read a decoder by its path, bundled name, or ``hf://owner/repo[/file][@revision]``.
+
+        Raises
+        ------
+        CheckpointError
+            It cannot be had, is damaged, or has another hash than `sha256`.
+        """
+        name = str(name)
+        arrays, facts = storage.read(storage.find(name), name)
+        try:
+            readouts = storage.read_readouts(arrays, facts["strengths"])
+            references = {
+                key: Reference(arrays[f"{key}/reference"], *numbers) for key, numbers in facts["novelty"].items()
+            }
+            decoder = cls(
+                facts["target"],
+                Classifier(np.array(facts["classes"], dtype=str), readouts, float(facts["temperature"])),
+                references,
+                arrays["held_out/confidence"],
+                arrays["held_out/correct"].astype(bool),
+                tuple(facts["columns"]),
+                tuple(facts["animals"]),
+                dict(facts["card"]),
+                name,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{name}: a damaged decoder ({error}): fetch it again") from None
+        if sha256 is not None and decoder.sha256 != sha256:
+            raise CheckpointError(f"{name}: its sha256 is {decoder.sha256}, not the expected {sha256}")
+        return decoder
+
+    def __repr__(self):
+        return f"Decoder({self.target!r}, classes {', '.join(self.classes[:6])}, {len(self.animals)} animals)"
+
+
+def fit_decoder(
+    embeddings,
+    labels,
+    animals=None,
+    *,
+    target: str,
+    features=None,
+    balanced: bool = True,
+    card: dict | None = None,
+    seed: int = 0,
+):
+    """Fit a decoder of a property to labelled units.
+
+    Rows are standardised and read by multinomial logistic regression (as Arora et al. 2025). The strength of its
+    penalty, the temperature that makes its probabilities honest (Guo et al. 2017), the confidence below which it
+    abstains and the scale of novelty are all learnt from animals left out of the fit, up to five parts of them.
+
+    Parameters
+    ----------
+    embeddings : UnitEmbeddings, tuple of UnitEmbeddings, or list of these
+        A recording or a list of recordings. A tuple holds embeddings of the same units by several checkpoints, whose
+        probabilities are averaged.
+    labels : array of shape (n_units,), or list of such arrays
+        Of each recording. Units whose label is empty, None or NaN are left out. Floats are values on a scale and
+        give a `Regressor`; anything else names classes.
+    animals : str or array of shape (n_units,), or list of these
+        Of each recording. Default: the subject that it names.
+    target : str
+        What the labels are, such as "cell_type".
+    features : pandas DataFrame or list of DataFrames, optional
+        Other numbers of each unit, such as SpikeInterface's metrics. A read-out of their own is averaged with that of
+        the embeddings.
+    balanced : bool, default: True
+        Classes count alike, however many units they have.
+    card : dict, optional
+        What to say of it, beside what the fit itself knows, which it cannot overrule.
+    seed : int, default: 0
+
+    Returns
+    -------
+    Decoder or Regressor
+
+    Raises
+    ------
+    InputError
+        Names the recording or class that cannot be used.
+
+    Warns
+    -----
+    RecordingWarning
+        A class has few units or was seen in one animal, or there is one animal only.
+    """
+    if not isinstance(target, str) or not target:
+        raise InputError("target must name the property, such as 'cell_type'")
+    labelled = label_units(embeddings, labels, animals, features)
+    names = _checkpoint_names(embeddings)
+    if labelled.continuous:
+        from .regression import fit_regressor
+
+        return fit_regressor(labelled, target=target, checkpoints=names, card=card, seed=seed)
+    _warn_of_classes(labelled)
+    classifier, held = fit_classifier(labelled, balanced=balanced, seed=seed)
+    confidence = held.predicted.max(axis=1)
+    return Decoder(
+        target,
+        classifier,
+        references_of(labelled, classifier.readouts, held, seed),
+        confidence.astype(np.float32),
+        held.predicted.argmax(axis=1) == held.truth,
+        labelled.columns,
+        tuple(labelled.animal_names),
+        {**(card or {}), **facts_of(labelled, names, held, seed), "balanced": balanced},
+    )
+
+
+def references_of(labelled: Labelled, readouts: dict[str, Readout], held: HeldOut, seed: int) -> dict[str, Reference]:
+    """What novelty is measured from, in each checkpoint's embeddings."""
+    return {
+        name: fit_reference(readouts[name].standardised(rows), held.folds, seed)
+        for name, rows in labelled.tables.items()
+        if name != FEATURES
+    }
+
+
+def facts_of(labelled: Labelled, checkpoints: dict[str, str], held: HeldOut, seed: int) -> dict:
+    """What a card says of a fit."""
+    import sklearn
+
+    return {
+        "checkpoints": checkpoints,
+        "units": len(labelled),
+        "recordings": len(np.unique(labelled.recordings)),
+        "calibrated_on": held.of,
+        "seed": seed,
+        "versions": {name: version(name) for name in ("spikeinterface-nuclr", "numpy")}
+        | {"scikit-learn": sklearn.__version__},
+        **(
+            {}
+            if labelled.continuous
+            else {"support": {str(c): int((labelled.labels == c).sum()) for c in np.unique(labelled.labels)}}
+        ),
+    }
+
+
+def _checkpoint_names(embeddings) -> dict[str, str]:
+    first = embeddings[0] if isinstance(embeddings, list) else embeddings
+    several = first if isinstance(first, tuple) else (first,)
+    return {one.provenance["checkpoint_sha256"]: Path(one.provenance.get("checkpoint", "")).name for one in several}
+
+
+def _warn_of_classes(labelled: Labelled) -> None:
+    def warn(text: str) -> None:
+        warnings.warn(text, RecordingWarning, stacklevel=4)
+
+    if len(labelled.animal_names) == 1:
+        warn(
+            f"one animal only ({labelled.animal_names[0]}): how sure the decoder may be of others is not known, its "
+            "probabilities are of this animal's units"
+        )
+    for name in np.unique(labelled.labels).tolist():
+        of = labelled.labels == name
+        if of.sum() < _FEW:
+            warn(f"class {name!r} has {of.sum()} units: too few to learn from")
+        elif len(labelled.animal_names) > 1 and len(np.unique(labelled.animals[of])) == 1:
+            warn(f"class {name!r} was seen in one animal, {labelled.animals[of][0]}: it may be told by the animal")

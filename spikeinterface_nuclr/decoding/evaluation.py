@@ -1,0 +1,352 @@
+"""evaluate: how well a property is read from embeddings, beside what can be read without them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..errors import InputError
+from ..population import Population
+from . import calibration, scores
+from .features import autocorrelogram, firing_rate, interval_histogram
+from .labelled import Labelled, label_units
+from .linear import Classifier, HeldOut, fit_classifier
+from .neighbours import pooled
+from .splits import Split, check_splits, split_units
+
+EMBEDDING = "embedding"
+POOLED = "embedding, pooled over neighbours"
+SHUFFLED = "labels shuffled within animals"
+ERRORS = (0.05, 0.10)
+# Means over animals.
+_AVERAGED = {"macro-F1": scores.macro_f1, "balanced accuracy": scores.balanced_accuracy}
+
+# Told from a neuron's own spikes, without its population and without a network.
+BASELINES = {
+    "rate": (firing_rate,),
+    "rate, intervals": (firing_rate, interval_histogram),
+    "rate, intervals, autocorrelogram": (firing_rate, interval_histogram, autocorrelogram),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Predictions on units that were not fitted to, and their scores.
+
+    Attributes
+    ----------
+    target, protocol : str
+    classes : str array, shape (k,)
+    predictions : pandas DataFrame
+        A row for each method and unit: method, split, animal, recording, unit_id, truth, label, confidence,
+        confidence_before (calibration), threshold_5 and threshold_10 (confidence below which at most 5 % and 10 % of
+        errors would have been exceeded on animals that were fitted to), and a column ``p(…)`` a class.
+    scores : pandas DataFrame
+        A row for each method and score: method, score, value, low, high, animals, p. Of "macro-F1" and "balanced
+        accuracy": the mean over test animals, and the 95 % bootstrap interval over them (of the shuffled labels: 95 %
+        of the shuffles). ``p`` is the share of shuffles that reach the value.
+    provenance : dict
+        Checkpoint, parameters, versions. Plain values for JSON.
+    """
+
+    target: str
+    protocol: str
+    classes: np.ndarray
+    predictions: object
+    scores: object
+    provenance: dict
+
+    @property
+    def methods(self) -> list[str]:
+        """Those with predictions: the embedding first."""
+        return list(dict.fromkeys(self.predictions["method"]))
+
+    def to_frame(self):
+        """The scores as a pandas DataFrame, a row a method, a column a score."""
+        return self.scores.pivot(index="method", columns="score", values="value").reindex(
+            list(dict.fromkeys(self.scores["method"]))
+        )
+
+    def per_class(self, method: str = EMBEDDING):
+        """Precision, recall, f1 and support of each class over all test units, as a pandas DataFrame."""
+        import pandas as pd
+
+        rows = self.of(method)
+        table = scores.per_class(rows["truth"].to_numpy(), rows["label"].to_numpy(), self.classes)
+        return pd.DataFrame.from_dict(table, orient="index")
+
+    def confusion(self, method: str = EMBEDDING) -> np.ndarray:
+        """Units of each class (row) that were given each label (column): int, shape (k, k)."""
+        rows = self.of(method)
+        return scores.confusion(rows["truth"].to_numpy(), rows["label"].to_numpy(), self.classes)
+
+    def of(self, method: str):
+        """The predictions of one method."""
+        if method not in self.methods:
+            raise InputError(f"no method {method!r}, only {', '.join(self.methods)}")
+        return self.predictions[self.predictions["method"] == method]
+
+    def plot(self):
+        """The scores, the confusion and the calibration, as `plot_nuclr_evaluation` draws them."""
+        from ..widgets import plot_nuclr_evaluation
+
+        return plot_nuclr_evaluation(self)
+
+    def save(self, folder) -> Path:
+        """Write ``predictions.csv``, ``scores.csv``, ``per_class.csv`` and ``provenance.json`` into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.predictions.to_csv(folder / "predictions.csv", index=False)
+        self.scores.to_csv(folder / "scores.csv", index=False)
+        self.per_class().to_csv(folder / "per_class.csv", index_label="class")
+        text = json.dumps(self.provenance, indent=1, ensure_ascii=False)
+        (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
+        return folder
+
+
+def evaluate(
+    embeddings,
+    labels,
+    animals=None,
+    protocol: str = "leave-one-animal-out",
+    *,
+    target: str = "label",
+    populations: Sequence[Population] | Population | None = None,
+    others: dict[str, list] | None = None,
+    positions=None,
+    test_animals: Sequence[str] = (),
+    splits: list[Split] | None = None,
+    balanced: bool = True,
+    shuffles: int = 20,
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Score a linear decoder of embeddings on units that it was not fitted to.
+
+    Whatever is chosen (strength of the penalty, temperature, confidence to abstain below) is chosen on the units that
+    are fitted to, across their animals.
+
+    Parameters
+    ----------
+    embeddings, labels, animals
+        As of `fit_decoder`; the labels name classes.
+    protocol : {"leave-one-animal-out", "zero-shot", "within-animal"}
+        As of `split_units`. A score within animals says little of new ones.
+    target : str
+        What the labels are.
+    populations : list of Population, optional
+        What was embedded, in the same order: gives the baselines rate, intervals and autocorrelogram.
+    others : dict of str to list of arrays, optional
+        Further numbers to set beside the embeddings, by name: an array (n_units, k) a recording, NaN rows where there
+        is nothing to say, such as embeddings of shuffled spikes.
+    positions : list of arrays, optional
+        Of each recording, where its units lie in µm, (n_units,) or (n_units, d): gives the embedding's probabilities
+        pooled over neighbours. Of units on several probes, `populations` says which is whose.
+    test_animals : sequence of str
+        Of "zero-shot".
+    splits : list of Split, optional
+        Your own, in place of the protocol's. Positions count the units that have an embedding and a label.
+    balanced : bool, default: True
+        As of `fit_decoder`.
+    shuffles : int, default: 20
+        Times that the labels are shuffled within animals, fitted to and scored, with the strengths that were chosen
+        for the true ones.
+    seed : int, default: 0
+        Of folds, shuffles and bootstrap.
+    progress : bool, default: True
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InputError
+        Something does not fit; or an animal is on both sides of a split, and the protocol is not "within-animal".
+    """
+    labelled = label_units(embeddings, labels, animals)
+    if labelled.continuous:
+        raise InputError("labels are numbers on a scale: evaluate scores classes; see `fit_decoder` for r2_left_out")
+    recordings = embeddings if isinstance(embeddings, list) else [embeddings]
+    tables = _tables(labelled, len(recordings), populations, others)
+    # The same neurons for all.
+    keep = (
+        np.flatnonzero(np.all([np.isfinite(rows).any(axis=1) for rows in tables.values()], axis=0)) if tables else ...
+    )
+    labelled, tables = labelled.select(keep), {name: rows[keep] for name, rows in tables.items()}
+    if splits is None:
+        splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
+    check_splits(splits, labelled.animals, protocol)
+    methods = {EMBEDDING: labelled} | {name: labelled.with_table(rows, name) for name, rows in tables.items()}
+    parts, fits = [], {}
+    with tqdm(total=len(methods) * len(splits) + shuffles, desc="evaluating", disable=not progress) as bar:
+        for name, of in methods.items():
+            for split in splits:
+                fit = of.select(split.fit)
+                classifier, held = fit_classifier(fit, balanced=balanced, seed=seed)
+                fits[name, split.name] = classifier
+                parts.append(_predicted(name, split, of.select(split.test), classifier, held))
+                bar.update()
+        null = []
+        rng = np.random.default_rng([seed, 1])
+        for _ in range(shuffles):
+            shuffled = labelled.with_labels(scores.shuffled_within(labelled.labels, labelled.animals, rng))
+            null.append(_shuffled_scores(shuffled, splits, fits, balanced))
+            bar.update()
+    predictions = _together(parts, np.unique(labelled.labels), recordings)
+    if positions is not None:
+        predictions = _with_pooled(predictions, recordings, positions, populations)
+    provenance = {
+        "target": target, "protocol": protocol, "checkpoint_sha256": list(labelled.tables),
+        "units": len(labelled), "animals": labelled.animal_names, "test_animals": list(test_animals),
+        "splits": len(splits), "balanced": balanced, "shuffles": shuffles, "seed": seed,
+        "versions": {name: version(name) for name in ("spikeinterface-nuclr", "scikit-learn", "numpy")},
+    }  # fmt: skip
+    table = _scores(predictions, np.array(null), seed)
+    return Evaluation(target, protocol, np.unique(labelled.labels), predictions, table, provenance)
+
+
+def baseline_features(population: Population) -> dict[str, np.ndarray]:
+    """The features of every baseline: float arrays, shape (n_units, k)."""
+    known = {function: function(population) for function in BASELINES["rate, intervals, autocorrelogram"]}
+    return {name: np.hstack([known[function] for function in functions]) for name, functions in BASELINES.items()}
+
+
+def _tables(labelled: Labelled, count: int, populations, others) -> dict[str, np.ndarray]:
+    """Numbers of the labelled units by every other method."""
+    given: dict[str, list] = {}
+    if populations is not None:
+        populations = [populations] if isinstance(populations, Population) else list(populations)
+        if len(populations) != count:
+            raise InputError(f"populations: give one for each of the {count} recordings")
+        features = [baseline_features(population) for population in populations]
+        given = {name: [of[name] for of in features] for name in BASELINES}
+    for name, arrays in (others or {}).items():
+        arrays = list(arrays) if isinstance(arrays, list | tuple) else [arrays]
+        if len(arrays) != count:
+            raise InputError(f"{name}: give one array for each of the {count} recordings")
+        given[name] = arrays
+    return {
+        name: np.stack([arrays[r][u] for r, u in zip(labelled.recordings, labelled.units, strict=True)]).astype(float)
+        for name, arrays in given.items()
+    }
+
+
+def _predicted(method: str, split: Split, test: Labelled, classifier: Classifier, held: HeldOut):
+    """Rows of the predictions of one method on one split."""
+    import pandas as pd
+
+    probability, before = classifier.probability(test.tables), classifier.raw(test.tables)
+    sure, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == held.truth
+    frame = {
+        "method": method,
+        "split": split.name,
+        "animal": test.animals,
+        "recording": test.recordings,
+        "unit": test.units,
+        "truth": test.labels,
+        "label": classifier.classes[probability.argmax(axis=1)],
+        "confidence": probability.max(axis=1),
+        "confidence_before": before.max(axis=1),
+    }
+    frame |= {
+        f"threshold_{round(100 * error)}": calibration.abstention_threshold(sure, right, error) for error in ERRORS
+    }
+    frame |= {_column(name): probability[:, k] for k, name in enumerate(classifier.classes)}
+    return pd.DataFrame(frame)
+
+
+def _together(parts: list, classes: np.ndarray, recordings: list):
+    """All rows, with the units' ids, and 0 for the classes that a fit had not seen."""
+    import pandas as pd
+
+    table = pd.concat(parts, ignore_index=True)
+    columns = [_column(name) for name in classes]
+    table[columns] = table.reindex(columns=columns).fillna(0.0)
+    first = [recording[0] if isinstance(recording, tuple) else recording for recording in recordings]
+    ids = [str(first[r].unit_ids[u]) for r, u in zip(table["recording"], table["unit"], strict=True)]
+    table.insert(table.columns.get_loc("unit") + 1, "unit_id", ids)
+    known = [column for column in table.columns if column not in columns]
+    return table[known + columns]
+
+
+def _with_pooled(predictions, recordings: list, positions, populations):
+    """The predictions with those of the embedding pooled over neighbours on the same probe."""
+    import pandas as pd
+
+    positions = positions if isinstance(positions, list) else [positions]
+    if len(positions) != len(recordings):
+        raise InputError(f"positions: give one array for each of the {len(recordings)} recordings")
+    populations = [populations] if isinstance(populations, Population) else populations
+    rows = predictions[predictions["method"] == EMBEDDING].copy()
+    columns = [column for column in rows.columns if column.startswith("p(")]
+    probability = rows[columns].to_numpy(copy=True)
+    for number in rows["recording"].unique():
+        of = np.flatnonzero(rows["recording"] == number)
+        units = rows["unit"].to_numpy()[of]
+        probe = populations[number].group[units] if populations is not None else np.zeros(len(units))
+        probability[of] = pooled(probability[of], np.asarray(positions[number])[units], probe)
+    rows[columns] = probability
+    rows["method"], rows["confidence"] = POOLED, probability.max(axis=1)
+    rows["confidence_before"] = rows["confidence"]
+    rows["label"] = [columns[k][2:-1] for k in probability.argmax(axis=1)]
+    return pd.concat([predictions, rows], ignore_index=True)
+
+
+def _shuffled_scores(shuffled: Labelled, splits: list[Split], fits: dict, balanced: bool) -> list[float]:
+    """macro-F1 and balanced accuracy of decoders of shuffled labels."""
+    truth, said, animals = [], [], []
+    for split in splits:
+        test = shuffled.select(split.test)
+        classifier = fits[EMBEDDING, split.name].refitted(shuffled.select(split.fit), balanced)
+        truth.append(test.labels)
+        animals.append(test.animals)
+        said.append(classifier.classes[classifier.raw(test.tables).argmax(axis=1)])
+    of = (np.concatenate(truth), np.concatenate(said), np.concatenate(animals))
+    return [float(scores.of_animals(score, *of).mean()) for score in _AVERAGED.values()]
+
+
+def _scores(predictions, null: np.ndarray, seed: int):
+    """The tidy table of scores."""
+    import pandas as pd
+
+    rows = []
+    for method, of in predictions.groupby("method", sort=False):
+        truth, said, animals = (of[name].to_numpy() for name in ("truth", "label", "animal"))
+        for k, (name, score) in enumerate(
+            (("macro-F1", scores.macro_f1), ("balanced accuracy", scores.balanced_accuracy))
+        ):
+            values = scores.of_animals(score, truth, said, animals)
+            low, high = scores.interval(values, seed)
+            # One more than was seen: with 20 shuffles, no p is below 1/21.
+            p = (1 + (null[:, k] >= values.mean()).sum()) / (1 + len(null)) if len(null) else np.nan
+            rows.append((method, name, values.mean(), low, high, len(values), p))
+        right = truth == said
+        for name, value in _calibration_scores(of, right).items():
+            rows.append((method, name, value, np.nan, np.nan, len(np.unique(animals)), np.nan))
+    for k, name in enumerate(_AVERAGED if len(null) else ()):
+        low, high = np.quantile(null[:, k], [0.025, 0.975])
+        rows.append((SHUFFLED, name, null[:, k].mean(), low, high, predictions["animal"].nunique(), np.nan))
+    return pd.DataFrame(rows, columns=["method", "score", "value", "low", "high", "animals", "p"])
+
+
+def _calibration_scores(rows, right: np.ndarray) -> dict[str, float]:
+    """Of all test units together: accuracy, calibration, and what abstaining gives."""
+    found = {
+        "accuracy": right.mean(),
+        "ECE before": calibration.expected_calibration_error(rows["confidence_before"].to_numpy(), right),
+        "ECE": calibration.expected_calibration_error(rows["confidence"].to_numpy(), right),
+    }
+    for error in ERRORS:
+        kept = (rows["confidence"] >= rows[f"threshold_{round(100 * error)}"]).to_numpy()
+        found[f"coverage at {error:.0%} error"] = kept.mean()
+        found[f"error at {error:.0%} error"] = 1 - right[kept].mean() if kept.any() else np.nan
+    return {name: float(value) for name, value in found.items()}
+
+
+def _column(name: str) -> str:
+    return f"p({name})"

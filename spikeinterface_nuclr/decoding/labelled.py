@@ -1,0 +1,199 @@
+"""Labelled: embedded units and what is known of them, ready to be fitted to or scored on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import InputError
+from ..unit_embeddings import UnitEmbeddings
+
+# One recording: its embeddings, or a tuple of the embeddings of the same units by several checkpoints.
+Recording = UnitEmbeddings | tuple[UnitEmbeddings, ...]
+FEATURES = "features"
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Units with an embedding and a label, of one or many recordings.
+
+    Attributes
+    ----------
+    tables : dict of str to float64 array, shape (n, k)
+        Embeddings by the sha256 of their checkpoint and, as "features", what else is known of each unit (NaN where it
+        is not).
+    columns : tuple of str
+        Names of the features.
+    labels : str or float64 array, shape (n,)
+    animals : str array, shape (n,)
+    recordings : int array, shape (n,)
+        Position of each unit's recording in what was given.
+    units : int array, shape (n,)
+        Position of each unit in its recording.
+    """
+
+    tables: dict[str, np.ndarray]
+    columns: tuple[str, ...]
+    labels: np.ndarray
+    animals: np.ndarray
+    recordings: np.ndarray
+    units: np.ndarray
+
+    def __len__(self):
+        return len(self.labels)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the labels are numbers on a scale."""
+        return self.labels.dtype.kind == "f"
+
+    @property
+    def animal_names(self) -> list[str]:
+        """Every animal once, sorted."""
+        return np.unique(self.animals).tolist()
+
+    def select(self, units) -> "Labelled":
+        """The units at these positions (or where a mask is True)."""
+        rows = ("labels", "animals", "recordings", "units")
+        return replace(
+            self,
+            tables={name: table[units] for name, table in self.tables.items()},
+            **{name: getattr(self, name)[units] for name in rows},
+        )
+
+    def with_labels(self, labels: np.ndarray) -> "Labelled":
+        """The same units with other labels."""
+        return replace(self, labels=labels)
+
+    def with_table(self, rows: np.ndarray, name: str = FEATURES) -> "Labelled":
+        """The same units by other numbers alone."""
+        return replace(self, tables={name: rows}, columns=())
+
+
+def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
+    """Put embeddings, labels and animals side by side.
+
+    Units without an embedding or a label (empty, None or NaN) are left out.
+
+    Parameters
+    ----------
+    embeddings : UnitEmbeddings, tuple of UnitEmbeddings, or list of these
+        A recording or a list of recordings; a tuple holds the same units' embeddings by several checkpoints.
+    labels : array of shape (n_units,), or list of such arrays
+        A recording's each. Floats are values on a scale, anything else names classes.
+    animals : str or array of shape (n_units,), or list of these
+        Of each recording. Default: the subject that the recording names, where it names one.
+    features : pandas DataFrame or list of DataFrames, optional
+        Other numbers, a row a unit.
+
+    Raises
+    ------
+    InputError
+        Names the recording whose arrays do not fit, or that was embedded by another checkpoint than the first.
+    """
+    recordings = embeddings if isinstance(embeddings, list) else [embeddings]
+    one = not isinstance(embeddings, list)
+    labels, animals, features = (
+        [values] if one else _as_many(values, len(recordings), name)
+        for name, values in (("labels", labels), ("animals", animals), ("features", features))
+    )
+    parts = [
+        _labelled(number, *of)
+        for number, of in enumerate(zip(recordings, labels, animals, features, strict=True))
+    ]  # fmt: skip
+    first = parts[0]
+    for number, part in enumerate(parts):
+        if part.tables.keys() != first.tables.keys():
+            raise InputError(
+                f"recording {number}: embedded by {_checkpoints(part)}, the first by {_checkpoints(first)}: "
+                "embed all with the same model"
+            )
+        if part.columns != first.columns:
+            raise InputError(f"recording {number}: its features are not those of the first: {list(part.columns)}")
+        if part.continuous != first.continuous:
+            raise InputError(f"recording {number}: its labels are of another kind than the first's")
+    together = Labelled(
+        {name: np.concatenate([part.tables[name] for part in parts]) for name in first.tables},
+        first.columns,
+        *(np.concatenate([getattr(part, name) for part in parts])
+          for name in ("labels", "animals", "recordings", "units")),
+    )  # fmt: skip
+    if not len(together):
+        raise InputError("no unit has both an embedding and a label")
+    return together
+
+
+def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Numbers of every unit of a recording, NaN rows included, and the features' names: as in `Labelled`."""
+    several = recording if isinstance(recording, tuple) else (recording,)
+    first = several[0]
+    tables = {}
+    for one in several:
+        if not isinstance(one, UnitEmbeddings):
+            raise InputError(f"a recording is UnitEmbeddings, or a tuple of them, not {type(one).__name__}")
+        if not np.array_equal(one.unit_ids, first.unit_ids):
+            raise InputError("embeddings of one recording by several checkpoints must be of the same units, in order")
+        tables[one.provenance["checkpoint_sha256"]] = one.embedding.astype(np.float64)
+    if len(tables) < len(several):
+        raise InputError("a tuple holds embeddings by different checkpoints, these are twice of one")
+    if features is None:
+        return tables, ()
+    if len(features) != len(first.unit_ids):
+        raise InputError(f"features has {len(features)} rows for {len(first.unit_ids)} units")
+    values = features.to_numpy(dtype=np.float64, na_value=np.nan)
+    return {**tables, FEATURES: np.where(np.isfinite(values), values, np.nan)}, tuple(map(str, features.columns))
+
+
+def embedded(tables: dict[str, np.ndarray]) -> np.ndarray:
+    """Which units have an embedding by every checkpoint."""
+    return np.all([np.isfinite(rows).all(axis=1) for name, rows in tables.items() if name != FEATURES], axis=0)
+
+
+def as_labels(values) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as text or float64, and which of them say something."""
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        return values.astype(np.float64), np.isfinite(values)
+    said = np.array([value is not None and value == value for value in values.tolist()], dtype=bool)
+    text = np.array(
+        [str(value) if known else "" for value, known in zip(values.tolist(), said, strict=True)], dtype=str
+    )
+    return text, text != ""
+
+
+def _labelled(number: int, recording: Recording, labels, animal, features) -> Labelled:
+    tables, columns = tables_of(recording, features)
+    first = recording[0] if isinstance(recording, tuple) else recording
+    n = len(first.unit_ids)
+    labels, said = as_labels(labels)
+    if labels.shape != (n,):
+        raise InputError(f"recording {number}: labels has shape {labels.shape} for {n} units")
+    if animal is None:
+        animal = first.provenance.get("source", {}).get("subject")
+        if not animal:
+            raise InputError(f"recording {number}: names no subject: give animals=, so that no animal is on both sides")
+    animals = np.asarray(animal, dtype=str)
+    animals = np.full(n, animals) if animals.ndim == 0 else animals
+    if animals.shape != (n,):
+        raise InputError(f"recording {number}: animals has shape {animals.shape} for {n} units")
+    keep = np.flatnonzero(said & embedded(tables))
+    return Labelled(
+        {name: table[keep] for name, table in tables.items()},
+        columns,
+        labels[keep],
+        animals[keep],
+        np.full(len(keep), number),
+        keep,
+    )
+
+
+def _as_many(values, count: int, name: str) -> Sequence:
+    if values is None:
+        return [None] * count
+    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != count:
+        raise InputError(f"{name}: give one entry for each of the {count} recordings")
+    return list(values)
+
+
+def _checkpoints(part: Labelled) -> str:
+    return " and ".join(sha[:12] for sha in part.tables if sha != FEATURES)

@@ -1,0 +1,48 @@
+"""Pooling over neighbours: units that lie close together on a probe lie in the same region."""
+
+import numpy as np
+
+from ..errors import InputError
+
+RADIUS_UM = 60.0
+COUNT = 5
+
+
+def pooled(
+    probability: np.ndarray, position: np.ndarray, probe: np.ndarray, radius: float = RADIUS_UM, count: int = COUNT
+) -> np.ndarray:
+    """Mean probabilities of each unit and its nearest neighbours.
+
+    The five nearest units within 60 µm on the same probe, itself included, as BrainWideBench does.
+
+    Parameters
+    ----------
+    probability : float array, shape (n, k)
+        NaN rows of units without an embedding are nobody's neighbours, and stay NaN.
+    position : float array, shape (n,) or (n, d)
+        µm along the probe, or in the plane or in space.
+    probe : array, shape (n,)
+        What each unit was recorded with.
+    radius : float
+        Largest distance in µm.
+    count : int
+        Most units that are averaged.
+
+    Returns
+    -------
+    float array, shape (n, k)
+    """
+    position = np.asarray(position, dtype=float).reshape(len(probability), -1)
+    if not np.isfinite(position).all():
+        raise InputError(f"unit {int(np.argwhere(~np.isfinite(position))[0, 0])}: its position is not known")
+    mean = np.full_like(probability, np.nan)
+    known = np.isfinite(probability).all(axis=1)
+    for label in np.unique(probe):
+        of = np.flatnonzero((probe == label) & known)
+        distance = np.linalg.norm(position[of, None] - position[None, of], axis=2)
+        # Itself first, also beside units at the same place; then by distance, then in their order.
+        np.fill_diagonal(distance, -1.0)
+        for unit, row in zip(of, distance, strict=True):
+            nearest = np.argsort(row, kind="stable")[:count]
+            mean[unit] = probability[of[nearest[row[nearest] <= radius]]].mean(axis=0)
+    return mean

@@ -1,0 +1,124 @@
+"""Splits: which units a decoder is fitted to and which it is scored on. By animal, unless another is named."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+
+PROTOCOLS = ("leave-one-animal-out", "zero-shot", "within-animal")
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One division of units.
+
+    Attributes
+    ----------
+    name : str
+    fit, test : int arrays
+        Positions of the units.
+    """
+
+    name: str
+    fit: np.ndarray
+    test: np.ndarray
+
+
+def split_units(animals: np.ndarray, labels: np.ndarray, protocol: str, test_animals=(), seed: int = 0) -> list[Split]:
+    """The splits of a protocol.
+
+    Parameters
+    ----------
+    animals, labels : arrays, shape (n,)
+    protocol : {"leave-one-animal-out", "zero-shot", "within-animal"}
+        Fit to all animals but one, each in its turn; fit to all animals but `test_animals`, once; or fit and test on
+        different units of the same animal, by five folds in each: a score that no new animal need reach, since a
+        decoder may read the session from it.
+    test_animals : sequence of str
+        Of "zero-shot"; animals that no choice has seen.
+    seed : int
+        Of the folds within animals.
+
+    Raises
+    ------
+    InputError
+        The protocol is unknown, or there are too few animals for it.
+    """
+    names = np.unique(animals)
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol must be one of {PROTOCOLS}, not {protocol!r}")
+    if (protocol == "zero-shot") != bool(len(test_animals)):
+        raise InputError("test_animals belongs to protocol 'zero-shot', and it needs some")
+    if protocol == "within-animal":
+        return _within(animals, labels, seed)
+    if protocol == "zero-shot":
+        unknown = sorted(set(map(str, test_animals)) - set(names.tolist()))
+        if unknown:
+            raise InputError(f"test animal {unknown[0]!r} is none of these: {', '.join(names[:5])}, …")
+        out = np.isin(animals, list(map(str, test_animals)))
+        splits = [Split("test animals", np.flatnonzero(~out), np.flatnonzero(out))]
+    else:
+        splits = [Split(str(n), np.flatnonzero(animals != n), np.flatnonzero(animals == n)) for n in names]
+    if len(names) < 2 or not len(splits[0].fit):
+        raise InputError(
+            f"{protocol} needs animals to fit to and others to test on, here are {len(names)} "
+            f"({', '.join(names[:3])}): add animals, or ask for 'within-animal' and call it that"
+        )
+    return splits
+
+
+def check_splits(splits: list[Split], animals: np.ndarray, protocol: str) -> None:
+    """InputError where a unit is on both sides of a split, or an animal is and the protocol does not say so."""
+    for split in splits:
+        if len(np.intersect1d(split.fit, split.test)):
+            raise InputError(f"split {split.name!r}: the same unit is on both sides")
+        both = np.intersect1d(animals[split.fit], animals[split.test])
+        if len(both) and protocol != "within-animal":
+            raise InputError(
+                f"split {split.name!r}: animal {both[0]} is on both sides, which gives the answer away: split by "
+                "animal, or name the protocol 'within-animal'"
+            )
+
+
+def folds_of(animals: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[list[np.ndarray], str]:
+    """At most five disjoint parts of the units, whole animals each, for choices inside what is fitted to.
+
+    Of a single animal, its units are divided; the second value says which of the two it was.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    count = len(np.unique(animals))
+    if count == 1:
+        return list(_stratified(labels, seed)), "units of one animal"
+    parts = GroupKFold(min(count, _FOLDS)).split(animals, groups=animals)
+    return [test for _, test in parts], "animals"
+
+
+def _within(animals: np.ndarray, labels: np.ndarray, seed: int) -> list[Split]:
+    splits = []
+    for animal in np.unique(animals):
+        units = np.flatnonzero(animals == animal)
+        if len(units) < 2 * _FOLDS:
+            continue
+        for number, test in enumerate(_stratified(labels[units], seed)):
+            splits.append(Split(f"{animal}, fold {number}", np.delete(units, test), units[test]))
+    if not splits:
+        raise InputError(f"within-animal needs an animal with at least {2 * _FOLDS} labelled units")
+    return splits
+
+
+def _stratified(labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Five parts with the same mixture of labels, rare ones spread as far as they go."""
+    rng = np.random.default_rng(seed)
+    if labels.dtype.kind == "f":
+        order = rng.permutation(len(labels))
+    else:
+        shuffled = rng.permutation(len(labels))
+        order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    for number in range(_FOLDS):
+        part = np.sort(order[number::_FOLDS])
+        if len(part):
+            yield part

@@ -1,0 +1,338 @@
+"""Decoders: what they learn, when they abstain, what they refuse, and their files."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spikeinterface_nuclr import CheckpointError, Decoder, InputError, RecordingWarning, UnitEmbeddings, fit_decoder
+from spikeinterface_nuclr.decoding.calibration import (
+    abstention_threshold,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+    selective_risk,
+    softmax,
+    tempered,
+)
+from spikeinterface_nuclr.decoding.linear import fit_logistic
+from spikeinterface_nuclr.decoding.neighbours import pooled
+
+CLASSES = np.array(["α", "NA", "fast spiking"])
+
+
+def recording(animal: str, units: int = 80, seed: int = 0, sha: str = "s1", shift: float = 1.5, dim: int = 16):
+    """Embeddings of three classes that lie apart by `shift`, the first unit without a window; and the labels."""
+    rng = np.random.default_rng([seed, *animal.encode()])
+    truth = rng.integers(len(CLASSES), size=units)
+    rows = rng.standard_normal((units, dim)) + shift * np.eye(3, dim)[truth]
+    rows[0] = np.nan
+    provenance = {
+        "checkpoint_sha256": sha, "checkpoint": f"{sha}.safetensors", "population_fingerprint": animal,
+        "source": {"subject": animal},
+    }  # fmt: skip
+    windows = np.where(np.arange(units) == 0, 0, 5)
+    found = UnitEmbeddings(np.arange(units), rows.astype(np.float32), windows, np.ones(units, np.float32), provenance)
+    return found, CLASSES[truth]
+
+
+def cohort(animals: int, **kwargs):
+    """Recordings and labels of several animals."""
+    made = [recording(f"animal{k}", **kwargs) for k in range(animals)]
+    return [embeddings for embeddings, _ in made], [labels for _, labels in made]
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    return fit_decoder(*cohort(6), target="type")
+
+
+def test_a_new_animal_is_read(decoder):
+    embeddings, labels = recording("new")
+    found = decoder.predict(embeddings)
+    assert np.mean(found.label[1:] == labels[1:]) > 0.6  # at best 0.75, by chance 0.33
+    assert found.classes.tolist() == sorted(CLASSES)
+    np.testing.assert_allclose(found.probability[1:].sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(found.confidence[1:], found.probability[1:].max(axis=1))
+    assert found.provenance["decoder_sha256"] == decoder.sha256
+    assert found.provenance["checkpoint_sha256"] == ["s1"]
+
+
+def test_a_unit_without_embedding_has_no_label(decoder):
+    found = decoder.predict(recording("new")[0])
+    assert found.label[0] == ""
+    assert np.isnan(found.probability[0]).all()
+    assert np.isnan(found.confidence[0])
+    assert np.isnan(found.novelty[0])
+    assert found.abstained[0]
+
+
+def test_abstaining_keeps_the_error_that_was_asked_for(decoder):
+    embeddings, labels = zip(*(recording(f"new{k}") for k in range(30)), strict=True)
+    truth = np.concatenate(labels)
+    coverage = []
+    for max_error in (0.05, 0.1, 0.2):
+        found = [decoder.predict(one, max_error=max_error) for one in embeddings]
+        kept = ~np.concatenate([one.abstained for one in found])
+        wrong = np.concatenate([one.label for one in found])[kept] != truth[kept]
+        assert wrong.mean() < max_error + 0.03
+        coverage.append(kept.mean())
+    assert coverage == sorted(coverage)
+    assert coverage[0] > 0.1
+    assert not decoder.predict(embeddings[0], max_error=1.0).abstained[1:].any() or coverage[-1] < 1
+
+
+def test_max_error_of_one_abstains_only_from_novel_units(decoder):
+    found = decoder.predict(recording("new")[0], max_error=1.0)
+    novel = found.novelty > found.provenance["novelty_limit"]
+    np.testing.assert_array_equal(found.abstained[1:], novel[1:])
+
+
+def test_probabilities_of_new_animals_are_calibrated(decoder):
+    # An overconfident fit: few units, many dimensions, a weak penalty.
+    embeddings, labels = zip(*(recording(f"new{k}") for k in range(30)), strict=True)
+    found = [decoder.predict(one) for one in embeddings]
+    confidence = np.concatenate([one.confidence[1:] for one in found])
+    right = np.concatenate([one.label[1:] == truth[1:] for one, truth in zip(found, labels, strict=True)])
+    assert expected_calibration_error(confidence, right) < 0.05
+
+
+def test_neurons_of_another_kind_are_novel(decoder):
+    embeddings, _ = recording("new")
+    far = UnitEmbeddings(
+        embeddings.unit_ids, 3 * embeddings.embedding + 4, embeddings.window_count, embeddings.stability,
+        embeddings.provenance,
+    )  # fmt: skip
+    near, strange = (decoder.predict(one, max_error=1.0) for one in (embeddings, far))
+    assert np.median(near.novelty[1:]) == pytest.approx(1, abs=0.1)
+    assert near.abstained[1:].mean() < 0.05
+    assert strange.abstained.all()
+
+
+def test_saved_and_loaded_it_says_the_same(decoder, tmp_path):
+    path = decoder.save(tmp_path / "type.safetensors")
+    loaded = Decoder.load(path)
+    assert loaded.sha256 == decoder.sha256
+    embeddings, _ = recording("new")
+    a, b = decoder.predict(embeddings), loaded.predict(embeddings)
+    for name in ("label", "probability", "confidence", "abstained", "novelty", "classes"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert loaded.animals == tuple(f"animal{k}" for k in range(6))
+    assert loaded.card["support"].keys() == set(CLASSES)
+    assert loaded.card["calibrated_on"] == "animals"
+    with pytest.raises(CheckpointError, match="not the expected"):
+        Decoder.load(path, sha256="0" * 64)
+
+
+def test_fitting_again_gives_the_same_file(decoder):
+    assert fit_decoder(*cohort(6), target="type").sha256 == decoder.sha256
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "not a readable"), (b"\x00" * 400, "not a readable"), (None, "no such decoder")]
+)
+def test_what_is_no_decoder_is_refused(tmp_path, content, message):
+    path = tmp_path / "x.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message) as refusal:
+        Decoder.load(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_checkpoint_is_no_decoder():
+    from spikeinterface_nuclr.checkpoint import _BUNDLED
+
+    with pytest.raises(CheckpointError, match="not a decoder"):
+        Decoder.load(_BUNDLED / "nuclr-starter.safetensors")
+
+
+def test_embeddings_of_another_checkpoint_are_refused(decoder):
+    with pytest.raises(InputError, match=r"reads embeddings of s1\.safetensors s1, these are of s2"):
+        decoder.predict(recording("new", sha="s2")[0])
+    embeddings, labels = cohort(2)
+    other, more = recording("x", sha="s2")
+    with pytest.raises(InputError, match=r"recording 2: embedded by s2, the first by s1"):
+        fit_decoder([*embeddings, other], [*labels, more], target="type")
+
+
+def test_an_animal_that_was_fitted_to_is_named(decoder):
+    with pytest.warns(RecordingWarning, match="animal2"):
+        decoder.predict(recording("animal2")[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decoder.predict(recording("new")[0])
+
+
+def test_several_checkpoints_are_averaged():
+    def twice(animal):
+        return tuple(recording(animal, sha=sha)[0] for sha in ("s1", "s2"))
+
+    animals = [f"animal{k}" for k in range(4)]
+    labels = [recording(animal)[1] for animal in animals]
+    both = fit_decoder([twice(animal) for animal in animals], labels, target="type")
+    found = both.predict(twice("new"))
+    assert found.provenance["checkpoint_sha256"] == ["s1", "s2"]
+    raw = [both.classifier.readouts[sha](one.embedding[1:].astype(float)) for sha, one in zip(
+        ("s1", "s2"), twice("new"), strict=True)]  # fmt: skip
+    mean = np.mean([softmax(logits) for logits in raw], axis=0)
+    np.testing.assert_allclose(found.probability[1:], tempered(mean, both.classifier.temperature), atol=1e-6)
+    with pytest.raises(InputError, match="averages 2 checkpoints"):
+        both.predict(twice("new")[0])
+
+
+def test_other_features_are_fused_by_name():
+    embeddings, labels = cohort(4, shift=0.0)  # nothing to be read from the embeddings
+    frames = [pd.DataFrame({"width": (of == "NA") * 2.0, "noise": np.arange(len(of)) % 7}) for of in labels]
+    frames[0].iloc[3] = np.nan
+    fused = fit_decoder(embeddings, labels, target="type", features=frames)
+    assert fused.columns == ("width", "noise")
+    new, truth = recording("new", shift=0.0)
+    frame = pd.DataFrame({"other": 1.0, "noise": np.arange(80) % 7, "width": (truth == "NA") * 2.0})
+    found = fused.predict(new, frame)
+    na = found.probability[1:, found.classes.tolist().index("NA")]
+    assert na[truth[1:] == "NA"].mean() > na[truth[1:] != "NA"].mean() + 0.2
+    assert found.provenance["features"] == ["width", "noise"]
+    with pytest.raises(InputError, match="give width, noise"):
+        fused.predict(new)
+    with pytest.raises(InputError, match="lack the column 'width'"):
+        fused.predict(new, frame.drop(columns="width"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e, y: (e, [y[0][:-1], *y[1:]]), r"recording 0: labels has shape \(79,\) for 80 units"),
+        (lambda e, y: (e, y[:-1]), "labels: give one entry for each of the 3 recordings"),
+        (lambda e, y: (e, [np.full(80, "same")] * 3), "two classes"),
+        (lambda e, y: (e, [np.full(80, "")] * 3), "both an embedding and a label"),
+        (lambda e, y: (e, [np.full(80, 1.0), *y[1:]]), "another kind"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(change, message):
+    embeddings, labels = change(*cohort(3))
+    with pytest.raises(InputError, match=message):
+        fit_decoder(embeddings, labels, target="type")
+
+
+def test_a_recording_without_a_subject_needs_an_animal():
+    embeddings, labels = cohort(2)
+    for one in embeddings:
+        one.provenance["source"] = {}
+    with pytest.raises(InputError, match="names no subject"):
+        fit_decoder(embeddings, labels, target="type")
+    assert fit_decoder(embeddings, labels, ["a", "b"], target="type").animals == ("a", "b")
+
+
+def test_doubtful_classes_are_named():
+    embeddings, labels = cohort(3)
+    labels[1] = labels[1].astype(object)
+    labels[1][5:7] = "rare"
+    labels[2] = np.where(labels[2] == "NA", "local", labels[2])
+    with pytest.warns(RecordingWarning) as caught:
+        fit_decoder(embeddings, labels, target="type")
+    said = " ".join(str(one.message) for one in caught)
+    assert "'rare' has 2 units" in said
+    assert "'local' was seen in one animal, animal2" in said
+
+
+def test_one_animal_is_said_to_be_one():
+    embeddings, labels = cohort(1)
+    with pytest.warns(RecordingWarning, match="one animal only"):
+        found = fit_decoder(embeddings, labels, target="type")
+    assert found.card["calibrated_on"] == "units of one animal"
+
+
+def test_missing_labels_are_left_out():
+    embeddings, labels = cohort(2)
+    labels[0] = labels[0].astype(object)
+    labels[0][3:6] = [None, float("nan"), ""]
+    assert fit_decoder(embeddings, labels, target="type").card["units"] == 2 * 79 - 3
+
+
+def test_a_scale_is_read_with_an_interval(tmp_path):
+    def depths(embeddings):
+        noise = np.random.default_rng(0).standard_normal(len(embeddings.unit_ids))
+        return 100 * embeddings.embedding[:, 0].astype(float) + 30 * noise
+
+    embeddings, _ = cohort(5)
+    regressor = fit_decoder(embeddings, [depths(one) for one in embeddings], target="depth")
+    new = [recording(f"new{k}")[0] for k in range(10)]
+    found = [regressor.predict(one, coverage=0.8) for one in new]
+    truth = np.concatenate([depths(one)[1:] for one in new])
+    low, high = (np.concatenate([getattr(one, name)[1:] for one in found]) for name in ("low", "high"))
+    assert 0.74 < np.mean((truth >= low) & (truth <= high)) < 0.86
+    assert regressor.card["r2_left_out"] > 0.8
+    assert np.isnan(found[0].value[0])
+    loaded = type(regressor).load(regressor.save(tmp_path / "depth.safetensors"))
+    np.testing.assert_array_equal(loaded.predict(new[0]).value, regressor.predict(new[0]).value)
+    with pytest.raises(InputError, match="reads s1, given were s2"):
+        regressor.predict(recording("new", sha="s2")[0])
+    with pytest.raises(CheckpointError, match="damaged decoder"):
+        Decoder.load(tmp_path / "depth.safetensors")
+
+
+def test_scaler_and_weights_see_only_what_is_fitted():
+    rows = np.random.default_rng(0).standard_normal((60, 4)) * [1, 2, 3, 4] + 5
+    truth = np.arange(60) % 2
+    readout = fit_logistic(rows, truth, 2, 1.0, True)
+    np.testing.assert_allclose(readout.mean, rows.mean(axis=0))
+    np.testing.assert_allclose(readout.scale, rows.std(axis=0))
+
+
+def test_two_classes_are_those_of_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(1)
+    rows, truth = rng.standard_normal((80, 3)), rng.integers(2, size=80)
+    readout = fit_logistic(rows, truth, 2, 0.1, False)
+    model = LogisticRegression(C=0.1, max_iter=1000).fit(readout.standardised(rows), truth)
+    np.testing.assert_allclose(softmax(readout(rows)), model.predict_proba(readout.standardised(rows)), atol=1e-9)
+
+
+# --- calibration ------------------------------------------------------------------------------------------------------
+
+
+def test_the_temperature_of_a_softmax_divides_its_logits():
+    logits = np.random.default_rng(0).standard_normal((20, 4))
+    np.testing.assert_allclose(tempered(softmax(logits), 2.5), softmax(logits / 2.5))
+
+
+def test_the_temperature_that_was_put_in_is_found():
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.standard_normal((20_000, 3))
+    truth = np.array([rng.choice(3, p=p) for p in softmax(logits)])
+    assert fit_temperature(softmax(3 * logits), truth) == pytest.approx(3, rel=0.05)
+
+
+def test_calibration_error_of_known_predictions():
+    confidence = np.repeat([0.6, 0.9], 500)
+    right = np.concatenate([np.arange(500) < 300, np.arange(500) < 350])  # 0.6 and 0.7
+    assert expected_calibration_error(confidence, right, bins=2) == pytest.approx(0.1)
+    table = reliability(confidence, right, bins=2)
+    np.testing.assert_allclose(table["accuracy"], [0.6, 0.7])
+    assert np.isnan(expected_calibration_error(np.empty(0), np.empty(0, dtype=bool)))
+
+
+def test_threshold_and_risk_of_known_predictions():
+    confidence = np.array([0.9, 0.9, 0.8, 0.7, 0.6, 0.5])
+    right = np.array([True, True, True, True, False, False])
+    table = selective_risk(confidence, right)
+    np.testing.assert_allclose(table["threshold"], [0.9, 0.8, 0.7, 0.6, 0.5])
+    np.testing.assert_allclose(table["risk"], [0, 0, 0, 1 / 5, 2 / 6])
+    np.testing.assert_allclose(table["coverage"], np.array([2, 3, 4, 5, 6]) / 6)
+    assert abstention_threshold(confidence, right, 0.2) == 0.7  # one more error than seen, of five
+    assert abstention_threshold(confidence, right, 0.19) == np.inf
+    assert abstention_threshold(confidence, right, 0.5) == 0.0
+
+
+def test_pooling_takes_the_nearest_on_the_same_probe():
+    probability = np.array([[1.0, 0], [0, 1], [0, 1], [1, 0], [np.nan, np.nan]])
+    position = np.array([0.0, 50, 70, 0, 1])
+    probe = np.array(["a", "a", "a", "b", "a"])
+    expected = [[0.5, 0.5], [1 / 3, 2 / 3], [0, 1], [1, 0], [np.nan, np.nan]]
+    np.testing.assert_allclose(pooled(probability, position, probe), expected)
+    np.testing.assert_allclose(pooled(probability, position, probe, count=1)[:4], probability[:4])
+    with pytest.raises(InputError, match="unit 2"):
+        pooled(probability, np.array([0, 1, np.nan, 2, 3]), probe)
