@@ -1,7 +1,5 @@
 """nuclr_embedding: the embedding as an extension of SpikeInterface's SortingAnalyzer."""
 
-import os
-import time
 import warnings
 import weakref
 from pathlib import Path
@@ -10,19 +8,19 @@ from typing import Literal
 import numpy as np
 from spikeinterface.core import SortingAnalyzer
 from spikeinterface.core.globals import is_set_global_job_kwargs_set
-from spikeinterface.core.job_tools import fix_job_kwargs, split_job_kwargs
-from spikeinterface.core.sortinganalyzer import AnalyzerExtension, _get_children_dependencies, register_result_extension
+from spikeinterface.core.job_tools import fix_job_kwargs
+from spikeinterface.core.sortinganalyzer import register_result_extension
 
-from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
-from .unit_embeddings import UnitEmbeddings
+from ..errors import CheckpointError, DeviceError, InputError, RecordingWarning
+from ..unit_embeddings import UnitEmbeddings
+from .base import RowsExtension, computed_safely, fingerprint, kept_rows, named_file, population_of
 
 _ROWS = ("embedding", "window_count", "stability", "spike_count")
-_PUBLISHED = {"nuclr_window_count": "window_count", "nuclr_stability": "stability"}
 # Extensions that are alive: what a hard merge, which shows us the new analyzer only, may take unchanged rows from.
 _alive: "weakref.WeakSet[ComputeNuCLREmbedding]" = weakref.WeakSet()
 
 
-class ComputeNuCLREmbedding(AnalyzerExtension):
+class ComputeNuCLREmbedding(RowsExtension):
     """Embed every unit in the context of the units recorded with it.
 
     Needs no recording and no other extension. Spikes are read as `read_population` does; the same analyzer gives the
@@ -65,9 +63,8 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
 
     extension_name = "nuclr_embedding"
     depend_on = []  # noqa: RUF012 (as the base class declares it)
-    need_recording = False
-    use_nodepipeline = False
     need_job_kwargs = True
+    rows = _ROWS
 
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
@@ -90,12 +87,10 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             raise InputError(
                 f"model must be a name or a path, not a {type(model).__name__}: save the checkpoint and name its file"
             )
-        from .checkpoint import DEFAULT_MODEL, bundled_models
+        from ..checkpoint import DEFAULT_MODEL, bundled_models
 
-        # What is recorded must mean the same later, in another folder and with another default.
-        model = str(model or DEFAULT_MODEL)
-        if model not in bundled_models() and os.path.isfile(model):
-            model = os.path.abspath(model)
+        # What is recorded must mean the same later, with another default.
+        model = named_file(model or DEFAULT_MODEL, bundled_models())
         return {
             "model": model,
             "group_by": group_by,
@@ -108,24 +103,9 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             "model_sha256": model_sha256 or _load(model).sha256,
         }
 
-    def load_data(self, lazy=False):
-        """Read the saved arrays, whole: they are small, and SpikeInterface does not copy lazy Zarr arrays.
-
-        A result that was not saved to its end is none: it has to be computed again.
-        """
-        from .sources.sortings import refuse_pickles
-
-        refuse_pickles(self.sorting_analyzer, self.extension_name)
-        try:
-            super().load_data(lazy=False)
-        except (OSError, ValueError, EOFError):
-            self.data = {}
-        if not {*_ROWS, "provenance"} <= self.data.keys():
-            self.data = {}
-
     def _run(self, verbose=False, **job_kwargs):
         try:
-            self.data = self._embedded(self.sorting_analyzer, **job_kwargs)
+            self.data = self.computed(self.sorting_analyzer, **job_kwargs)
         except (CheckpointError, DeviceError, InputError) as error:
             # A hard merge computes anew, with the parameters of a result that exists, and must not fail with it.
             donor = self._donor()
@@ -134,10 +114,11 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             self.data = donor._unchanged_rows(self.sorting_analyzer, error)
         self._refresh_properties(self.sorting_analyzer, self.data, save=self._save_to_disk)
 
-    def _embedded(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
-        from .device import limited_threads
-        from .embedding import embed
-        from .sources import read_population
+    def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
+        """Embeddings of an analyzer's units, whether or not it is ours."""
+        from ..device import limited_threads
+        from ..embedding import embed
+        from ..sources import read_population
 
         params = dict(self.params)
         population = read_population(analyzer, group_by=params["group_by"])
@@ -159,7 +140,7 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
         if self.stale:
             provenance["stale"] = self.stale
         else:
-            provenance["units_fingerprint"] = _fingerprint(self.sorting_analyzer, index)
+            provenance["units_fingerprint"] = fingerprint(self.sorting_analyzer, index)
         if len(index) < provenance["units"]:
             provenance["context"] = f"embedded among {provenance['units']} units, of which {len(index)} are kept"
         return {**{name: self.data[name][index] for name in _ROWS}, "provenance": provenance}
@@ -174,7 +155,7 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
 
     def _recomputed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         try:
-            data = self._embedded(analyzer, **job_kwargs)
+            data = self.computed(analyzer, **job_kwargs)
         except (CheckpointError, DeviceError, InputError) as error:
             data = self._unchanged_rows(analyzer, error)
         self._refresh_properties(analyzer, data)
@@ -182,34 +163,23 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
 
     def _unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
         """Our rows for the units of `analyzer` that have the same spikes here, NaN for the others; marked as stale."""
-        old, new = _population(self.sorting_analyzer), _population(analyzer)
-        row = {str(unit): i for i, unit in enumerate(old.unit_ids)}
-        kept = [row.get(str(unit), -1) for unit in new.unit_ids]
-        kept = [
-            i if i >= 0 and np.array_equal(old.spike_times[i], times) else -1
-            for i, times in zip(kept, new.spike_times, strict=True)
-        ]
+        kept = kept_rows(self.sorting_analyzer, analyzer)
         reason = (
-            f"the units were changed and could not be embedded anew ({error}); {kept.count(-1)} of {len(kept)} have "
+            f"the units were changed and could not be embedded anew ({error}); {(kept < 0).sum()} of {len(kept)} have "
             "no embedding, the others that of before"
         )
         warnings.warn(f"nuclr_embedding: {reason}", RecordingWarning, stacklevel=4)
-        kept, known = np.array(kept), np.array(kept) >= 0
-        data = {"provenance": {**self.data["provenance"], "stale": reason}}
-        for name in _ROWS:
-            values = self.data[name][kept]
-            values[~known] = np.nan if values.dtype.kind == "f" else 0
-            data[name] = values
-        data["spike_count"] = new.spike_counts
+        data = {**self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
+        data["spike_count"] = population_of(analyzer).spike_counts
         return data
 
     def _donor(self) -> "ComputeNuCLREmbedding | None":
         """The result, of the same parameters, whose units were merged into those of our analyzer; None without one."""
-        merged = _population(self.sorting_analyzer)
+        merged = population_of(self.sorting_analyzer)
         for other in list(_alive):
             analyzer = other._sorting_analyzer()
             known = analyzer not in (None, self.sorting_analyzer) and other.params == self.params and other.data
-            if known and _was_merged_into(_population(analyzer), merged):
+            if known and _was_merged_into(population_of(analyzer), merged):
                 return other
         return None
 
@@ -221,7 +191,7 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             return provenance["stale"]
         spikes = self.sorting_analyzer.sorting.to_spike_vector()
         if self._spikes_now[0] is not spikes:
-            self._spikes_now = (spikes, _fingerprint(self.sorting_analyzer))
+            self._spikes_now = (spikes, fingerprint(self.sorting_analyzer))
         if provenance["units_fingerprint"] != self._spikes_now[1]:
             return "the units' spikes have changed since they were embedded"
         return ""
@@ -246,18 +216,9 @@ class ComputeNuCLREmbedding(AnalyzerExtension):
             return dict(zip(found.unit_ids, found.embedding, strict=True))
         return found.to_dataframe()
 
-    def publish_properties(self) -> None:
-        """Set the sorting properties ``nuclr_window_count`` and ``nuclr_stability``, which spikeinterface-gui shows.
-
-        They are saved with an analyzer on disk, and kept up to date when the embedding is computed again.
-        """
-        for key, name in _PUBLISHED.items():
-            _set_property(self.sorting_analyzer, key, self.data[name])
-
-    def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
-        keys = {*analyzer.get_sorting_property_keys(), *self.sorting_analyzer.get_sorting_property_keys()}
-        for key in _PUBLISHED.keys() & keys:
-            _set_property(analyzer, key, data[_PUBLISHED[key]], save)
+    def published(self, data: dict) -> dict[str, np.ndarray]:
+        """``nuclr_window_count`` and ``nuclr_stability``, which spikeinterface-gui shows."""
+        return {"nuclr_window_count": data["window_count"], "nuclr_stability": data["stability"]}
 
 
 register_result_extension(ComputeNuCLREmbedding)
@@ -300,62 +261,13 @@ def compute_nuclr_embedding(
     DeviceError
         The device is absent, or its memory does not suffice.
     """
-    if not isinstance(analyzer, SortingAnalyzer):
-        raise InputError(f"compute_nuclr_embedding takes a SortingAnalyzer, not a {type(analyzer).__name__}")
-    params, job_kwargs = split_job_kwargs(kwargs)
-    unknown = sorted(params.keys() - ComputeNuCLREmbedding.get_default_params().keys())
-    if unknown:
-        known = ", ".join(ComputeNuCLREmbedding.get_default_params())
-        raise InputError(f"nuclr_embedding has no parameter {unknown[0]!r}; it has: {known}")
-    extension = ComputeNuCLREmbedding(analyzer)
-    extension.params = extension._set_params(**params)
-    began = time.perf_counter()
-    extension.data = extension._embedded(analyzer, **job_kwargs)
-    extension.run_info = {"run_completed": True, "runtime_s": time.perf_counter() - began}
-    for child in _get_children_dependencies(extension.extension_name):
-        if analyzer.has_extension(child):
-            analyzer.delete_extension(child)
-    save = save and not analyzer.is_read_only()
-    if save:
-        _save_or_restore(extension, computed_embedding(analyzer))
-    analyzer.extensions[extension.extension_name] = extension
-    extension._refresh_properties(analyzer, extension.data, save=save)
-    return extension
-
-
-def _save_or_restore(extension: ComputeNuCLREmbedding, previous: ComputeNuCLREmbedding | None) -> None:
-    """Save the extension; where that fails, on a full disk say, save the previous one again."""
-    try:
-        extension.save()
-    except BaseException as error:
-        if previous is not None:
-            previous.save()
-        else:
-            extension._delete_extension_folder()
-        if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise InputError(f"{extension.folder}: nuclr_embedding could not be saved ({reason})") from error
-        raise
+    return computed_safely(ComputeNuCLREmbedding, analyzer, save, kwargs)
 
 
 def _load(model, sha256=None):
-    from .checkpoint import load_checkpoint
+    from ..checkpoint import load_checkpoint
 
     return load_checkpoint(model, sha256=sha256)
-
-
-def _population(analyzer: SortingAnalyzer):
-    from .sources import read_population
-
-    return read_population(analyzer, group_by=None)
-
-
-def _fingerprint(analyzer: SortingAnalyzer, units=None) -> str:
-    """Fingerprint of the units at these positions, of all by default; empty where there are none."""
-    if len(analyzer.unit_ids if units is None else units) == 0:
-        return ""
-    population = _population(analyzer)
-    return (population if units is None else population.select(units)).fingerprint()
 
 
 def _was_merged_into(before, after) -> bool:
@@ -375,12 +287,3 @@ def _threads(job_kwargs: dict) -> int | None:
         return None
     fixed = fix_job_kwargs(job_kwargs)
     return fixed["n_jobs"] * (fixed["max_threads_per_worker"] or 1)
-
-
-def _set_property(analyzer: SortingAnalyzer, key: str, values: np.ndarray, save: bool = True) -> None:
-    """`analyzer.set_sorting_property`, made to keep the type of `values` where a Zarr store holds another."""
-    if save and analyzer.format == "zarr" and not analyzer.is_read_only():
-        stored = analyzer._get_zarr_root(mode="r+")["sorting"]["properties"]
-        if key in stored and stored[key].dtype != values.dtype:
-            del stored[key]
-    analyzer.set_sorting_property(key, values, save=save)

@@ -1,0 +1,162 @@
+"""What our extensions of the SortingAnalyzer share: rows of units, how they are saved, published and replaced."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from spikeinterface.core import SortingAnalyzer
+from spikeinterface.core.job_tools import split_job_kwargs
+from spikeinterface.core.sortinganalyzer import AnalyzerExtension, _get_children_dependencies
+
+from ..errors import InputError
+
+
+class RowsExtension(AnalyzerExtension):
+    """An extension whose data are arrays with a row for each unit (`rows`), and the dict ``provenance``."""
+
+    need_recording = False
+    use_nodepipeline = False
+    rows: tuple[str, ...] = ()
+
+    def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
+        """The data for the units of an analyzer."""
+        raise NotImplementedError
+
+    def published(self, data: dict) -> dict[str, np.ndarray]:
+        """Sorting properties that these data give."""
+        raise NotImplementedError
+
+    def load_data(self, lazy=False):
+        """Read the saved arrays, whole: they are small, and SpikeInterface does not copy lazy Zarr arrays.
+
+        A result that was not saved to its end is none: it has to be computed again.
+        """
+        from ..sources.sortings import refuse_pickles
+
+        refuse_pickles(self.sorting_analyzer, self.extension_name)
+        try:
+            super().load_data(lazy=False)
+        except (OSError, ValueError, EOFError):
+            self.data = {}
+        if not {*self.rows, "provenance"} <= self.data.keys():
+            self.data = {}
+
+    def taken_rows(self, kept: np.ndarray) -> dict[str, np.ndarray]:
+        """Our rows at these positions; where one is -1, NaN, 0 or ""."""
+        data = {}
+        for name in self.rows:
+            values = self.data[name][kept]
+            values[kept < 0] = np.nan if values.dtype.kind == "f" else values.dtype.type()
+            data[name] = values
+        return data
+
+    def publish_properties(self) -> None:
+        """Set the sorting properties that `published` names.
+
+        They are saved with an analyzer on disk, and kept up to date when the extension is computed again.
+        """
+        for key, values in self.published(self.data).items():
+            _set_property(self.sorting_analyzer, key, values)
+
+    def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
+        """Bring properties that were published, here or in the analyzer that ours was made of, up to date."""
+        keys = {*analyzer.get_sorting_property_keys(), *self.sorting_analyzer.get_sorting_property_keys()}
+        for key, values in self.published(data).items():
+            if key in keys:
+                _set_property(analyzer, key, values, save)
+
+
+def computed_safely(extension_class: type[RowsExtension], analyzer, save: bool, kwargs: dict) -> RowsExtension:
+    """Compute an extension and then replace the one that the analyzer has, which is lost to nothing else.
+
+    Parameters
+    ----------
+    save : bool
+        Save with an analyzer on disk, unless it is read-only.
+    kwargs : dict
+        Parameters of the extension, and job arguments.
+    """
+    name = extension_class.extension_name
+    if not isinstance(analyzer, SortingAnalyzer):
+        raise InputError(f"compute_{name} takes a SortingAnalyzer, not a {type(analyzer).__name__}")
+    params, job_kwargs = split_job_kwargs(kwargs)
+    unknown = sorted(params.keys() - extension_class.get_default_params().keys())
+    if unknown:
+        known = ", ".join(extension_class.get_default_params())
+        raise InputError(f"{name} has no parameter {unknown[0]!r}; it has: {known}")
+    extension = extension_class(analyzer)
+    extension.params = extension._set_params(**params)
+    began = time.perf_counter()
+    extension.data = extension.computed(analyzer, **job_kwargs)
+    extension.run_info = {"run_completed": True, "runtime_s": time.perf_counter() - began}
+    for child in _get_children_dependencies(name):
+        if analyzer.has_extension(child):
+            analyzer.delete_extension(child)
+    save = save and not analyzer.is_read_only()
+    if save:
+        _save_or_restore(extension, computed_extension(analyzer, name))
+    analyzer.extensions[name] = extension
+    extension._refresh_properties(analyzer, extension.data, save=save)
+    return extension
+
+
+def computed_extension(analyzer: SortingAnalyzer, name: str) -> RowsExtension | None:
+    """The analyzer's extension of this name; None where there is none, or one that was not computed to its end."""
+    return analyzer.get_extension(name) if analyzer.has_extension(name) else None
+
+
+def named_file(name, bundled: list[str]) -> str:
+    """A bundled name as it is, a file by its whole path: what is recorded must mean the same in another folder."""
+    name = str(name)
+    return os.path.abspath(name) if name not in bundled and Path(name).is_file() else name
+
+
+def population_of(analyzer: SortingAnalyzer):
+    """The analyzer's units as one Population."""
+    from ..sources import read_population
+
+    return read_population(analyzer, group_by=None)
+
+
+def fingerprint(analyzer: SortingAnalyzer, units=None) -> str:
+    """Fingerprint of the units at these positions, of all by default; empty where there are none."""
+    if len(analyzer.unit_ids if units is None else units) == 0:
+        return ""
+    population = population_of(analyzer)
+    return (population if units is None else population.select(units)).fingerprint()
+
+
+def kept_rows(before: SortingAnalyzer, after: SortingAnalyzer) -> np.ndarray:
+    """For each unit of `after`, its row in `before` where it has the same name and spikes there, else -1."""
+    old, new = population_of(before), population_of(after)
+    row = {str(unit): i for i, unit in enumerate(old.unit_ids)}
+    kept = [row.get(str(unit), -1) for unit in new.unit_ids]
+    same = [
+        i >= 0 and np.array_equal(old.spike_times[i], times) for i, times in zip(kept, new.spike_times, strict=True)
+    ]
+    return np.where(same, kept, -1)
+
+
+def _save_or_restore(extension: RowsExtension, previous: RowsExtension | None) -> None:
+    """Save the extension; where that fails, on a full disk say, save the previous one again."""
+    try:
+        extension.save()
+    except BaseException as error:
+        if previous is not None:
+            previous.save()
+        else:
+            extension._delete_extension_folder()
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise InputError(f"{extension.folder}: {extension.extension_name} could not be saved ({reason})") from error
+        raise
+
+
+def _set_property(analyzer: SortingAnalyzer, key: str, values: np.ndarray, save: bool = True) -> None:
+    """`analyzer.set_sorting_property`, made to keep the type of `values` where a Zarr store holds another."""
+    if save and analyzer.format == "zarr" and not analyzer.is_read_only():
+        stored = analyzer._get_zarr_root(mode="r+")["sorting"]["properties"]
+        if key in stored and stored[key].dtype != values.dtype:
+            del stored[key]
+    analyzer.set_sorting_property(key, values, save=save)
