@@ -4,6 +4,7 @@
     embeddings = embed(population)
 
     analyzer.compute("nuclr_embedding")
+    analyzer.compute("nuclr_identity", decoder="cell_type.safetensors")
 
 Importing the package registers its extensions with SpikeInterface. Names are loaded when first used, so that importing
 does not import torch or pynwb.
@@ -38,6 +39,7 @@ _PUBLIC = {
     "animal_scaling": "decoding.learning_curves",
     "build_store": "training.building",
     "compute_nuclr_embedding": "extensions",
+    "compute_nuclr_identity": "extensions",
     "convert_checkpoint": "conversion",
     "embed": "embedding",
     "evaluate": "decoding.evaluation",

@@ -6,6 +6,9 @@ import numpy as np
 
 from .errors import InputError
 
+# What a decoder that abstains says.
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True, eq=False)
 class Identities:
@@ -18,7 +21,7 @@ class Identities:
     unit_ids : array of int or str, shape (n_units,)
     classes : array of str, shape (k,)
     label : array of str, shape (n_units,)
-        The most probable class, whether or not the decoder abstains.
+        The most probable class, whether or not the decoder abstains; "" without an embedding.
     probability : float32, shape (n_units, k)
         In the order of `classes`.
     confidence : float32, shape (n_units,)
@@ -28,7 +31,7 @@ class Identities:
     provenance : dict
         Decoder, its sha256, versions. Plain values for JSON.
     novelty : float32, shape (n_units,), optional
-        Distance of the embedding from those that the decoder was trained on.
+        Distance of the embedding from those that the decoder was fitted to: 1 for a typical neuron of a new animal.
 
     Raises
     ------
@@ -53,3 +56,22 @@ class Identities:
             values = getattr(self, name)
             if values is not None and np.shape(values) != shape:
                 raise InputError(f"{self.target}: {name} has shape {np.shape(values)}, not {shape}")
+
+    @property
+    def said(self) -> np.ndarray:
+        """str, shape (n_units,): the labels, "unknown" where the decoder abstains."""
+        return np.where(self.abstained, UNKNOWN, self.label)
+
+    def to_dataframe(self):
+        """A pandas DataFrame, one row a unit: label, confidence, abstained, novelty, and ``p(…)`` of each class."""
+        import pandas as pd
+
+        columns = {"label": self.label, "confidence": self.confidence, "abstained": self.abstained}
+        if self.novelty is not None:
+            columns["novelty"] = self.novelty
+        columns |= {f"p({name})": self.probability[:, k] for k, name in enumerate(self.classes)}
+        return pd.DataFrame(columns, index=pd.Index(self.unit_ids, name="unit_id"))
+
+    def __repr__(self):
+        kept = int((~self.abstained).sum())
+        return f"Identities({self.target!r}, {len(self.unit_ids)} units, {kept} labelled, {len(self.classes)} classes)"

@@ -1,5 +1,13 @@
-"""What SpikeInterface's SortingAnalyzer learns to compute: nuclr_embedding. Importing registers it."""
+"""What SpikeInterface's SortingAnalyzer learns to compute. Importing registers it."""
 
 from .embedding import ComputeNuCLREmbedding, compute_nuclr_embedding, computed_embedding
+from .identity import ComputeNuCLRIdentity, compute_nuclr_identity, computed_identity
 
-__all__ = ["ComputeNuCLREmbedding", "compute_nuclr_embedding", "computed_embedding"]
+__all__ = [
+    "ComputeNuCLREmbedding",
+    "ComputeNuCLRIdentity",
+    "compute_nuclr_embedding",
+    "compute_nuclr_identity",
+    "computed_embedding",
+    "computed_identity",
+]

@@ -56,15 +56,22 @@ class RowsExtension(AnalyzerExtension):
 
         They are saved with an analyzer on disk, and kept up to date when the extension is computed again.
         """
-        for key, values in self.published(self.data).items():
-            _set_property(self.sorting_analyzer, key, values)
+        self._set_properties(self.sorting_analyzer, self.published(self.data))
 
     def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
         """Bring properties that were published, here or in the analyzer that ours was made of, up to date."""
         keys = {*analyzer.get_sorting_property_keys(), *self.sorting_analyzer.get_sorting_property_keys()}
-        for key, values in self.published(data).items():
-            if key in keys:
-                _set_property(analyzer, key, values, save)
+        self._set_properties(analyzer, {key: v for key, v in self.published(data).items() if key in keys}, save)
+
+    @staticmethod
+    def _set_properties(analyzer: SortingAnalyzer, properties: dict[str, np.ndarray], save: bool = True) -> None:
+        """As `analyzer.set_sorting_property`, but a Zarr store keeps their type where it holds another."""
+        for key, values in properties.items():
+            if save and analyzer.format == "zarr" and not analyzer.is_read_only():
+                stored = analyzer._get_zarr_root(mode="r+")["sorting"]["properties"]
+                if key in stored and stored[key].dtype != values.dtype:
+                    del stored[key]
+            analyzer.set_sorting_property(key, values, save=save)
 
 
 def computed_safely(extension_class: type[RowsExtension], analyzer, save: bool, kwargs: dict) -> RowsExtension:
@@ -151,12 +158,3 @@ def _save_or_restore(extension: RowsExtension, previous: RowsExtension | None) -
             reason = error.strerror or error
             raise InputError(f"{extension.folder}: {extension.extension_name} could not be saved ({reason})") from error
         raise
-
-
-def _set_property(analyzer: SortingAnalyzer, key: str, values: np.ndarray, save: bool = True) -> None:
-    """`analyzer.set_sorting_property`, made to keep the type of `values` where a Zarr store holds another."""
-    if save and analyzer.format == "zarr" and not analyzer.is_read_only():
-        stored = analyzer._get_zarr_root(mode="r+")["sorting"]["properties"]
-        if key in stored and stored[key].dtype != values.dtype:
-            del stored[key]
-    analyzer.set_sorting_property(key, values, save=save)

@@ -1,0 +1,193 @@
+"""nuclr_identity: what a decoder reads from the embeddings, as an extension of SpikeInterface's SortingAnalyzer."""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from spikeinterface.core import SortingAnalyzer
+from spikeinterface.core.sortinganalyzer import register_result_extension
+
+from ..errors import CheckpointError, InputError, RecordingWarning
+from ..identities import UNKNOWN, Identities
+from .base import RowsExtension, computed_extension, computed_safely, kept_rows, named_file
+
+_ROWS = ("label", "probability", "confidence", "abstained", "novelty")
+
+
+class ComputeNuCLRIdentity(RowsExtension):
+    """Predict a property of every unit, such as its cell type or brain region, from its embedding.
+
+    Needs ``nuclr_embedding``, of the model that the decoder was fitted with. Whenever units are merged or split, their
+    embeddings change, and the identities are predicted anew.
+
+    Parameters
+    ----------
+    decoder : str or Path
+        The name of a bundled decoder, the path of a ``.safetensors`` file that ``nuclr decoder fit`` wrote, or an
+        ``hf://`` name.
+    max_error : float, default: 0.1
+        Share of wrong labels that is accepted among those it does not abstain from, for animals like those that the
+        decoder was fitted to. 1 never abstains.
+    publish : bool, default: True
+        Set the sorting properties ``nuclr_<target>`` (the label, "unknown" where it abstains) and
+        ``nuclr_<target>_probability``, which spikeinterface-gui and NWB exporters show.
+    decoder_sha256 : str, optional
+        Hash that the decoder must have. Filled in when computed.
+
+    Notes
+    -----
+    The data are ``label`` (n_units,), the most probable class also where it abstains, "" without an embedding;
+    ``classes`` (k,); ``probability`` (n_units, k), ``confidence`` (n_units,), ``abstained`` (n_units,), ``novelty``
+    (n_units,); and the dict ``provenance``.
+    """
+
+    extension_name = "nuclr_identity"
+    depend_on = ["nuclr_embedding"]  # noqa: RUF012 (as the base class declares it)
+    need_job_kwargs = False
+    rows = _ROWS
+
+    def _set_params(self, decoder=None, max_error=0.1, publish=True, decoder_sha256=None):
+        from ..decoding.storage import bundled_decoders
+
+        if not isinstance(decoder, str | Path):
+            raise InputError(
+                f"decoder must be a name or a path, not {decoder!r}: one of {', '.join(bundled_decoders())}, or a file "
+                "of nuclr decoder fit"
+            )
+        decoder = named_file(decoder, bundled_decoders())
+        return {
+            "decoder": decoder,
+            "max_error": max_error,
+            "publish": publish,
+            "decoder_sha256": decoder_sha256 or _load(decoder).sha256,
+        }
+
+    def _run(self, verbose=False, **job_kwargs):
+        self.data = self.computed(self.sorting_analyzer)
+        self._refresh_properties(self.sorting_analyzer, self.data, save=self._save_to_disk)
+
+    def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
+        """Identities of an analyzer's units, whether or not it is ours."""
+        embedding = computed_extension(analyzer, "nuclr_embedding")
+        if embedding is None:
+            raise InputError("nuclr_identity needs nuclr_embedding: compute it first")
+        decoder = _load(self.params["decoder"], self.params["decoder_sha256"])
+        found = decoder.predict(embedding.get_embeddings(warn=False), max_error=self.params["max_error"])
+        provenance = dict(found.provenance)
+        if embedding.stale:
+            provenance["stale"] = embedding.stale
+        rows = {name: getattr(found, name) for name in _ROWS}
+        return {**rows, "classes": found.classes, "provenance": provenance, "target": np.array([found.target])}
+
+    def _select_units_extension_data(self, unit_ids):
+        index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
+        return {**self.data, **{name: self.data[name][index] for name in _ROWS}}
+
+    def _merge_extension_data(
+        self, merge_unit_groups, new_unit_ids, new_sorting_analyzer, keep_mask=None, verbose=False, **job_kwargs
+    ):
+        return self._recomputed(new_sorting_analyzer)
+
+    def _split_extension_data(self, split_units, new_unit_ids, new_sorting_analyzer, verbose=False, **job_kwargs):
+        return self._recomputed(new_sorting_analyzer)
+
+    def _recomputed(self, analyzer: SortingAnalyzer) -> dict:
+        try:
+            data = self.computed(analyzer)
+        except (CheckpointError, InputError) as error:
+            kept = kept_rows(self.sorting_analyzer, analyzer)
+            reason = f"the units were changed and could not be decoded anew ({error})"
+            warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=3)
+            data = {**self.data, **self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
+            data["abstained"] |= kept < 0
+        self._refresh_properties(analyzer, data)
+        return data
+
+    @property
+    def stale(self) -> str:
+        """Why the identities are not those of the analyzer's present units; empty where they are."""
+        embedding = computed_extension(self.sorting_analyzer, "nuclr_embedding")
+        return self.data["provenance"].get("stale", "") or (embedding.stale if embedding else "")
+
+    def get_identities(self, *, warn: bool = True) -> Identities:
+        """The result as the Identities that `Decoder.predict` gives, with a warning where it is stale."""
+        if warn and self.stale:
+            message = f"nuclr_identity is stale: {self.stale}; compute nuclr_embedding and it again"
+            warnings.warn(message, RecordingWarning, stacklevel=2)
+        # Copies: an analyzer and its copy in memory share their arrays.
+        return Identities(
+            target=str(self.data["target"][0]),
+            unit_ids=self.sorting_analyzer.unit_ids,
+            classes=self.data["classes"].copy(),
+            **{name: self.data[name].copy() for name in _ROWS},
+            provenance=dict(self.data["provenance"]),
+        )
+
+    def _get_data(self, outputs: Literal["dataframe", "numpy", "by_unit"] = "dataframe"):
+        """As asked for: a frame with all columns, or labels, "unknown" where it abstains, as an array or a dict."""
+        if outputs not in ("dataframe", "numpy", "by_unit"):
+            raise InputError(f"outputs must be 'dataframe', 'numpy' or 'by_unit', not {outputs!r}")
+        found = self.get_identities()
+        if outputs == "dataframe":
+            return found.to_dataframe()
+        if outputs == "numpy":
+            return found.said
+        return dict(zip(found.unit_ids, found.said, strict=True))
+
+    def published(self, data: dict) -> dict[str, np.ndarray]:
+        """``nuclr_<target>`` and ``nuclr_<target>_probability``; nothing where they are not wanted."""
+        if not self.params["publish"]:
+            return {}
+        key = f"nuclr_{data['target'][0]}"
+        return {key: np.where(data["abstained"], UNKNOWN, data["label"]), f"{key}_probability": data["confidence"]}
+
+    def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
+        self._set_properties(analyzer, self.published(data), save)
+
+
+register_result_extension(ComputeNuCLRIdentity)
+
+
+def computed_identity(analyzer: SortingAnalyzer) -> ComputeNuCLRIdentity | None:
+    """The analyzer's nuclr_identity; None where there is none, or one that was not computed to its end."""
+    return computed_extension(analyzer, "nuclr_identity")
+
+
+def compute_nuclr_identity(
+    analyzer: SortingAnalyzer, decoder: str | Path, *, save: bool = True, verbose: bool = False, **kwargs
+) -> ComputeNuCLRIdentity:
+    """As ``analyzer.compute("nuclr_identity", decoder=…)``, but a result that exists is lost only to a new one.
+
+    Parameters
+    ----------
+    analyzer : SortingAnalyzer
+        With ``nuclr_embedding``.
+    decoder : str or Path
+        As of `ComputeNuCLRIdentity`.
+    save : bool, default: True
+        Save with an analyzer on disk, unless it is read-only.
+    verbose : bool, default: False
+        As SpikeInterface's; there is nothing more to say.
+    **kwargs
+        Further parameters of `ComputeNuCLRIdentity`.
+
+    Returns
+    -------
+    ComputeNuCLRIdentity
+        The extension: ``.get_data()`` gives a table.
+
+    Raises
+    ------
+    InputError
+        There are no embeddings, or they are of another model than the decoder's.
+    CheckpointError
+        The decoder cannot be had.
+    """
+    return computed_safely(ComputeNuCLRIdentity, analyzer, save, {"decoder": decoder, **kwargs})
+
+
+def _load(decoder: str, sha256: str | None = None):
+    from ..decoding.decoder import Decoder
+
+    return Decoder.load(decoder, sha256=sha256)

@@ -1,0 +1,209 @@
+"""nuclr_identity through the life of a SortingAnalyzer."""
+
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import spikeinterface.core as si
+from analyzers import build_analyzer, reload
+
+from spikeinterface_nuclr import (
+    CheckpointError,
+    Decoder,
+    InputError,
+    RecordingWarning,
+    compute_nuclr_embedding,
+    compute_nuclr_identity,
+    embed,
+    fit_decoder,
+    simulate_population,
+)
+
+NAME = "nuclr_identity"
+QUICK = {"precision": "float32", "torch_device": "cpu"}
+# So that it abstains from some of these, who are easy to tell apart.
+STRICT = {"max_error": 0.02}
+FORMATS = ("memory", "binary_folder", "zarr")
+
+
+@pytest.fixture(scope="module")
+def files(checkpoint, tmp_path_factory):
+    """A model, and a decoder fitted to three simulated animals embedded by it."""
+    folder = tmp_path_factory.mktemp("files")
+    model = checkpoint.save(folder / "small.safetensors")
+    populations = [simulate_population(30, 60.0, seed=k) for k in range(3)]
+    embeddings = [embed(population, model, progress=False) for population in populations]
+    labels = [np.char.add(population.properties["cell_type"], " α") for population in populations]
+    decoder = fit_decoder(embeddings, labels, ["a", "b", "c"], target="cell_type")
+    return model, decoder.save(folder / "cell_type.safetensors")
+
+
+def computed(files, format="memory", folder=None, **params):
+    model, decoder = files
+    analyzer = build_analyzer(simulate_population(12, 60.0, seed=9), format=format, folder=folder)
+    analyzer.compute({"nuclr_embedding": {"model": model, **QUICK}, NAME: {"decoder": decoder, **STRICT, **params}})
+    return analyzer
+
+
+@pytest.fixture(params=FORMATS)
+def analyzer(request, files, tmp_path):
+    folder = {"memory": None, "binary_folder": tmp_path / "a", "zarr": tmp_path / "a.zarr"}[request.param]
+    return computed(files, request.param, folder)
+
+
+def identities(analyzer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RecordingWarning)
+        return analyzer.get_extension(NAME).get_identities()
+
+
+def assert_same(found, want):
+    for name in ("target", "unit_ids", "classes", "label", "probability", "confidence", "abstained", "novelty"):
+        a, b = getattr(found, name), getattr(want, name)
+        np.testing.assert_array_equal(a, b)
+        assert np.asarray(a).dtype.kind == np.asarray(b).dtype.kind
+
+
+def expected(analyzer, files):
+    return Decoder.load(files[1]).predict(analyzer.get_extension("nuclr_embedding").get_embeddings(), **STRICT)
+
+
+def test_both_extensions_are_computed_in_one_call(analyzer, files):
+    found = identities(analyzer)
+    assert_same(found, expected(analyzer, files))
+    assert found.provenance["decoder_sha256"] == Decoder.load(files[1]).sha256
+    frame = analyzer.get_extension(NAME).get_data()
+    assert frame.index.tolist() == analyzer.unit_ids.tolist()
+    assert {"label", "confidence", "abstained", "novelty", "p(fast α)"} <= set(frame)
+    by_unit = analyzer.get_extension(NAME).get_data("by_unit")
+    np.testing.assert_array_equal(list(by_unit.values()), analyzer.get_extension(NAME).get_data("numpy"))
+
+
+def test_labels_are_sorting_properties(analyzer):
+    found = identities(analyzer)
+    assert found.abstained.any()
+    for one in (analyzer, *([reload(analyzer)] if analyzer.format != "memory" else ())):
+        said = one.get_sorting_property("nuclr_cell_type")
+        np.testing.assert_array_equal(said, np.where(found.abstained, "unknown", found.label))
+        np.testing.assert_array_equal(one.get_sorting_property("nuclr_cell_type_probability"), found.confidence)
+
+
+def test_properties_are_not_set_where_they_are_not_wanted(files):
+    analyzer = computed(files, publish=False)
+    assert "nuclr_cell_type" not in analyzer.get_sorting_property_keys()
+
+
+def test_it_is_loaded_and_saved_in_every_format(analyzer, tmp_path):
+    want = identities(analyzer)
+    if analyzer.format != "memory":
+        assert_same(identities(reload(analyzer)), want)
+    for format in FORMATS:
+        folder = {"memory": None, "binary_folder": tmp_path / "b", "zarr": tmp_path / "b.zarr"}[format]
+        assert_same(identities(analyzer.save_as(format=format, folder=folder)), want)
+
+
+def test_selected_units_keep_their_rows(analyzer):
+    chosen = analyzer.unit_ids[[5, 2, 9]]
+    found = identities(analyzer.select_units(chosen))
+    want = identities(analyzer)
+    np.testing.assert_array_equal(found.label, want.label[[5, 2, 9]])
+    np.testing.assert_array_equal(found.probability, want.probability[[5, 2, 9]])
+
+
+@pytest.mark.parametrize("how", ["soft", "hard", "split"])
+def test_changed_units_are_decoded_anew(analyzer, files, how):
+    count = int(analyzer.sorting.count_num_spikes_per_unit()[analyzer.unit_ids[0]])
+    halves = {analyzer.unit_ids[0]: [list(range(0, count, 2)), list(range(1, count, 2))]}
+    groups = [analyzer.unit_ids[:2].tolist()]
+    changed = analyzer.split_units(halves) if how == "split" else analyzer.merge_units(groups, merging_mode=how)
+    assert_same(identities(changed), expected(changed, files))
+    np.testing.assert_array_equal(
+        changed.get_sorting_property("nuclr_cell_type"), changed.get_extension(NAME).get_data("numpy")
+    )
+
+
+def test_without_the_decoder_changed_units_are_unknown(files, tmp_path):
+    decoder = shutil.copy(files[1], tmp_path / "gone.safetensors")
+    analyzer = computed((files[0], decoder))
+    before = identities(analyzer)
+    (tmp_path / "gone.safetensors").unlink()
+    with pytest.warns(RecordingWarning, match="could not be decoded anew"):
+        merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()])
+    with pytest.warns(RecordingWarning, match="nuclr_identity is stale"):
+        found = merged.get_extension(NAME).get_identities()
+    new = found.unit_ids.tolist().index(next(u for u in found.unit_ids if u not in analyzer.unit_ids))
+    assert found.label[new] == ""
+    assert found.abstained[new]
+    assert np.isnan(found.confidence[new])
+    kept = [i for i, unit in enumerate(found.unit_ids) if unit in analyzer.unit_ids]
+    old = [analyzer.unit_ids.tolist().index(found.unit_ids[i]) for i in kept]
+    np.testing.assert_array_equal(found.label[kept], before.label[old])
+
+
+def test_embedding_again_takes_the_identities_with_it(analyzer, files):
+    compute_nuclr_embedding(analyzer, model=files[0], overlap=0.5, progress_bar=False, **QUICK)
+    assert not analyzer.has_extension(NAME)
+    if analyzer.format != "memory":
+        assert not reload(analyzer).has_extension(NAME)
+
+
+def test_a_refusal_keeps_the_previous_result(analyzer, files, tmp_path):
+    want = identities(analyzer)
+    other = fit_for_another_model(tmp_path)
+    for decoder, error, message in (
+        (tmp_path / "none.safetensors", CheckpointError, "no such decoder"),
+        (other, InputError, "reads embeddings of other"),
+        (None, InputError, "decoder must be a name or a path"),
+    ):
+        with pytest.raises(error, match=message):
+            compute_nuclr_identity(analyzer, decoder)
+        assert_same(identities(analyzer), want)
+    with pytest.raises(InputError, match="no parameter 'max_eror'"):
+        compute_nuclr_identity(analyzer, files[1], max_eror=0.2)
+    with pytest.raises(InputError, match="max_error must lie"):
+        compute_nuclr_identity(analyzer, files[1], max_error=2)
+    if analyzer.format != "memory":
+        assert_same(identities(reload(analyzer)), want)
+    compute_nuclr_identity(analyzer, files[1], max_error=1.0)
+    assert identities(analyzer).abstained.sum() < want.abstained.sum()
+
+
+def fit_for_another_model(folder):
+    from test_decoder import cohort
+
+    embeddings, labels = cohort(2)
+    for one in embeddings:
+        one.provenance.update(checkpoint_sha256="f" * 64, checkpoint="other.safetensors")
+    return fit_decoder(embeddings, labels, target="cell_type").save(folder / "other.safetensors")
+
+
+def test_it_needs_embeddings(files):
+    analyzer = build_analyzer(simulate_population(12, 60.0, seed=9))
+    with pytest.raises(InputError, match="compute it first"):
+        compute_nuclr_identity(analyzer, files[1])
+
+
+def test_a_process_that_never_imports_us_opens_it(files, tmp_path):
+    import subprocess
+    import sys
+
+    computed(files, "binary_folder", tmp_path / "a")
+    code = (
+        "import spikeinterface.core as si, sys\n"
+        f"a = si.load_sorting_analyzer({str(tmp_path / 'a')!r})\n"
+        "print(a.get_sorting_property('nuclr_cell_type').tolist())\n"
+        "assert 'spikeinterface_nuclr' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert "unknown" in done.stdout
+    params = json.loads((tmp_path / "a" / "extensions" / NAME / "params.json").read_text())
+    assert params["decoder"] == str(files[1])
+
+
+def test_it_is_registered_with_its_parent():
+    from spikeinterface.core.sortinganalyzer import get_extension_class
+
+    assert get_extension_class(NAME).depend_on == ["nuclr_embedding"]
+    assert si.SortingAnalyzer.get_default_extension_params(si.SortingAnalyzer, NAME)["max_error"] == 0.1
