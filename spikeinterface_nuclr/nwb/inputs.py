@@ -1,11 +1,12 @@
-"""What write_nwb is given -> UnitEmbeddings."""
+"""What write_nwb is given -> UnitEmbeddings, and the Identities that were read from them."""
 
 import dataclasses
 import inspect
 from pathlib import Path
 
 from ..errors import InputError
-from ..extensions import computed_embedding
+from ..extensions import computed_embedding, computed_identity
+from ..identities import Identities
 from ..sources import kind_of, read_population
 from ..unit_embeddings import UnitEmbeddings
 
@@ -13,8 +14,11 @@ from ..unit_embeddings import UnitEmbeddings
 _READING = {"group_by", "observed", "sampling_frequency", "keep_noise"}
 
 
-def embeddings_of(source, *, allow_stale: bool = False, **options) -> UnitEmbeddings:
-    """The embeddings that a source holds, or that come of embedding it; InputError where they are out of date."""
+def results_of(source, *, allow_stale: bool = False, **options) -> tuple[UnitEmbeddings, list[Identities]]:
+    """The embeddings that a source holds, or that come of embedding it, and the identities that it holds.
+
+    InputError where they are out of date.
+    """
     from spikeinterface.core import SortingAnalyzer
 
     from ..embedding import embed
@@ -26,15 +30,15 @@ def embeddings_of(source, *, allow_stale: bool = False, **options) -> UnitEmbedd
     analyzer = source if isinstance(source, SortingAnalyzer) else _saved_analyzer(path) if path else None
     if path and not analyzer and path.suffix != ".npz":
         reading = {key: options.pop(key) for key in _READING & options.keys()}
-        return embed(read_population(path, **reading), **options)
+        return embed(read_population(path, **reading), **options), []
     if options:
         raise InputError(f"{next(iter(options))} has no effect on embeddings that are computed already: leave it out")
     if analyzer:
-        return _of_extension(analyzer, allow_stale)
+        return _of_extensions(analyzer, allow_stale)
     if path:
-        return UnitEmbeddings.load(path)
+        return UnitEmbeddings.load(path), []
     if isinstance(source, UnitEmbeddings):
-        return source
+        return source, []
     raise InputError(
         f"source is a {type(source).__name__}; accepted is a SortingAnalyzer, UnitEmbeddings, or a recording's path"
     )
@@ -48,7 +52,7 @@ def _saved_analyzer(path: Path):
     return analyzer if analyzer and computed_embedding(analyzer) else None
 
 
-def _of_extension(analyzer, allow_stale: bool) -> UnitEmbeddings:
+def _of_extensions(analyzer, allow_stale: bool) -> tuple[UnitEmbeddings, list[Identities]]:
     extension = computed_embedding(analyzer)
     if extension is None:
         raise InputError("the analyzer holds no nuclr_embedding: compute it first, with analyzer.compute(...)")
@@ -56,4 +60,7 @@ def _of_extension(analyzer, allow_stale: bool) -> UnitEmbeddings:
     if stale and not allow_stale:
         raise InputError(f"nuclr_embedding is stale: {stale}: compute it again, or give allow_stale=True")
     found = extension.get_embeddings(warn=False)
-    return dataclasses.replace(found, provenance={**found.provenance, "stale": stale}) if stale else found
+    if stale:
+        found = dataclasses.replace(found, provenance={**found.provenance, "stale": stale})
+    identity = computed_identity(analyzer)
+    return found, [identity.get_identities(warn=False)] if identity else []

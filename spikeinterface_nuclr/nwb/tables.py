@@ -1,4 +1,4 @@
-"""Embeddings as tables of ndx-nuclr, appended to a file."""
+"""Embeddings and identities as tables of ndx-nuclr, appended to a file."""
 
 import json
 import os
@@ -9,8 +9,10 @@ from hdmf.build import GroupBuilder
 
 from ..checkpoint import load_checkpoint
 from ..errors import CheckpointError
+from ..identities import Identities
 from ..sources.nwb_units import io_class
 from ..unit_embeddings import UnitEmbeddings
+from .plan import Plan
 from .reading import MODULE
 from .specification import add_specification
 
@@ -52,8 +54,8 @@ def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[st
     return columns
 
 
-def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint: str, columns: dict) -> list[str]:
-    """Append a table of embeddings, and its model, to the NWB file in `path`, which nothing else reads meanwhile.
+def append(path: Path, plan: Plan) -> list[str]:
+    """Append what is planned to the NWB file in `path`, which nothing else reads meanwhile.
 
     Returns
     -------
@@ -69,30 +71,61 @@ def append(path: Path, embeddings: UnitEmbeddings, rows, name: str, fingerprint:
             nwbfile.create_processing_module(MODULE, _DESCRIPTION)
         module = nwbfile.processing[MODULE]
         before = set(module.data_interfaces)
-        model = _model(ndx_nuclr, module, embeddings)
-        module.add(
-            ndx_nuclr.UnitEmbeddings(
-                name=name,
-                description=_description(embeddings),
-                neuron=rows,
-                neuron_table=nwbfile.units,
-                embedding=embeddings.embedding,
-                window_count=embeddings.window_count,
-                stability=embeddings.stability,
-                spike_count=embeddings.spike_count,
-                model=model,
-                population_fingerprint=embeddings.provenance["population_fingerprint"],
-                units_fingerprint=fingerprint,
-                provenance=json.dumps(_portable(embeddings.provenance), ensure_ascii=False),
-            )
-        )
-        for column, values in columns.items():
+        if not plan.kept:
+            module.add(_embeddings(ndx_nuclr, module, nwbfile.units, plan))
+        for name, identities in plan.identities.items():
+            module.add(_identities(ndx_nuclr, module[plan.name], nwbfile.units, name, identities, plan))
+        for column, values in plan.columns.items():
             nwbfile.add_unit_column(column, UNIT_COLUMNS[column], data=values)
-        _write_new(io, module, nwbfile.units if columns else None)
+        _write_new(io, module, nwbfile.units if plan.columns else None)
         catalog = io.manager.namespace_catalog
         added = [f"/processing/{MODULE}/{name}" for name in module.data_interfaces if name not in before]
     add_specification(path, catalog)
-    return [*([f"/processing/{MODULE}"] if new_module else added), *(f"/units/{column}" for column in columns)]
+    return [*([f"/processing/{MODULE}"] if new_module else added), *(f"/units/{column}" for column in plan.columns)]
+
+
+def _embeddings(ndx_nuclr, module, units, plan: Plan):
+    """The table of embeddings, its model in the module."""
+    embeddings = plan.embeddings
+    return ndx_nuclr.UnitEmbeddings(
+        name=plan.name,
+        description=_description(embeddings),
+        neuron=plan.rows,
+        neuron_table=units,
+        embedding=embeddings.embedding,
+        window_count=embeddings.window_count,
+        stability=embeddings.stability,
+        spike_count=embeddings.spike_count,
+        model=_model(ndx_nuclr, module, embeddings),
+        population_fingerprint=embeddings.provenance["population_fingerprint"],
+        units_fingerprint=plan.units_fingerprint,
+        provenance=json.dumps(_portable(embeddings.provenance), ensure_ascii=False),
+    )
+
+
+def _identities(ndx_nuclr, embeddings, units, name: str, identities: Identities, plan: Plan):
+    """A table of identities that were read from the table `embeddings`."""
+    provenance = dict(identities.provenance)
+    decoder = provenance.pop("decoder", "")
+    row = dict(zip(plan.embeddings.unit_ids.tolist(), plan.rows.tolist(), strict=True))
+    stale = f" OUT OF DATE: {provenance['stale']}." if provenance.get("stale") else ""
+    return ndx_nuclr.UnitIdentities(
+        name=name,
+        description=f"{identities.target} of neurons as predicted, not observed.{stale}",
+        neuron=np.array([row[unit] for unit in identities.unit_ids.tolist()], dtype=np.int64),
+        neuron_table=units,
+        label=identities.label.tolist(),
+        probability=identities.probability,
+        confidence=identities.confidence,
+        abstained=identities.abstained,
+        novelty=identities.novelty,
+        classes=identities.classes.tolist(),
+        embeddings=embeddings,
+        target=identities.target,
+        decoder=decoder if decoder.startswith("hf://") else Path(decoder).name,
+        decoder_sha256=provenance.pop("decoder_sha256", None),
+        provenance=json.dumps(provenance, ensure_ascii=False),
+    )
 
 
 def _write_new(io, module, units=None) -> None:

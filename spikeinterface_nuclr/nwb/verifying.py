@@ -10,12 +10,14 @@ import numpy as np
 
 from ..errors import InputError
 from ..sources.nwb_units import io_class, open_nwb
-from ..unit_embeddings import UnitEmbeddings
+from .plan import Plan
 from .reading import stored
 from .specification import specification_place
 
 # Datasets up to this size are compared value by value. Larger ones are copied as they are, and compared in form.
 _COMPARED_BYTES = 10_000_000
+_OF_EMBEDDINGS = ("embedding", "window_count", "stability")
+_OF_IDENTITIES = ("classes", "label", "probability", "confidence", "abstained")
 
 
 def check_unchanged(original: Path, copy: Path, ours: list[str]) -> None:
@@ -40,19 +42,25 @@ def check_valid(original: Path, copy: Path) -> None:
         raise InputError(f"{original}: the copy would not be valid NWB ({min(faults)}): nothing was written")
 
 
-def check_read_back(copy: Path, embeddings: UnitEmbeddings, rows: np.ndarray, name: str) -> None:
-    """InputError where reading the copy does not give these embeddings."""
+def check_read_back(copy: Path, plan: Plan) -> None:
+    """InputError where reading the copy does not give what was planned."""
     with open_nwb(copy) as nwbfile:
-        found = stored(nwbfile, name)
-    read = found.embeddings
-    same = np.array_equal(found.rows, rows) and read.unit_ids.astype(str).tolist() == [
-        str(unit) for unit in embeddings.unit_ids
-    ]
-    for column in ("embedding", "window_count", "stability"):
-        written = getattr(embeddings, column)
-        same &= np.array_equal(getattr(read, column), written.astype(getattr(read, column).dtype), equal_nan=True)
+        found = stored(nwbfile, plan.name)
+    same = np.array_equal(found.rows, plan.rows) and _same_rows(found.embeddings, plan.embeddings, _OF_EMBEDDINGS)
+    read = {identities.target: identities for identities in found.identities}
+    for written in plan.identities.values():
+        same &= written.target in read and _same_rows(read[written.target], written, _OF_IDENTITIES)
     if not same:
         raise InputError(f"{copy}: what was written does not come back: nothing was kept; report this, with the file")
+
+
+def _same_rows(read, written, columns: tuple[str, ...]) -> bool:
+    """Whether the units, by name, and these columns are those that were written."""
+    same = [str(unit) for unit in read.unit_ids] == [str(unit) for unit in written.unit_ids]
+    for name in columns:
+        a, b = np.asarray(getattr(read, name)), np.asarray(getattr(written, name))
+        same &= np.array_equal(a, b.astype(a.dtype), equal_nan=a.dtype.kind == "f")
+    return same
 
 
 def _faults(path: Path) -> set[str]:

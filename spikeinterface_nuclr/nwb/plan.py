@@ -1,0 +1,47 @@
+"""Plan: what is to be written into a copy of an NWB file."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..identities import Identities
+from ..unit_embeddings import UnitEmbeddings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done to the copy.
+
+    Attributes
+    ----------
+    embeddings : UnitEmbeddings
+    rows : int64, shape (n_units,)
+        Row of each unit in the units table.
+    name : str
+        Of the table of embeddings.
+    kept : bool
+        Whether the file holds that table already, and it stays.
+    identities : dict of str to Identities
+        By the names of their tables.
+    unwanted : list of str
+        Paths that the copy is made without.
+    units_fingerprint : str
+        Of all units of the file.
+    columns : dict of str to array, shape (rows of the units table,)
+        For the units table.
+    side_columns : dict of str to array, or None
+        What a side file says of each unit beside its spikes; None for a copy of the whole file.
+    size : int
+        Bytes that the copy will need.
+    """
+
+    embeddings: UnitEmbeddings
+    rows: np.ndarray
+    name: str
+    kept: bool
+    identities: dict[str, Identities]
+    unwanted: list[str]
+    units_fingerprint: str
+    columns: dict[str, np.ndarray]
+    side_columns: dict[str, np.ndarray] | None
+    size: int
