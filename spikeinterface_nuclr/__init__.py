@@ -48,6 +48,8 @@ _PUBLIC = {
     "label_efficiency": "decoding.learning_curves",
     "load_checkpoint": "checkpoint",
     "plot_nuclr_embedding": "widgets",
+    "plot_nuclr_evaluation": "widgets",
+    "plot_nuclr_identity": "widgets",
     "plot_training": "training.curves",
     "pretrain": "training.pretrain",
     "read_nwb": "nwb",

@@ -33,7 +33,7 @@ def run_demo(
     population = read_population(simulate_analyzer(units, duration, seed))
     embeddings = embed(population, device=device, progress=progress)
     labels = {name: population.properties[name] for name in ("cell_type", "brain_area", "depth")}
-    drawn = plot_nuclr_embedding(embeddings, labels)
+    drawn = plot_nuclr_embedding(embeddings, {name.replace("depth", "depth (µm)"): v for name, v in labels.items()})
 
     try:
         output.mkdir(exist_ok=True)
@@ -44,7 +44,7 @@ def run_demo(
     with written_whole(table, overwrite=overwrite) as temporary:
         _write_table(temporary, embeddings, labels)
     with written_whole(figure, overwrite=overwrite) as temporary:
-        drawn.savefig(temporary, dpi=150)
+        drawn.figure.savefig(temporary, dpi=150)
 
     same = {name: neighbours_agree(embeddings.embedding, labels[name]) for name in ("cell_type", "brain_area")}
     provenance = embeddings.provenance

@@ -1,9 +1,175 @@
-"""Figures of embeddings."""
+"""Figures, as SpikeInterface widgets: embeddings as a map, identities along the probe, and how well they are told."""
 
+import matplotlib.pyplot as plt
 import numpy as np
+from spikeinterface.core import SortingAnalyzer
+from spikeinterface.widgets.base import BaseWidget
 
+from .decoding import calibration
+from .decoding.evaluation import EMBEDDING, SHUFFLED, Evaluation
 from .errors import InputError
+from .extensions import computed_embedding, computed_identity
+from .identities import UNKNOWN, Identities
 from .unit_embeddings import UnitEmbeddings
+
+_GREY = "0.75"
+
+
+class NuCLREmbeddingWidget(BaseWidget):
+    """Draw the map of the embeddings (their first two principal components), once for each kind of label.
+
+    Parameters
+    ----------
+    embeddings : SortingAnalyzer or UnitEmbeddings
+        An analyzer with ``nuclr_embedding``.
+    labels : dict of str to array of shape (n_units,), or list of str, optional
+        Titles and labels; text gives a colour a class, numbers a colour scale. A list names sorting properties of the
+        analyzer. Default, of an analyzer: the identities that were predicted and how sure that is, where
+        ``nuclr_identity`` is computed; and the depth of each unit.
+    backend : str, optional
+        "matplotlib".
+    **backend_kwargs
+        ``figure``: a matplotlib figure to draw into. ``figsize``, ``figtitle``.
+    """
+
+    def __init__(self, embeddings, labels=None, backend=None, **backend_kwargs):
+        analyzer = embeddings if isinstance(embeddings, SortingAnalyzer) else None
+        if analyzer is not None:
+            found = computed_embedding(analyzer)
+            if found is None:
+                raise InputError("the analyzer holds no nuclr_embedding: compute it first")
+            embeddings = found.get_embeddings()
+            labels = _labels_of(analyzer, labels)
+        elif not isinstance(embeddings, UnitEmbeddings):
+            raise InputError(f"a map is of a SortingAnalyzer or of UnitEmbeddings, not {type(embeddings).__name__}")
+        if labels is not None and not isinstance(labels, dict):
+            raise InputError("labels must be a dict of titles and values: only an analyzer knows properties by name")
+        labels = labels or {"stability": embeddings.stability}
+        for title, values in labels.items():
+            if np.shape(values) != (len(embeddings.unit_ids),):
+                raise InputError(f"labels {title!r} has shape {np.shape(values)} for {len(embeddings.unit_ids)} units")
+        data = {"place": embedding_map(embeddings.embedding), "labels": labels}
+        super().__init__(data, backend=backend, **backend_kwargs)
+
+    def plot_matplotlib(self, data_plot, **backend_kwargs):
+        """One panel a kind of label."""
+        labels = data_plot["labels"]
+        self.figure = _figure((4.5 * len(labels), 4), backend_kwargs)
+        self.axes = self.figure.subplots(1, len(labels), squeeze=False)[0]
+        for axis, (title, values) in zip(self.axes, labels.items(), strict=True):
+            _scatter(axis, data_plot["place"], np.asarray(values))
+            axis.set(title=title, xlabel="PC 1", ylabel="PC 2", xticks=[], yticks=[])
+            _open(axis)
+
+
+class NuCLRIdentityWidget(BaseWidget):
+    """Draw the predicted identities along the probe.
+
+    On the left each unit at its depth, in the column of its label, hollow where the decoder abstains, larger the surer
+    it is; on the right the probabilities of all classes, unit by unit in order of depth.
+
+    Parameters
+    ----------
+    identities : SortingAnalyzer or Identities
+        An analyzer with ``nuclr_identity``.
+    depths : array of shape (n_units,), optional
+        Of each unit in µm. Default, of an analyzer: those of its ``unit_locations``, or of each unit's main channel.
+    backend : str, optional
+        "matplotlib".
+    **backend_kwargs
+        As of `NuCLREmbeddingWidget`.
+    """
+
+    def __init__(self, identities, depths=None, backend=None, **backend_kwargs):
+        if isinstance(identities, SortingAnalyzer):
+            analyzer, found = identities, computed_identity(identities)
+            if found is None:
+                raise InputError("the analyzer holds no nuclr_identity: compute it first")
+            identities = found.get_identities()
+            depths = unit_depths(analyzer) if depths is None else depths
+        elif not isinstance(identities, Identities):
+            raise InputError(f"identities are of a SortingAnalyzer, or Identities, not {type(identities).__name__}")
+        if np.shape(depths) != (len(identities.unit_ids),):
+            raise InputError(
+                f"depths has shape {np.shape(depths)} for {len(identities.unit_ids)} units: give µm a unit"
+            )
+        data = {"identities": identities, "depths": np.asarray(depths, dtype=float)}
+        super().__init__(data, backend=backend, **backend_kwargs)
+
+    def plot_matplotlib(self, data_plot, **backend_kwargs):
+        """The probe, and the probabilities beside it."""
+        identities, depths = data_plot["identities"], data_plot["depths"]
+        self.figure = _figure((9, 6), backend_kwargs)
+        self.axes = self.figure.subplots(1, 2, width_ratios=(1, 1.2))
+        probe, bars = self.axes
+        colours = class_colours(identities.classes)
+        size = 15 + 45 * np.nan_to_num(identities.confidence)
+        columns = [*identities.classes.tolist(), UNKNOWN]
+        for place, label in enumerate(columns):
+            of = np.flatnonzero(identities.abstained if label == UNKNOWN else identities.said == label)
+            edge = {"facecolor": "none", "edgecolor": "0.5"} if label == UNKNOWN else {"color": colours[label]}
+            # Units of equal depth side by side.
+            aside = 0.12 * (np.arange(len(of)) % 3 - 1)
+            probe.scatter(place + aside, depths[of], s=size[of], **edge)
+        counts = [int((identities.said == label).sum()) for label in columns]
+        names = [f"{name}\n{count}" for name, count in zip(columns, counts, strict=True)]
+        probe.set_xticks(range(len(columns)), names, rotation=0 if len(columns) <= 5 else 90)
+        probe.set(title=f"predicted {identities.target}", ylabel="depth (µm)", xlim=(-0.6, len(columns) - 0.4))
+        order = np.argsort(depths, kind="stable")
+        left = np.zeros(len(order))
+        for k, label in enumerate(identities.classes.tolist()):
+            share = np.nan_to_num(identities.probability[order, k])
+            bars.barh(np.arange(len(order)), share, left=left, height=1.0, color=colours[label], linewidth=0)
+            left += share
+        bars.set(
+            title="probability of each class", ylabel="units in order of depth", xlim=(0, 1),
+            ylim=(-0.5, len(order) - 0.5), yticks=[],
+        )  # fmt: skip
+        for axis in self.axes:
+            _open(axis)
+
+
+class NuCLREvaluationWidget(BaseWidget):
+    """Draw how well a property is read: the scores beside those without the embedding, confusions, and calibration.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    label_efficiency, animal_scaling : pandas DataFrame, optional
+        What the functions of these names gave: a panel more each.
+    backend : str, optional
+        "matplotlib".
+    **backend_kwargs
+        As of `NuCLREmbeddingWidget`.
+    """
+
+    def __init__(
+        self, evaluation: Evaluation, label_efficiency=None, animal_scaling=None, backend=None, **backend_kwargs
+    ):
+        curves = {"share": label_efficiency, "animals": animal_scaling}
+        data = {"evaluation": evaluation, "curves": {k: v for k, v in curves.items() if v is not None}}
+        super().__init__(data, backend=backend, **backend_kwargs)
+
+    def plot_matplotlib(self, data_plot, **backend_kwargs):
+        """Scores, confusions, reliability, risk; then the learning curves."""
+        evaluation, curves = data_plot["evaluation"], data_plot["curves"]
+        rows = 2 + bool(curves)
+        self.figure = _figure((10, 4 * rows), backend_kwargs)
+        self.axes = self.figure.subplots(rows, 2)
+        _draw_scores(self.axes[0, 0], evaluation)
+        _draw_confusion(self.axes[0, 1], evaluation)
+        _draw_reliability(self.axes[1, 0], evaluation)
+        _draw_risk(self.axes[1, 1], evaluation)
+        for axis in self.axes[2:].ravel():
+            axis.set_axis_off()
+        for axis, (name, table) in zip(self.axes[2:].ravel(), curves.items(), strict=False):
+            axis.set_axis_on()
+            _draw_curve(axis, table, name)
+
+
+plot_nuclr_embedding = NuCLREmbeddingWidget
+plot_nuclr_identity = NuCLRIdentityWidget
+plot_nuclr_evaluation = NuCLREvaluationWidget
 
 
 def embedding_map(embedding: np.ndarray) -> np.ndarray:
@@ -32,34 +198,129 @@ def embedding_map(embedding: np.ndarray) -> np.ndarray:
     return placed
 
 
-def plot_nuclr_embedding(embeddings: UnitEmbeddings, labels: dict[str, np.ndarray], figure=None):
-    """Draw the map of the embeddings, once for each kind of label.
+def unit_depths(analyzer: SortingAnalyzer) -> np.ndarray:
+    """Depth of each unit in µm, shape (n_units,): of its ``unit_locations`` where computed, else its main channel's."""
+    if analyzer.has_extension("unit_locations"):
+        return analyzer.get_extension("unit_locations").get_data(outputs="numpy")[:, 1]
+    channels = analyzer.get_main_channels(outputs="index")
+    return np.asarray(analyzer.get_channel_locations(), dtype=float)[channels, 1]
 
-    Parameters
-    ----------
-    embeddings : UnitEmbeddings
-    labels : dict of str to array of shape (n_units,)
-        Titles and labels; text gives a colour a class, numbers a colour scale.
-    figure : matplotlib Figure, optional
 
-    Returns
-    -------
-    matplotlib Figure
-    """
-    from matplotlib.figure import Figure
+def class_colours(classes) -> dict[str, tuple]:
+    """A colour for each class, of ten that are told apart, then of a scale."""
+    count = len(classes)
+    palette = plt.get_cmap("tab10").colors if count <= 10 else plt.get_cmap("turbo")(np.linspace(0.05, 0.95, count))
+    return {str(name): tuple(palette[k]) for k, name in enumerate(classes)}
 
-    place = embedding_map(embeddings.embedding)
-    figure = figure or Figure(figsize=(4.5 * len(labels), 4), layout="constrained")
-    axes = figure.subplots(1, len(labels), squeeze=False)[0]
-    for axis, (title, values) in zip(axes, labels.items(), strict=True):
-        values = np.asarray(values)
-        if values.dtype.kind in "if":
-            points = axis.scatter(*place.T, c=values, s=22, cmap="viridis", linewidths=0)
-            figure.colorbar(points, ax=axis)
-        else:
-            for label in np.unique(values):
-                axis.scatter(*place[values == label].T, s=22, label=label, linewidths=0)
-            axis.legend(frameon=False, fontsize="small")
-        axis.set(title=title, xlabel="PC 1", ylabel="PC 2", xticks=[], yticks=[])
-        axis.spines[["top", "right"]].set_visible(False)
+
+def _labels_of(analyzer: SortingAnalyzer, labels) -> dict:
+    """Labels of an analyzer's units by title."""
+    if isinstance(labels, dict):
+        return labels
+    if labels is not None:
+        known = analyzer.get_sorting_property_keys()
+        for name in labels:
+            if name not in known:
+                raise InputError(f"the analyzer has no sorting property {name!r}; it has: {', '.join(known)}")
+        return {name: analyzer.get_sorting_property(name) for name in labels}
+    found, chosen = computed_identity(analyzer), {}
+    if found is not None:
+        identities = found.get_identities()
+        chosen = {f"predicted {identities.target}": identities.said, "confidence": identities.confidence}
+    return chosen | {"depth (µm)": unit_depths(analyzer)}
+
+
+def _figure(figsize: tuple, backend_kwargs: dict):
+    figure = backend_kwargs.get("figure")
+    if figure is None:
+        figure = plt.figure(figsize=backend_kwargs.get("figsize") or figsize, layout="constrained")
+    if backend_kwargs.get("figtitle"):
+        figure.suptitle(backend_kwargs["figtitle"])
     return figure
+
+
+def _open(axis) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _scatter(axis, place: np.ndarray, values: np.ndarray) -> None:
+    if values.dtype.kind in "if":
+        points = axis.scatter(*place.T, c=values, s=22, cmap="viridis", linewidths=0)
+        axis.figure.colorbar(points, ax=axis)
+        return
+    values = values.astype(str)
+    names = [name for name in np.unique(values) if name != UNKNOWN]
+    for name, colour in class_colours(names).items():
+        axis.scatter(*place[values == name].T, s=22, color=colour, label=name, linewidths=0)
+    if (values == UNKNOWN).any():
+        axis.scatter(*place[values == UNKNOWN].T, s=22, facecolor="none", edgecolor=_GREY, label=UNKNOWN)
+    axis.legend(frameon=False, fontsize="small")
+
+
+def _draw_scores(axis, evaluation: Evaluation) -> None:
+    table = evaluation.scores[evaluation.scores["score"] == "macro-F1"]
+    for place, row in enumerate(table.itertuples()):
+        colour = "C0" if row.method.startswith(EMBEDDING) else _GREY if row.method == SHUFFLED else "0.35"
+        if np.isfinite(row.low):
+            axis.plot([row.low, row.high], [place, place], color=colour, linewidth=3, solid_capstyle="round")
+        axis.plot(row.value, place, "o", color=colour)
+        axis.annotate(f"{row.value:.2f}", (row.value, place), (0, 6), textcoords="offset points", ha="center", size=8)
+    axis.set_yticks(range(len(table)), table["method"])
+    animals = int(table["animals"].iloc[0])
+    axis.set(
+        title=f"{evaluation.target}: {evaluation.protocol}, {animals} animals", xlabel="macro-F1", xlim=(0, 1.05),
+        ylim=(len(table) - 0.5, -0.7),
+    )  # fmt: skip
+    axis.grid(axis="x", color="0.92")
+    _open(axis)
+
+
+def _draw_confusion(axis, evaluation: Evaluation) -> None:
+    counts = evaluation.confusion()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    small = len(counts) <= 12
+    for (i, j), value in np.ndenumerate(counts) if small else ():
+        axis.text(j, i, f"{share[i, j]:.2f}\n{value}", ha="center", va="center", size=7,
+                  color="white" if share[i, j] > 0.6 else "black")  # fmt: skip
+    axis.set_xticks(range(len(counts)), evaluation.classes, rotation=45, ha="right")
+    axis.set_yticks(range(len(counts)), evaluation.classes)
+    axis.set(title="share of each class given each label", xlabel="label", ylabel="class")
+
+
+def _draw_reliability(axis, evaluation: Evaluation) -> None:
+    rows = evaluation.of(EMBEDDING)
+    right = (rows["truth"] == rows["label"]).to_numpy()
+    axis.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+    for column, name, colour in (("confidence_before", "before", "0.5"), ("confidence", "calibrated", "C0")):
+        table = calibration.reliability(rows[column].to_numpy(), right)
+        error = calibration.expected_calibration_error(rows[column].to_numpy(), right)
+        axis.plot(table["confidence"], table["accuracy"], "o-", color=colour, label=f"{name}, ECE {error:.3f}")
+    axis.set(title="calibration on test animals", xlabel="confidence", ylabel="share that is right")
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    axis.legend(frameon=False)
+    _open(axis)
+
+
+def _draw_risk(axis, evaluation: Evaluation) -> None:
+    for number, method in enumerate(evaluation.methods):
+        rows = evaluation.of(method)
+        right = (rows["truth"] == rows["label"]).to_numpy()
+        table = calibration.selective_risk(rows["confidence"].to_numpy(), right)
+        axis.plot(table["coverage"], table["risk"], color=f"C{number}", label=method, linewidth=1 if number else 2.5)
+    axis.set(title="abstaining from the less confident", xlabel="share that is labelled", ylabel="share that is wrong")
+    axis.set(xlim=(0, 1), ylim=(0, None))
+    axis.legend(frameon=False, fontsize="small")
+    _open(axis)
+
+
+def _draw_curve(axis, table, name: str) -> None:
+    means = table.groupby([name, "animal_tested"])["macro_f1"].mean().unstack()
+    axis.plot(means.index, means.to_numpy(), color=_GREY, linewidth=1)
+    axis.plot(means.index, means.mean(axis=1), "o-", color="C0")
+    if name == "share":
+        axis.set(xscale="log", title="share of the labels", xlabel="share of the labelled units that is fitted to")
+    else:
+        axis.set(title="number of animals", xlabel="animals that are fitted to")
+    axis.set(ylabel="macro-F1 (grey: each animal)", ylim=(0, 1))
+    _open(axis)

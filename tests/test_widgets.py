@@ -1,9 +1,29 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from analyzers import build_analyzer
+from test_decoder import cohort
 
-from spikeinterface_nuclr import InputError, embed, plot_nuclr_embedding
+from spikeinterface_nuclr import (
+    InputError,
+    animal_scaling,
+    embed,
+    evaluate,
+    fit_decoder,
+    label_efficiency,
+    plot_nuclr_embedding,
+    plot_nuclr_evaluation,
+    plot_nuclr_identity,
+    simulate_population,
+)
 from spikeinterface_nuclr.demo import neighbours_agree
-from spikeinterface_nuclr.widgets import embedding_map
+from spikeinterface_nuclr.widgets import embedding_map, unit_depths
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    yield
+    plt.close("all")
 
 
 def test_the_map_is_centred_ordered_by_variance_and_deterministic(rng):
@@ -22,13 +42,60 @@ def test_the_map_is_centred_ordered_by_variance_and_deterministic(rng):
 
 def test_the_figure_has_a_panel_a_label(population, checkpoint, tmp_path):
     found = embed(population, checkpoint, progress=False)
-    figure = plot_nuclr_embedding(found, {k: population.properties[k] for k in ("cell_type", "depth")})
-    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    drawn = plot_nuclr_embedding(found, {k: population.properties[k] for k in ("cell_type", "depth")})
+    titles = [axis.get_title() for axis in drawn.figure.axes if axis.get_title()]
     assert titles == ["cell_type", "depth"]
-    legend = figure.axes[0].get_legend()
+    legend = drawn.axes[0].get_legend()
     assert {t.get_text() for t in legend.get_texts()} == set(population.properties["cell_type"])
-    figure.savefig(tmp_path / "map.png")
+    drawn.figure.savefig(tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size > 1000
+
+
+def test_an_analyzer_is_drawn_with_its_identities(checkpoint, tmp_path):
+    model = checkpoint.save(tmp_path / "small.safetensors")
+    simulated = [simulate_population(30, 60.0, seed=k) for k in range(4)]
+    embeddings = [embed(one, model, progress=False) for one in simulated[:3]]
+    labels = [one.properties["cell_type"] for one in simulated[:3]]
+    decoder = fit_decoder(embeddings, labels, ["a", "b", "c"], target="cell_type").save(tmp_path / "d.safetensors")
+    analyzer = build_analyzer(simulated[3])
+    with pytest.raises(InputError, match="no nuclr_embedding"):
+        plot_nuclr_embedding(analyzer)
+    analyzer.compute("nuclr_embedding", model=model, progress_bar=False)
+    with pytest.raises(InputError, match="no nuclr_identity"):
+        plot_nuclr_identity(analyzer)
+    assert [a.get_title() for a in plot_nuclr_embedding(analyzer).axes] == ["depth (µm)"]
+    analyzer.compute("nuclr_identity", decoder=decoder, max_error=0.02)
+    titles = [axis.get_title() for axis in plot_nuclr_embedding(analyzer).axes]
+    assert titles == ["predicted cell_type", "confidence", "depth (µm)"]
+    assert plot_nuclr_embedding(analyzer, ["nuclr_cell_type"]).axes[0].get_title() == "nuclr_cell_type"
+    with pytest.raises(InputError, match="no sorting property 'x'"):
+        plot_nuclr_embedding(analyzer, ["x"])
+
+    drawn = plot_nuclr_identity(analyzer, figsize=(5, 5))
+    identities = analyzer.get_extension("nuclr_identity").get_identities()
+    points = sum(len(one.get_offsets()) for one in drawn.axes[0].collections)
+    assert points == 30  # every unit once
+    assert len(drawn.axes[1].patches) == 30 * len(identities.classes)
+    depth = drawn.axes[0].collections[0].get_offsets()[:, 1]
+    np.testing.assert_array_equal(depth, unit_depths(analyzer)[identities.said == identities.classes[0]])
+    with pytest.raises(InputError, match="depths has shape"):
+        plot_nuclr_identity(identities)
+
+
+def test_an_evaluation_is_drawn_with_its_curves(tmp_path):
+    embeddings, labels = cohort(3, units=40)
+    settings = {"progress": False}
+    found = evaluate(embeddings, labels, shuffles=2, target="type", **settings)
+    assert len(found.plot().figure.axes) == 4
+    curve = label_efficiency(embeddings, labels, shares=(0.1, 1.0), repeats=1, **settings)
+    drawn = plot_nuclr_evaluation(found, curve, animal_scaling(embeddings, labels, repeats=1, **settings))
+    scores, confusion, *_ = drawn.axes.ravel()
+    assert [t.get_text() for t in scores.get_yticklabels()] == ["embedding", "labels shuffled within animals"]
+    np.testing.assert_allclose(
+        confusion.images[0].get_array(), found.confusion() / found.confusion().sum(axis=1, keepdims=True)
+    )
+    assert drawn.axes[2, 0].get_xscale() == "log"
+    drawn.figure.savefig(tmp_path / "evaluation.png")
 
 
 def test_neighbours_agree_where_labels_are_separable(rng):

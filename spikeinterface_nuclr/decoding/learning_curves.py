@@ -32,7 +32,7 @@ def label_efficiency(
     Returns
     -------
     pandas DataFrame
-        A row for each share, repeat and test animal: share, units, repeat, animal, macro_f1.
+        A row for each share, repeat and test animal: share, units, repeat, animal_tested, macro_f1.
     """
     labelled = label_units(embeddings, labels, animals)
     splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
@@ -47,7 +47,9 @@ def label_efficiency(
             ]
             units = int(np.mean([len(split.fit) for split in drawn]))
             for animal, score in _animal_scores(labelled, drawn, balanced, seed).items():
-                rows.append({"share": share, "units": units, "repeat": repeat, "animal": animal, "macro_f1": score})
+                rows.append(
+                    {"share": share, "units": units, "repeat": repeat, "animal_tested": animal, "macro_f1": score}
+                )
     return _frame(rows)
 
 
@@ -74,7 +76,7 @@ def animal_scaling(
                 of = np.isin(labelled.animals[split.fit], rng.choice(names, count, replace=False))
                 drawn.append(Split(split.name, split.fit[of], split.test))
             for animal, score in _animal_scores(labelled, drawn, balanced, seed).items():
-                rows.append({"animals": count, "repeat": repeat, "animal": animal, "macro_f1": score})
+                rows.append({"animals": count, "repeat": repeat, "animal_tested": animal, "macro_f1": score})
     return _frame(rows)
 
 
