@@ -1,0 +1,11 @@
+"""The command line: results on stdout, progress on stderr; exit code 2 for usage, 3 for bad input, 4 for the model,
+5 for the device.
+"""
+
+from . import recordings, training  # noqa: F401 (they add their commands)
+from .app import app
+
+
+def main() -> None:
+    """Entry point of the `nuclr` command."""
+    app(prog_name="nuclr")

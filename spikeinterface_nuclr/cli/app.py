@@ -1,0 +1,89 @@
+"""The application: its errors as exit codes, and the options that several commands have."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..errors import CheckpointError, DeviceError, InputError, RecordingWarning
+
+EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, OSError: 3, MemoryError: 5}
+
+
+class _Commands(typer.core.TyperGroup):
+    """Turns this package's errors into one line and an exit code."""
+
+    def invoke(self, ctx):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("default", RecordingWarning)
+                warnings.showwarning = lambda message, *_, **__: typer.echo(f"nuclr: warning: {message}", err=True)
+                return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read our output has enough, as `head`
+            raise typer.Exit(0) from None
+        except tuple(EXIT_CODES) as error:
+            typer.echo(f"nuclr: {error or 'out of memory'}", err=True)
+            code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+            raise typer.Exit(code) from None
+        except KeyboardInterrupt:
+            typer.echo("nuclr: interrupted", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Square brackets in our texts are no markup.
+    rich_markup_mode=None,
+    help="Identity of sorted neurons: NuCLR embeddings of spike-sorted recordings.\n\n"
+    "Start with `nuclr demo`. Exit codes: 2 usage, 3 bad input, 4 model, 5 device or memory.",
+)
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="NWB file (HDF5 or Zarr), SortingAnalyzer or sorting folder, or phy/Kilosort folder.", show_default=False
+    ),
+]
+Model = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option(
+        help="Bundled name, path to a .safetensors or public .pt file, or hf://owner/repo[/file][@revision].",
+        show_default="nuclr-starter",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:1.")]
+Precision = Annotated[str, typer.Option(help="auto (bfloat16 where the device is fast at it), bfloat16 or float32.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+GroupBy = Annotated[str, typer.Option(help="Unit property that names each unit's probe; 'none' for one population.")]
+SamplingFrequency = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="Samples per second, for a phy folder without params.py.", show_default=False),
+]
+KeepNoise = Annotated[bool, typer.Option("--keep-noise", help="Keep phy's clusters of group 'noise'.")]
+
+
+def read_source(source: Path, group_by: str, sampling_frequency: float | None, keep_noise: bool):
+    """The population of a source."""
+    from ..sources import read_population
+
+    return read_population(
+        source,
+        group_by=None if group_by == "none" else group_by,
+        sampling_frequency=sampling_frequency,
+        keep_noise=keep_noise,
+    )
+
+
+def read_card(path: Path) -> dict:
+    """The JSON object in a file."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a readable JSON object ({error})") from None
