@@ -42,7 +42,7 @@ def embed_to_file(read, output: Path, settings: Settings, *, overwrite: bool) ->
     if output.suffix == ".npz" and not overwrite:
         provenance = _provenance_in(output)
         same_spikes = provenance.get("population_fingerprint") == population.fingerprint()
-        if same_spikes and not _difference(provenance, population, load_checkpoint(settings.model), settings):
+        if same_spikes and not how_different(provenance, population, load_checkpoint(settings.model), settings):
             return f"{output}: is up to date, nothing to do (--force computes it again)"
     check_writable(output, overwrite=overwrite)
     found = embed(population, **dataclasses.asdict(settings))
@@ -68,7 +68,7 @@ def embed_into_nwb(
     population, checkpoint = read(), load_checkpoint(settings.model)
     existing = _stored_in(output, name) if output.exists() and not force else None
     if existing:
-        difference = _difference(existing.embeddings.provenance, population, checkpoint, settings)
+        difference = how_different(existing.embeddings.provenance, population, checkpoint, settings)
         if len(existing.rows) != population.n_units:
             difference = f"it holds {len(existing.rows)} of {population.n_units} units"
         if difference:
@@ -98,7 +98,7 @@ def embed_analyzer(path: Path, read, settings: Settings, *, group_by: str | None
     extension = computed_embedding(analyzer)
     if not force and extension:
         provenance = extension.data["provenance"]
-        if not extension.stale and not _difference(provenance, read(), load_checkpoint(settings.model), settings):
+        if not extension.stale and not how_different(provenance, read(), load_checkpoint(settings.model), settings):
             if publish:
                 extension.publish_properties()
             return f"{path}: nuclr_embedding is up to date, nothing to do (--force computes it again)"
@@ -134,7 +134,7 @@ def _stored_in(path: Path, name: str) -> Stored | None:
         return stored(nwbfile, name) if name in table_names(nwbfile) else None
 
 
-def _difference(provenance: dict, population: Population, checkpoint: Checkpoint, settings: Settings) -> str:
+def how_different(provenance: dict, population: Population, checkpoint: Checkpoint, settings: Settings) -> str:
     """How embeddings of this provenance differ from what is asked for now; empty where they would come out the same.
 
     The device makes no difference.

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .checkpoint import load_checkpoint
+from .decoding.decoder import Decoder
 from .extensions import computed_embedding
 from .nwb.reading import stored, table_names
 from .population import Population
@@ -115,6 +116,26 @@ def store_facts(store: Store) -> dict:
         "hours": round(sum(probe.outline.stop - probe.outline.start for probe in probes) / 3600, 2),
         "names of animals": ", ".join(store.animals),
     }
+
+
+def decoder_facts(name: str) -> dict:
+    """A decoder of classes: what it reads, from which model's embeddings, fitted to whom."""
+    decoder = Decoder.load(name)
+    return {
+        "decoder": decoder.name,
+        "sha256": decoder.sha256,
+        "target": decoder.target,
+        "classes": ", ".join(decoder.classes),
+        "animals": ", ".join(decoder.animals),
+        "other features": ", ".join(decoder.columns) or "none",
+        **{f"labelled at {error:.0%} error": _share(decoder, error) for error in (0.05, 0.1)},
+        **decoder.card,
+    }
+
+
+def _share(decoder: Decoder, max_error: float) -> str:
+    """What it keeps of the units that were left out while fitting."""
+    return f"{(decoder.confidence >= decoder.threshold(max_error)).mean():.0%} of units left out of the fit"
 
 
 def checkpoint_facts(model: str) -> dict:

@@ -2,7 +2,7 @@
 5 for the device.
 """
 
-from . import recordings, training  # noqa: F401 (they add their commands)
+from . import decoding, recordings, training  # noqa: F401 (they add their commands)
 from .app import app
 
 

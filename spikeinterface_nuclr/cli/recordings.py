@@ -130,24 +130,28 @@ def info(
     what: Annotated[
         str,
         typer.Argument(
-            help="A recording, an .npz of embeddings, a model or a store.", metavar="SOURCE|NPZ|MODEL|STORE"
+            help="A recording, an .npz of embeddings, a model, a decoder or a store.",
+            metavar="SOURCE|NPZ|MODEL|DECODER|STORE",
         ),
     ],
     group_by: GroupBy = "group",
     sampling_frequency: SamplingFrequency = None,
     keep_noise: KeepNoise = False,
 ) -> None:
-    """Say what a recording, a file of embeddings, a checkpoint or a store holds.
+    """Say what a recording, a file of embeddings, a checkpoint, a decoder or a store holds.
 
     Of NWB files and analyzers also: which embeddings they hold, and whether the spikes have changed since.
     """
     from .. import describe
     from ..checkpoint import PICKLED, bundled_models
+    from ..decoding.storage import bundled_decoders, is_decoder
     from ..training.store import Store, is_store
     from ..unit_embeddings import UnitEmbeddings
 
     path = Path(what)
-    if what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", *PICKLED):
+    if what in bundled_decoders() or is_decoder(path):
+        facts = describe.decoder_facts(what)
+    elif what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", *PICKLED):
         facts = describe.checkpoint_facts(what)
     elif path.suffix == ".npz":
         facts = describe.embedding_facts(UnitEmbeddings.load(path))

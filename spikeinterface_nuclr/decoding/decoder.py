@@ -339,7 +339,9 @@ def facts_of(labelled: Labelled, checkpoints: dict[str, str], held: HeldOut, see
 def _checkpoint_names(embeddings) -> dict[str, str]:
     first = embeddings[0] if isinstance(embeddings, list) else embeddings
     several = first if isinstance(first, tuple) else (first,)
-    return {one.provenance["checkpoint_sha256"]: Path(one.provenance.get("checkpoint", "")).name for one in several}
+    names = {one.provenance["checkpoint_sha256"]: one.provenance.get("checkpoint", "") for one in several}
+    # Of a file the name: its path says nothing to others, or too much.
+    return {sha: name if name.startswith("hf://") else Path(name).name for sha, name in names.items()}
 
 
 def _warn_of_classes(labelled: Labelled) -> None:

@@ -1,4 +1,8 @@
-"""What more labels, and more animals, would buy."""
+"""What more labels, and more animals, would buy.
+
+Decoders of a part have the strengths that all units of the split would choose, so that curves differ by what is fitted
+to and by nothing else.
+"""
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -6,7 +10,7 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from . import scores
 from .labelled import Labelled, label_units
-from .linear import fit_classifier
+from .linear import Classifier, fit_classifier
 from .splits import Split, check_splits, split_units
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -37,6 +41,7 @@ def label_efficiency(
     labelled = label_units(embeddings, labels, animals)
     splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
     check_splits(splits, labelled.animals, protocol)
+    whole = _fits(labelled, splits, balanced, seed)
     rows = []
     for share in tqdm(shares, desc="labels", disable=not progress):
         for repeat in range(repeats if share < 1 else 1):
@@ -46,7 +51,7 @@ def label_efficiency(
                 for split in splits
             ]
             units = int(np.mean([len(split.fit) for split in drawn]))
-            for animal, score in _animal_scores(labelled, drawn, balanced, seed).items():
+            for animal, score in _animal_scores(labelled, drawn, whole, balanced).items():
                 rows.append(
                     {"share": share, "units": units, "repeat": repeat, "animal_tested": animal, "macro_f1": score}
                 )
@@ -65,6 +70,7 @@ def animal_scaling(
         raise InputError("within animals there is one animal to fit to: choose another protocol")
     labelled = label_units(embeddings, labels, animals)
     splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
+    whole = _fits(labelled, splits, balanced, seed)
     most = min(len(np.unique(labelled.animals[split.fit])) for split in splits)
     rows = []
     for count in tqdm(range(1, most + 1), desc="animals", disable=not progress):
@@ -75,12 +81,17 @@ def animal_scaling(
                 names = np.unique(labelled.animals[split.fit])
                 of = np.isin(labelled.animals[split.fit], rng.choice(names, count, replace=False))
                 drawn.append(Split(split.name, split.fit[of], split.test))
-            for animal, score in _animal_scores(labelled, drawn, balanced, seed).items():
+            for animal, score in _animal_scores(labelled, drawn, whole, balanced).items():
                 rows.append({"animals": count, "repeat": repeat, "animal_tested": animal, "macro_f1": score})
     return _frame(rows)
 
 
-def _animal_scores(labelled: Labelled, splits: list[Split], balanced: bool, seed: int) -> dict[str, float]:
+def _fits(labelled: Labelled, splits: list[Split], balanced: bool, seed: int) -> dict[str, Classifier]:
+    """A classifier of all that each split fits to."""
+    return {split.name: fit_classifier(labelled.select(split.fit), balanced=balanced, seed=seed)[0] for split in splits}
+
+
+def _animal_scores(labelled: Labelled, splits: list[Split], whole: dict, balanced: bool) -> dict[str, float]:
     """macro-F1 in each test animal. A draw that holds one class only says that class of every unit."""
     truth, said, animals = [], [], []
     for split in splits:
@@ -88,7 +99,7 @@ def _animal_scores(labelled: Labelled, splits: list[Split], balanced: bool, seed
         if len(np.unique(fit.labels)) == 1:
             said.append(np.full(len(test), fit.labels[0]))
         else:
-            classifier, _ = fit_classifier(fit, balanced=balanced, seed=seed)
+            classifier = whole[split.name].refitted(fit, balanced)
             said.append(classifier.classes[classifier.raw(test.tables).argmax(axis=1)])
         truth.append(test.labels)
         animals.append(test.animals)

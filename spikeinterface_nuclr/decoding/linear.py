@@ -11,6 +11,8 @@ from .splits import folds_of
 
 # Inverse strengths of the penalty that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+# Most weights for which Newton's method is the faster one.
+_NEWTON = 1_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +157,10 @@ def fit_logistic(rows: np.ndarray, truth: np.ndarray, classes: int, strength: fl
     if len(seen) == 1:  # there is nothing to tell apart
         bias[seen] = 0.0
         return Readout(mean, scale, weight, bias, strength)
-    model = LogisticRegression(C=strength, class_weight="balanced" if balanced else None, max_iter=1000)
+    # Newton's steps are few, but each solves a system of all weights.
+    solver = "newton-cholesky" if len(seen) * rows.shape[1] <= _NEWTON else "lbfgs"
+    weights = "balanced" if balanced else None
+    model = LogisticRegression(C=strength, class_weight=weights, max_iter=1000, solver=solver)
     model.fit(standardised(rows, mean, scale), truth)
     if len(seen) == 2:  # scikit-learn keeps one row for two classes
         weight[seen], bias[seen] = np.stack([-model.coef_[0], model.coef_[0]]) / 2, model.intercept_ * [-0.5, 0.5]

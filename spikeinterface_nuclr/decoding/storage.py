@@ -81,6 +81,15 @@ def find(name: str) -> Path:
     )
 
 
+def is_decoder(path: Path) -> bool:
+    """Whether a file says that it holds a decoder."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def read(path: Path, name: str) -> tuple[dict[str, np.ndarray], dict]:
     """Arrays and facts of a file; CheckpointError where it is none of ours."""
     try:

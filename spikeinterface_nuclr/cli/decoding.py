@@ -1,0 +1,210 @@
+"""Commands on labels: decoder fit, predict, evaluate."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..errors import InputError
+from .app import Device, GroupBy, Model, Overwrite, Precision, Quiet, Source, app, read_card
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="Recordings, patterns ('data/*/*.nwb'), folders of NWB files, or CSV manifests with a column source and, "
+        "as you like, animal, session and probe.",
+        show_default=False,
+    ),
+]
+Label = Annotated[str, typer.Option(help="Property of the units that is to be read.", show_default=False)]
+Level = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option(help="Of labels that are Allen acronyms: fine, group or cosmos.", show_default=False),
+]
+Classes = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="CSV file with the columns label and class; other labels count as none.", show_default=False),
+]
+Balanced = Annotated[bool, typer.Option(help="Count classes alike, however many units they have.")]
+
+decoder = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fit a decoder of a property of the units.")
+app.add_typer(decoder, name="decoder")
+
+
+@decoder.command("fit")
+def decoder_fit(
+    sources: Sources,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.", show_default=False)],
+    label: Label,
+    level: Level = None,
+    classes: Classes = None,
+    target: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What the decoder calls the property.", show_default="the label's name"),
+    ] = None,
+    model: Model = None,
+    balanced: Balanced = True,
+    card: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="JSON file of what to say about the decoder (data, licence, …).", show_default=False),
+    ] = None,
+    group_by: GroupBy = "group",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a decoder to labelled recordings of several animals.
+
+    Numbers (such as depth) are read by ridge regression with intervals, anything else by logistic regression with
+    calibrated probabilities.
+    """
+    from ..decoding.decoder import fit_decoder
+    from ..files import check_format, check_writable
+
+    check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
+    said = read_card(card) if card else {}
+    cohort = _cohort(sources, label, level, classes, model, device, precision, group_by, quiet)
+    found = fit_decoder(
+        cohort.embeddings, cohort.labels, cohort.animals, target=target or label, balanced=balanced, card=said
+    )
+    found.save(output, overwrite=overwrite)
+    typer.echo(f"{output}: {found!r}, calibrated on {found.card['calibrated_on']}, sha256 {found.sha256}")
+
+
+@app.command()
+def predict(
+    source: Source,
+    decoder: Annotated[
+        str, typer.Option(help="Bundled name, path to a .safetensors file, or hf:// name.", show_default=False)
+    ],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="File to write: .csv, or a copy of an NWB file.", show_default=False),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Write into the NWB file itself, safely.")] = False,
+    max_error: Annotated[float, typer.Option(help="Share of wrong labels accepted; 1 never abstains.")] = 0.1,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Where the decoder's model is, where its name does not say.", show_default="the decoder's"),
+    ] = None,
+    group_by: GroupBy = "group",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace identities that are there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict a property of every unit of a recording; embed it first, where that is not done.
+
+    nuclr predict session.nwb --decoder D -o units.csv: a table, one row a unit.
+
+    nuclr predict session.nwb --decoder D --in-place (or -o copy.nwb): beside the embeddings in processing/nuclr.
+
+    nuclr predict ANALYZER --decoder D: the extension nuclr_identity, saved in the analyzer's folder.
+    """
+    from ..predicting import predict_analyzer, predict_into_nwb, predict_to_file
+    from ..sources import kind_of
+
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if in_place and output is not None:
+        raise typer.BadParameter("--in-place replaces the file itself: leave out --output")
+    how = _settings(model, device, precision, quiet)
+    kind, group = kind_of(source), None if group_by == "none" else group_by
+    if kind == "nwb" and (in_place or (output and output.suffix in (".nwb", ".zarr"))):
+        line = predict_into_nwb(source, decoder, output, how, max_error=max_error, group_by=group, force=force)
+    elif in_place:
+        raise typer.BadParameter("--in-place is for NWB files")
+    elif output is not None:
+        line = predict_to_file(source, decoder, output, how, max_error=max_error, group_by=group, overwrite=overwrite)
+    elif kind == "analyzer":
+        line = predict_analyzer(source, decoder, how, max_error=max_error, group_by=group)
+    else:
+        raise typer.BadParameter(
+            "name a file to write: -o FILE.csv" + (", -o FILE.nwb or --in-place" * (kind == "nwb"))
+        )
+    typer.echo(line)
+
+
+@app.command()
+def evaluate(
+    sources: Sources,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.", show_default=False)],
+    label: Label,
+    level: Level = None,
+    classes: Classes = None,
+    protocol: Annotated[
+        str, typer.Option(help="leave-one-animal-out, zero-shot (with --test-animal) or within-animal.")
+    ] = "leave-one-animal-out",
+    test_animal: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Animal that is tested on. Repeatable.", show_default=False),
+    ] = None,
+    depth: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Property with each unit's depth in µm: also pool over neighbours.", show_default=False),
+    ] = None,
+    control: Annotated[bool, typer.Option(help="Also embed the units with their intervals shuffled.")] = True,
+    curves: Annotated[bool, typer.Option("--curves", help="Also draw scores by labels and by animals.")] = False,
+    shuffles: Annotated[int, typer.Option(min=0, help="Times that labels are shuffled within animals.")] = 20,
+    balanced: Balanced = True,
+    model: Model = None,
+    group_by: GroupBy = "group",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Score how well a property is read from embeddings, beside what is read without them; write a report.
+
+    Animals are never on both sides, but with --protocol within-animal. Embeddings are kept in the report's folder: run
+    it again, and those that are up to date are not computed again.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from ..decoding.evaluation import evaluate as score
+    from ..decoding.learning_curves import animal_scaling, label_efficiency
+    from ..report import write_report
+    from ..widgets import plot_nuclr_evaluation
+
+    cohort = _cohort(
+        sources, label, level, classes, model, device, precision, group_by, quiet, output / "embeddings", control
+    )
+    split = {"protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "progress": not quiet}
+    given = (cohort.embeddings, cohort.labels, cohort.animals)
+    positions = [_depth(population, depth) for population in cohort.populations] if depth else None
+    found = score(
+        *given, **split, target=label, populations=cohort.populations, positions=positions, shuffles=shuffles,
+        others={"embedding of shuffled spikes": cohort.shuffled} if control else None,
+    )  # fmt: skip
+    drawn = [label_efficiency(*given, **split)] if curves else []
+    drawn += [animal_scaling(*given, **split)] if curves and protocol != "within-animal" else []
+    page = write_report(output, found, cohort, plot_nuclr_evaluation(found, *drawn).figure)
+    for curve in drawn:
+        curve.to_csv(output / f"{curve.columns[0]}.csv", index=False)
+    typer.echo(found.to_frame()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string())
+    typer.echo(f"report: {page}")
+
+
+def _settings(model, device, precision, quiet):
+    from ..commands import Settings
+
+    return Settings(model, device, precision, progress=not quiet)
+
+
+def _cohort(
+    sources, label, level, classes, model, device, precision, group_by, quiet, cache=None, control=False
+):  # fmt: skip
+    from ..cohort import LabelRule, read_classes, read_cohort
+
+    rule = LabelRule(label, level or "", read_classes(classes) if classes else {})
+    group = None if group_by == "none" else group_by
+    how = _settings(model, device, precision, quiet)
+    return read_cohort(sources, rule, how, group_by=group, cache=cache, control=control)
+
+
+def _depth(population, name: str):
+    if name not in population.properties:
+        raise InputError(f"{population.metadata.get('source', 'a recording')}: its units have no property {name!r}")
+    return population.properties[name]

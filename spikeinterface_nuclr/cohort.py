@@ -1,0 +1,142 @@
+"""Cohort: labelled recordings of several animals, embedded, for decoders to be fitted to and scored on."""
+
+import csv
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .checkpoint import Checkpoint, load_checkpoint
+from .commands import Settings, how_different
+from .decoding.controls import shuffled_spikes
+from .decoding.labelled import as_labels
+from .decoding.regions import roll_up
+from .embedding import embed
+from .errors import InputError
+from .population import Population
+from .sources import read_population
+from .sources.listing import Listed, list_sources
+from .unit_embeddings import UnitEmbeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Recordings, one entry each.
+
+    Attributes
+    ----------
+    names, animals : list of str
+    populations : list of Population
+    embeddings : list of UnitEmbeddings
+    labels : list of array, shape (n_units,)
+    shuffled : list of float arrays, shape (n_units, dim)
+        Embeddings of `shuffled_spikes`; empty where they were not asked for.
+    """
+
+    names: list[str]
+    animals: list[str]
+    populations: list[Population]
+    embeddings: list[UnitEmbeddings]
+    labels: list[np.ndarray]
+    shuffled: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How labels come from a property of the units.
+
+    Attributes
+    ----------
+    column : str
+        The property.
+    level : str
+        As of `roll_up`; empty for labels that are no Allen acronyms.
+    classes : dict of str to str
+        Label -> class; what is not in it has none. Empty: labels are classes.
+    """
+
+    column: str
+    level: str = ""
+    classes: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def labels_of(self, population: Population, name: str) -> np.ndarray:
+        """The label of each unit: float64, or text, "" where there is none."""
+        if self.column not in population.properties:
+            known = ", ".join(population.properties) or "none at all"
+            raise InputError(f"{name}: its units have no property {self.column!r}; they have: {known}")
+        labels, _ = as_labels(population.properties[self.column])
+        if labels.dtype.kind == "f":
+            return labels
+        if self.level:
+            labels = roll_up(labels, self.level)
+        return np.array([self.classes.get(label, "") for label in labels], dtype=str) if self.classes else labels
+
+
+def read_classes(path: Path) -> dict[str, str]:
+    """The classes of labels, from a CSV file with the columns ``label`` and ``class``."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return {row["label"]: row["class"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable CSV file with the columns label and class ({error})") from None
+
+
+def read_cohort(
+    sources, rule: LabelRule, settings: Settings, *, group_by: str | None = "group", cache: Path | None = None,
+    control: bool = False,
+) -> Cohort:  # fmt: skip
+    """Read, label and embed every recording that `sources` names.
+
+    Parameters
+    ----------
+    sources
+        As `list_sources`.
+    rule : LabelRule
+    settings : Settings
+        How to embed.
+    group_by : str or None
+        As `read_population`.
+    cache : Path, optional
+        A folder for the embeddings: those that are up to date there are not computed again.
+    control : bool
+        Embed the recordings with shuffled spikes too.
+
+    Raises
+    ------
+    InputError
+        A recording cannot be read, has no such property, or names no subject; or none has a label.
+    """
+    listed, checkpoint = list_sources(sources), load_checkpoint(settings.model)
+    rows = []
+    for one in tqdm(listed, desc="recordings", unit="recording", disable=not settings.progress):
+        population = read_population(one.source, group_by=group_by)
+        animal = one.animal or str(population.metadata.get("subject") or "")
+        if not animal:
+            raise InputError(f"{one.name}: names no subject: give a manifest with a column animal")
+        labels = rule.labels_of(population, one.name)
+        found = _embedded(population, checkpoint, settings, cache and cache / f"{one.key}.npz")
+        shuffled = _control(one, population, checkpoint, settings, cache) if control else None
+        rows.append((one.name, animal, population, found, labels, shuffled))
+    names, animals, populations, embeddings, labels, shuffled = map(list, zip(*rows, strict=True))
+    return Cohort(names, animals, populations, embeddings, labels, shuffled if control else [])
+
+
+def _control(one: Listed, population: Population, checkpoint: Checkpoint, settings: Settings, cache) -> np.ndarray:
+    path = cache and cache / f"{one.key}.shuffled.npz"
+    return _embedded(shuffled_spikes(population), checkpoint, settings, path).embedding
+
+
+def _embedded(population: Population, checkpoint: Checkpoint, settings: Settings, path: Path | None) -> UnitEmbeddings:
+    """The embeddings in the file where they are up to date, else new ones, which are saved there."""
+    if path and path.exists():
+        found = UnitEmbeddings.load(path)
+        same = found.provenance.get("population_fingerprint") == population.fingerprint()
+        if same and not how_different(found.provenance, population, checkpoint, settings):
+            return found
+    found = embed(population, **{**dataclasses.asdict(settings), "model": checkpoint, "progress": False})
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found.save(path, overwrite=True)
+    return found

@@ -1,0 +1,32 @@
+"""Controls: spikes that keep what each neuron does alone and lose what it does with the others."""
+
+import dataclasses
+
+import numpy as np
+
+from ..errors import InputError
+from ..population import Population
+
+
+def shuffled_spikes(population: Population, seed: int = 0) -> Population:
+    """The population with the intervals between each neuron's spikes in another order.
+
+    Within each observed interval, so that rates and distributions of intervals stay as they are. Slow changes, the
+    order of intervals, and every relation between neurons go. What a decoder still reads from it, it did not read from
+    the population.
+    """
+    if population.signal != "spikes":
+        raise InputError("the population holds traces: intervals are between spikes")
+    rng = np.random.default_rng(seed)
+    trains = [_shuffled(times, population.observed_of(unit), rng) for unit, times in enumerate(population.spike_times)]
+    return dataclasses.replace(population, spike_times=trains)
+
+
+def _shuffled(times: np.ndarray, observed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    parts = []
+    for begin, end in observed:
+        inside = times[np.searchsorted(times, begin) : np.searchsorted(times, end, side="right")]
+        # The last gap, to the interval's end, takes part: without it no spike would ever move to the end.
+        gaps = rng.permutation(np.diff(inside, prepend=begin, append=end))
+        parts.append(np.minimum(begin + np.cumsum(gaps[:-1]), end))
+    return np.concatenate(parts) if parts else times

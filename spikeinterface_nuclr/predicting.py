@@ -1,0 +1,112 @@
+"""What `nuclr predict` does: identities into a table, into an NWB file, or into an analyzer's folder.
+
+Embeddings that are there and up to date are taken; else the recording is embedded with the decoder's model. Each
+function gives the line to print.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from .checkpoint import Checkpoint, load_checkpoint
+from .commands import Settings
+from .decoding.decoder import Decoder
+from .embedding import embed
+from .errors import CheckpointError, InputError
+from .extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding
+from .files import check_format, check_writable, written_whole
+from .identities import Identities
+from .nwb.places import check_places, output_of
+from .nwb.reading import stored, table_names
+from .nwb.writing import write_nwb
+from .sources import kind_of, read_population
+from .sources.nwb_units import open_nwb
+from .sources.sortings import load_spikeinterface
+from .unit_embeddings import UnitEmbeddings
+
+
+def predict_to_file(
+    source: Path, decoder: str, output: Path, settings: Settings, *, max_error: float, group_by, overwrite: bool
+) -> str:
+    """Write a ``.csv``, one row a unit."""
+    check_writable(check_format(output, ".csv"), overwrite=overwrite)
+    reader = Decoder.load(decoder)
+    found = reader.predict(_embeddings(source, reader, settings, group_by), max_error=max_error)
+    with written_whole(output, overwrite=overwrite) as temporary:
+        found.to_dataframe().to_csv(temporary)
+    return f"{output}: {_summary(found)}"
+
+
+def predict_into_nwb(
+    source: Path, decoder: str, output: Path | None, settings: Settings, *, max_error: float, group_by, force: bool
+) -> str:
+    """Write identities, and embeddings where there are none, into a copy of an NWB file, or into itself."""
+    in_place = output is None
+    output = output_of(source, output, in_place=in_place, units_only=False)
+    check_places(source, output, in_place=in_place, overwrite=force)
+    reader = Decoder.load(decoder)
+    embeddings = _embeddings(source, reader, settings, group_by)
+    found = reader.predict(embeddings, max_error=max_error)
+    place = {"in_place": True} if in_place else {"output": output, "overwrite": force}
+    write_nwb(source, embeddings, identities=found, if_exists="replace" if force else "error", **place)
+    return f"{output}: {_summary(found)}, in processing/nuclr/{found.target}"
+
+
+def predict_analyzer(source: Path, decoder: str, settings: Settings, *, max_error: float, group_by) -> str:
+    """Compute nuclr_identity of the analyzer saved in `source`, and nuclr_embedding where it has none; save both."""
+    analyzer = load_spikeinterface(source)
+    if analyzer.is_read_only():
+        raise InputError(f"{source}: is read-only: name a file to write (-o)")
+    reader, extension = Decoder.load(decoder), computed_embedding(analyzer)
+    if extension is None or extension.stale or not _reads(reader, extension.get_embeddings(warn=False)):
+        given = dataclasses.asdict(settings)
+        device, progress, model = given.pop("device"), given.pop("progress"), _model(reader, settings)
+        compute_nuclr_embedding(
+            analyzer, **{**given, "model": model.name, "model_sha256": model.sha256}, group_by=group_by,
+            torch_device=device, progress_bar=progress,
+        )  # fmt: skip
+    found = compute_nuclr_identity(analyzer, decoder, max_error=max_error).get_identities()
+    return f"{source}: {_summary(found)}, as nuclr_identity"
+
+
+def _embeddings(source: Path, decoder: Decoder, settings: Settings, group_by) -> UnitEmbeddings:
+    """Those that the source holds by the decoder's model, where they are up to date, else new ones."""
+    population = read_population(source, group_by=group_by)
+    held = _held(source, population.fingerprint())
+    for found in held:
+        if _reads(decoder, found):
+            return found
+    return embed(population, **{**dataclasses.asdict(settings), "model": _model(decoder, settings)})
+
+
+def _held(source: Path, fingerprint: str) -> list[UnitEmbeddings]:
+    """Embeddings of all its units that the source holds and that are up to date."""
+    if kind_of(source) == "analyzer":
+        extension = computed_embedding(load_spikeinterface(source))
+        return [extension.get_embeddings(warn=False)] if extension and not extension.stale else []
+    if kind_of(source) != "nwb":
+        return []
+    with open_nwb(source) as nwbfile:
+        tables = [stored(nwbfile, name) for name in table_names(nwbfile)]
+        units = len(nwbfile.units)
+    return [table.embeddings for table in tables if not table.stale(fingerprint) and len(table.rows) == units]
+
+
+def _reads(decoder: Decoder, embeddings: UnitEmbeddings) -> bool:
+    return embeddings.provenance.get("checkpoint_sha256") in decoder.checkpoints
+
+
+def _model(decoder: Decoder, settings: Settings) -> Checkpoint:
+    """The checkpoint that the decoder reads the embeddings of."""
+    if len(decoder.checkpoints) > 1:
+        raise InputError(f"{decoder.name}: averages several checkpoints: predict with it in Python")
+    [sha256] = decoder.checkpoints
+    name = settings.model or decoder.card.get("checkpoints", {}).get(sha256)
+    try:
+        return load_checkpoint(name, sha256=sha256)
+    except CheckpointError as error:
+        raise CheckpointError(f"{decoder.name}: needs the model that it was fitted with (--model): {error}") from None
+
+
+def _summary(found: Identities) -> str:
+    kept = int((~found.abstained).sum())
+    return f"{found.target} of {kept} of {len(found.unit_ids)} units, unknown for the others"
