@@ -56,6 +56,7 @@ _PUBLIC = {
     "read_population": "sources",
     "roll_up": "decoding.regions",
     "simulate_population": "simulation",
+    "simulate_relations": "simulation",
     "write_nwb": "nwb",
 }
 __all__ = sorted(_PUBLIC)

@@ -1,4 +1,4 @@
-"""Populations whose cell types and regions are known: for the demo, tests and tutorials.
+"""Populations whose cell types and regions are known: for the demo, tests, tutorials and benchmarks.
 
 Each region has a slow drive of its own, shared by its neurons. Cell types differ in rate, in the regularity of their
 spikes, in bursting and in how strongly they follow the drive.
@@ -42,6 +42,10 @@ CELL_TYPES = {
 # Region -> time constant of its drive in seconds, from the probe's tip upwards.
 REGIONS = {"thalamus": 0.1, "hippocampus": 0.5, "cortex": 2.0}
 
+# Every neuron of `simulate_relations` fires like this; what differs is whom it fires with.
+_ALIKE = CellType(rate=5.0, regularity=1.5, burst=0.0, drive=1.0)
+_ALIKE_CONSTANT = 1.0  # s
+
 _STEP = 0.01  # seconds between two values of a drive
 
 
@@ -60,8 +64,7 @@ def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 
     Population
         With the properties ``cell_type``, ``brain_area`` and ``depth`` (µm from the tip).
     """
-    if n_units < 1 or not duration > 0 or seed < 0:
-        raise InputError(f"a simulation needs units, time and a seed, not {n_units=}, {duration=}, {seed=}")
+    _check(n_units, duration, seed)
     rng = np.random.default_rng(seed)
     steps = int(np.ceil(duration / _STEP))
     drives = {region: _drive(steps, constant, rng) for region, constant in REGIONS.items()}
@@ -77,6 +80,48 @@ def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 
         stop=duration,
         properties={"cell_type": types, "brain_area": regions, "depth": depth},
         metadata={"source": f"simulation (seed {seed})", "session": f"simulation-{seed}"},
+    )
+
+
+def simulate_relations(n_units: int = 60, duration: float = 300.0, seed: int = 0) -> Population:
+    """Neurons whose types and regions differ by nothing that one neuron alone could show.
+
+    All rates follow the exponential of a drive of the same kind (an Ornstein–Uhlenbeck process of unit variance and a
+    time constant of 1 s), so that rates, intervals and autocorrelograms have one distribution for all. Half of the
+    neurons, the choristers, follow a drive that their region shares; each soloist has a drive of its own. In the
+    region "in phase" all choristers follow the drive itself, in "push-pull" a random half of them follows its
+    negative, whose statistics are the same, the process being symmetric.
+
+    Parameters
+    ----------
+    n_units : int, default: 60
+    duration : float, default: 300.0
+        Seconds.
+    seed : int, default: 0
+
+    Returns
+    -------
+    Population
+        With the properties ``cell_type`` ("chorister", "soloist") and ``brain_area`` ("in phase", "push-pull"; empty
+        for soloists, who belong to none).
+    """
+    _check(n_units, duration, seed)
+    rng = np.random.default_rng(seed)
+    steps = int(np.ceil(duration / _STEP))
+    regions = rng.permutation(np.resize(["in phase", "push-pull"], n_units))
+    types = rng.permutation(np.resize(["chorister", "soloist"], n_units))
+    shared = {region: _drive(steps, _ALIKE_CONSTANT, rng) for region in np.unique(regions)}
+    trains = []
+    for region, cell in zip(regions, types, strict=True):
+        drive = shared[region] if cell == "chorister" else _drive(steps, _ALIKE_CONSTANT, rng)
+        sign = rng.choice([-1, 1]) if region == "push-pull" else 1
+        trains.append(_spikes(_ALIKE, sign * drive, duration, rng))
+    return Population(
+        [f"u{i:03d}" for i in range(n_units)],
+        trains,
+        stop=duration,
+        properties={"cell_type": types, "brain_area": np.where(types == "chorister", regions, "")},
+        metadata={"source": f"relations (seed {seed})", "session": f"relations-{seed}", "subject": f"relations-{seed}"},
     )
 
 
@@ -112,6 +157,11 @@ def analyzer_of(population: Population, sampling_frequency: float = 30_000.0):
         sorting.set_property(name, values)
     channels = np.arange(population.n_units)
     return si.create_sorting_analyzer(sorting, recording, sparse=False, main_channel_indices=channels)
+
+
+def _check(n_units: int, duration: float, seed: int) -> None:
+    if n_units < 1 or not duration > 0 or seed < 0:
+        raise InputError(f"a simulation needs units, time and a seed, not {n_units=}, {duration=}, {seed=}")
 
 
 def _drive(steps: int, constant: float, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import spikeinterface.core as si
 
-from spikeinterface_nuclr import read_nwb
+from spikeinterface_nuclr import read_nwb, simulate_population
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -24,3 +24,15 @@ def test_existing_pipeline(tmp_path):
     assert 0 < len(found.unit_ids) <= 20
     for unit, row in zip(found.unit_ids, found.embedding, strict=True):
         assert np.array_equal(by_unit[type(next(iter(by_unit)))(unit)], row)
+
+
+def test_identities(tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "identities.py", tmp_path / "out"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    _, [identities] = read_nwb(tmp_path / "out" / "session.nwb")
+    truth = simulate_population(40, 120.0, seed=99).properties["cell_type"]
+    assert np.mean(identities.label == truth) > 0.9
+    for figure in ("evaluation.png", "identities.png"):
+        assert (tmp_path / "out" / figure).stat().st_size > 10_000

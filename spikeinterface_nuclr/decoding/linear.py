@@ -158,9 +158,9 @@ def fit_logistic(rows: np.ndarray, truth: np.ndarray, classes: int, strength: fl
         bias[seen] = 0.0
         return Readout(mean, scale, weight, bias, strength)
     # Newton's steps are few, but each solves a system of all weights.
-    solver = "newton-cholesky" if len(seen) * rows.shape[1] <= _NEWTON else "lbfgs"
-    weights = "balanced" if balanced else None
-    model = LogisticRegression(C=strength, class_weight=weights, max_iter=1000, solver=solver)
+    few = len(seen) * rows.shape[1] <= _NEWTON
+    solver = {"solver": "newton-cholesky", "tol": 1e-6} if few else {"solver": "lbfgs"}
+    model = LogisticRegression(C=strength, class_weight="balanced" if balanced else None, max_iter=1000, **solver)
     model.fit(standardised(rows, mean, scale), truth)
     if len(seen) == 2:  # scikit-learn keeps one row for two classes
         weight[seen], bias[seen] = np.stack([-model.coef_[0], model.coef_[0]]) / 2, model.intercept_ * [-0.5, 0.5]

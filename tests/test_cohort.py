@@ -1,0 +1,220 @@
+"""Labels, cohorts, controls, and the commands on them: nuclr decoder fit, predict, evaluate."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from analyzers import build_analyzer, reload
+from nwb_files import add_units, new_nwb, write_nwb_file
+
+from spikeinterface_nuclr import (
+    Decoder,
+    InputError,
+    Population,
+    embed,
+    evaluate,
+    read_nwb,
+    simulate_population,
+    simulate_relations,
+)
+from spikeinterface_nuclr.cohort import LabelRule, read_classes, read_cohort
+from spikeinterface_nuclr.commands import Settings
+from spikeinterface_nuclr.decoding.controls import shuffled_spikes
+from spikeinterface_nuclr.decoding.evaluation import baseline_features
+from spikeinterface_nuclr.decoding.features import interval_histogram
+
+
+def nuclr(*arguments, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "spikeinterface_nuclr", *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def files(checkpoint, tmp_path_factory):
+    """A small model and the NWB files of four simulated mice."""
+    folder = tmp_path_factory.mktemp("cohort")
+    (folder / "data").mkdir()
+    for k in range(4):
+        population = simulate_population(30, 60.0, seed=k)
+        nwbfile = new_nwb()
+        nwbfile.subject.fields["subject_id"] = f"mouse-{k}"
+        area = np.resize(["VISp5", "CA1", "root"], 30)
+        columns = {
+            "unit_name": population.unit_ids, "cell_type": population.properties["cell_type"],
+            "depth": population.properties["depth"], "area": area,
+        }  # fmt: skip
+        write_nwb_file(folder / "data" / f"m{k}.nwb", add_units(nwbfile, population.spike_times, **columns))
+    checkpoint.save(folder / "small.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def decoder(files):
+    path = files / "cell_type.safetensors"
+    model = files / "small.safetensors"
+    done = nuclr(
+        "decoder", "fit", *(files / "data" / f"m{k}.nwb" for k in range(3)), "--label", "cell_type", "--model", model,
+        "-o", path, "-q",
+    )  # fmt: skip
+    assert "calibrated on animals" in done.stdout
+    return path
+
+
+# --- labels and cohorts -----------------------------------------------------------------------------------------------
+
+
+def test_labels_are_rolled_up_and_mapped(tmp_path):
+    population = Population(
+        list("abcd"), [[1.0]] * 4, stop=2.0, properties={"area": np.array(["VISp5", "CA1", "root", ""])}
+    )
+    assert LabelRule("area").labels_of(population, "x").tolist() == ["VISp5", "CA1", "root", ""]
+    assert LabelRule("area", "cosmos").labels_of(population, "x").tolist() == ["Isocortex", "HPF", "", ""]
+    table = tmp_path / "classes.csv"
+    table.write_text("label,class\nIsocortex,cortex\n")
+    rule = LabelRule("area", "cosmos", read_classes(table))
+    assert rule.labels_of(population, "x").tolist() == ["cortex", "", "", ""]
+    with pytest.raises(InputError, match="x: its units have no property 'layer'; they have: area"):
+        LabelRule("layer").labels_of(population, "x")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="not a readable CSV file"):
+        read_classes(tmp_path / "bad.csv")
+
+
+def test_a_cohort_is_read_and_its_embeddings_kept(files, tmp_path):
+    settings = Settings(str(files / "small.safetensors"), precision="float32", progress=False)
+    found = read_cohort(str(files / "data"), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
+    assert found.animals == [f"mouse-{k}" for k in range(4)]
+    assert [len(labels) for labels in found.labels] == [30] * 4
+    kept = sorted((tmp_path / "cache").glob("*.npz"))
+    assert len(kept) == 8
+    times = [path.stat().st_mtime_ns for path in kept]
+    again = read_cohort(str(files / "data"), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
+    assert [path.stat().st_mtime_ns for path in kept] == times
+    for a, b in zip(found.embeddings, again.embeddings, strict=True):
+        np.testing.assert_array_equal(a.embedding, b.embedding)
+    other = Settings(str(files / "small.safetensors"), precision="float32", overlap=0.5, progress=False)
+    read_cohort(str(files / "data"), LabelRule("cell_type"), other, cache=tmp_path / "cache")
+    assert [path.stat().st_mtime_ns for path in kept] != times
+
+
+def test_shuffled_spikes_keep_each_neuron_and_lose_the_others():
+    population = simulate_relations(20, 60.0, seed=1)
+    cut = Population(population.unit_ids, population.spike_times, observed=[[0.0, 25.0], [25.0, 60.0]], stop=60.0)
+    shuffled = shuffled_spikes(cut)
+    np.testing.assert_array_equal(shuffled.spike_counts, cut.spike_counts)
+    np.testing.assert_allclose(interval_histogram(shuffled), interval_histogram(cut), atol=0.2)
+    for before, after in zip(cut.spike_times, shuffled.spike_times, strict=True):
+        assert (after < 25).sum() == (before < 25).sum()
+        assert (np.sort(np.diff(after[after < 25])) > 0).all()
+    counts = [np.stack([np.histogram(t, 120, (0, 60))[0] for t in p.spike_times]) for p in (cut, shuffled)]
+    choristers = (population.properties["brain_area"] == "in phase").nonzero()[0]
+    together, apart = (np.corrcoef(of[choristers])[np.triu_indices(len(choristers), 1)].mean() for of in counts)
+    assert together > 0.3
+    assert abs(apart) < 0.1
+    assert shuffled_spikes(cut).fingerprint() == shuffled.fingerprint()
+
+
+def test_relations_are_told_by_the_population_alone():
+    populations = [simulate_relations(40, 120.0, seed=k) for k in range(5)]
+    types = [population.properties["cell_type"] for population in populations]
+    # No feature of a neuron's own differs between types by more than chance.
+    rows = np.concatenate([baseline_features(p)["rate, intervals, autocorrelogram"] for p in populations])
+    truth = np.concatenate(types) == "chorister"
+    spread = rows.std(axis=0) * np.sqrt(1 / truth.sum() + 1 / (~truth).sum())
+    z = (rows[truth].mean(axis=0) - rows[~truth].mean(axis=0))[spread > 0] / spread[spread > 0]
+    assert np.abs(z).max() < 4
+    found = evaluate(
+        [embed(p, progress=False) for p in populations], types, populations=populations, shuffles=0, progress=False
+    ).to_frame()["macro-F1"]
+    assert found["embedding"] > 0.75
+    assert found["embedding"] > found.drop("embedding").max() + 0.15
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_decoder_says_what_it_is(decoder):
+    facts = nuclr("info", decoder).stdout
+    assert "mouse-0, mouse-1, mouse-2" in facts
+    assert "bursting, fast, regular" in facts
+    assert "small.safetensors" in facts
+
+
+def test_identities_are_predicted_into_a_table_a_file_and_itself(files, decoder, tmp_path):
+    source, model = files / "data" / "m3.nwb", files / "small.safetensors"
+    nuclr("predict", source, "--decoder", decoder, "--model", model, "-o", tmp_path / "units.csv", "-q")
+    table = pd.read_csv(tmp_path / "units.csv", keep_default_na=False)
+    truth = simulate_population(30, 60.0, seed=3).properties["cell_type"]
+    assert (table["label"] == truth).mean() > 0.8
+    copy = tmp_path / "copy.nwb"
+    nuclr("predict", source, "--decoder", decoder, "--model", model, "-o", copy, "-q")
+    embeddings, [identities] = read_nwb(copy)
+    assert identities.label.tolist() == table["label"].tolist()
+    # Embeddings that the file holds are taken: the model need not be found.
+    done = nuclr("predict", copy, "--decoder", decoder, "--in-place", "-q", code=3)
+    assert "it holds 'cell_type' already" in done.stderr
+    nuclr("predict", copy, "--decoder", decoder, "--in-place", "--force", "--max-error", "1", "-q")
+    again, [identities] = read_nwb(copy)
+    np.testing.assert_array_equal(again.embedding, embeddings.embedding)
+    assert identities.provenance["max_error"] == 1.0
+
+
+def test_identities_are_predicted_in_an_analyzer(files, decoder, tmp_path):
+    analyzer = build_analyzer(simulate_population(12, 60.0, seed=3), format="binary_folder", folder=tmp_path / "a")
+    done = nuclr("predict", analyzer.folder, "--decoder", decoder, "--model", files / "small.safetensors", "-q")
+    assert "as nuclr_identity" in done.stdout
+    again = reload(analyzer)
+    found = again.get_extension("nuclr_identity").get_identities()
+    assert found.provenance["decoder_sha256"] == Decoder.load(decoder).sha256
+
+
+def test_an_evaluation_is_a_report(files, tmp_path):
+    report = tmp_path / "report"
+    done = nuclr(
+        "evaluate", files / "data", "--label", "cell_type", "--model", files / "small.safetensors", "--depth", "depth",
+        "--curves", "--shuffles", "3", "-o", report, "-q",
+    )  # fmt: skip
+    assert "report:" in done.stdout
+    page = (report / "report.md").read_text(encoding="utf-8")
+    methods = ("rate, intervals", "embedding of shuffled spikes", "pooled over neighbours", "labels shuffled")
+    for said in ("4 animals tested", "leave-one-animal-out", *methods):
+        assert said in page
+    for name in ("evaluation.png", "scores.csv", "predictions.csv", "share.csv", "animals.csv"):
+        assert (report / name).stat().st_size > 100
+    assert json.loads((report / "provenance.json").read_text())["animals"] == [f"mouse-{k}" for k in range(4)]
+
+
+def test_a_report_within_animals_says_so(files, tmp_path):
+    model = ["--model", files / "small.safetensors"]
+    where = [files / "data" / "m0.nwb", "--label", "area", "--level", "cosmos", *model, "-q", "--shuffles", "2"]
+    done = nuclr("evaluate", *where, "-o", tmp_path / "r", code=3)
+    assert "ask for 'within-animal'" in done.stderr
+    nuclr("evaluate", *where, "-o", tmp_path / "r", "--protocol", "within-animal", "--no-control")
+    assert "Within animals" in (tmp_path / "r" / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["decoder", "fit", "{data}", "--label", "colour", "-o", "{out}/d.safetensors"], 3, "no property 'colour'"),
+        (["decoder", "fit", "{data}", "--label", "area", "-o", "{out}/d.npz"], 3, "unknown format"),
+        (["predict", "{data}/m0.nwb", "--decoder", "{out}/none", "-o", "{out}/x.csv"], 4, "no such decoder"),
+        (["predict", "{data}/m0.nwb", "--decoder", "x"], 2, "name a file to write"),
+        (["evaluate", "{data}", "--label", "area", "--level", "lobe", "-o", "{out}/r"], 3, "level must be one of"),
+    ],
+)  # fmt: skip
+def test_refusals_are_one_line(files, tmp_path, arguments, code, message):
+    filled = [text.format(data=files / "data", out=tmp_path) for text in arguments]
+    done = nuclr(
+        *filled, "-q", *([] if filled[0] == "predict" else ["--model", files / "small.safetensors"]), code=code
+    )
+    assert message in done.stderr
+    if code != 2:
+        assert len([line for line in done.stderr.splitlines() if line.startswith("nuclr: ")]) == 1
+    assert not list(tmp_path.glob("*.*"))
