@@ -9,7 +9,7 @@ each method there, this is one thing: whether its features are compared as they 
 
 Beside the model stand, on the same neurons and splits: firing rate; rate and histogram of intervals; these and the
 autocorrelogram; the same network with random weights (mean of three seeds); and chance, or labels shuffled within each
-animal (mean of three seeds). Brackets are 95 % bootstrap intervals over animals. With `--mice`, models that were
+animal. Brackets are 95 % bootstrap intervals over animals. With `--mice`, models that were
 pretrained, without labels, on the mice of `steinmetz` stand in the tables of these as well.
 """
 
@@ -21,15 +21,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from spikeinterface_nuclr import Checkpoint, Encoder, InputError, Population, embed, load_checkpoint, read_population
-from spikeinterface_nuclr.decoding.features import autocorrelogram, firing_rate, interval_histogram
+from spikeinterface_nuclr import (
+    Checkpoint,
+    Encoder,
+    InputError,
+    Population,
+    embed,
+    evaluate,
+    load_checkpoint,
+    read_population,
+)
+from spikeinterface_nuclr.decoding.evaluation import BASELINES, baseline_features
+from spikeinterface_nuclr.decoding.scores import interval
 from spikeinterface_nuclr.training.monitors import alternating
 
 VALIDATION = {"human": ["p10hmh", "p14hmh", "p16hmh", "p18hmh", "p21hmh"], "aplysia": ["jun0214"]}
@@ -42,6 +47,7 @@ GROUPS = {
 }
 GROUP_OF = {area: group for group, areas in GROUPS.items() for area in areas.split()}
 SEEDS = range(3)
+RANDOM = "random weights"
 
 Features = Callable[[Population], np.ndarray]  # (n_units, k), NaN rows where there is nothing to say
 
@@ -64,19 +70,11 @@ def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:
     return Checkpoint(checkpoint.config, Encoder(checkpoint.config).state_dict(), checkpoint.card, f"random {seed}")
 
 
-def methods_of(checkpoint: Checkpoint, mice: list[Checkpoint] = ()) -> dict[str, list[Features]]:
+def methods_of(checkpoint: Checkpoint) -> dict[str, list[Features]]:
     """Each method by name; several features where its score is the mean over seeds."""
-    methods = {checkpoint.name: [model_features(checkpoint)]}
-    for other in mice:
-        methods[f"{Path(other.name).stem} (pretrained on these mice)"] = [model_features(other)]
-    return methods | {
-        "rate": [firing_rate],
-        "rate, intervals": [lambda p: np.hstack([firing_rate(p), interval_histogram(p)])],
-        "rate, intervals, autocorrelogram": [
-            lambda p: np.hstack([firing_rate(p), interval_histogram(p), autocorrelogram(p)])
-        ],
-        "random weights": [model_features(random_weights(checkpoint, seed)) for seed in SEEDS],
-    }
+    baselines = {name: [lambda p, name=name: baseline_features(p)[name]] for name in BASELINES}
+    seeds = [model_features(random_weights(checkpoint, seed)) for seed in SEEDS]
+    return {checkpoint.name: [model_features(checkpoint)], **baselines, RANDOM: seeds}
 
 
 def read(data: Path, kind: str, animals=None) -> dict[str, list[Population]]:
@@ -85,11 +83,9 @@ def read(data: Path, kind: str, animals=None) -> dict[str, list[Population]]:
     return {folder.name: [read_population(path) for path in sorted(folder.glob("*.nwb"))] for folder in folders}
 
 
-def interval(values, seed: int = 0) -> list[float]:
+def scored(values) -> list[float]:
     """Mean over animals and the 95 % bootstrap interval of it."""
-    values = np.asarray(values, dtype=float)
-    means = np.random.default_rng(seed).choice(values, (10_000, len(values))).mean(axis=1)
-    return [float(values.mean()), *map(float, np.quantile(means, [0.025, 0.975]))]
+    return [float(np.mean(values)), *interval(np.asarray(values))]
 
 
 # --- finding a neuron again -------------------------------------------------------------------------------------------
@@ -147,9 +143,9 @@ def reidentification(data: Path, kind: str, methods: dict[str, list[Features]]) 
     result = {}
     for name in methods:
         chosen = int(scores(name, "validation").mean(axis=0).argmax())
-        result[name] = {"score": interval(scores(name, "test")[:, chosen]), "standardised": bool(chosen)}
+        result[name] = {"score": scored(scores(name, "test")[:, chosen]), "standardised": bool(chosen)}
     neurons = [[len(next(iter(rows.values()))[0][0]) for rows in pairs] for pairs in parts["test"].values() if pairs]
-    result["chance"] = {"score": interval([np.mean([1 / n for n in sizes]) for sizes in neurons])}
+    result["chance"] = {"score": scored([np.mean([1 / n for n in sizes]) for sizes in neurons])}
     result["chance"]["neurons"] = int(sum(map(sum, neurons)))
     return result
 
@@ -164,77 +160,28 @@ def _common_rows(pair, methods: dict[str, list[Features]]) -> dict[str, list[tup
 # --- reading a property -----------------------------------------------------------------------------------------------
 
 
-def linear_decoder():
-    """Standardise, then logistic regression with balanced classes: the decoder of the paper."""
-    return make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
-
-
-def macro_f1(truth, said) -> float:
-    """Over the classes that occur in `truth`."""
-    return float(f1_score(truth, said, average="macro", labels=np.unique(truth), zero_division=0))
-
-
-def shuffled(labels: np.ndarray, animals: np.ndarray, seed: int) -> np.ndarray:
-    """Labels in another order within each animal."""
-    rng, labels = np.random.default_rng(seed), labels.copy()
-    for animal in np.unique(animals):
-        labels[animals == animal] = rng.permutation(labels[animals == animal])
-    return labels
-
-
-def across_animals(rows, labels, animals, tested) -> list[float]:
-    """macro-F1 in each tested animal, of a decoder fitted to all others."""
-    scores = []
-    for animal in tested:
-        out = animals == animal
-        scores.append(macro_f1(labels[out], linear_decoder().fit(rows[~out], labels[~out]).predict(rows[out])))
-    return scores
-
-
-def fitted_elsewhere(rows, labels, animals, tested) -> list[float]:
-    """macro-F1 in each tested animal, of one decoder fitted to those that are not tested."""
-    out = np.isin(animals, tested)
-    said = linear_decoder().fit(rows[~out], labels[~out]).predict(rows)
-    return [macro_f1(labels[animals == animal], said[animals == animal]) for animal in tested]
-
-
-def within_animals(rows, labels, animals, tested) -> list[float]:
-    """macro-F1 in each animal over five folds of its neurons, mean of three divisions."""
-    scores = []
-    for animal in tested:
-        x, y = rows[animals == animal], labels[animals == animal]
-        of_seeds = []
-        for seed in SEEDS:
-            said = np.empty_like(y)
-            for fit, test in StratifiedKFold(5, shuffle=True, random_state=seed).split(x, y):
-                said[test] = linear_decoder().fit(x[fit], y[fit]).predict(x[test])
-            of_seeds.append(macro_f1(y, said))
-        scores.append(float(np.mean(of_seeds)))
-    return scores
-
-
-def decoding(recordings, label_of, protocols, tested, methods) -> dict:
-    """Scores of every method by each protocol, and with shuffled labels."""
-    populations = [(animal, population) for animal, found in recordings.items() for population in found]
-    labels = np.concatenate([label_of(population) for _, population in populations])
-    animals = np.concatenate([np.full(population.n_units, animal) for animal, population in populations])
+def decoding(recordings, label_of, protocols: dict[str, dict], model: Checkpoint, mice: list[Checkpoint]) -> dict:
+    """macro-F1 of every method by each protocol (keywords of `evaluate`), and with shuffled labels."""
+    populations = [population for found in recordings.values() for population in found]
+    animals = [animal for animal, found in recordings.items() for _ in found]
+    labels = [label_of(population) for population in populations]
+    embeddings = [embed(population, model, progress=False) for population in tqdm(populations, desc="embedding")]
+    others = {f"{Path(other.name).stem} (pretrained on these mice)": other for other in mice}
+    others |= {f"{RANDOM} {seed}": random_weights(model, seed) for seed in SEEDS}
     rows = {
-        name: [np.concatenate([features(population) for _, population in populations]) for features in seeds]
-        for name, seeds in tqdm(methods.items(), desc="features")
+        name: [model_features(other)(population) for population in tqdm(populations, desc=name)]
+        for name, other in others.items()
     }
-    # The same neurons for all: those with a label, and with a window in every network.
-    of = (labels != "") & np.all([np.isfinite(r[:, 0]) for seeds in rows.values() for r in seeds], axis=0)
-    labels, animals = labels[of], animals[of]
-    support = {str(label): int((labels == label).sum()) for label in np.unique(labels)}
     result = {}
     for title, protocol in protocols.items():
+        found = evaluate(embeddings, labels, animals, populations=populations, others=rows, **protocol)
+        scores = found.scores[found.scores["score"] == "macro-F1"].set_index("method")
         table = {}
-        for name, seeds in tqdm(rows.items(), desc=title):
-            scores = np.mean([protocol(r[of], labels, animals, tested) for r in seeds], axis=0)
-            table[name] = {"score": interval(scores), "animals": dict(zip(tested, map(float, scores), strict=True))}
-        own = next(iter(rows.values()))[0][of]
-        null = [protocol(own, shuffled(labels, animals, seed), animals, tested) for seed in SEEDS]
-        table["shuffled labels"] = {"score": interval(np.mean(null, axis=0))}
+        for name, row in scores[["value", "low", "high"]].iterrows():
+            table[model.name if name == "embedding" else name] = {"score": list(map(float, row))}
+        seeds = [table.pop(f"{RANDOM} {seed}")["score"] for seed in SEEDS]
+        table[RANDOM] = {"score": np.mean(seeds, axis=0).tolist()}
+        support = found.per_class()["support"].astype(int).to_dict()
         result[title] = {"support": support, **table}
     return result
 
@@ -266,15 +213,14 @@ def run(data: Path, model: Checkpoint, mice: list[Checkpoint], only: list[str]) 
         title = f"Human: found in the other half, top-1 ({', '.join(TEST['human'])})"
         result[title] = reidentification(data, "human", methods_of(model))
         title = "Human: hippocampus or amygdala, macro-F1 in the test patients"
-        protocol = {title: fitted_elsewhere}
-        result |= decoding(read(data, "human"), human_structure, protocol, TEST["human"], methods_of(model))
+        protocol = {title: {"protocol": "zero-shot", "test_animals": TEST["human"]}}
+        result |= decoding(read(data, "human"), human_structure, protocol, model, [])
     if "steinmetz" in only:
-        recordings = read(data, "steinmetz")
         protocols = {
-            "Steinmetz: 4 groups, macro-F1, leave one mouse out": across_animals,
-            "Steinmetz: 4 groups, macro-F1, within animals (one session on both sides)": within_animals,
+            "Steinmetz: 4 groups, macro-F1, leave one mouse out": {"protocol": "leave-one-animal-out"},
+            "Steinmetz: 4 groups, macro-F1, within animals (one session on both sides)": {"protocol": "within-animal"},
         }
-        result |= decoding(recordings, steinmetz_group, protocols, sorted(recordings), methods_of(model, mice))
+        result |= decoding(read(data, "steinmetz"), steinmetz_group, protocols, model, mice)
     return result
 
 

@@ -5,23 +5,26 @@ from pathlib import Path
 
 import numpy as np
 
+from .decoding.decoder import Decoder
 from .embedding import embed
 from .errors import InputError
 from .files import written_whole
 from .simulation import simulate_analyzer
 from .sources import read_population
-from .widgets import plot_nuclr_embedding
+from .widgets import plot_nuclr_embedding, plot_nuclr_identity
+
+DECODER = "simulated-cell-type"
 
 
 def run_demo(
     output, *, units: int = 60, duration: float = 300.0, seed: int = 0, device="auto", overwrite=False, progress=True
 ) -> list[str]:
-    """Simulate a probe, embed its units, and write a folder with a table, a figure and the embeddings.
+    """Simulate a probe, embed its units, predict their types, and write a table, two figures and the embeddings.
 
     Returns
     -------
     list of str
-        What was done and where to look, in five lines.
+        What was done and where to look, a line each.
     """
     output = Path(output)
     if units < 3:
@@ -33,19 +36,25 @@ def run_demo(
     population = read_population(simulate_analyzer(units, duration, seed))
     embeddings = embed(population, device=device, progress=progress)
     labels = {name: population.properties[name] for name in ("cell_type", "brain_area", "depth")}
+    identities = Decoder.load(DECODER).predict(embeddings)
     drawn = plot_nuclr_embedding(embeddings, {name.replace("depth", "depth (µm)"): v for name, v in labels.items()})
 
     try:
         output.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be made a folder ({error.strerror}): choose another with -o") from None
-    table, figure, stored = (output / name for name in ("units.csv", "embedding_map.png", "embeddings.npz"))
+    names = ("units.csv", "embedding_map.png", "identities.png", "embeddings.npz")
+    table, figure, along, stored = (output / name for name in names)
     embeddings.save(stored, overwrite=overwrite)
     with written_whole(table, overwrite=overwrite) as temporary:
-        _write_table(temporary, embeddings, labels)
+        _write_table(temporary, embeddings, labels, identities)
     with written_whole(figure, overwrite=overwrite) as temporary:
         drawn.figure.savefig(temporary, dpi=150)
+    with written_whole(along, overwrite=overwrite) as temporary:
+        plot_nuclr_identity(identities, labels["depth"]).figure.savefig(temporary, dpi=150)
 
+    kept = ~identities.abstained
+    right = np.mean(identities.label[kept] == labels["cell_type"][kept]) if kept.any() else 0.0
     same = {name: neighbours_agree(embeddings.embedding, labels[name]) for name in ("cell_type", "brain_area")}
     provenance = embeddings.provenance
     return [
@@ -57,7 +66,9 @@ def run_demo(
         + " and ".join(
             f"{name.replace('_', ' ')} in {share:.0%} (chance {chance:.0%})" for name, (share, chance) in same.items()
         ),
-        f"table: {table}; embeddings: {stored}; figure: {figure}",
+        f"the decoder {DECODER} names the cell type of {kept.sum()} units, {right:.0%} of them rightly, and says "
+        f"'unknown' of {(~kept).sum()}",
+        f"table: {table}; embeddings: {stored}; figures: {figure}, {along}",
         "next: nuclr embed YOUR_SESSION.nwb -o embeddings.npz",
     ]
 
@@ -74,16 +85,18 @@ def neighbours_agree(embedding: np.ndarray, labels: np.ndarray) -> tuple[float, 
     return float(same[np.arange(n), distance.argmin(axis=1)].mean()), float((same.sum() - n) / (n * (n - 1)))
 
 
-def _write_table(path: Path, embeddings, labels: dict) -> None:
+def _write_table(path: Path, embeddings, labels: dict, identities) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["unit_id", *labels, "window_count", "stability"])
+        writer.writerow(["unit_id", *labels, "window_count", "stability", "predicted_cell_type", "confidence"])
         writer.writerows(
             zip(
                 embeddings.unit_ids,
                 *labels.values(),
                 embeddings.window_count,
                 np.round(embeddings.stability, 4),
+                identities.said,
+                np.round(identities.confidence, 4),
                 strict=True,
             )
         )

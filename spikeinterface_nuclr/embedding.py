@@ -104,24 +104,26 @@ def embed(
     total = sum(len(plan.first) for plan in plans)
     with tqdm(total=total, desc="embedding", unit="window", disable=not progress) as bar:
         for plan in plans:
-            units = plan.units
+            units, alone = plan.units, _disjoint(plan.first, layout.window_bins)
             seen, which = observed_windows(population, units, plan.line, plan.first, layout)
             unobserved[units] = ~seen.any(axis=0)[which]
             for begin, counts in iter_windows(population, units, plan.line, plan.first, layout, _COUNTED):
                 part = seen[begin : begin + len(counts), which]
                 if population.traces is None:
                     part &= counts.sum(axis=2) >= min_spikes
-                half = mean.halves(units, part)
+                disjoint = alone[begin : begin + len(counts)]
+                half = mean.halves(units, part & disjoint[:, None])
                 for windows, embeddings in _embed_windows(encoder, counts, part, layout, batcher):
                     for window, embedding in zip(windows, embeddings, strict=True):
-                        mean.add(half[window, part[window]], units[part[window]], embedding)
+                        of = part[window]
+                        mean.add(units[of], embedding, half[window, of] if disjoint[window] else None)
                     bar.update(len(windows))
     _check_result(population, mean, unobserved, min_spikes, layout)
     settings = {"device": str(device), "precision": precision, "overlap": overlap, "min_spikes": int(min_spikes)}
     return UnitEmbeddings(
         population.unit_ids,
         mean.embedding(),
-        mean.count.sum(axis=0),
+        mean.count,
         mean.stability(),
         _provenance(population, checkpoint, plans, {**settings, "skip_silence": bool(skip_silence)}),
         population.spike_counts,
@@ -220,6 +222,18 @@ def check_signal(signal: str, sampling_frequency: float | None, config: EncoderC
         )
 
 
+def _disjoint(first: np.ndarray, length: int) -> np.ndarray:
+    """Which windows share no time with the last such before: bool, shape (n_windows,).
+
+    Only these tell how stable an embedding is.
+    """
+    disjoint, free = np.zeros(len(first), dtype=bool), -np.inf
+    for window, begin in enumerate(first.tolist()):
+        if begin >= free:
+            disjoint[window], free = True, begin + length
+    return disjoint
+
+
 def _longest(population: Population) -> float:
     intervals = [population.observed_of(i) for i in range(population.n_units)]
     return max((np.ptp(o, axis=1).max() for o in intervals if len(o)), default=0.0)
@@ -292,28 +306,31 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 class _Mean:
-    """Running float64 means over each unit's odd and even windows."""
+    """Running float64 means over each unit's windows, and over odd and even ones of those that share no time."""
 
     def __init__(self, n_units: int, dim: int):
-        self.sum = np.zeros((2, n_units, dim))
-        self.count = np.zeros((2, n_units), dtype=np.int64)
+        self.sum, self.count = np.zeros((n_units, dim)), np.zeros(n_units, dtype=np.int64)
+        self.half_sum, self.half_count = np.zeros((2, n_units, dim)), np.zeros((2, n_units), dtype=np.int64)
 
     def halves(self, units: np.ndarray, part: np.ndarray) -> np.ndarray:
         """For each coming window (k,) and unit (n,), to which half it belongs: a unit's windows alternate."""
-        return (self.count[:, units].sum(axis=0) + np.cumsum(part, axis=0) + 1) % 2
+        return (self.half_count[:, units].sum(axis=0) + np.cumsum(part, axis=0) + 1) % 2
 
-    def add(self, half: np.ndarray, units: np.ndarray, embedding: np.ndarray) -> None:
-        """Add one window's embeddings (n, dim) of different units."""
-        self.sum[half, units] += embedding
-        self.count[half, units] += 1
+    def add(self, units: np.ndarray, embedding: np.ndarray, half: np.ndarray | None) -> None:
+        """Add one window's embeddings (n, dim) of different units, to a half each where one is given."""
+        self.sum[units] += embedding
+        self.count[units] += 1
+        if half is not None:
+            self.half_sum[half, units] += embedding
+            self.half_count[half, units] += 1
 
     def embedding(self) -> np.ndarray:
         """float32, shape (n_units, dim); NaN rows where there is no window."""
-        return _divide(self.sum.sum(axis=0), self.count.sum(axis=0)[:, None]).astype(np.float32)
+        return _divide(self.sum, self.count[:, None]).astype(np.float32)
 
     def stability(self) -> np.ndarray:
         """Cosine of the two halves: float32, shape (n_units,); NaN where one is empty."""
-        even, odd = self.sum
+        even, odd = self.half_sum
         length = np.linalg.norm(even, axis=1) * np.linalg.norm(odd, axis=1)
         return _divide((even * odd).sum(axis=1), length).astype(np.float32)
 

@@ -27,7 +27,8 @@ class UnitEmbeddings:
     window_count : int64, shape (n_units,)
         Windows behind each embedding.
     stability : float32, shape (n_units,)
-        Cosine between the means over the unit's odd and even windows; NaN with fewer than two windows.
+        Cosine between the means over the unit's odd and even windows, of those that share no time; NaN with fewer
+        than two of these.
     provenance : dict
         Checkpoint, parameters, versions and the population's fingerprint. Plain values for JSON.
     spike_count : int64, shape (n_units,), optional

@@ -242,3 +242,12 @@ def test_a_file_that_holds_no_embeddings_is_named(tmp_path):
     np.savez(tmp_path / "other.npz", a=1)
     with pytest.raises(InputError, match=r"other\.npz: not an \.npz file of embeddings"):
         UnitEmbeddings.load(tmp_path / "other.npz")
+
+
+def test_stability_is_of_windows_that_share_no_time(population, checkpoint):
+    plain = embed(population, checkpoint, precision="float32", progress=False)
+    for overlap in (0.5, 0.75, 0.3):
+        found = embed(population, checkpoint, precision="float32", overlap=overlap, progress=False)
+        assert found.window_count.max() > plain.window_count.max()
+        if overlap != 0.3:  # every second or fourth of these windows is one of the plain ones
+            np.testing.assert_allclose(found.stability, plain.stability, atol=1e-6)

@@ -2,10 +2,13 @@
 5 for the device.
 """
 
+import os
+
 from . import decoding, recordings, training  # noqa: F401 (they add their commands)
 from .app import app
 
 
 def main() -> None:
     """Entry point of the `nuclr` command."""
+    os.environ.setdefault("MPLBACKEND", "Agg")  # figures go into files: no window, and none needed
     app(prog_name="nuclr")

@@ -160,9 +160,6 @@ def evaluate(
     Animals are never on both sides, but with --protocol within-animal. Embeddings are kept in the report's folder: run
     it again, and those that are up to date are not computed again.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     from ..decoding.evaluation import evaluate as score
     from ..decoding.learning_curves import animal_scaling, label_efficiency
     from ..report import write_report
