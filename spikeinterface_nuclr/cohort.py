@@ -68,6 +68,8 @@ class LabelRule:
             raise InputError(f"{name}: its units have no property {self.column!r}; they have: {known}")
         labels, _ = as_labels(population.properties[self.column])
         if labels.dtype.kind == "f":
+            if self.level or self.classes:
+                raise InputError(f"{name}: {self.column!r} holds numbers: levels and classes are of labels")
             return labels
         if self.level:
             labels = roll_up(labels, self.level)
@@ -78,9 +80,12 @@ def read_classes(path: Path) -> dict[str, str]:
     """The classes of labels, from a CSV file with the columns ``label`` and ``class``."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            return {row["label"]: row["class"] for row in csv.DictReader(file)}
+            classes = {row["label"]: row["class"] for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV file with the columns label and class ({error})") from None
+    if not classes or not all(classes.values()):
+        raise InputError(f"{path}: each label needs a class, and there must be one: columns label and class")
+    return classes
 
 
 def read_cohort(
@@ -109,18 +114,25 @@ def read_cohort(
         A recording cannot be read, has no such property, or names no subject; or none has a label.
     """
     listed, checkpoint = list_sources(sources), load_checkpoint(settings.model)
-    rows = []
-    for one in tqdm(listed, desc="recordings", unit="recording", disable=not settings.progress):
-        population = read_population(one.source, group_by=group_by)
+    if not listed:
+        raise InputError("no recording is named: the manifest is empty")
+    # All labels before the first embedding, which takes long.
+    populations, animals, labels = [], [], []
+    for one in listed:
+        population = read_population(one.source, group_by=None if one.probe else group_by)
         animal = one.animal or str(population.metadata.get("subject") or "")
         if not animal:
             raise InputError(f"{one.name}: names no subject: give a manifest with a column animal")
-        labels = rule.labels_of(population, one.name)
-        found = _embedded(population, checkpoint, settings, cache and cache / f"{one.key}.npz")
-        shuffled = _control(one, population, checkpoint, settings, cache) if control else None
-        rows.append((one.name, animal, population, found, labels, shuffled))
-    names, animals, populations, embeddings, labels, shuffled = map(list, zip(*rows, strict=True))
-    return Cohort(names, animals, populations, embeddings, labels, shuffled if control else [])
+        populations.append(population)
+        animals.append(animal)
+        labels.append(rule.labels_of(population, one.name))
+    embeddings, shuffled = [], []
+    pairs = list(zip(listed, populations, strict=True))
+    for one, population in tqdm(pairs, desc="embedding", unit="recording", disable=not settings.progress):
+        embeddings.append(_embedded(population, checkpoint, settings, cache and cache / f"{one.key}.npz"))
+        if control:
+            shuffled.append(_control(one, population, checkpoint, settings, cache))
+    return Cohort([one.name for one in listed], animals, populations, embeddings, labels, shuffled)
 
 
 def _control(one: Listed, population: Population, checkpoint: Checkpoint, settings: Settings, cache) -> np.ndarray:

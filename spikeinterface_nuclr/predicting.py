@@ -12,11 +12,12 @@ from .commands import Settings
 from .decoding.decoder import Decoder
 from .embedding import embed
 from .errors import CheckpointError, InputError
-from .extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding
+from .extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding, computed_identity
 from .files import check_format, check_writable, written_whole
 from .identities import Identities
 from .nwb.places import check_places, output_of
-from .nwb.reading import stored, table_names
+from .nwb.reading import TABLE, held, stored, table_names
+from .nwb.tables import free_name
 from .nwb.writing import write_nwb
 from .sources import kind_of, read_population
 from .sources.nwb_units import open_nwb
@@ -25,13 +26,14 @@ from .unit_embeddings import UnitEmbeddings
 
 
 def predict_to_file(
-    source: Path, decoder: str, output: Path, settings: Settings, *, max_error: float, group_by, overwrite: bool
+    source: Path, decoder: str, output: Path, settings: Settings, *, max_error: float, group_by, force: bool
 ) -> str:
     """Write a ``.csv``, one row a unit."""
-    check_writable(check_format(output, ".csv"), overwrite=overwrite)
+    check_writable(check_format(output, ".csv"), overwrite=force)
     reader = Decoder.load(decoder)
-    found = reader.predict(_embeddings(source, reader, settings, group_by), max_error=max_error)
-    with written_whole(output, overwrite=overwrite) as temporary:
+    _, embeddings = _embeddings(source, reader, settings, group_by)
+    found = reader.predict(embeddings, max_error=max_error)
+    with written_whole(output, overwrite=force) as temporary:
         found.to_dataframe().to_csv(temporary)
     return f"{output}: {_summary(found)}"
 
@@ -39,24 +41,31 @@ def predict_to_file(
 def predict_into_nwb(
     source: Path, decoder: str, output: Path | None, settings: Settings, *, max_error: float, group_by, force: bool
 ) -> str:
-    """Write identities, and embeddings where there are none, into a copy of an NWB file, or into itself."""
+    """Write identities, and embeddings where there are none, into a copy of an NWB file, or into itself.
+
+    Embeddings by other models, and what was predicted from them, stay.
+    """
     in_place = output is None
     output = output_of(source, output, in_place=in_place, units_only=False)
     check_places(source, output, in_place=in_place, overwrite=force)
     reader = Decoder.load(decoder)
-    embeddings = _embeddings(source, reader, settings, group_by)
+    name, embeddings = _embeddings(source, reader, settings, group_by)
     found = reader.predict(embeddings, max_error=max_error)
     place = {"in_place": True} if in_place else {"output": output, "overwrite": force}
-    write_nwb(source, embeddings, identities=found, if_exists="replace" if force else "error", **place)
+    write_nwb(source, embeddings, identities=found, name=name, if_exists="replace" if force else "error", **place)
     return f"{output}: {_summary(found)}, in processing/nuclr/{found.target}"
 
 
-def predict_analyzer(source: Path, decoder: str, settings: Settings, *, max_error: float, group_by) -> str:
+def predict_analyzer(source: Path, decoder: str, settings: Settings, *, max_error: float, group_by, force: bool) -> str:
     """Compute nuclr_identity of the analyzer saved in `source`, and nuclr_embedding where it has none; save both."""
     analyzer = load_spikeinterface(source)
     if analyzer.is_read_only():
         raise InputError(f"{source}: is read-only: name a file to write (-o)")
-    reader, extension = Decoder.load(decoder), computed_embedding(analyzer)
+    reader, extension, before = Decoder.load(decoder), computed_embedding(analyzer), computed_identity(analyzer)
+    if not force and extension and not _reads(reader, extension.get_embeddings(warn=False)):
+        raise InputError(f"{source}: its nuclr_embedding is by another model: give --force to replace it")
+    if not force and before and before.get_identities(warn=False).target != reader.target:
+        raise InputError(f"{source}: its nuclr_identity is of another property: give --force to replace it")
     if extension is None or extension.stale or not _reads(reader, extension.get_embeddings(warn=False)):
         given = dataclasses.asdict(settings)
         device, progress, model = given.pop("device"), given.pop("progress"), _model(reader, settings)
@@ -68,27 +77,27 @@ def predict_analyzer(source: Path, decoder: str, settings: Settings, *, max_erro
     return f"{source}: {_summary(found)}, as nuclr_identity"
 
 
-def _embeddings(source: Path, decoder: Decoder, settings: Settings, group_by) -> UnitEmbeddings:
-    """Those that the source holds by the decoder's model, where they are up to date, else new ones."""
+def _embeddings(source: Path, decoder: Decoder, settings: Settings, group_by) -> tuple[str, UnitEmbeddings]:
+    """Those that the source holds by the decoder's model, where they are up to date, else new ones; and their name.
+
+    New ones are called as no table of the file is, or as one of the same model that is out of date.
+    """
     population = read_population(source, group_by=group_by)
-    held = _held(source, population.fingerprint())
-    for found in held:
-        if _reads(decoder, found):
-            return found
-    return embed(population, **{**dataclasses.asdict(settings), "model": _model(decoder, settings)})
-
-
-def _held(source: Path, fingerprint: str) -> list[UnitEmbeddings]:
-    """Embeddings of all its units that the source holds and that are up to date."""
     if kind_of(source) == "analyzer":
         extension = computed_embedding(load_spikeinterface(source))
-        return [extension.get_embeddings(warn=False)] if extension and not extension.stale else []
-    if kind_of(source) != "nwb":
-        return []
-    with open_nwb(source) as nwbfile:
-        tables = [stored(nwbfile, name) for name in table_names(nwbfile)]
-        units = len(nwbfile.units)
-    return [table.embeddings for table in tables if not table.stale(fingerprint) and len(table.rows) == units]
+        if extension and not extension.stale and _reads(decoder, extension.get_embeddings(warn=False)):
+            return TABLE, extension.get_embeddings(warn=False)
+    name = TABLE
+    if kind_of(source) == "nwb":
+        with open_nwb(source) as nwbfile:
+            tables = {table: stored(nwbfile, table) for table in table_names(nwbfile)}
+            units, taken = len(nwbfile.units), held(nwbfile)
+        own = {table: found for table, found in tables.items() if _reads(decoder, found.embeddings)}
+        for table, found in own.items():
+            if not found.stale(population.fingerprint()) and len(found.rows) == units:
+                return table, found.embeddings
+        name = next(iter(own), free_name(TABLE, taken))
+    return name, embed(population, **{**dataclasses.asdict(settings), "model": _model(decoder, settings)})
 
 
 def _reads(decoder: Decoder, embeddings: UnitEmbeddings) -> bool:

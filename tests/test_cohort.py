@@ -1,6 +1,7 @@
 """Labels, cohorts, controls, and the commands on them: nuclr decoder fit, predict, evaluate."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -163,6 +164,21 @@ def test_identities_are_predicted_into_a_table_a_file_and_itself(files, decoder,
     again, [identities] = read_nwb(copy)
     np.testing.assert_array_equal(again.embedding, embeddings.embedding)
     assert identities.provenance["max_error"] == 1.0
+
+
+def test_predicting_keeps_what_other_models_said(files, decoder, tmp_path):
+    path = tmp_path / "m3.nwb"
+    shutil.copy(files / "data" / "m3.nwb", path)
+    nuclr("embed", path, "--in-place", "-q")  # by the bundled model
+    before, _ = read_nwb(path)
+    again = ("predict", path, "--decoder", decoder, "--model", files / "small.safetensors", "--in-place", "-q")
+    for force in ((), ("--force",), ("--force",)):
+        nuclr(*again, *force)
+    with pytest.raises(InputError, match="2 tables of embeddings"):
+        read_nwb(path)
+    np.testing.assert_array_equal(read_nwb(path, name="UnitEmbeddings")[0].embedding, before.embedding)
+    _, [identities] = read_nwb(path, name="UnitEmbeddings_2")
+    assert identities.target == "cell_type"
 
 
 def test_identities_are_predicted_in_an_analyzer(files, decoder, tmp_path):

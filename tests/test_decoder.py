@@ -16,6 +16,7 @@ from spikeinterface_nuclr.decoding.calibration import (
     softmax,
     tempered,
 )
+from spikeinterface_nuclr.decoding.labelled import as_labels
 from spikeinterface_nuclr.decoding.linear import fit_logistic
 from spikeinterface_nuclr.decoding.neighbours import pooled
 
@@ -269,7 +270,7 @@ def test_a_scale_is_read_with_an_interval(tmp_path):
     np.testing.assert_array_equal(loaded.predict(new[0]).value, regressor.predict(new[0]).value)
     with pytest.raises(InputError, match="reads s1, given were s2"):
         regressor.predict(recording("new", sha="s2")[0])
-    with pytest.raises(CheckpointError, match="damaged decoder"):
+    with pytest.raises(CheckpointError, match="reads numbers"):
         Decoder.load(tmp_path / "depth.safetensors")
 
 
@@ -334,5 +335,45 @@ def test_pooling_takes_the_nearest_on_the_same_probe():
     expected = [[0.5, 0.5], [1 / 3, 2 / 3], [0, 1], [1, 0], [np.nan, np.nan]]
     np.testing.assert_allclose(pooled(probability, position, probe), expected)
     np.testing.assert_allclose(pooled(probability, position, probe, count=1)[:4], probability[:4])
-    with pytest.raises(InputError, match="unit 2"):
-        pooled(probability, np.array([0, 1, np.nan, 2, 3]), probe)
+    lost = pooled(probability, np.array([0.0, 50, np.nan, 0, 1]), probe)
+    np.testing.assert_allclose(lost[:3], [[0.5, 0.5], [0.5, 0.5], [0, 1]])  # without a place, without neighbours
+
+
+# --- labels and features as people have them --------------------------------------------------------------------------
+
+
+def test_labels_of_every_kind_are_understood():
+    import pandas as pd
+
+    text, said = as_labels(["PV", float("nan"), None, "", "unknown", "SST"])
+    assert said.tolist() == [True, False, False, False, False, True]
+    assert text[said].tolist() == ["PV", "SST"]
+    text, said = as_labels(pd.Series(["PV", pd.NA], dtype="string"))
+    assert said.tolist() == [True, False]
+    values, said = as_labels([100.0, None, float("nan")])
+    assert values.dtype == np.float64
+    assert said.tolist() == [True, False, False]
+
+
+def test_features_are_matched_by_unit_id():
+    embeddings, labels = cohort(3, shift=0.0)
+    frames = [pd.DataFrame({"width": (of == "NA") * 2.0}, index=[f"{k}" for k in range(80)]) for of in labels]
+    fused = fit_decoder(embeddings, labels, target="type", features=frames)
+    new, truth = recording("new", shift=0.0)
+    frame = pd.DataFrame({"width": (truth == "NA") * 2.0}, index=np.arange(80) + 0)
+    frame.index = pd.Index(np.arange(80), name="unit_id")
+    straight, turned = fused.predict(new, frame), fused.predict(new, frame.iloc[::-1])
+    np.testing.assert_array_equal(straight.probability, turned.probability)
+    with pytest.raises(InputError, match="name each unit once"):
+        fused.predict(new, frame.iloc[:-1].set_axis(np.arange(1, 80)))
+    with pytest.raises(InputError, match="holds no numbers"):
+        fused.predict(new, pd.DataFrame({"width": ["a"] * 80}))
+    with pytest.raises(InputError, match="pandas DataFrame"):
+        fused.predict(new, np.ones((80, 1)))
+
+
+def test_a_card_that_json_cannot_hold_is_refused_before_the_fit():
+    import datetime
+
+    with pytest.raises(InputError, match="card: JSON cannot hold it"):
+        fit_decoder(*cohort(2), target="type", card={"date": datetime.date(2026, 1, 1)})

@@ -306,3 +306,50 @@ def test_the_scorer_of_brainwidebench_reads_it(tmp_path):
     )
     scored = score_dir(tmp_path / "predictions", tmp_path / "ground")
     assert scored["nuclr", 43]["macro/f1-score"] == pytest.approx(scores.macro_f1(target, roll_up(said, "cosmos")))
+
+
+# --- what readers of the first version found --------------------------------------------------------------------------
+
+
+def test_own_splits_count_labelled_units_whatever_others_know():
+    embeddings, labels = cohort(2)
+    noise = [np.random.default_rng(k).standard_normal((80, 2)) for k in range(2)]
+    noise[0][1:6] = np.nan
+    split = Split("mine", np.arange(79, 158), np.arange(0, 40))
+    rows = evaluated(embeddings, labels, splits=[split], others={"noise": noise}, shuffles=0).of("embedding")
+    assert rows["unit"].tolist() == list(range(6, 41))  # units 1 to 40 have a label, the first five no noise
+    with pytest.raises(InputError, match="beyond the 158"):
+        evaluated(embeddings, labels, splits=[Split("x", np.arange(79, 158), np.array([158]))])
+    with pytest.raises(InputError, match="a name each"):
+        evaluated(embeddings, labels, splits=[split, split])
+
+
+def test_pooling_within_animals_does_not_leak():
+    """Twins at one place, random labels: a twin of another fold was read by a decoder that knew this one's label."""
+    rng = np.random.default_rng(0)
+    rows, truth, place = rng.standard_normal((60, 24)), rng.choice(["a", "b"], 60), np.arange(60) * 1000.0
+    embeddings, _ = recording("animal0", units=120, dim=24)
+    embeddings.embedding[:] = np.repeat(rows, 2, axis=0)
+    found = evaluated(
+        embeddings, np.repeat(truth, 2), protocol="within-animal", positions=np.repeat(place, 2), shuffles=0
+    )
+    apart = evaluated(embeddings, np.repeat(truth, 2), protocol="within-animal", shuffles=0)
+    own, pooled_score = (found.to_frame().loc[name, "accuracy"] for name in found.methods)
+    assert own == apart.to_frame().loc["embedding", "accuracy"]
+    assert abs(pooled_score - own) < 0.1
+    # What was not calibrated has no such scores.
+    assert found.to_frame().loc[found.methods[1]].isna()["coverage at 10% error"]
+
+
+def test_an_animal_of_one_class_is_left_out_within_animals():
+    embeddings, labels = cohort(2)
+    labels[0][:] = "NA"
+    assert set(evaluated(embeddings, labels, protocol="within-animal", shuffles=0).of("embedding")["animal"]) == {
+        "animal1"
+    }
+
+
+def test_p_is_of_the_embedding_alone(found):
+    rows = found.scores[found.scores["score"] == "macro-F1"].set_index("method")
+    assert np.isfinite(rows.loc["embedding", "p"])
+    assert np.isnan(rows.loc["noise", "p"])

@@ -124,13 +124,14 @@ def test_changed_units_are_decoded_anew(analyzer, files, how):
     )
 
 
-def test_without_the_decoder_changed_units_are_unknown(files, tmp_path):
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_without_the_decoder_changed_units_are_unknown(files, tmp_path, mode):
     decoder = shutil.copy(files[1], tmp_path / "gone.safetensors")
     analyzer = computed((files[0], decoder))
     before = identities(analyzer)
     (tmp_path / "gone.safetensors").unlink()
     with pytest.warns(RecordingWarning, match="could not be decoded anew"):
-        merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()])
+        merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()], merging_mode=mode)
     with pytest.warns(RecordingWarning, match="nuclr_identity is stale"):
         found = merged.get_extension(NAME).get_identities()
     new = found.unit_ids.tolist().index(next(u for u in found.unit_ids if u not in analyzer.unit_ids))
@@ -207,3 +208,11 @@ def test_it_is_registered_with_its_parent():
 
     assert get_extension_class(NAME).depend_on == ["nuclr_embedding"]
     assert si.SortingAnalyzer.get_default_extension_params(si.SortingAnalyzer, NAME)["max_error"] == 0.1
+
+
+def test_what_is_not_saved_takes_nothing_from_the_disk(files, tmp_path):
+    analyzer = computed(files, "binary_folder", tmp_path / "a")
+    compute_nuclr_embedding(analyzer, model=files[0], save=False, progress_bar=False, **QUICK)
+    assert not analyzer.has_extension(NAME) or NAME not in analyzer.extensions
+    again = reload(analyzer)
+    assert_same(identities(again), expected(again, files))

@@ -56,8 +56,8 @@ def decoder_fit(
 ) -> None:
     """Fit a decoder to labelled recordings of several animals.
 
-    Numbers (such as depth) are read by ridge regression with intervals, anything else by logistic regression with
-    calibrated probabilities.
+    Properties that are floats (such as depth) are read by ridge regression with intervals, anything else by logistic
+    regression with calibrated probabilities.
     """
     from ..decoding.decoder import fit_decoder
     from ..files import check_format, check_writable
@@ -83,7 +83,7 @@ def predict(
         typer.Option("--output", "-o", help="File to write: .csv, or a copy of an NWB file.", show_default=False),
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Write into the NWB file itself, safely.")] = False,
-    max_error: Annotated[float, typer.Option(help="Share of wrong labels accepted; 1 never abstains.")] = 0.1,
+    max_error: Annotated[float, typer.Option(help="Share of wrong labels that is accepted.")] = 0.1,
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Where the decoder's model is, where its name does not say.", show_default="the decoder's"),
@@ -91,8 +91,7 @@ def predict(
     group_by: GroupBy = "group",
     device: Device = "auto",
     precision: Precision = "auto",
-    overwrite: Overwrite = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace identities that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output, or identities that are there.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Predict a property of every unit of a recording; embed it first, where that is not done.
@@ -111,19 +110,19 @@ def predict(
     if in_place and output is not None:
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output")
     how = _settings(model, device, precision, quiet)
-    kind, group = kind_of(source), None if group_by == "none" else group_by
+    kind = kind_of(source)
+    options = {"max_error": max_error, "group_by": None if group_by == "none" else group_by, "force": force}
     if kind == "nwb" and (in_place or (output and output.suffix in (".nwb", ".zarr"))):
-        line = predict_into_nwb(source, decoder, output, how, max_error=max_error, group_by=group, force=force)
+        line = predict_into_nwb(source, decoder, output, how, **options)
     elif in_place:
         raise typer.BadParameter("--in-place is for NWB files")
     elif output is not None:
-        line = predict_to_file(source, decoder, output, how, max_error=max_error, group_by=group, overwrite=overwrite)
+        line = predict_to_file(source, decoder, output, how, **options)
     elif kind == "analyzer":
-        line = predict_analyzer(source, decoder, how, max_error=max_error, group_by=group)
+        line = predict_analyzer(source, decoder, how, **options)
     else:
-        raise typer.BadParameter(
-            "name a file to write: -o FILE.csv" + (", -o FILE.nwb or --in-place" * (kind == "nwb"))
-        )
+        more = ", -o FILE.nwb or --in-place" if kind == "nwb" else ""
+        raise typer.BadParameter(f"name a file to write: -o FILE.csv{more}")
     typer.echo(line)
 
 
@@ -162,9 +161,11 @@ def evaluate(
     """
     from ..decoding.evaluation import evaluate as score
     from ..decoding.learning_curves import animal_scaling, label_efficiency
+    from ..decoding.splits import check_protocol
     from ..report import write_report
     from ..widgets import plot_nuclr_evaluation
 
+    check_protocol(protocol, test_animal or ())
     cohort = _cohort(
         sources, label, level, classes, model, device, precision, group_by, quiet, output / "embeddings", control
     )

@@ -11,9 +11,9 @@ from ..population import Population
 def shuffled_spikes(population: Population, seed: int = 0) -> Population:
     """The population with the intervals between each neuron's spikes in another order.
 
-    Within each observed interval, so that rates and distributions of intervals stay as they are. Slow changes, the
-    order of intervals, and every relation between neurons go. What a decoder still reads from it, it did not read from
-    the population.
+    Within each observed interval, so that rates and distributions of intervals stay as they are. The order of a
+    neuron's intervals (its autocorrelogram, its slow changes) goes, and with it every relation between neurons. What a
+    decoder still reads from it, it did not read from the population.
     """
     if population.signal != "spikes":
         raise InputError("the population holds traces: intervals are between spikes")
@@ -24,8 +24,11 @@ def shuffled_spikes(population: Population, seed: int = 0) -> Population:
 
 def _shuffled(times: np.ndarray, observed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     parts = []
-    for begin, end in observed:
-        inside = times[np.searchsorted(times, begin) : np.searchsorted(times, end, side="right")]
+    for number, (begin, end) in enumerate(observed):
+        # A spike on a border that two intervals share belongs to the second.
+        touches = number + 1 < len(observed) and observed[number + 1, 0] == end
+        last = np.searchsorted(times, end, side="left" if touches else "right")
+        inside = times[np.searchsorted(times, begin) : last]
         # The last gap, to the interval's end, takes part: without it no spike would ever move to the end.
         gaps = rng.permutation(np.diff(inside, prepend=begin, append=end))
         parts.append(np.minimum(begin + np.cumsum(gaps[:-1]), end))

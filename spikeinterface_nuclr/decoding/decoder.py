@@ -1,5 +1,6 @@
 """Decoder: reads a property of each unit from its embedding, with probabilities, and says "unknown" where it must."""
 
+import json
 import platform
 import warnings
 from dataclasses import dataclass, field
@@ -12,9 +13,10 @@ from ..errors import CheckpointError, InputError, RecordingWarning
 from ..identities import Identities
 from . import storage
 from .calibration import abstention_threshold
-from .labelled import FEATURES, Labelled, Recording, embedded, label_units, tables_of
+from .labelled import FEATURES, Labelled, Recording, embedded, facts_of, label_units, tables_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
 from .novelty import Reference, fit_reference
+from .regression import Regressor, fit_regressor
 
 # Below this, a class's probabilities were learnt from a handful.
 _FEW = 5
@@ -74,7 +76,7 @@ class Decoder(storage.Saved):
             Of a decoder that was fitted with other features: a row a unit, with the same columns.
         max_error : float, default: 0.1
             Share of wrong labels that is accepted among those it does not abstain from, for animals like those it was
-            fitted to. 1 never abstains.
+            fitted to. 1 abstains only from novel units.
 
         Returns
         -------
@@ -206,6 +208,8 @@ class Decoder(storage.Saved):
         """
         name = str(name)
         arrays, facts = storage.read(storage.find(name), name)
+        if "classes" not in facts:
+            raise CheckpointError(f"{name}: reads numbers ({facts.get('target')}): use Regressor.load, in Python")
         try:
             readouts = storage.read_readouts(arrays, facts["strengths"])
             references = {
@@ -242,7 +246,7 @@ def fit_decoder(
     balanced: bool = True,
     card: dict | None = None,
     seed: int = 0,
-):
+) -> "Decoder | Regressor":
     """Fit a decoder of a property to labelled units.
 
     Rows are standardised and read by multinomial logistic regression (as Arora et al. 2025). The strength of its
@@ -286,12 +290,13 @@ def fit_decoder(
     """
     if not isinstance(target, str) or not target:
         raise InputError("target must name the property, such as 'cell_type'")
+    try:
+        json.dumps(card)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"card: JSON cannot hold it ({error})") from None
     labelled = label_units(embeddings, labels, animals, features)
-    names = _checkpoint_names(embeddings)
     if labelled.continuous:
-        from .regression import fit_regressor
-
-        return fit_regressor(labelled, target=target, checkpoints=names, card=card, seed=seed)
+        return fit_regressor(labelled, embeddings, target=target, card=card, seed=seed)
     _warn_of_classes(labelled)
     classifier, held = fit_classifier(labelled, balanced=balanced, seed=seed)
     confidence = held.predicted.max(axis=1)
@@ -303,7 +308,7 @@ def fit_decoder(
         held.predicted.argmax(axis=1) == held.truth,
         labelled.columns,
         tuple(labelled.animal_names),
-        {**(card or {}), **facts_of(labelled, names, held, seed), "balanced": balanced},
+        {**(card or {}), **facts_of(labelled, embeddings, held.of, seed), "balanced": balanced},
     )
 
 
@@ -314,34 +319,6 @@ def references_of(labelled: Labelled, readouts: dict[str, Readout], held: HeldOu
         for name, rows in labelled.tables.items()
         if name != FEATURES
     }
-
-
-def facts_of(labelled: Labelled, checkpoints: dict[str, str], held: HeldOut, seed: int) -> dict:
-    """What a card says of a fit."""
-    import sklearn
-
-    return {
-        "checkpoints": checkpoints,
-        "units": len(labelled),
-        "recordings": len(np.unique(labelled.recordings)),
-        "calibrated_on": held.of,
-        "seed": seed,
-        "versions": {name: version(name) for name in ("spikeinterface-nuclr", "numpy")}
-        | {"scikit-learn": sklearn.__version__},
-        **(
-            {}
-            if labelled.continuous
-            else {"support": {str(c): int((labelled.labels == c).sum()) for c in np.unique(labelled.labels)}}
-        ),
-    }
-
-
-def _checkpoint_names(embeddings) -> dict[str, str]:
-    first = embeddings[0] if isinstance(embeddings, list) else embeddings
-    several = first if isinstance(first, tuple) else (first,)
-    names = {one.provenance["checkpoint_sha256"]: one.provenance.get("checkpoint", "") for one in several}
-    # Of a file the name: its path says nothing to others, or too much.
-    return {sha: name if name.startswith("hf://") else Path(name).name for sha, name in names.items()}
 
 
 def _warn_of_classes(labelled: Labelled) -> None:

@@ -48,7 +48,7 @@ class Evaluation:
     scores : pandas DataFrame
         A row for each method and score: method, score, value, low, high, animals, p. Of "macro-F1" and "balanced
         accuracy": the mean over test animals, and the 95 % bootstrap interval over them (of the shuffled labels: 95 %
-        of the shuffles). ``p`` is the share of shuffles that reach the value.
+        of the shuffles). ``p``, of the embedding, is the share of shuffles that reach the value.
     provenance : dict
         Checkpoint, parameters, versions. Plain values for JSON.
     """
@@ -172,16 +172,19 @@ def evaluate(
     if labelled.continuous:
         raise InputError("labels are numbers on a scale: evaluate scores classes; see `fit_decoder` for r2_left_out")
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
-    tables = _tables(labelled, len(recordings), populations, others)
+    tables = _tables(labelled, recordings, populations, others)
     # The same neurons for all.
-    keep = (
-        np.flatnonzero(np.all([np.isfinite(rows).any(axis=1) for rows in tables.values()], axis=0)) if tables else ...
-    )
+    keep = np.all([np.ones(len(labelled), dtype=bool), *(np.isfinite(t).any(axis=1) for t in tables.values())], axis=0)
+    if splits is not None:
+        check_splits(splits, labelled.animals, protocol)
+        place = np.cumsum(keep) - 1
+        splits = [Split(s.name, *(place[side[keep[side]]] for side in (s.fit, s.test))) for s in splits]
     labelled, tables = labelled.select(keep), {name: rows[keep] for name, rows in tables.items()}
     if splits is None:
         splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
     check_splits(splits, labelled.animals, protocol)
     methods = {EMBEDDING: labelled} | {name: labelled.with_table(rows, name) for name, rows in tables.items()}
+    positions = None if positions is None else _positions(positions, recordings)
     parts, fits = [], {}
     with tqdm(total=len(methods) * len(splits) + shuffles, desc="evaluating", disable=not progress) as bar:
         for name, of in methods.items():
@@ -216,24 +219,42 @@ def baseline_features(population: Population) -> dict[str, np.ndarray]:
     return {name: np.hstack([known[function] for function in functions]) for name, functions in BASELINES.items()}
 
 
-def _tables(labelled: Labelled, count: int, populations, others) -> dict[str, np.ndarray]:
+def _tables(labelled: Labelled, recordings: list, populations, others) -> dict[str, np.ndarray]:
     """Numbers of the labelled units by every other method."""
     given: dict[str, list] = {}
     if populations is not None:
         populations = [populations] if isinstance(populations, Population) else list(populations)
-        if len(populations) != count:
-            raise InputError(f"populations: give one for each of the {count} recordings")
+        if len(populations) != len(recordings):
+            raise InputError(f"populations: give one for each of the {len(recordings)} recordings")
         features = [baseline_features(population) for population in populations]
-        given = {name: [of[name] for of in features] for name in BASELINES}
+        given = {name: _per_recording(name, [of[name] for of in features], recordings) for name in BASELINES}
     for name, arrays in (others or {}).items():
-        arrays = list(arrays) if isinstance(arrays, list | tuple) else [arrays]
-        if len(arrays) != count:
-            raise InputError(f"{name}: give one array for each of the {count} recordings")
-        given[name] = arrays
+        given[name] = _per_recording(name, arrays, recordings)
     return {
         name: np.stack([arrays[r][u] for r, u in zip(labelled.recordings, labelled.units, strict=True)]).astype(float)
         for name, arrays in given.items()
     }
+
+
+def _positions(positions, recordings: list) -> list[np.ndarray]:
+    """Places of every unit, a float array a recording."""
+    positions = _per_recording("positions", positions, recordings)
+    try:
+        return [np.asarray(one, dtype=float) for one in positions]
+    except ValueError:
+        raise InputError("positions must be numbers, in µm") from None
+
+
+def _per_recording(name: str, arrays, recordings: list) -> list:
+    """One array a recording, with a row a unit; InputError where it is not."""
+    arrays = list(arrays) if isinstance(arrays, list | tuple) else [arrays]
+    if len(arrays) != len(recordings):
+        raise InputError(f"{name}: give one array for each of the {len(recordings)} recordings")
+    for number, (rows, recording) in enumerate(zip(arrays, recordings, strict=True)):
+        units = len((recording[0] if isinstance(recording, tuple) else recording).unit_ids)
+        if len(rows) != units:
+            raise InputError(f"{name}: recording {number} has {len(rows)} rows for {units} units")
+    return arrays
 
 
 def _predicted(method: str, split: Split, test: Labelled, classifier: Classifier, held: HeldOut):
@@ -278,18 +299,15 @@ def _with_pooled(predictions, recordings: list, positions, populations):
     """The predictions with those of the embedding pooled over neighbours on the same probe."""
     import pandas as pd
 
-    positions = positions if isinstance(positions, list) else [positions]
-    if len(positions) != len(recordings):
-        raise InputError(f"positions: give one array for each of the {len(recordings)} recordings")
     populations = [populations] if isinstance(populations, Population) else populations
     rows = predictions[predictions["method"] == EMBEDDING].copy()
     columns = [column for column in rows.columns if column.startswith("p(")]
     probability = rows[columns].to_numpy(copy=True)
-    for number in rows["recording"].unique():
-        of = np.flatnonzero(rows["recording"] == number)
+    # Within animals, a neighbour of another fold was read by a decoder that knew this unit's label.
+    for (_, number), of in rows.reset_index(drop=True).groupby(["split", "recording"]).indices.items():
         units = rows["unit"].to_numpy()[of]
         probe = populations[number].group[units] if populations is not None else np.zeros(len(units))
-        probability[of] = pooled(probability[of], np.asarray(positions[number])[units], probe)
+        probability[of] = pooled(probability[of], positions[number][units], probe)
     rows[columns] = probability
     rows["method"], rows["confidence"] = POOLED, probability.max(axis=1)
     rows["confidence_before"] = rows["confidence"]
@@ -322,11 +340,15 @@ def _scores(predictions, null: np.ndarray, seed: int):
         ):
             values = scores.of_animals(score, truth, said, animals)
             low, high = scores.interval(values, seed)
-            # One more than was seen: with 20 shuffles, no p is below 1/21.
-            p = (1 + (null[:, k] >= values.mean()).sum()) / (1 + len(null)) if len(null) else np.nan
+            # The null is the embedding's own. One more than was seen: with 20 shuffles, no p is below 1/21.
+            own = method == EMBEDDING and len(null)
+            p = (1 + (null[:, k] >= values.mean()).sum()) / (1 + len(null)) if own else np.nan
             rows.append((method, name, values.mean(), low, high, len(values), p))
         right = truth == said
         for name, value in _calibration_scores(of, right).items():
+            # What was calibrated, before and by thresholds, is not what was pooled.
+            if method == POOLED and name not in ("accuracy", "ECE"):
+                continue
             rows.append((method, name, value, np.nan, np.nan, len(np.unique(animals)), np.nan))
     for k, name in enumerate(_AVERAGED if len(null) else ()):
         low, high = np.quantile(null[:, k], [0.025, 0.975])

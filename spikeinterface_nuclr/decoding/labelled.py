@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+from ..identities import UNKNOWN
 from ..unit_embeddings import UnitEmbeddings
 
 # One recording: its embeddings, or a tuple of the embeddings of the same units by several checkpoints.
@@ -73,7 +76,7 @@ class Labelled:
 def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
     """Put embeddings, labels and animals side by side.
 
-    Units without an embedding or a label (empty, None or NaN) are left out.
+    Units without an embedding or a label (empty, "unknown", None or NaN) are left out.
 
     Parameters
     ----------
@@ -84,7 +87,7 @@ def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
     animals : str or array of shape (n_units,), or list of these
         Of each recording. Default: the subject that the recording names, where it names one.
     features : pandas DataFrame or list of DataFrames, optional
-        Other numbers, a row a unit.
+        Other numbers, a row a unit: by its id, where the index names units, else in their order.
 
     Raises
     ------
@@ -101,8 +104,10 @@ def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
         _labelled(number, *of)
         for number, of in enumerate(zip(recordings, labels, animals, features, strict=True))
     ]  # fmt: skip
+    parts = [part for part in parts if len(part)] or parts[:1]
     first = parts[0]
-    for number, part in enumerate(parts):
+    for part in parts:
+        number = int(part.recordings[0]) if len(part) else 0
         if part.tables.keys() != first.tables.keys():
             raise InputError(
                 f"recording {number}: embedded by {_checkpoints(part)}, the first by {_checkpoints(first)}: "
@@ -138,10 +143,31 @@ def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray
         raise InputError("a tuple holds embeddings by different checkpoints, these are twice of one")
     if features is None:
         return tables, ()
-    if len(features) != len(first.unit_ids):
-        raise InputError(f"features has {len(features)} rows for {len(first.unit_ids)} units")
+    values = _feature_values(features, first.unit_ids)
+    return {**tables, FEATURES: values}, tuple(map(str, features.columns))
+
+
+def _feature_values(features, unit_ids: np.ndarray) -> np.ndarray:
+    """The frame's numbers in the order of the units, by their ids where its index names them; NaN for infinity."""
+    import pandas as pd
+
+    if not isinstance(features, pd.DataFrame):
+        raise InputError(f"features must be a pandas DataFrame, a row a unit, not {type(features).__name__}")
+    if not isinstance(features.index, pd.RangeIndex):
+        features = features.set_axis(features.index.astype(str))
+        missing = sorted({str(unit) for unit in unit_ids} - set(features.index))
+        if missing or not features.index.is_unique:
+            raise InputError(
+                f"features: the index must name each unit once (not so: {(missing or ['a unit twice'])[0]})"
+            )
+        features = features.loc[[str(unit) for unit in unit_ids]]
+    if len(features) != len(unit_ids):
+        raise InputError(f"features has {len(features)} rows for {len(unit_ids)} units")
+    texts = [str(name) for name, kind in features.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    if texts:
+        raise InputError(f"features: the column {texts[0]!r} holds no numbers: leave it out")
     values = features.to_numpy(dtype=np.float64, na_value=np.nan)
-    return {**tables, FEATURES: np.where(np.isfinite(values), values, np.nan)}, tuple(map(str, features.columns))
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def embedded(tables: dict[str, np.ndarray]) -> np.ndarray:
@@ -150,15 +176,45 @@ def embedded(tables: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def as_labels(values) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as text or float64, and which of them say something."""
-    values = np.asarray(values)
+    """Labels as text or float64, and which of them say something: not None, NaN, "" or "unknown"."""
+    import pandas as pd
+
+    # A list of text and NaN would become text "nan".
+    values = np.array(values, dtype=object) if isinstance(values, list | tuple) else np.asarray(values)
     if values.dtype.kind == "f":
         return values.astype(np.float64), np.isfinite(values)
-    said = np.array([value is not None and value == value for value in values.tolist()], dtype=bool)
+    said = ~np.asarray(pd.isna(values))
+    if said.any() and all(isinstance(value, float) for value in values[said]):
+        return np.where(said, values, np.nan).astype(np.float64), said
     text = np.array(
         [str(value) if known else "" for value, known in zip(values.tolist(), said, strict=True)], dtype=str
     )
-    return text, text != ""
+    return text, (text != "") & (text != UNKNOWN)
+
+
+def facts_of(labelled: Labelled, embeddings, left_out: str, seed: int) -> dict:
+    """What the card of a decoder says of its fit."""
+    import sklearn
+
+    support = {str(name): int((labelled.labels == name).sum()) for name in np.unique(labelled.labels)}
+    return {
+        "checkpoints": _checkpoint_names(embeddings),
+        "units": len(labelled),
+        "recordings": len(np.unique(labelled.recordings)),
+        "calibrated_on": left_out,
+        "seed": seed,
+        "versions": {name: version(name) for name in ("spikeinterface-nuclr", "numpy")}
+        | {"scikit-learn": sklearn.__version__},
+        **({} if labelled.continuous else {"support": support}),
+    }
+
+
+def _checkpoint_names(embeddings) -> dict[str, str]:
+    first = embeddings[0] if isinstance(embeddings, list) else embeddings
+    several = first if isinstance(first, tuple) else (first,)
+    names = {one.provenance["checkpoint_sha256"]: one.provenance.get("checkpoint", "") for one in several}
+    # Of a file the name: its path says nothing to others, or too much.
+    return {sha: name if name.startswith("hf://") else Path(name).name for sha, name in names.items()}
 
 
 def _labelled(number: int, recording: Recording, labels, animal, features) -> Labelled:
@@ -172,6 +228,8 @@ def _labelled(number: int, recording: Recording, labels, animal, features) -> La
         animal = first.provenance.get("source", {}).get("subject")
         if not animal:
             raise InputError(f"recording {number}: names no subject: give animals=, so that no animal is on both sides")
+    if not isinstance(animal, str) and any(name in (None, "") for name in np.ravel(np.asarray(animal, dtype=object))):
+        raise InputError(f"recording {number}: the animal of some units is not named")
     animals = np.asarray(animal, dtype=str)
     animals = np.full(n, animals) if animals.ndim == 0 else animals
     if animals.shape != (n,):

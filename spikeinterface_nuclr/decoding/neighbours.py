@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from ..errors import InputError
-
 RADIUS_UM = 60.0
 COUNT = 5
 
@@ -20,7 +18,7 @@ def pooled(
     probability : float array, shape (n, k)
         NaN rows of units without an embedding are nobody's neighbours, and stay NaN.
     position : float array, shape (n,) or (n, d)
-        µm along the probe, or in the plane or in space.
+        µm along the probe, or in the plane or in space. A unit whose place is not known (NaN) has no neighbours.
     probe : array, shape (n,)
         What each unit was recorded with.
     radius : float
@@ -33,10 +31,8 @@ def pooled(
     float array, shape (n, k)
     """
     position = np.asarray(position, dtype=float).reshape(len(probability), -1)
-    if not np.isfinite(position).all():
-        raise InputError(f"unit {int(np.argwhere(~np.isfinite(position))[0, 0])}: its position is not known")
-    mean = np.full_like(probability, np.nan)
-    known = np.isfinite(probability).all(axis=1)
+    mean = probability.copy()
+    known = np.isfinite(probability).all(axis=1) & np.isfinite(position).all(axis=1)
     for label in np.unique(probe):
         of = np.flatnonzero((probe == label) & known)
         distance = np.linalg.norm(position[of, None] - position[None, of], axis=2)

@@ -7,9 +7,11 @@ import numpy as np
 
 from ..errors import CheckpointError, InputError
 from . import storage
-from .labelled import FEATURES, Labelled, Recording, embedded, tables_of
-from .linear import STRENGTHS, HeldOut, Readout, averaged, fit_ridge
+from .labelled import FEATURES, Labelled, Recording, embedded, facts_of, tables_of
+from .linear import STRENGTHS, Readout, averaged, fit_ridge
 from .splits import folds_of
+
+_FEWEST = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +122,10 @@ class Regressor(storage.Saved):
         return f"Regressor({self.target!r}, {len(self.animals)} animals)"
 
 
-def fit_regressor(labelled: Labelled, *, target: str, checkpoints: dict[str, str], card: dict | None, seed: int):
+def fit_regressor(labelled: Labelled, embeddings, *, target: str, card: dict | None, seed: int) -> Regressor:
     """Fit ridge regression to each table; its strength and the errors come from animals left out."""
-    from .decoder import facts_of
-
+    if len(labelled) < _FEWEST:
+        raise InputError(f"a regression needs {_FEWEST} labelled units or more, not {len(labelled)}")
     folds, of = folds_of(labelled.animals, labelled.labels, seed)
     values, held, readouts = labelled.labels, {}, {}
     for name, rows in labelled.tables.items():
@@ -131,7 +133,7 @@ def fit_regressor(labelled: Labelled, *, target: str, checkpoints: dict[str, str
         best = min(tried, key=lambda strength: float(((tried[strength] - values) ** 2).mean()))
         held[name], readouts[name] = tried[best], fit_ridge(rows, values, best)
     predicted = averaged(held)
-    facts = facts_of(labelled, checkpoints, HeldOut(values, predicted, folds, of), seed)
+    facts = facts_of(labelled, embeddings, of, seed)
     residual = float(((predicted - values) ** 2).sum() / max(((values - values.mean()) ** 2).sum(), 1e-12))
     return Regressor(
         target,

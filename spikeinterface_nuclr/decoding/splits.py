@@ -48,10 +48,7 @@ def split_units(animals: np.ndarray, labels: np.ndarray, protocol: str, test_ani
         The protocol is unknown, or there are too few animals for it.
     """
     names = np.unique(animals)
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol must be one of {PROTOCOLS}, not {protocol!r}")
-    if (protocol == "zero-shot") != bool(len(test_animals)):
-        raise InputError("test_animals belongs to protocol 'zero-shot', and it needs some")
+    check_protocol(protocol, test_animals)
     if protocol == "within-animal":
         return _within(animals, labels, seed)
     if protocol == "zero-shot":
@@ -70,9 +67,26 @@ def split_units(animals: np.ndarray, labels: np.ndarray, protocol: str, test_ani
     return splits
 
 
+def check_protocol(protocol: str, test_animals=()) -> None:
+    """InputError where there is no such protocol, or test animals do not belong to it."""
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol must be one of {PROTOCOLS}, not {protocol!r}")
+    if (protocol == "zero-shot") != bool(len(test_animals)):
+        raise InputError("test_animals belongs to protocol 'zero-shot', and it needs some")
+
+
 def check_splits(splits: list[Split], animals: np.ndarray, protocol: str) -> None:
     """InputError where a unit is on both sides of a split, or an animal is and the protocol does not say so."""
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol must be one of {PROTOCOLS}, not {protocol!r}")
+    if len({split.name for split in splits}) < len(splits) or not splits:
+        raise InputError("splits need a name each, and there must be one")
     for split in splits:
+        positions = np.concatenate([split.fit, split.test])
+        if not len(split.fit) or not len(split.test) or positions.min() < 0 or positions.max() >= len(animals):
+            raise InputError(
+                f"split {split.name!r}: a side is empty, or names a unit beyond the {len(animals)} labelled"
+            )
         if len(np.intersect1d(split.fit, split.test)):
             raise InputError(f"split {split.name!r}: the same unit is on both sides")
         both = np.intersect1d(animals[split.fit], animals[split.test])
@@ -101,12 +115,14 @@ def _within(animals: np.ndarray, labels: np.ndarray, seed: int) -> list[Split]:
     splits = []
     for animal in np.unique(animals):
         units = np.flatnonzero(animals == animal)
-        if len(units) < 2 * _FOLDS:
+        # Of classes with a single unit, a fold would leave one class to fit to.
+        classes = np.unique(labels[units], return_counts=True)[1]
+        if len(units) < 2 * _FOLDS or (classes > 1).sum() < 2:
             continue
         for number, test in enumerate(_stratified(labels[units], seed)):
             splits.append(Split(f"{animal}, fold {number}", np.delete(units, test), units[test]))
     if not splits:
-        raise InputError(f"within-animal needs an animal with at least {2 * _FOLDS} labelled units")
+        raise InputError(f"within-animal needs an animal with at least {2 * _FOLDS} labelled units of two classes")
     return splits
 
 

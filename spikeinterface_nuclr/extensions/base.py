@@ -2,6 +2,7 @@
 
 import os
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,11 @@ from spikeinterface.core import SortingAnalyzer
 from spikeinterface.core.job_tools import split_job_kwargs
 from spikeinterface.core.sortinganalyzer import AnalyzerExtension, _get_children_dependencies
 
-from ..errors import InputError
+from ..errors import CheckpointError, DeviceError, InputError
+
+_REFUSALS = (CheckpointError, DeviceError, InputError)
+# Extensions that are alive: what a hard merge, which shows us the new analyzer only, may take unchanged rows from.
+_alive: "weakref.WeakSet[RowsExtension]" = weakref.WeakSet()
 
 
 class RowsExtension(AnalyzerExtension):
@@ -19,6 +24,10 @@ class RowsExtension(AnalyzerExtension):
     use_nodepipeline = False
     rows: tuple[str, ...] = ()
 
+    def __init__(self, sorting_analyzer):
+        super().__init__(sorting_analyzer)
+        _alive.add(self)
+
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """The data for the units of an analyzer."""
         raise NotImplementedError
@@ -26,6 +35,50 @@ class RowsExtension(AnalyzerExtension):
     def published(self, data: dict) -> dict[str, np.ndarray]:
         """Sorting properties that these data give."""
         raise NotImplementedError
+
+    def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
+        """Data for the units of an analyzer that was made of ours, without computing, which `error` forbade.
+
+        Ours for the units that have the same spikes there, nothing for the others, and the reason as ``stale``.
+        """
+        raise NotImplementedError
+
+    def _run(self, verbose=False, **job_kwargs):
+        try:
+            self.data = self.computed(self.sorting_analyzer, **job_kwargs)
+        except _REFUSALS as error:
+            # A hard merge computes anew, with the parameters of a result that exists, and must not fail with it.
+            donor = self._donor()
+            if donor is None:
+                raise
+            self.data = donor.unchanged_rows(self.sorting_analyzer, error)
+        self._refresh_properties(self.sorting_analyzer, self.data, save=self._save_to_disk)
+
+    def _merge_extension_data(
+        self, merge_unit_groups, new_unit_ids, new_sorting_analyzer, keep_mask=None, verbose=False, **job_kwargs
+    ):
+        return self._recomputed(new_sorting_analyzer, **job_kwargs)
+
+    def _split_extension_data(self, split_units, new_unit_ids, new_sorting_analyzer, verbose=False, **job_kwargs):
+        return self._recomputed(new_sorting_analyzer, **job_kwargs)
+
+    def _recomputed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
+        try:
+            data = self.computed(analyzer, **job_kwargs)
+        except _REFUSALS as error:
+            data = self.unchanged_rows(analyzer, error)
+        self._refresh_properties(analyzer, data)
+        return data
+
+    def _donor(self) -> "RowsExtension | None":
+        """The result, of the same parameters, whose units were merged into those of our analyzer; None without one."""
+        merged = population_of(self.sorting_analyzer)
+        for other in list(_alive):
+            analyzer = other._sorting_analyzer()
+            known = type(other) is type(self) and analyzer not in (None, self.sorting_analyzer) and other.data
+            if known and other.params == self.params and _was_merged_into(population_of(analyzer), merged):
+                return other
+        return None
 
     def load_data(self, lazy=False):
         """Read the saved arrays, whole: they are small, and SpikeInterface does not copy lazy Zarr arrays.
@@ -97,13 +150,15 @@ def computed_safely(extension_class: type[RowsExtension], analyzer, save: bool, 
     began = time.perf_counter()
     extension.data = extension.computed(analyzer, **job_kwargs)
     extension.run_info = {"run_completed": True, "runtime_s": time.perf_counter() - began}
-    for child in _get_children_dependencies(name):
-        if analyzer.has_extension(child):
-            analyzer.delete_extension(child)
     save = save and not analyzer.is_read_only()
     if save:
         _save_or_restore(extension, computed_extension(analyzer, name))
     analyzer.extensions[name] = extension
+    # What was computed from the previous result goes with it, on disk only where that is replaced there.
+    for child in _get_children_dependencies(name):
+        if save and analyzer.has_extension(child):
+            analyzer.delete_extension(child)
+        analyzer.extensions.pop(child, None)
     extension._refresh_properties(analyzer, extension.data, save=save)
     return extension
 
@@ -143,6 +198,17 @@ def kept_rows(before: SortingAnalyzer, after: SortingAnalyzer) -> np.ndarray:
         i >= 0 and np.array_equal(old.spike_times[i], times) for i, times in zip(kept, new.spike_times, strict=True)
     ]
     return np.where(same, kept, -1)
+
+
+def _was_merged_into(before, after) -> bool:
+    """Whether the units of `after` are those of `before`, some of them merged.
+
+    Then there are fewer units, the same spikes but for those that a merge may drop as duplicates, and no others.
+    """
+    if not 0 < after.n_units < before.n_units:
+        return False
+    old, new = (np.sort(np.concatenate(population.spike_times)) for population in (before, after))
+    return 0.9 * len(old) <= len(new) <= len(old) and bool(np.isin(new, old).all())
 
 
 def _save_or_restore(extension: RowsExtension, previous: RowsExtension | None) -> None:

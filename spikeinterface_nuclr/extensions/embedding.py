@@ -1,7 +1,6 @@
 """nuclr_embedding: the embedding as an extension of SpikeInterface's SortingAnalyzer."""
 
 import warnings
-import weakref
 from pathlib import Path
 from typing import Literal
 
@@ -11,13 +10,11 @@ from spikeinterface.core.globals import is_set_global_job_kwargs_set
 from spikeinterface.core.job_tools import fix_job_kwargs
 from spikeinterface.core.sortinganalyzer import register_result_extension
 
-from ..errors import CheckpointError, DeviceError, InputError, RecordingWarning
+from ..errors import InputError, RecordingWarning
 from ..unit_embeddings import UnitEmbeddings
-from .base import RowsExtension, computed_safely, fingerprint, kept_rows, named_file, population_of
+from .base import RowsExtension, computed_extension, computed_safely, fingerprint, kept_rows, named_file, population_of
 
 _ROWS = ("embedding", "window_count", "stability", "spike_count")
-# Extensions that are alive: what a hard merge, which shows us the new analyzer only, may take unchanged rows from.
-_alive: "weakref.WeakSet[ComputeNuCLREmbedding]" = weakref.WeakSet()
 
 
 class ComputeNuCLREmbedding(RowsExtension):
@@ -69,7 +66,6 @@ class ComputeNuCLREmbedding(RowsExtension):
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
         self._spikes_now = (None, "")
-        _alive.add(self)
 
     def _set_params(
         self,
@@ -103,17 +99,6 @@ class ComputeNuCLREmbedding(RowsExtension):
             "model_sha256": model_sha256 or _load(model).sha256,
         }
 
-    def _run(self, verbose=False, **job_kwargs):
-        try:
-            self.data = self.computed(self.sorting_analyzer, **job_kwargs)
-        except (CheckpointError, DeviceError, InputError) as error:
-            # A hard merge computes anew, with the parameters of a result that exists, and must not fail with it.
-            donor = self._donor()
-            if donor is None:
-                raise
-            self.data = donor._unchanged_rows(self.sorting_analyzer, error)
-        self._refresh_properties(self.sorting_analyzer, self.data, save=self._save_to_disk)
-
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """Embeddings of an analyzer's units, whether or not it is ours."""
         from ..device import limited_threads
@@ -145,23 +130,7 @@ class ComputeNuCLREmbedding(RowsExtension):
             provenance["context"] = f"embedded among {provenance['units']} units, of which {len(index)} are kept"
         return {**{name: self.data[name][index] for name in _ROWS}, "provenance": provenance}
 
-    def _merge_extension_data(
-        self, merge_unit_groups, new_unit_ids, new_sorting_analyzer, keep_mask=None, verbose=False, **job_kwargs
-    ):
-        return self._recomputed(new_sorting_analyzer, **job_kwargs)
-
-    def _split_extension_data(self, split_units, new_unit_ids, new_sorting_analyzer, verbose=False, **job_kwargs):
-        return self._recomputed(new_sorting_analyzer, **job_kwargs)
-
-    def _recomputed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
-        try:
-            data = self.computed(analyzer, **job_kwargs)
-        except (CheckpointError, DeviceError, InputError) as error:
-            data = self._unchanged_rows(analyzer, error)
-        self._refresh_properties(analyzer, data)
-        return data
-
-    def _unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
+    def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
         """Our rows for the units of `analyzer` that have the same spikes here, NaN for the others; marked as stale."""
         kept = kept_rows(self.sorting_analyzer, analyzer)
         reason = (
@@ -172,16 +141,6 @@ class ComputeNuCLREmbedding(RowsExtension):
         data = {**self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
         data["spike_count"] = population_of(analyzer).spike_counts
         return data
-
-    def _donor(self) -> "ComputeNuCLREmbedding | None":
-        """The result, of the same parameters, whose units were merged into those of our analyzer; None without one."""
-        merged = population_of(self.sorting_analyzer)
-        for other in list(_alive):
-            analyzer = other._sorting_analyzer()
-            known = analyzer not in (None, self.sorting_analyzer) and other.params == self.params and other.data
-            if known and _was_merged_into(population_of(analyzer), merged):
-                return other
-        return None
 
     @property
     def stale(self) -> str:
@@ -226,7 +185,7 @@ register_result_extension(ComputeNuCLREmbedding)
 
 def computed_embedding(analyzer: SortingAnalyzer) -> ComputeNuCLREmbedding | None:
     """The analyzer's nuclr_embedding; None where there is none, or one that was not computed to its end."""
-    return analyzer.get_extension("nuclr_embedding") if analyzer.has_extension("nuclr_embedding") else None
+    return computed_extension(analyzer, "nuclr_embedding")
 
 
 def compute_nuclr_embedding(
@@ -268,17 +227,6 @@ def _load(model, sha256=None):
     from ..checkpoint import load_checkpoint
 
     return load_checkpoint(model, sha256=sha256)
-
-
-def _was_merged_into(before, after) -> bool:
-    """Whether the units of `after` are those of `before`, some of them merged.
-
-    Then there are fewer units, the same spikes but for those that a merge may drop as duplicates, and no others.
-    """
-    if not 0 < after.n_units < before.n_units:
-        return False
-    old, new = (np.sort(np.concatenate(population.spike_times)) for population in (before, after))
-    return 0.9 * len(old) <= len(new) <= len(old) and bool(np.isin(new, old).all())
 
 
 def _threads(job_kwargs: dict) -> int | None:

@@ -8,7 +8,7 @@ import numpy as np
 from spikeinterface.core import SortingAnalyzer
 from spikeinterface.core.sortinganalyzer import register_result_extension
 
-from ..errors import CheckpointError, InputError, RecordingWarning
+from ..errors import InputError, RecordingWarning
 from ..identities import UNKNOWN, Identities
 from .base import RowsExtension, computed_extension, computed_safely, kept_rows, named_file
 
@@ -28,7 +28,7 @@ class ComputeNuCLRIdentity(RowsExtension):
         ``hf://`` name.
     max_error : float, default: 0.1
         Share of wrong labels that is accepted among those it does not abstain from, for animals like those that the
-        decoder was fitted to. 1 never abstains.
+        decoder was fitted to. 1 abstains only from novel units.
     publish : bool, default: True
         Set the sorting properties ``nuclr_<target>`` (the label, "unknown" where it abstains) and
         ``nuclr_<target>_probability``, which spikeinterface-gui and NWB exporters show.
@@ -63,10 +63,6 @@ class ComputeNuCLRIdentity(RowsExtension):
             "decoder_sha256": decoder_sha256 or _load(decoder).sha256,
         }
 
-    def _run(self, verbose=False, **job_kwargs):
-        self.data = self.computed(self.sorting_analyzer)
-        self._refresh_properties(self.sorting_analyzer, self.data, save=self._save_to_disk)
-
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """Identities of an analyzer's units, whether or not it is ours."""
         embedding = computed_extension(analyzer, "nuclr_embedding")
@@ -84,24 +80,13 @@ class ComputeNuCLRIdentity(RowsExtension):
         index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
         return {**self.data, **{name: self.data[name][index] for name in _ROWS}}
 
-    def _merge_extension_data(
-        self, merge_unit_groups, new_unit_ids, new_sorting_analyzer, keep_mask=None, verbose=False, **job_kwargs
-    ):
-        return self._recomputed(new_sorting_analyzer)
-
-    def _split_extension_data(self, split_units, new_unit_ids, new_sorting_analyzer, verbose=False, **job_kwargs):
-        return self._recomputed(new_sorting_analyzer)
-
-    def _recomputed(self, analyzer: SortingAnalyzer) -> dict:
-        try:
-            data = self.computed(analyzer)
-        except (CheckpointError, InputError) as error:
-            kept = kept_rows(self.sorting_analyzer, analyzer)
-            reason = f"the units were changed and could not be decoded anew ({error})"
-            warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=3)
-            data = {**self.data, **self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
-            data["abstained"] |= kept < 0
-        self._refresh_properties(analyzer, data)
+    def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
+        """Our rows for units with the same spikes; the others have no label. Marked as stale."""
+        kept = kept_rows(self.sorting_analyzer, analyzer)
+        reason = f"the units were changed and could not be decoded anew ({error})"
+        warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
+        data = {**self.data, **self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
+        data["abstained"] |= kept < 0
         return data
 
     @property
@@ -139,7 +124,7 @@ class ComputeNuCLRIdentity(RowsExtension):
         """``nuclr_<target>`` and ``nuclr_<target>_probability``; nothing where they are not wanted."""
         if not self.params["publish"]:
             return {}
-        key = f"nuclr_{data['target'][0]}"
+        key = f"nuclr_{data['target'][0]}".replace("/", "_")  # it names a file in an analyzer's folder
         return {key: np.where(data["abstained"], UNKNOWN, data["label"]), f"{key}_probability": data["confidence"]}
 
     def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:

@@ -107,6 +107,11 @@ def stored(nwbfile, name: str) -> Stored:
     )
 
 
+def stored_identities(nwbfile, name: str, of: Stored) -> Identities:
+    """The identities of this name in an open file, which were read from the embeddings `of`."""
+    return _identities(held(nwbfile)[name], of.embeddings.unit_ids, of.rows)
+
+
 def held(nwbfile) -> dict:
     """What the module of an open file holds, by name; nothing where there is no module."""
     if MODULE not in nwbfile.processing:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..sources.nwb_units import io_class, open_nwb
 from .plan import Plan
-from .reading import stored
+from .reading import stored, stored_identities
 from .specification import specification_place
 
 # Datasets up to this size are compared value by value. Larger ones are copied as they are, and compared in form.
@@ -46,10 +46,11 @@ def check_read_back(copy: Path, plan: Plan) -> None:
     """InputError where reading the copy does not give what was planned."""
     with open_nwb(copy) as nwbfile:
         found = stored(nwbfile, plan.name)
+        read = {name: stored_identities(nwbfile, name, found) for name in plan.identities}
     same = np.array_equal(found.rows, plan.rows) and _same_rows(found.embeddings, plan.embeddings, _OF_EMBEDDINGS)
-    read = {identities.target: identities for identities in found.identities}
-    for written in plan.identities.values():
-        same &= written.target in read and _same_rows(read[written.target], written, _OF_IDENTITIES)
+    for name, written in plan.identities.items():
+        columns = _OF_IDENTITIES if written.novelty is None else (*_OF_IDENTITIES, "novelty")
+        same &= read[name].target == written.target and _same_rows(read[name], written, columns)
     if not same:
         raise InputError(f"{copy}: what was written does not come back: nothing was kept; report this, with the file")
 
