@@ -43,14 +43,20 @@ def main():
             result = evaluate(
                 embeddings, labels, target=target, populations=populations, others=controls, progress=False
             )
-            found.append(result.to_frame()["macro-F1"])
+            found.append(result.to_frame())
             if options.figure and target == "cell_type" and seed == 0:
                 plot_nuclr_evaluation(result).figure.savefig(options.figure, dpi=120)
     for target, found in tables.items():
         print(f"\n**{target}**, macro-F1, mean (range over {options.seeds} seeds)\n\n| | score |\n|---|---|")
         for method in found[0].index:
-            values = np.array([table[method] for table in found])
+            values = np.array([table.loc[method, "macro-F1"] for table in found])
             print(f"| {method} | {values.mean():.2f} ({values.min():.2f} to {values.max():.2f}) |")
+        own = {score: np.mean([table.loc["embedding", score] for table in found]) for score in found[0].columns}
+        print(f"\nECE {own['ECE before']:.3f} before and {own['ECE']:.3f} after calibration", end="")
+        for error in (5, 10):
+            labelled, wrong = own[f"coverage at {error}% error"], own[f"error at {error}% error"]
+            print(f"; asked for {error} % error: {labelled:.0%} labelled, {wrong:.1%} of them wrong", end="")
+        print()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def demo(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate a probe, build a SortingAnalyzer, embed its units, and write a table and a figure.
+    """Simulate a probe, build a SortingAnalyzer, embed its units, name their types, and write a table and figures.
 
     Needs no data and no network. Cell types and regions of the simulated units are known, so the figure shows what
     the bundled model tells apart.
