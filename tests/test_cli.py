@@ -52,13 +52,14 @@ def refused(done, code, *says):
 def test_demo_runs_the_main_job(tmp_path):
     done = nuclr("demo", "--units", 24, "--duration", 60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 6
     assert "Traceback" not in done.stderr
     folder = tmp_path / "nuclr_demo"
-    assert sorted(p.name for p in folder.iterdir()) == ["embedding_map.png", "embeddings.npz", "units.csv"]
+    names = ["embedding_map.png", "embeddings.npz", "identities.png", "units.csv"]
+    assert sorted(p.name for p in folder.iterdir()) == names
     assert UnitEmbeddings.load(folder / "embeddings.npz").embedding.shape[0] == 24
     assert (folder / "units.csv").read_text().splitlines()[0] == (
-        "unit_id,cell_type,brain_area,depth,window_count,stability"
+        "unit_id,cell_type,brain_area,depth,window_count,stability,predicted_cell_type,confidence"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["nuclr_demo"]
     refused(nuclr("demo", cwd=tmp_path), 3, "nuclr_demo: exists already")

@@ -190,6 +190,21 @@ def test_identities_are_predicted_in_an_analyzer(files, decoder, tmp_path):
     assert found.provenance["decoder_sha256"] == Decoder.load(decoder).sha256
 
 
+def test_decoders_are_fitted_to_analyzers_that_a_manifest_names(files, tmp_path):
+    rows = ["source,animal"]
+    for k in range(2):
+        population = simulate_population(20, 60.0, seed=k)
+        analyzer = build_analyzer(population, format="binary_folder", folder=tmp_path / f"a{k}")
+        analyzer.set_sorting_property("cell_type", population.properties["cell_type"], save=True)
+        rows.append(f"a{k},rat-{k}")
+    (tmp_path / "cohort.csv").write_text("\n".join(rows))
+    where = (tmp_path / "cohort.csv", "--label", "cell_type", "--model", files / "small.safetensors", "-q")
+    nuclr("decoder", "fit", *where, "-o", tmp_path / "d.safetensors")
+    assert Decoder.load(tmp_path / "d.safetensors").animals == ("rat-0", "rat-1")
+    nuclr("evaluate", *where, "-o", tmp_path / "report", "--shuffles", "0", "--no-control")
+    assert "2 animals tested" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+
 def test_an_evaluation_is_a_report(files, tmp_path):
     report = tmp_path / "report"
     done = nuclr(

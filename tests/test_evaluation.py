@@ -353,3 +353,15 @@ def test_p_is_of_the_embedding_alone(found):
     rows = found.scores[found.scores["score"] == "macro-F1"].set_index("method")
     assert np.isfinite(rows.loc["embedding", "p"])
     assert np.isnan(rows.loc["noise", "p"])
+
+
+def test_fusion_with_features_is_scored_beside_the_embedding():
+    import pandas as pd
+
+    embeddings, labels = cohort(4)
+    frames = [pd.DataFrame({"width": (of == "NA") * 2.0}) for of in labels]
+    found = evaluated(embeddings, labels, features=frames, shuffles=0)
+    assert found.methods == ["embedding", "embedding and features, averaged"]
+    assert macro(found, found.methods[1]) > macro(found) + 0.05
+    assert macro(found) == macro(evaluated(embeddings, labels, shuffles=0))
+    assert found.provenance["features"] == ["width"]

@@ -18,6 +18,7 @@ from spikeinterface_nuclr import (
     compute_nuclr_identity,
     embed,
     fit_decoder,
+    read_population,
     simulate_population,
 )
 
@@ -216,3 +217,25 @@ def test_what_is_not_saved_takes_nothing_from_the_disk(files, tmp_path):
     assert not analyzer.has_extension(NAME) or NAME not in analyzer.extensions
     again = reload(analyzer)
     assert_same(identities(again), expected(again, files))
+
+
+def test_a_decoder_with_metrics_takes_those_of_the_analyzer(files, tmp_path):
+    model, _ = files
+    populations = [simulate_population(20, 60.0, seed=k) for k in range(3)]
+    analyzers = [build_analyzer(population) for population in populations]
+    for analyzer in analyzers:
+        analyzer.compute({"random_spikes": {}, "templates": {"operators": ["average"]}, "noise_levels": {}})
+        analyzer.compute("quality_metrics", metric_names=["firing_rate", "num_spikes"])
+    metrics = [analyzer.get_extension("quality_metrics").get_data() for analyzer in analyzers]
+    embeddings = [embed(read_population(analyzer), model, progress=False) for analyzer in analyzers]
+    labels = [population.properties["cell_type"] for population in populations]
+    decoder = fit_decoder(embeddings[:2], labels[:2], ["a", "b"], target="cell_type", features=metrics[:2])
+    path = decoder.save(tmp_path / "fused.safetensors")
+    analyzers[2].compute("nuclr_embedding", model=model, progress_bar=False)
+    compute_nuclr_identity(analyzers[2], path)
+    found = identities(analyzers[2])
+    assert found.provenance["features"] == ["firing_rate", "num_spikes"]
+    np.testing.assert_allclose(found.probability, decoder.predict(embeddings[2], metrics[2]).probability, atol=1e-5)
+    analyzers[2].delete_extension("quality_metrics")
+    with pytest.raises(InputError, match="also reads metrics"):
+        compute_nuclr_identity(analyzers[2], path)

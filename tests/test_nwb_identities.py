@@ -22,6 +22,7 @@ from spikeinterface_nuclr import (
 )
 
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
+STRANGE_OF = {"fast": "NA", "bursting": "α", "regular": "fast spiking"}
 STRANGE = np.array(["NA", "", "α", "fast spiking", "nan"])
 
 
@@ -103,13 +104,15 @@ def test_an_analyzer_brings_its_identities(session, population, checkpoint, tmp_
     simulated = [simulate_population(30, 60.0, seed=k) for k in range(3)]
     decoder = fit_decoder(
         [embed(one, model, **QUICK) for one in simulated],
-        [np.char.add(one.properties["cell_type"], " α") for one in simulated],
+        [np.vectorize(STRANGE_OF.get)(one.properties["cell_type"]) for one in simulated],
         ["a", "b", "c"], target="cell_type",
     ).save(tmp_path / "decoder.safetensors")  # fmt: skip
-    analyzer = build_analyzer(population)
+    silent = dataclasses.replace(population, spike_times=[*population.spike_times[:-1], []])
+    analyzer = build_analyzer(silent)
     analyzer.compute("nuclr_embedding", model=model, precision="float32", torch_device="cpu", progress_bar=False)
     compute_nuclr_identity(analyzer, decoder, max_error=0.05)
     want = analyzer.get_extension("nuclr_identity").get_identities()
+    assert {"NA", "α", ""} <= set(want.label)  # the silent unit has no label
     write_nwb(session, analyzer, in_place=True, allow_stale=True)
     assert_same(read_nwb(session)[1][0], want)
     frame, *_ = read_plainly(session, "cell_type")

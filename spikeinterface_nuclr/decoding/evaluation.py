@@ -19,6 +19,7 @@ from .neighbours import pooled
 from .splits import Split, check_splits, split_units
 
 EMBEDDING = "embedding"
+FUSED = "embedding and features, averaged"
 POOLED = "embedding, pooled over neighbours"
 SHUFFLED = "labels shuffled within animals"
 ERRORS = (0.05, 0.10)
@@ -117,6 +118,7 @@ def evaluate(
     target: str = "label",
     populations: Sequence[Population] | Population | None = None,
     others: dict[str, list] | None = None,
+    features=None,
     positions=None,
     test_animals: Sequence[str] = (),
     splits: list[Split] | None = None,
@@ -143,6 +145,8 @@ def evaluate(
     others : dict of str to list of arrays, optional
         Further numbers to set beside the embeddings, by name: an array (n_units, k) a recording, NaN rows where there
         is nothing to say, such as embeddings of shuffled spikes.
+    features : list of pandas DataFrames, optional
+        As of `fit_decoder`: scores what a decoder of embeddings and features says, beside that of the embeddings.
     positions : list of arrays, optional
         Of each recording, where its units lie in µm, (n_units,) or (n_units, d): gives the embedding's probabilities
         pooled over neighbours. Of units on several probes, `populations` says which is whose.
@@ -168,7 +172,8 @@ def evaluate(
     InputError
         Something does not fit; or an animal is on both sides of a split, and the protocol is not "within-animal".
     """
-    labelled = label_units(embeddings, labels, animals)
+    fused = label_units(embeddings, labels, animals, features)
+    labelled = fused.without_features()
     if labelled.continuous:
         raise InputError("labels are numbers on a scale: evaluate scores classes; see `fit_decoder` for r2_left_out")
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
@@ -179,11 +184,13 @@ def evaluate(
         check_splits(splits, labelled.animals, protocol)
         place = np.cumsum(keep) - 1
         splits = [Split(s.name, *(place[side[keep[side]]] for side in (s.fit, s.test))) for s in splits]
-    labelled, tables = labelled.select(keep), {name: rows[keep] for name, rows in tables.items()}
+    labelled, fused = labelled.select(keep), fused.select(keep)
+    tables = {name: rows[keep] for name, rows in tables.items()}
     if splits is None:
         splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
     check_splits(splits, labelled.animals, protocol)
-    methods = {EMBEDDING: labelled} | {name: labelled.with_table(rows, name) for name, rows in tables.items()}
+    methods = {EMBEDDING: labelled} | ({FUSED: fused} if fused.columns else {})
+    methods |= {name: labelled.with_table(rows, name) for name, rows in tables.items()}
     positions = None if positions is None else _positions(positions, recordings)
     parts, fits = [], {}
     with tqdm(total=len(methods) * len(splits) + shuffles, desc="evaluating", disable=not progress) as bar:
@@ -205,6 +212,7 @@ def evaluate(
         predictions = _with_pooled(predictions, recordings, positions, populations)
     provenance = {
         "target": target, "protocol": protocol, "checkpoint_sha256": list(labelled.tables),
+        "features": list(fused.columns),
         "units": len(labelled), "animals": labelled.animal_names, "test_animals": list(test_animals),
         "splits": len(splits), "balanced": balanced, "shuffles": shuffles, "seed": seed,
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "scikit-learn", "numpy")},

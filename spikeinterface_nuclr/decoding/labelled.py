@@ -68,6 +68,10 @@ class Labelled:
         """The same units with other labels."""
         return replace(self, labels=labels)
 
+    def without_features(self) -> "Labelled":
+        """The same units by their embeddings alone."""
+        return replace(self, tables={n: rows for n, rows in self.tables.items() if n != FEATURES}, columns=())
+
     def with_table(self, rows: np.ndarray, name: str = FEATURES) -> "Labelled":
         """The same units by other numbers alone."""
         return replace(self, tables={name: rows}, columns=())

@@ -13,12 +13,14 @@ from ..identities import UNKNOWN, Identities
 from .base import RowsExtension, computed_extension, computed_safely, kept_rows, named_file
 
 _ROWS = ("label", "probability", "confidence", "abstained", "novelty")
+_METRICS = ("quality_metrics", "template_metrics", "spiketrain_metrics")
 
 
 class ComputeNuCLRIdentity(RowsExtension):
     """Predict a property of every unit, such as its cell type or brain region, from its embedding.
 
-    Needs ``nuclr_embedding``, of the model that the decoder was fitted with. Whenever units are merged or split, their
+    Needs ``nuclr_embedding``, of the model that the decoder was fitted with; for a decoder that was fitted with other
+    features as well, SpikeInterface's metrics of these names. Whenever units are merged or split, their
     embeddings change, and the identities are predicted anew.
 
     Parameters
@@ -69,7 +71,8 @@ class ComputeNuCLRIdentity(RowsExtension):
         if embedding is None:
             raise InputError("nuclr_identity needs nuclr_embedding: compute it first")
         decoder = _load(self.params["decoder"], self.params["decoder_sha256"])
-        found = decoder.predict(embedding.get_embeddings(warn=False), max_error=self.params["max_error"])
+        features = _metrics(analyzer) if decoder.columns else None
+        found = decoder.predict(embedding.get_embeddings(warn=False), features, max_error=self.params["max_error"])
         provenance = dict(found.provenance)
         if embedding.stale:
             provenance["stale"] = embedding.stale
@@ -170,6 +173,17 @@ def compute_nuclr_identity(
         The decoder cannot be had.
     """
     return computed_safely(ComputeNuCLRIdentity, analyzer, save, {"decoder": decoder, **kwargs})
+
+
+def _metrics(analyzer: SortingAnalyzer):
+    """SpikeInterface's metrics of the units that are computed, as one frame."""
+    import pandas as pd
+
+    names = [name for name in _METRICS if analyzer.has_extension(name)]
+    frames = [analyzer.get_extension(name).get_data() for name in names]
+    if not frames:
+        raise InputError(f"the decoder also reads metrics: compute {', '.join(_METRICS)}, whichever hold them")
+    return pd.concat(frames, axis=1).apply(pd.to_numeric, errors="coerce")
 
 
 def _load(decoder: str, sha256: str | None = None):
