@@ -84,7 +84,8 @@ def _embeddings(source: Path, decoder: Decoder, settings: Settings, group_by) ->
     """
     population = read_population(source, group_by=group_by)
     if kind_of(source) == "analyzer":
-        extension = computed_embedding(load_spikeinterface(source))
+        analyzer = load_spikeinterface(source)  # an extension does not keep its analyzer alive
+        extension = computed_embedding(analyzer)
         if extension and not extension.stale and _reads(decoder, extension.get_embeddings(warn=False)):
             return TABLE, extension.get_embeddings(warn=False)
     name = TABLE

@@ -187,6 +187,10 @@ def test_identities_are_predicted_in_an_analyzer(files, decoder, tmp_path):
     assert "as nuclr_identity" in done.stdout
     again = reload(analyzer)
     found = again.get_extension("nuclr_identity").get_identities()
+    # Its embeddings are taken for a table as well: the model need not be found.
+    nuclr("predict", analyzer.folder, "--decoder", decoder, "-o", tmp_path / "units.csv", "-q")
+    table = pd.read_csv(tmp_path / "units.csv", keep_default_na=False)
+    assert table["label"].tolist() == found.label.tolist()
     assert found.provenance["decoder_sha256"] == Decoder.load(decoder).sha256
 
 
