@@ -63,10 +63,7 @@ class LabelRule:
 
     def labels_of(self, population: Population, name: str) -> np.ndarray:
         """The label of each unit: float64, or text, "" where there is none."""
-        if self.column not in population.properties:
-            known = ", ".join(population.properties) or "none at all"
-            raise InputError(f"{name}: its units have no property {self.column!r}; they have: {known}")
-        labels, _ = as_labels(population.properties[self.column])
+        labels, _ = as_labels(unit_property(population, self.column, name))
         if labels.dtype.kind == "f":
             if self.level or self.classes:
                 raise InputError(f"{name}: {self.column!r} holds numbers: levels and classes are of labels")
@@ -74,6 +71,14 @@ class LabelRule:
         if self.level:
             labels = roll_up(labels, self.level)
         return np.array([self.classes.get(label, "") for label in labels], dtype=str) if self.classes else labels
+
+
+def unit_property(population: Population, column: str, name: str) -> np.ndarray:
+    """A property of the units; InputError that begins with the recording's name where there is none."""
+    if column not in population.properties:
+        known = ", ".join(population.properties) or "none at all"
+        raise InputError(f"{name}: its units have no property {column!r}; they have: {known}")
+    return population.properties[column]
 
 
 def read_classes(path: Path) -> dict[str, str]:

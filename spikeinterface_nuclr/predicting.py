@@ -62,11 +62,12 @@ def predict_analyzer(source: Path, decoder: str, settings: Settings, *, max_erro
     if analyzer.is_read_only():
         raise InputError(f"{source}: is read-only: name a file to write (-o)")
     reader, extension, before = Decoder.load(decoder), computed_embedding(analyzer), computed_identity(analyzer)
-    if not force and extension and not _reads(reader, extension.get_embeddings(warn=False)):
+    own = extension is not None and _reads(reader, extension.get_embeddings(warn=False))
+    if not force and extension and not own:
         raise InputError(f"{source}: its nuclr_embedding is by another model: give --force to replace it")
     if not force and before and before.get_identities(warn=False).target != reader.target:
         raise InputError(f"{source}: its nuclr_identity is of another property: give --force to replace it")
-    if extension is None or extension.stale or not _reads(reader, extension.get_embeddings(warn=False)):
+    if not own or extension.stale:
         given = dataclasses.asdict(settings)
         device, progress, model = given.pop("device"), given.pop("progress"), _model(reader, settings)
         compute_nuclr_embedding(
@@ -82,14 +83,14 @@ def _embeddings(source: Path, decoder: Decoder, settings: Settings, group_by) ->
 
     New ones are called as no table of the file is, or as one of the same model that is out of date.
     """
-    population = read_population(source, group_by=group_by)
-    if kind_of(source) == "analyzer":
+    kind = kind_of(source)
+    if kind == "analyzer":
         analyzer = load_spikeinterface(source)  # an extension does not keep its analyzer alive
         extension = computed_embedding(analyzer)
         if extension and not extension.stale and _reads(decoder, extension.get_embeddings(warn=False)):
             return TABLE, extension.get_embeddings(warn=False)
-    name = TABLE
-    if kind_of(source) == "nwb":
+    population, name = read_population(source, group_by=group_by), TABLE
+    if kind == "nwb":
         with open_nwb(source) as nwbfile:
             tables = {table: stored(nwbfile, table) for table in table_names(nwbfile)}
             units, taken = len(nwbfile.units), held(nwbfile)

@@ -159,6 +159,7 @@ def evaluate(
     Animals are never on both sides, but with --protocol within-animal. Embeddings are kept in the report's folder: run
     it again, and those that are up to date are not computed again.
     """
+    from ..cohort import unit_property
     from ..decoding.evaluation import evaluate as score
     from ..decoding.learning_curves import animal_scaling, label_efficiency
     from ..decoding.splits import check_protocol
@@ -171,7 +172,8 @@ def evaluate(
     )
     split = {"protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "progress": not quiet}
     given = (cohort.embeddings, cohort.labels, cohort.animals)
-    positions = [_depth(population, depth) for population in cohort.populations] if depth else None
+    recordings = zip(cohort.populations, cohort.names, strict=True)
+    positions = [unit_property(population, depth, name) for population, name in recordings] if depth else None
     found = score(
         *given, **split, target=label, populations=cohort.populations, positions=positions, shuffles=shuffles,
         others={"embedding of shuffled spikes": cohort.shuffled} if control else None,
@@ -200,9 +202,3 @@ def _cohort(
     group = None if group_by == "none" else group_by
     how = _settings(model, device, precision, quiet)
     return read_cohort(sources, rule, how, group_by=group, cache=cache, control=control)
-
-
-def _depth(population, name: str):
-    if name not in population.properties:
-        raise InputError(f"{population.metadata.get('source', 'a recording')}: its units have no property {name!r}")
-    return population.properties[name]

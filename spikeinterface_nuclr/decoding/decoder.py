@@ -13,7 +13,7 @@ from ..errors import CheckpointError, InputError, RecordingWarning
 from ..identities import Identities
 from . import storage
 from .calibration import abstention_threshold
-from .labelled import FEATURES, Labelled, Recording, embedded, facts_of, label_units, tables_of
+from .labelled import FEATURES, Labelled, Recording, by_each, embedded, facts_of, label_units, tables_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
 from .novelty import Reference, fit_reference
 from .regression import Regressor, fit_regressor
@@ -98,7 +98,7 @@ class Decoder(storage.Saved):
         if not 0 < max_error <= 1:
             raise InputError(f"max_error must lie in (0, 1], not {max_error!r}")
         tables = self._tables(embeddings, features)
-        first = embeddings[0] if isinstance(embeddings, tuple) else embeddings
+        first = by_each(embeddings)[0]
         self._warn_of_known(first.provenance)
         known = embedded(tables)
         some = {name: rows[known] for name, rows in tables.items()}

@@ -13,8 +13,8 @@ from ..errors import InputError
 from ..population import Population
 from . import calibration, scores
 from .features import autocorrelogram, firing_rate, interval_histogram
-from .labelled import Labelled, label_units
-from .linear import Classifier, HeldOut, fit_classifier
+from .labelled import Labelled, by_each, label_units
+from .linear import Classifier, HeldOut, fit_classifier, refitted_labels
 from .neighbours import pooled
 from .splits import Split, check_splits, split_units
 
@@ -198,14 +198,16 @@ def evaluate(
             for split in splits:
                 fit = of.select(split.fit)
                 classifier, held = fit_classifier(fit, balanced=balanced, seed=seed)
-                fits[name, split.name] = classifier
+                if name == EMBEDDING:
+                    fits[split.name] = classifier
                 parts.append(_predicted(name, split, of.select(split.test), classifier, held))
                 bar.update()
         null = []
         rng = np.random.default_rng([seed, 1])
         for _ in range(shuffles):
             shuffled = labelled.with_labels(scores.shuffled_within(labelled.labels, labelled.animals, rng))
-            null.append(_shuffled_scores(shuffled, splits, fits, balanced))
+            of = refitted_labels(shuffled, splits, fits, balanced)
+            null.append([float(scores.of_animals(score, *of).mean()) for score in _AVERAGED.values()])
             bar.update()
     predictions = _together(parts, np.unique(labelled.labels), recordings)
     if positions is not None:
@@ -259,7 +261,7 @@ def _per_recording(name: str, arrays, recordings: list) -> list:
     if len(arrays) != len(recordings):
         raise InputError(f"{name}: give one array for each of the {len(recordings)} recordings")
     for number, (rows, recording) in enumerate(zip(arrays, recordings, strict=True)):
-        units = len((recording[0] if isinstance(recording, tuple) else recording).unit_ids)
+        units = len(by_each(recording)[0].unit_ids)
         if len(rows) != units:
             raise InputError(f"{name}: recording {number} has {len(rows)} rows for {units} units")
     return arrays
@@ -296,8 +298,8 @@ def _together(parts: list, classes: np.ndarray, recordings: list):
     table = pd.concat(parts, ignore_index=True)
     columns = [_column(name) for name in classes]
     table[columns] = table.reindex(columns=columns).fillna(0.0)
-    first = [recording[0] if isinstance(recording, tuple) else recording for recording in recordings]
-    ids = [str(first[r].unit_ids[u]) for r, u in zip(table["recording"], table["unit"], strict=True)]
+    of_recordings = [by_each(recording)[0].unit_ids for recording in recordings]
+    ids = [str(of_recordings[r][u]) for r, u in zip(table["recording"], table["unit"], strict=True)]
     table.insert(table.columns.get_loc("unit") + 1, "unit_id", ids)
     known = [column for column in table.columns if column not in columns]
     return table[known + columns]
@@ -323,19 +325,6 @@ def _with_pooled(predictions, recordings: list, positions, populations):
     return pd.concat([predictions, rows], ignore_index=True)
 
 
-def _shuffled_scores(shuffled: Labelled, splits: list[Split], fits: dict, balanced: bool) -> list[float]:
-    """macro-F1 and balanced accuracy of decoders of shuffled labels."""
-    truth, said, animals = [], [], []
-    for split in splits:
-        test = shuffled.select(split.test)
-        classifier = fits[EMBEDDING, split.name].refitted(shuffled.select(split.fit), balanced)
-        truth.append(test.labels)
-        animals.append(test.animals)
-        said.append(classifier.classes[classifier.raw(test.tables).argmax(axis=1)])
-    of = (np.concatenate(truth), np.concatenate(said), np.concatenate(animals))
-    return [float(scores.of_animals(score, *of).mean()) for score in _AVERAGED.values()]
-
-
 def _scores(predictions, null: np.ndarray, seed: int):
     """The tidy table of scores."""
     import pandas as pd
@@ -343,9 +332,7 @@ def _scores(predictions, null: np.ndarray, seed: int):
     rows = []
     for method, of in predictions.groupby("method", sort=False):
         truth, said, animals = (of[name].to_numpy() for name in ("truth", "label", "animal"))
-        for k, (name, score) in enumerate(
-            (("macro-F1", scores.macro_f1), ("balanced accuracy", scores.balanced_accuracy))
-        ):
+        for k, (name, score) in enumerate(_AVERAGED.items()):
             values = scores.of_animals(score, truth, said, animals)
             low, high = scores.interval(values, seed)
             # The null is the embedding's own. One more than was seen: with 20 shuffles, no p is below 1/21.

@@ -132,9 +132,14 @@ def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
     return together
 
 
+def by_each(recording: Recording) -> tuple[UnitEmbeddings, ...]:
+    """A recording's embeddings by each checkpoint."""
+    return recording if isinstance(recording, tuple) else (recording,)
+
+
 def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Numbers of every unit of a recording, NaN rows included, and the features' names: as in `Labelled`."""
-    several = recording if isinstance(recording, tuple) else (recording,)
+    several = by_each(recording)
     first = several[0]
     tables = {}
     for one in several:
@@ -200,7 +205,10 @@ def facts_of(labelled: Labelled, embeddings, left_out: str, seed: int) -> dict:
     """What the card of a decoder says of its fit."""
     import sklearn
 
-    support = {str(name): int((labelled.labels == name).sum()) for name in np.unique(labelled.labels)}
+    support = {}
+    if not labelled.continuous:
+        names, counts = np.unique(labelled.labels, return_counts=True)
+        support = {"support": dict(zip(names.tolist(), counts.tolist(), strict=True))}
     return {
         "checkpoints": _checkpoint_names(embeddings),
         "units": len(labelled),
@@ -209,13 +217,12 @@ def facts_of(labelled: Labelled, embeddings, left_out: str, seed: int) -> dict:
         "seed": seed,
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "numpy")}
         | {"scikit-learn": sklearn.__version__},
-        **({} if labelled.continuous else {"support": support}),
+        **support,
     }
 
 
 def _checkpoint_names(embeddings) -> dict[str, str]:
-    first = embeddings[0] if isinstance(embeddings, list) else embeddings
-    several = first if isinstance(first, tuple) else (first,)
+    several = by_each(embeddings[0] if isinstance(embeddings, list) else embeddings)
     names = {one.provenance["checkpoint_sha256"]: one.provenance.get("checkpoint", "") for one in several}
     # Of a file the name: its path says nothing to others, or too much.
     return {sha: name if name.startswith("hf://") else Path(name).name for sha, name in names.items()}
@@ -223,7 +230,7 @@ def _checkpoint_names(embeddings) -> dict[str, str]:
 
 def _labelled(number: int, recording: Recording, labels, animal, features) -> Labelled:
     tables, columns = tables_of(recording, features)
-    first = recording[0] if isinstance(recording, tuple) else recording
+    first = by_each(recording)[0]
     n = len(first.unit_ids)
     labels, said = as_labels(labels)
     if labels.shape != (n,):

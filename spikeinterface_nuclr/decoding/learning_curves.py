@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from . import scores
 from .labelled import Labelled, label_units
-from .linear import Classifier, fit_classifier
+from .linear import Classifier, fit_classifier, refitted_labels
 from .splits import Split, check_splits, split_units
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -92,18 +92,8 @@ def _fits(labelled: Labelled, splits: list[Split], balanced: bool, seed: int) ->
 
 
 def _animal_scores(labelled: Labelled, splits: list[Split], whole: dict, balanced: bool) -> dict[str, float]:
-    """macro-F1 in each test animal. A draw that holds one class only says that class of every unit."""
-    truth, said, animals = [], [], []
-    for split in splits:
-        fit, test = labelled.select(split.fit), labelled.select(split.test)
-        if len(np.unique(fit.labels)) == 1:
-            said.append(np.full(len(test), fit.labels[0]))
-        else:
-            classifier = whole[split.name].refitted(fit, balanced)
-            said.append(classifier.classes[classifier.raw(test.tables).argmax(axis=1)])
-        truth.append(test.labels)
-        animals.append(test.animals)
-    truth, said, animals = map(np.concatenate, (truth, said, animals))
+    """macro-F1 in each test animal."""
+    truth, said, animals = refitted_labels(labelled, splits, whole, balanced)
     found = scores.of_animals(scores.macro_f1, truth, said, animals)
     return dict(zip(np.unique(animals).tolist(), found.tolist(), strict=True))
 

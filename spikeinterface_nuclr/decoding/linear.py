@@ -1,13 +1,15 @@
 """Linear read-outs: standardise, then logistic or ridge regression, with its strength chosen across animals."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from ..errors import InputError
 from .calibration import fit_temperature, softmax, tempered
 from .labelled import FEATURES, Labelled
-from .splits import folds_of
+from .splits import Split, folds_of
 
 # Inverse strengths of the penalty that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -126,25 +128,47 @@ def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) 
     if len(classes) < 2:
         raise InputError(f"a decoder needs two classes or more, the labels hold only {', '.join(classes) or 'none'}")
     folds, of = _folds(labelled, truth, seed)
-    held = {}
-    chosen = {}
+    how = {"classes": len(classes), "balanced": balanced}
+    held, chosen = {}, {}
     for name, rows in labelled.tables.items():
-        tried = {}
-        for strength in STRENGTHS:
-            predicted = np.empty((len(truth), len(classes)))
-            for fold in folds:
-                fit = np.delete(np.arange(len(truth)), fold)
-                readout = fit_logistic(rows[fit], truth[fit], len(classes), strength, balanced)
-                predicted[fold] = softmax(readout(rows[fold]))
-            tried[strength] = predicted
+        tried = {
+            strength: softmax(left_out(rows, truth, folds, partial(fit_logistic, **how, strength=strength)))
+            for strength in STRENGTHS
+        }
         chosen[name] = min(tried, key=lambda strength: _loss(tried[strength], truth, balanced))
         held[name] = tried[chosen[name]]
     predicted = averaged(held)
     temperature = fit_temperature(predicted, truth)
-    readouts = {
-        name: fit_logistic(rows, truth, len(classes), chosen[name], balanced) for name, rows in labelled.tables.items()
-    }
+    readouts = {name: fit_logistic(rows, truth, **how, strength=chosen[name]) for name, rows in labelled.tables.items()}
     return Classifier(classes, readouts, temperature), HeldOut(truth, tempered(predicted, temperature), folds, of)
+
+
+def refitted_labels(
+    labelled: Labelled, splits: list[Split], fits: dict[str, Classifier], balanced: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, what is said of them, and animals of all test units, each shape (n,).
+
+    By the classifier of each split's name, refitted to what the split fits to here.
+    """
+    truth, said, animals = [], [], []
+    for split in splits:
+        test = labelled.select(split.test)
+        classifier = fits[split.name].refitted(labelled.select(split.fit), balanced)
+        said.append(classifier.classes[classifier.raw(test.tables).argmax(axis=1)])
+        truth.append(test.labels)
+        animals.append(test.animals)
+    return np.concatenate(truth), np.concatenate(said), np.concatenate(animals)
+
+
+def left_out(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], fit: Callable) -> np.ndarray:
+    """Outputs (n, outputs) for every row by a read-out, ``fit(rows, truth)``, that did not see its fold."""
+    parts = []
+    for fold in folds:
+        others = np.delete(np.arange(len(truth)), fold)
+        parts.append(fit(rows[others], truth[others])(rows[fold]))
+    outputs = np.empty((len(truth), parts[0].shape[1]))
+    outputs[np.concatenate(folds)] = np.concatenate(parts)
+    return outputs
 
 
 def fit_logistic(rows: np.ndarray, truth: np.ndarray, classes: int, strength: float, balanced: bool) -> Readout:

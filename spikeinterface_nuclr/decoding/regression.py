@@ -1,14 +1,15 @@
 """Regressor: reads a value on a scale, such as depth, from embeddings, with an interval."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import CheckpointError, InputError
 from . import storage
-from .labelled import FEATURES, Labelled, Recording, embedded, facts_of, tables_of
-from .linear import STRENGTHS, Readout, averaged, fit_ridge
+from .labelled import FEATURES, Labelled, Recording, by_each, embedded, facts_of, tables_of
+from .linear import STRENGTHS, Readout, averaged, fit_ridge, left_out
 from .splits import folds_of
 
 _FEWEST = 10
@@ -77,7 +78,7 @@ class Regressor(storage.Saved):
                 f"{self.name or self.target}: reads {_inputs(self.readouts, self.columns)}, given were "
                 f"{_inputs(tables, columns)}"
             )
-        first = embeddings[0] if isinstance(embeddings, tuple) else embeddings
+        first = by_each(embeddings)[0]
         known = embedded(tables)
         value = np.full(len(known), np.nan, dtype=np.float32)
         value[known] = averaged({name: read(tables[name][known])[:, 0] for name, read in self.readouts.items()})
@@ -129,7 +130,10 @@ def fit_regressor(labelled: Labelled, embeddings, *, target: str, card: dict | N
     folds, of = folds_of(labelled.animals, labelled.labels, seed)
     values, held, readouts = labelled.labels, {}, {}
     for name, rows in labelled.tables.items():
-        tried = {strength: _left_out(rows, values, folds, strength) for strength in STRENGTHS}
+        tried = {
+            strength: left_out(rows, values, folds, partial(fit_ridge, strength=strength))[:, 0]
+            for strength in STRENGTHS
+        }
         best = min(tried, key=lambda strength: float(((tried[strength] - values) ** 2).mean()))
         held[name], readouts[name] = tried[best], fit_ridge(rows, values, best)
     predicted = averaged(held)
@@ -143,14 +147,6 @@ def fit_regressor(labelled: Labelled, embeddings, *, target: str, card: dict | N
         tuple(labelled.animal_names),
         {**(card or {}), **facts, "r2_left_out": round(1 - residual, 4)},
     )
-
-
-def _left_out(rows: np.ndarray, values: np.ndarray, folds: list[np.ndarray], strength: float) -> np.ndarray:
-    predicted = np.empty(len(values))
-    for fold in folds:
-        fit = np.delete(np.arange(len(values)), fold)
-        predicted[fold] = fit_ridge(rows[fit], values[fit], strength)(rows[fold])[:, 0]
-    return predicted
 
 
 def _inputs(tables, columns) -> str:

@@ -128,7 +128,7 @@ class ComputeNuCLREmbedding(RowsExtension):
             provenance["units_fingerprint"] = fingerprint(self.sorting_analyzer, index)
         if len(index) < provenance["units"]:
             provenance["context"] = f"embedded among {provenance['units']} units, of which {len(index)} are kept"
-        return {**{name: self.data[name][index] for name in _ROWS}, "provenance": provenance}
+        return {**self.taken_rows(index), "provenance": provenance}
 
     def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
         """Our rows for the units of `analyzer` that have the same spikes here, NaN for the others; marked as stale."""

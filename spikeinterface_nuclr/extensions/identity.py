@@ -81,7 +81,7 @@ class ComputeNuCLRIdentity(RowsExtension):
 
     def _select_units_extension_data(self, unit_ids):
         index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
-        return {**self.data, **{name: self.data[name][index] for name in _ROWS}}
+        return {**self.data, **self.taken_rows(index)}
 
     def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
         """Our rows for units with the same spikes; the others have no label. Marked as stale."""
