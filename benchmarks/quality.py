@@ -33,7 +33,7 @@ from spikeinterface_nuclr import (
     load_checkpoint,
     read_population,
 )
-from spikeinterface_nuclr.decoding.evaluation import BASELINES, baseline_features
+from spikeinterface_nuclr.decoding.baselines import BASELINES, baseline_features
 from spikeinterface_nuclr.decoding.scores import interval
 from spikeinterface_nuclr.training.monitors import alternating
 
@@ -72,7 +72,7 @@ def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:
 
 def methods_of(checkpoint: Checkpoint) -> dict[str, list[Features]]:
     """Each method by name; several features where its score is the mean over seeds."""
-    baselines = {name: [lambda p, name=name: baseline_features(p)[name]] for name in BASELINES}
+    baselines = {name: [lambda p, name=name: baseline_features(p)[name]] for name in BASELINES["spikes"]}
     seeds = [model_features(random_weights(checkpoint, seed)) for seed in SEEDS]
     return {checkpoint.name: [model_features(checkpoint)], **baselines, RANDOM: seeds}
 

@@ -10,14 +10,14 @@ from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .commands import Settings, how_different
-from .decoding.controls import shuffled_spikes
+from .decoding.controls import CONTROLS
 from .decoding.labelled import as_labels
 from .decoding.regions import roll_up
 from .embedding import embed
 from .errors import InputError
 from .population import Population
 from .sources import read_population
-from .sources.listing import Listed, list_sources
+from .sources.listing import list_sources
 from .unit_embeddings import UnitEmbeddings
 
 
@@ -31,8 +31,8 @@ class Cohort:
     populations : list of Population
     embeddings : list of UnitEmbeddings
     labels : list of array, shape (n_units,)
-    shuffled : list of float arrays, shape (n_units, dim)
-        Embeddings of `shuffled_spikes`; empty where they were not asked for.
+    controls : dict of str to list of float arrays, shape (n_units, dim)
+        Embeddings of each recording's control (`CONTROLS`), by its name; empty where it was not asked for.
     """
 
     names: list[str]
@@ -40,7 +40,7 @@ class Cohort:
     populations: list[Population]
     embeddings: list[UnitEmbeddings]
     labels: list[np.ndarray]
-    shuffled: list[np.ndarray]
+    controls: dict[str, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def read_classes(path: Path) -> dict[str, str]:
 
 def read_cohort(
     sources, rule: LabelRule, settings: Settings, *, group_by: str | None = "group", cache: Path | None = None,
-    control: bool = False,
+    control: bool = False, **reading,
 ) -> Cohort:  # fmt: skip
     """Read, label and embed every recording that `sources` names.
 
@@ -111,7 +111,9 @@ def read_cohort(
     cache : Path, optional
         A folder for the embeddings: those that are up to date there are not computed again.
     control : bool
-        Embed the recordings with shuffled spikes too.
+        Embed each recording's control (`CONTROLS`) too.
+    **reading
+        Further keywords of `read_population`.
 
     Raises
     ------
@@ -124,25 +126,23 @@ def read_cohort(
     # All labels before the first embedding, which takes long.
     populations, animals, labels = [], [], []
     for one in listed:
-        population = read_population(one.source, group_by=None if one.probe else group_by)
+        population = read_population(one.source, group_by=None if one.probe else group_by, **reading)
         animal = one.animal or str(population.metadata.get("subject") or "")
         if not animal:
             raise InputError(f"{one.name}: names no subject: give a manifest with a column animal")
         populations.append(population)
         animals.append(animal)
         labels.append(rule.labels_of(population, one.name))
-    embeddings, shuffled = [], []
+    embeddings, controls = [], {}
     pairs = list(zip(listed, populations, strict=True))
     for one, population in tqdm(pairs, desc="embedding", unit="recording", disable=not settings.progress):
         embeddings.append(_embedded(population, checkpoint, settings, cache and cache / f"{one.key}.npz"))
         if control:
-            shuffled.append(_control(one, population, checkpoint, settings, cache))
-    return Cohort([one.name for one in listed], animals, populations, embeddings, labels, shuffled)
-
-
-def _control(one: Listed, population: Population, checkpoint: Checkpoint, settings: Settings, cache) -> np.ndarray:
-    path = cache and cache / f"{one.key}.shuffled.npz"
-    return _embedded(shuffled_spikes(population), checkpoint, settings, path).embedding
+            name, made = CONTROLS[population.signal]
+            path = cache and cache / f"{one.key}.{name.partition(' ')[0]}.npz"
+            found = _embedded(made(population), checkpoint, settings, path)
+            controls.setdefault(f"embedding of {name}", []).append(found.embedding)
+    return Cohort([one.name for one in listed], animals, populations, embeddings, labels, controls)
 
 
 def _embedded(population: Population, checkpoint: Checkpoint, settings: Settings, path: Path | None) -> UnitEmbeddings:

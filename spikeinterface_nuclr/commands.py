@@ -17,7 +17,7 @@ from .nwb.reading import Stored, stored, table_names
 from .nwb.writing import write_nwb
 from .population import Population
 from .sources import read_population
-from .sources.nwb_units import open_nwb
+from .sources.nwb_file import open_nwb
 from .sources.sortings import load_spikeinterface
 from .unit_embeddings import FORMATS, UnitEmbeddings
 
@@ -66,6 +66,10 @@ def embed_into_nwb(
     output = output_of(path, output, in_place=in_place, units_only=units_only)
     shown = path if in_place else output
     population, checkpoint = read(), load_checkpoint(settings.model)
+    if population.signal == "traces" and (unit_columns or units_only):
+        raise InputError(
+            f"{path}: --publish and --units-only are of a units table, not of imaged neurons: leave them out"
+        )
     existing = _stored_in(output, name) if output.exists() and not force else None
     if existing:
         difference = how_different(existing.embeddings.provenance, population, checkpoint, settings)
@@ -149,6 +153,9 @@ def how_different(provenance: dict, population: Population, checkpoint: Checkpoi
     }
     if settings.precision != "auto":
         wanted["precision"] = settings.precision
+    if population.signal == "traces":
+        provenance = {**provenance, "series": provenance.get("source", {}).get("series")}
+        wanted["series"] = population.metadata.get("series")
     different = [key for key, value in wanted.items() if provenance.get(key) != value]
     if not different:
         return ""

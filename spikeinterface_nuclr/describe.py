@@ -7,10 +7,11 @@ import numpy as np
 from .checkpoint import load_checkpoint
 from .decoding.decoder import Decoder
 from .extensions import computed_embedding
+from .nwb.neurons import fingerprint_now
 from .nwb.reading import stored, table_names
 from .population import Population
 from .sources import kind_of
-from .sources.nwb_units import open_nwb
+from .sources.nwb_file import open_nwb
 from .sources.sortings import load_spikeinterface
 from .training.store import Store
 from .unit_embeddings import UnitEmbeddings
@@ -82,7 +83,7 @@ def _nwb_facts(path: Path, population: Population) -> dict:
             # Embeddings of an analyzer, say, were told to fit the file's units by no more than the spike counts.
             own = found.embeddings.provenance["population_fingerprint"] == found.units_fingerprint
             note = "" if own else " (embedded from another copy of the spikes, of equal spike counts)"
-            stale = found.stale(population.fingerprint())
+            stale = found.stale(fingerprint_now(nwbfile, found.embeddings.provenance, population))
             facts |= _beside_units(f"processing/nuclr/{name}", found.embeddings, stale, note)
             if found.identities:
                 facts[f"processing/nuclr/{name}: predicted"] = ", ".join(

@@ -16,6 +16,7 @@ from .device import DTYPES, choose_device, choose_precision
 from .encoder import Encoder, EncoderConfig
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
 from .population import Population
+from .traces import resampled
 from .unit_embeddings import UnitEmbeddings
 from .windows import Layout, Timeline, iter_windows, observed_windows, place_windows, timeline
 
@@ -51,6 +52,9 @@ def embed(
 
     Windows tile the observed time. In each, the neurons that fire are embedded in the context of one another; a
     neuron's embedding is the mean over its windows, accumulated in float64. The same input gives the same output.
+
+    Traces are brought to the checkpoint's frame rate first, as `resampled` does; of traces, all observed neurons are
+    part of a window.
 
     Parameters
     ----------
@@ -89,8 +93,11 @@ def embed(
     checkpoint = load_checkpoint(model)
     device = choose_device(device)
     precision = choose_precision(precision, device)
-    config, layout = checkpoint.config, checkpoint.config.layout
-    check_signal(population.signal, population.sampling_frequency, config, checkpoint.name)
+    config, recorded = checkpoint.config, population
+    check_signal(population.signal, config, checkpoint.name)
+    if population.traces is not None:
+        population = resampled(population, 1 / config.bin_s)
+    layout = config.layout.of(population.sampling_frequency)
     overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
     if batch_size is not None and not batch_size >= 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
@@ -125,8 +132,8 @@ def embed(
         mean.embedding(),
         mean.count,
         mean.stability(),
-        _provenance(population, checkpoint, plans, {**settings, "skip_silence": bool(skip_silence)}),
-        population.spike_counts,
+        _provenance(recorded, checkpoint, plans, {**settings, "skip_silence": bool(skip_silence)}),
+        recorded.spike_counts,
     )
 
 
@@ -191,11 +198,16 @@ def _check_result(population: Population, mean: "_Mean", unobserved: np.ndarray,
 
 def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Plan], settings: dict) -> dict:
     observed_s, used_s = _seconds(plans)
+    if population.traces is not None:
+        # What the windows are made of: the traces as they came, or at the checkpoint's rate.
+        used = 1 / next(plan.line.bin_s for plan in plans)
+        settings = {**settings, "frame_rate": population.sampling_frequency, "resampled_to": used}
     return {
         "checkpoint": checkpoint.name,
         "checkpoint_revision": checkpoint.revision,
         "checkpoint_sha256": checkpoint.sha256,
         **settings,
+        "signal": population.signal,
         "window_s": checkpoint.config.layout.window_s,
         "windows": sum(len(plan.first) for plan in plans),
         "observed_s": round(observed_s, 3),
@@ -211,15 +223,10 @@ def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Pla
     }
 
 
-def check_signal(signal: str, sampling_frequency: float | None, config: EncoderConfig, name: str) -> None:
+def check_signal(signal: str, config: EncoderConfig, name: str) -> None:
     """CheckpointError where an encoder of this config does not take what a population holds."""
     if signal != config.signal:
         raise CheckpointError(f"{name}: takes {config.signal}, this population holds {signal}: choose another model")
-    if signal == "traces" and not np.isclose(sampling_frequency * config.bin_s, 1, rtol=0.01):
-        raise CheckpointError(
-            f"{name}: takes {1 / config.bin_s:.3g} frames per second, the traces have {sampling_frequency:.3g}: "
-            "resample them"
-        )
 
 
 def _disjoint(first: np.ndarray, length: int) -> np.ndarray:

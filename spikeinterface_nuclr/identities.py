@@ -1,6 +1,6 @@
 """Identities: what a decoder reads from embeddings about one property of each unit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,6 +57,13 @@ class Identities:
             if values is not None and np.shape(values) != shape:
                 raise InputError(f"{self.target}: {name} has shape {np.shape(values)}, not {shape}")
 
+    def select(self, units) -> "Identities":
+        """The rows at these positions (or where a mask is True)."""
+        index = np.arange(len(self.unit_ids))[np.asarray(units)]
+        rows = ("unit_ids", "label", "probability", "confidence", "abstained")
+        known = {name: getattr(self, name)[index] for name in rows}
+        return replace(self, **known, novelty=None if self.novelty is None else self.novelty[index])
+
     @property
     def said(self) -> np.ndarray:
         """str, shape (n_units,): the labels, "unknown" where the decoder abstains."""
@@ -75,3 +82,11 @@ class Identities:
     def __repr__(self):
         kept = int((~self.abstained).sum())
         return f"Identities({self.target!r}, {len(self.unit_ids)} units, {kept} labelled, {len(self.classes)} classes)"
+
+
+def join_identities(parts: list[Identities]) -> Identities:
+    """What one decoder says of several parts of a population, one after another."""
+    names = ("unit_ids", "label", "probability", "confidence", "abstained")
+    known = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    novelty = [part.novelty for part in parts]
+    return replace(parts[0], **known, novelty=None if any(n is None for n in novelty) else np.concatenate(novelty))

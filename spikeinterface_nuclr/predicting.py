@@ -20,18 +20,18 @@ from .nwb.reading import TABLE, held, stored, table_names
 from .nwb.tables import free_name
 from .nwb.writing import write_nwb
 from .sources import kind_of, read_population
-from .sources.nwb_units import open_nwb
+from .sources.nwb_file import open_nwb
 from .sources.sortings import load_spikeinterface
 from .unit_embeddings import UnitEmbeddings
 
 
 def predict_to_file(
-    source: Path, decoder: str, output: Path, settings: Settings, *, max_error: float, group_by, force: bool
+    source: Path, decoder: str, output: Path, settings: Settings, *, max_error: float, reading: dict, force: bool
 ) -> str:
     """Write a ``.csv``, one row a unit."""
     check_writable(check_format(output, ".csv"), overwrite=force)
     reader = Decoder.load(decoder)
-    _, embeddings = _embeddings(source, reader, settings, group_by)
+    _, embeddings = _embeddings(source, reader, settings, reading)
     found = reader.predict(embeddings, max_error=max_error)
     with written_whole(output, overwrite=force) as temporary:
         found.to_dataframe().to_csv(temporary)
@@ -39,7 +39,7 @@ def predict_to_file(
 
 
 def predict_into_nwb(
-    source: Path, decoder: str, output: Path | None, settings: Settings, *, max_error: float, group_by, force: bool
+    source: Path, decoder: str, output: Path | None, settings: Settings, *, max_error: float, reading: dict, force: bool
 ) -> str:
     """Write identities, and embeddings where there are none, into a copy of an NWB file, or into itself.
 
@@ -49,14 +49,16 @@ def predict_into_nwb(
     output = output_of(source, output, in_place=in_place, units_only=False)
     check_places(source, output, in_place=in_place, overwrite=force)
     reader = Decoder.load(decoder)
-    name, embeddings = _embeddings(source, reader, settings, group_by)
+    name, embeddings = _embeddings(source, reader, settings, reading)
     found = reader.predict(embeddings, max_error=max_error)
     place = {"in_place": True} if in_place else {"output": output, "overwrite": force}
     write_nwb(source, embeddings, identities=found, name=name, if_exists="replace" if force else "error", **place)
     return f"{output}: {_summary(found)}, in processing/nuclr/{found.target}"
 
 
-def predict_analyzer(source: Path, decoder: str, settings: Settings, *, max_error: float, group_by, force: bool) -> str:
+def predict_analyzer(
+    source: Path, decoder: str, settings: Settings, *, max_error: float, reading: dict, force: bool
+) -> str:
     """Compute nuclr_identity of the analyzer saved in `source`, and nuclr_embedding where it has none; save both."""
     analyzer = load_spikeinterface(source)
     if analyzer.is_read_only():
@@ -71,14 +73,14 @@ def predict_analyzer(source: Path, decoder: str, settings: Settings, *, max_erro
         given = dataclasses.asdict(settings)
         device, progress, model = given.pop("device"), given.pop("progress"), _model(reader, settings)
         compute_nuclr_embedding(
-            analyzer, **{**given, "model": model.name, "model_sha256": model.sha256}, group_by=group_by,
+            analyzer, **{**given, "model": model.name, "model_sha256": model.sha256}, group_by=reading["group_by"],
             torch_device=device, progress_bar=progress,
         )  # fmt: skip
     found = compute_nuclr_identity(analyzer, decoder, max_error=max_error).get_identities()
     return f"{source}: {_summary(found)}, as nuclr_identity"
 
 
-def _embeddings(source: Path, decoder: Decoder, settings: Settings, group_by) -> tuple[str, UnitEmbeddings]:
+def _embeddings(source: Path, decoder: Decoder, settings: Settings, reading: dict) -> tuple[str, UnitEmbeddings]:
     """Those that the source holds by the decoder's model, where they are up to date, else new ones; and their name.
 
     New ones are called as no table of the file is, or as one of the same model that is out of date.
@@ -89,14 +91,14 @@ def _embeddings(source: Path, decoder: Decoder, settings: Settings, group_by) ->
         extension = computed_embedding(analyzer)
         if extension and not extension.stale and _reads(decoder, extension.get_embeddings(warn=False)):
             return TABLE, extension.get_embeddings(warn=False)
-    population, name = read_population(source, group_by=group_by), TABLE
+    population, name = read_population(source, **reading), TABLE
     if kind == "nwb":
         with open_nwb(source) as nwbfile:
             tables = {table: stored(nwbfile, table) for table in table_names(nwbfile)}
-            units, taken = len(nwbfile.units), held(nwbfile)
+            taken = held(nwbfile)
         own = {table: found for table, found in tables.items() if _reads(decoder, found.embeddings)}
         for table, found in own.items():
-            if not found.stale(population.fingerprint()) and len(found.rows) == units:
+            if not found.stale(population.fingerprint()) and len(found.rows) == population.n_units:
                 return table, found.embeddings
         name = next(iter(own), free_name(TABLE, taken))
     return name, embed(population, **{**dataclasses.asdict(settings), "model": _model(decoder, settings)})

@@ -106,3 +106,13 @@ class UnitEmbeddings:
     def __repr__(self):
         n, dim = self.embedding.shape
         return f"UnitEmbeddings({n} units, dim {dim}, {(self.window_count > 0).sum()} embedded)"
+
+
+def join_embeddings(parts: list[UnitEmbeddings]) -> UnitEmbeddings:
+    """Several parts of one population, one after another, with the provenance of the first."""
+    names = ("unit_ids", "embedding", "window_count", "stability")
+    known = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    counts = [part.spike_count for part in parts]
+    return UnitEmbeddings(
+        *known, parts[0].provenance, None if any(c is None for c in counts) else np.concatenate(counts)
+    )

@@ -7,7 +7,7 @@ overlapping slices of counts that were binned once.
 
 import bisect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,10 @@ class Layout:
     def window_s(self) -> float:
         """Length of a window in seconds."""
         return self.window_bins * self.bin_s
+
+    def of(self, sampling_frequency: float | None) -> "Layout":
+        """This layout in frames of traces, whose bins are these; itself where there are none (None)."""
+        return self if sampling_frequency is None else replace(self, bin_s=1 / sampling_frequency)
 
 
 @dataclass(frozen=True, eq=False)

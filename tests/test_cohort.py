@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from analyzers import build_analyzer, reload
 from nwb_files import add_units, new_nwb, write_nwb_file
+from ophys_files import activity
 
 from spikeinterface_nuclr import (
     Decoder,
@@ -23,8 +24,8 @@ from spikeinterface_nuclr import (
 )
 from spikeinterface_nuclr.cohort import LabelRule, read_classes, read_cohort
 from spikeinterface_nuclr.commands import Settings
-from spikeinterface_nuclr.decoding.controls import shuffled_spikes
-from spikeinterface_nuclr.decoding.evaluation import baseline_features
+from spikeinterface_nuclr.decoding.baselines import baseline_features
+from spikeinterface_nuclr.decoding.controls import shifted_traces, shuffled_spikes
 from spikeinterface_nuclr.decoding.features import interval_histogram
 
 
@@ -119,6 +120,19 @@ def test_shuffled_spikes_keep_each_neuron_and_lose_the_others():
     assert together > 0.3
     assert abs(apart) < 0.1
     assert shuffled_spikes(cut).fingerprint() == shuffled.fingerprint()
+
+
+def test_shifted_traces_keep_each_neuron_and_lose_the_others():
+    traces = activity(n_frames=3000)
+    observed = [[0.0, 200.0], [300.0, 600.0]]
+    population = Population(range(12), traces=traces, sampling_frequency=5.0, observed=observed)
+    shifted = shifted_traces(population)
+    seen = np.r_[0:1000, 1500:3000]
+    assert np.array_equal(np.sort(shifted.traces[:, seen]), np.sort(traces[:, seen]))
+    assert np.array_equal(np.delete(shifted.traces, seen, axis=1), np.delete(traces, seen, axis=1))
+    before, after = (np.abs(np.corrcoef(t[1::2, seen])[np.triu_indices(6, 1)]).mean() for t in (traces, shifted.traces))
+    assert before > 3 * after
+    assert shifted_traces(population).fingerprint() == shifted.fingerprint()
 
 
 def test_relations_are_told_by_the_population_alone():

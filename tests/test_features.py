@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from spikeinterface_nuclr import InputError, Population
+from spikeinterface_nuclr.decoding.baselines import baseline_features
 from spikeinterface_nuclr.decoding.features import INTERVAL_EDGES, autocorrelogram, firing_rate, interval_histogram
+from spikeinterface_nuclr.decoding.trace_features import (
+    LAGS_S,
+    population_correlation,
+    spectrum,
+    trace_autocorrelation,
+)
 
 
 def test_rates_are_of_observed_time():
@@ -40,3 +47,52 @@ def test_traces_have_no_rate():
     for feature in (firing_rate, interval_histogram, autocorrelogram):
         with pytest.raises(InputError, match="holds traces"):
             feature(traces)
+
+
+def slow_waves(frequencies, rate=2.0, seconds=600.0, **known):
+    times = np.arange(round(seconds * rate)) / rate
+    return Population(
+        range(len(frequencies)),
+        traces=[np.sin(2 * np.pi * f * times + k) for k, f in enumerate(frequencies)],
+        sampling_frequency=rate,
+        **known,
+    )
+
+
+def test_the_spectrum_of_waves():
+    for rate in (1.4, 2.0, 7.0):
+        rows = spectrum(slow_waves([1 / 120, 5.5 / 120, 0.4], rate))
+        assert rows.argmax(axis=1).tolist() == [0, 3, 6]
+        assert rows.max(axis=1).min() > -0.1
+    assert np.isnan(spectrum(slow_waves([0.1], seconds=100.0))).all()
+
+
+def test_the_autocorrelation_of_waves():
+    period = LAGS_S[10]
+    rows = trace_autocorrelation(slow_waves([1 / period, 0.5 / period], rate=20.0))
+    assert rows[0, 10] == pytest.approx(1, abs=0.05)
+    assert rows[1, 10] == pytest.approx(-1, abs=0.05)
+    assert np.isnan(trace_autocorrelation(slow_waves([0.1], seconds=60.0))).all()
+
+
+def test_correlations_with_the_others(rng):
+    shared = rng.standard_normal(1000)
+    traces = np.stack([*(shared + 0.3 * rng.standard_normal((8, 1000))), rng.standard_normal(1000), np.zeros(1000)])
+    rows = population_correlation(Population(range(10), traces=traces, sampling_frequency=2.0))
+    assert (rows[:8, 0] > 0.9).all()
+    assert (rows[:8, 3] > 0.8).all()
+    assert np.abs(rows[8:, 0]).max() < 0.15
+    apart = Population(range(10), traces=traces, sampling_frequency=2.0, group=list("aaaaaaaabc"))
+    assert np.isnan(population_correlation(apart)[8:]).all()
+    observed = [np.array([[0.0, 500.0]])] * 7 + [np.array([[0.0, 100.0]])] + [np.empty((0, 2))] * 2
+    partly = population_correlation(Population(range(10), traces=traces, sampling_frequency=2.0, observed=observed))
+    assert partly[7, 3] == pytest.approx(rows[7, 3], abs=0.05)
+    assert np.isnan(partly[8:]).all()
+
+
+def test_each_signal_has_its_baselines(population):
+    assert baseline_features(population)["rate"].shape == (20, 1)
+    traces = baseline_features(slow_waves([0.1, 0.2]))
+    assert traces["spectrum, autocorrelation, correlations"].shape == (2, 33)
+    with pytest.raises(InputError, match="these features are of traces"):
+        spectrum(population)

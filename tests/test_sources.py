@@ -236,7 +236,7 @@ def test_impossible_intervals_of_a_file_are_named(bad):
 
 
 def test_options_for_phy_are_refused_elsewhere():
-    with pytest.raises(InputError, match="are for phy folders"):
+    with pytest.raises(InputError, match="sampling_frequency says nothing of a source of this kind"):
         read_population(add_units(new_nwb(), [[1.0]]), sampling_frequency=30_000.0)
 
 
@@ -324,7 +324,7 @@ def test_a_phy_folder(phy, trains):
     assert found.properties["depth"][:2].tolist() == [12.5, 30.0]
     assert set(found.properties["quality"]) == {"good"}
     assert set(found.group) == {""}
-    assert read_population(phy, keep_noise=True).n_units == 20
+    assert read_population(phy, keep_rejected=True).n_units == 20
 
 
 def test_a_phy_folder_without_params_needs_a_sampling_frequency(phy):

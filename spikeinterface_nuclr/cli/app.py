@@ -47,7 +47,8 @@ app = typer.Typer(
 Source = Annotated[
     Path,
     typer.Argument(
-        help="NWB file (HDF5 or Zarr), SortingAnalyzer or sorting folder, or phy/Kilosort folder.", show_default=False
+        help="NWB file (HDF5 or Zarr), SortingAnalyzer or sorting folder, phy, Kilosort or suite2p folder, or .npy.",
+        show_default=False,
     ),
 ]
 Model = Annotated[
@@ -64,21 +65,38 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 GroupBy = Annotated[str, typer.Option(help="Unit property that names each unit's probe; 'none' for one population.")]
 SamplingFrequency = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option(help="Samples per second, for a phy folder without params.py.", show_default=False),
+    typer.Option(help="Samples or frames per second, where the source does not say.", show_default=False),
 ]
-KeepNoise = Annotated[bool, typer.Option("--keep-noise", help="Keep phy's clusters of group 'noise'.")]
+KeepRejected = Annotated[
+    bool, typer.Option("--keep-rejected", help="Keep phy's clusters of group 'noise', and ROIs that are no cells.")
+]
+Series = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="ROI responses of an NWB file to read, such as DfOverF, where it has several.", show_default=False
+    ),
+]
+Traces = Annotated[
+    str, typer.Option(help="What ROI responses are: fluorescence, dff or ready; auto tells from the NWB file.")
+]
 
 
-def read_source(source: Path, group_by: str, sampling_frequency: float | None, keep_noise: bool):
-    """The population of a source."""
-    from ..sources import read_population
-
-    return read_population(
-        source,
-        group_by=None if group_by == "none" else group_by,
-        sampling_frequency=sampling_frequency,
-        keep_noise=keep_noise,
-    )
+def reading_of(
+    group_by: str,
+    series: str | None,
+    traces: str,
+    keep_rejected: bool = False,
+    sampling_frequency: float | None = None,
+) -> dict:
+    """How sources are read: the keywords of `read_population` that differ from its own."""
+    given = {
+        "sampling_frequency": (sampling_frequency, None),
+        "keep_rejected": (keep_rejected, False),
+        "series": (series, None),
+        "traces": (traces, "auto"),
+    }
+    changed = {name: value for name, (value, default) in given.items() if value != default}
+    return {"group_by": None if group_by == "none" else group_by, **changed}
 
 
 def read_card(path: Path) -> dict:

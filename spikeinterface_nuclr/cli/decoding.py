@@ -6,7 +6,20 @@ from typing import Annotated, Optional
 import typer
 
 from ..errors import InputError
-from .app import Device, GroupBy, Model, Overwrite, Precision, Quiet, Source, app, read_card
+from .app import (
+    Device,
+    GroupBy,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    Series,
+    Source,
+    Traces,
+    app,
+    read_card,
+    reading_of,
+)
 
 Sources = Annotated[
     list[str],
@@ -49,6 +62,8 @@ def decoder_fit(
         typer.Option(help="JSON file of what to say about the decoder (data, licence, …).", show_default=False),
     ] = None,
     group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -64,7 +79,8 @@ def decoder_fit(
 
     check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
     said = read_card(card) if card else {}
-    cohort = _cohort(sources, label, level, classes, model, device, precision, group_by, quiet)
+    reading = reading_of(group_by, series, traces)
+    cohort = _cohort(sources, label, level, classes, _settings(model, device, precision, quiet), reading)
     found = fit_decoder(
         cohort.embeddings, cohort.labels, cohort.animals, target=target or label, balanced=balanced, card=said
     )
@@ -89,6 +105,8 @@ def predict(
         typer.Option(help="Where the decoder's model is, where its name does not say.", show_default="the decoder's"),
     ] = None,
     group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace the output, or identities that are there.")] = False,
@@ -111,7 +129,7 @@ def predict(
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output")
     how = _settings(model, device, precision, quiet)
     kind = kind_of(source)
-    options = {"max_error": max_error, "group_by": None if group_by == "none" else group_by, "force": force}
+    options = {"max_error": max_error, "reading": reading_of(group_by, series, traces), "force": force}
     if kind == "nwb" and (in_place or (output and output.suffix in (".nwb", ".zarr"))):
         line = predict_into_nwb(source, decoder, output, how, **options)
     elif in_place:
@@ -144,12 +162,14 @@ def evaluate(
         Optional[str],  # noqa: UP045
         typer.Option(help="Property with each unit's depth in µm: also pool over neighbours.", show_default=False),
     ] = None,
-    control: Annotated[bool, typer.Option(help="Also embed the units with their intervals shuffled.")] = True,
+    control: Annotated[bool, typer.Option(help="Also embed the units without their relations.")] = True,
     curves: Annotated[bool, typer.Option("--curves", help="Also draw scores by labels and by animals.")] = False,
     shuffles: Annotated[int, typer.Option(min=0, help="Times that labels are shuffled within animals.")] = 20,
     balanced: Balanced = True,
     model: Model = None,
     group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     quiet: Quiet = False,
@@ -167,16 +187,15 @@ def evaluate(
     from ..widgets import plot_nuclr_evaluation
 
     check_protocol(protocol, test_animal or ())
-    cohort = _cohort(
-        sources, label, level, classes, model, device, precision, group_by, quiet, output / "embeddings", control
-    )
+    how, reading = _settings(model, device, precision, quiet), reading_of(group_by, series, traces)
+    cohort = _cohort(sources, label, level, classes, how, reading, output / "embeddings", control)
     split = {"protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "progress": not quiet}
     given = (cohort.embeddings, cohort.labels, cohort.animals)
     recordings = zip(cohort.populations, cohort.names, strict=True)
     positions = [unit_property(population, depth, name) for population, name in recordings] if depth else None
     found = score(
         *given, **split, target=label, populations=cohort.populations, positions=positions, shuffles=shuffles,
-        others={"embedding of shuffled spikes": cohort.shuffled} if control else None,
+        others=cohort.controls,
     )  # fmt: skip
     drawn = [label_efficiency(*given, **split)] if curves else []
     drawn += [animal_scaling(*given, **split)] if curves and protocol != "within-animal" else []
@@ -193,12 +212,8 @@ def _settings(model, device, precision, quiet):
     return Settings(model, device, precision, progress=not quiet)
 
 
-def _cohort(
-    sources, label, level, classes, model, device, precision, group_by, quiet, cache=None, control=False
-):  # fmt: skip
+def _cohort(sources, label, level, classes, how, reading: dict, cache=None, control=False):
     from ..cohort import LabelRule, read_classes, read_cohort
 
     rule = LabelRule(label, level or "", read_classes(classes) if classes else {})
-    group = None if group_by == "none" else group_by
-    how = _settings(model, device, precision, quiet)
-    return read_cohort(sources, rule, how, group_by=group, cache=cache, control=control)
+    return read_cohort(sources, rule, how, **reading, cache=cache, control=control)

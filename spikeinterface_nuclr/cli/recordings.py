@@ -10,15 +10,17 @@ from ..errors import InputError
 from .app import (
     Device,
     GroupBy,
-    KeepNoise,
+    KeepRejected,
     Model,
     Overwrite,
     Precision,
     Quiet,
     SamplingFrequency,
+    Series,
     Source,
+    Traces,
     app,
-    read_source,
+    reading_of,
 )
 
 
@@ -73,13 +75,15 @@ def embed(
         bool,
         typer.Option("--publish", help="Also show window count and stability beside each unit (columns, properties)."),
     ] = False,
+    series: Series = None,
+    traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
-    keep_noise: KeepNoise = False,
+    keep_rejected: KeepRejected = False,
     overwrite: Overwrite = False,
     force: Annotated[bool, typer.Option("--force", help="Compute and write again what is up to date.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Embed every unit of a recording.
+    """Embed every unit, or every imaged neuron, of a recording.
 
     nuclr embed session.nwb -o session.npz: one row a unit, in a file of its own (.npz or .csv).
 
@@ -90,10 +94,12 @@ def embed(
     nuclr embed ANALYZER: the extension nuclr_embedding, saved in the analyzer's folder.
     """
     from .. import commands
-    from ..sources import kind_of
+    from ..sources import kind_of, read_population
+
+    reading = reading_of(group_by, series, traces, keep_rejected, sampling_frequency)
 
     def read():
-        return read_source(source, group_by, sampling_frequency, keep_noise)
+        return read_population(source, **reading)
 
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
@@ -116,7 +122,7 @@ def embed(
             raise typer.BadParameter("--publish is for NWB files and analyzers")
         line = commands.embed_to_file(read, output, settings, overwrite=overwrite or force)
     elif kind == "analyzer":
-        group = None if group_by == "none" else group_by
+        group = reading["group_by"]
         line = commands.embed_analyzer(source, read, settings, group_by=group, publish=publish, force=force)
     else:
         raise typer.BadParameter(
@@ -135,8 +141,10 @@ def info(
         ),
     ],
     group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
-    keep_noise: KeepNoise = False,
+    keep_rejected: KeepRejected = False,
 ) -> None:
     """Say what a recording, a file of embeddings, a checkpoint, a decoder or a store holds.
 
@@ -145,6 +153,7 @@ def info(
     from .. import describe
     from ..checkpoint import PICKLED, bundled_models
     from ..decoding.storage import bundled_decoders, is_decoder
+    from ..sources import read_population
     from ..training.store import Store, is_store
     from ..unit_embeddings import UnitEmbeddings
 
@@ -158,7 +167,7 @@ def info(
     elif is_store(path):
         facts = describe.store_facts(Store(path))
     else:
-        population = read_source(path, group_by, sampling_frequency, keep_noise)
+        population = read_population(path, **reading_of(group_by, series, traces, keep_rejected, sampling_frequency))
         facts = describe.population_facts(population) | describe.held_facts(path, population)
     width = max(map(len, facts))
     for name, value in facts.items():

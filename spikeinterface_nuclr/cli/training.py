@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..errors import InputError
-from .app import EXIT_CODES, Device, GroupBy, Overwrite, Precision, Quiet, app, read_card
+from .app import EXIT_CODES, Device, GroupBy, Overwrite, Precision, Quiet, Series, Traces, app, read_card, reading_of
 
 store = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Put many sessions into one store to train on.")
 app.add_typer(store, name="store")
@@ -28,18 +28,24 @@ def store_build(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.", show_default=False)],
     group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    frame_rate: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Frames per second to bring traces to: those of the encoder.", show_default="as recorded"),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that read at the same time.")] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Put the spikes of many sessions into one store, from which windows are read in no time.
+    """Put the spikes, or traces, of many sessions into one store, from which windows are read in no time.
 
     Sessions that the store holds already are left alone unless their source has changed. Sources that cannot be read
     are skipped and listed; the exit code is then 3.
     """
     from ..training.building import build_store
 
-    group = None if group_by == "none" else group_by
-    made, damaged = build_store(sources, output, group_by=group, jobs=jobs, progress=not quiet)
+    reading = reading_of(group_by, series, traces)
+    made, damaged = build_store(sources, output, frame_rate=frame_rate, jobs=jobs, progress=not quiet, **reading)
     typer.echo(f"{output}: {made.summary()}")
     for line in damaged:
         typer.echo(f"nuclr: skipped: {line}", err=True)
@@ -85,6 +91,8 @@ def train(
         Optional[Path],  # noqa: UP045
         typer.Option(help="JSON file of what to say about the checkpoint (data, licence, …).", show_default=False),
     ] = None,
+    series: Series = None,
+    traces: Traces = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a processor, on each node.")] = 1,
@@ -126,6 +134,7 @@ def train(
         hold_out=hold_out or (),
         exclude=exclude or (),
         card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **said},
+        reading=reading_of("group", series, traces),
         device=device,
         precision=precision,
         devices=devices,

@@ -1,4 +1,4 @@
-"""Controls: spikes that keep what each neuron does alone and lose what it does with the others."""
+"""Controls: activity that keeps what each neuron does alone and loses what it does with the others."""
 
 import dataclasses
 
@@ -20,6 +20,28 @@ def shuffled_spikes(population: Population, seed: int = 0) -> Population:
     rng = np.random.default_rng(seed)
     trains = [_shuffled(times, population.observed_of(unit), rng) for unit, times in enumerate(population.spike_times)]
     return dataclasses.replace(population, spike_times=trains)
+
+
+def shifted_traces(population: Population, seed: int = 0) -> Population:
+    """The population with each neuron's trace moved in time by an amount of its own, what passes the end first again.
+
+    Within its observed time. A trace keeps its values and, but for two seams, their order; its relations to other
+    neurons go. What a decoder still reads from it, it did not read from the population.
+    """
+    if population.signal != "traces":
+        raise InputError("the population holds spikes: shuffle their intervals")
+    rng = np.random.default_rng(seed)
+    traces = population.traces.copy()
+    for unit, trace in enumerate(traces):
+        intervals = population.observed_of(unit) - population.start
+        limits = np.round(intervals * population.sampling_frequency).astype(int)
+        seen = np.concatenate([np.arange(a, b) for a, b in limits]) if len(limits) else np.empty(0, dtype=int)
+        trace[seen] = np.roll(trace[seen], rng.integers(max(len(seen), 1)))
+    return dataclasses.replace(population, traces=traces)
+
+
+# Signal -> what the control is called, and how it is made.
+CONTROLS = {"spikes": ("shuffled spikes", shuffled_spikes), "traces": ("shifted traces", shifted_traces)}
 
 
 def _shuffled(times: np.ndarray, observed: np.ndarray, rng: np.random.Generator) -> np.ndarray:

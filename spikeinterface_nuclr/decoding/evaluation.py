@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from ..population import Population
 from . import calibration, scores
-from .features import autocorrelogram, firing_rate, interval_histogram
+from .baselines import baseline_features
 from .labelled import Labelled, by_each, label_units
 from .linear import Classifier, HeldOut, fit_classifier, refitted_labels
 from .neighbours import pooled
@@ -25,13 +25,6 @@ SHUFFLED = "labels shuffled within animals"
 ERRORS = (0.05, 0.10)
 # Means over animals.
 _AVERAGED = {"macro-F1": scores.macro_f1, "balanced accuracy": scores.balanced_accuracy}
-
-# Told from a neuron's own spikes, without its population and without a network.
-BASELINES = {
-    "rate": (firing_rate,),
-    "rate, intervals": (firing_rate, interval_histogram),
-    "rate, intervals, autocorrelogram": (firing_rate, interval_histogram, autocorrelogram),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +134,8 @@ def evaluate(
     target : str
         What the labels are.
     populations : list of Population, optional
-        What was embedded, in the same order: gives the baselines rate, intervals and autocorrelogram.
+        What was embedded, in the same order: gives the baselines (of spikes: rate, intervals and autocorrelogram; of
+        traces: spectrum, autocorrelation and correlations with the population).
     others : dict of str to list of arrays, optional
         Further numbers to set beside the embeddings, by name: an array (n_units, k) a recording, NaN rows where there
         is nothing to say, such as embeddings of shuffled spikes.
@@ -223,12 +217,6 @@ def evaluate(
     return Evaluation(target, protocol, np.unique(labelled.labels), predictions, table, provenance)
 
 
-def baseline_features(population: Population) -> dict[str, np.ndarray]:
-    """The features of every baseline: float arrays, shape (n_units, k)."""
-    known = {function: function(population) for function in BASELINES["rate, intervals, autocorrelogram"]}
-    return {name: np.hstack([known[function] for function in functions]) for name, functions in BASELINES.items()}
-
-
 def _tables(labelled: Labelled, recordings: list, populations, others) -> dict[str, np.ndarray]:
     """Numbers of the labelled units by every other method."""
     given: dict[str, list] = {}
@@ -237,7 +225,9 @@ def _tables(labelled: Labelled, recordings: list, populations, others) -> dict[s
         if len(populations) != len(recordings):
             raise InputError(f"populations: give one for each of the {len(recordings)} recordings")
         features = [baseline_features(population) for population in populations]
-        given = {name: _per_recording(name, [of[name] for of in features], recordings) for name in BASELINES}
+        if any(of.keys() != features[0].keys() for of in features):
+            raise InputError("populations: some hold spikes and some traces: evaluate them apart")
+        given = {name: _per_recording(name, [of[name] for of in features], recordings) for name in features[0]}
     for name, arrays in (others or {}).items():
         given[name] = _per_recording(name, arrays, recordings)
     return {

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from ..errors import InputError
-from ..sources.nwb_units import open_nwb
+from ..sources.nwb_file import open_nwb
 from .hdf5 import copy_without
 
 _SPIKE_COLUMNS = ("spike_times", "obs_intervals")

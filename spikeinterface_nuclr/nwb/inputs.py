@@ -11,13 +11,15 @@ from ..sources import kind_of, read_population
 from ..unit_embeddings import UnitEmbeddings
 
 # Keywords of read_population; the others are for embed.
-_READING = {"group_by", "observed", "sampling_frequency", "keep_noise"}
+_READING = {"group_by", "observed", "sampling_frequency", "keep_rejected", "traces"}
 
 
-def results_of(source, *, allow_stale: bool = False, **options) -> tuple[UnitEmbeddings, list[Identities]]:
+def results_of(
+    source, *, series: str | None = None, allow_stale: bool = False, **options
+) -> tuple[UnitEmbeddings, list[Identities]]:
     """The embeddings that a source holds, or that come of embedding it, and the identities that it holds.
 
-    InputError where they are out of date.
+    `series` is read of an NWB file. InputError where results are out of date.
     """
     from spikeinterface.core import SortingAnalyzer
 
@@ -30,6 +32,7 @@ def results_of(source, *, allow_stale: bool = False, **options) -> tuple[UnitEmb
     analyzer = source if isinstance(source, SortingAnalyzer) else _saved_analyzer(path) if path else None
     if path and not analyzer and path.suffix != ".npz":
         reading = {key: options.pop(key) for key in _READING & options.keys()}
+        reading |= {"series": series} if series is not None and kind_of(path) == "nwb" else {}
         return embed(read_population(path, **reading), **options), []
     if options:
         raise InputError(f"{next(iter(options))} has no effect on embeddings that are computed already: leave it out")

@@ -7,24 +7,26 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..identities import Identities
-from ..sources.nwb_units import open_nwb
-from ..unit_embeddings import UnitEmbeddings
+from ..identities import Identities, join_identities
+from ..sources.nwb_file import open_nwb
+from ..unit_embeddings import UnitEmbeddings, join_embeddings
 from .rows import column_texts, texts
 
 MODULE = "nuclr"
 TABLE = "UnitEmbeddings"
+# How the column that names the neurons of one of several planes begins: PLANE/ROI.
+PLANES = "plane/"
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """One table of embeddings in a file.
+    """The embeddings of one population in a file: one table, or one for each of its imaging planes.
 
     Attributes
     ----------
     embeddings : UnitEmbeddings
     rows : int64, shape (n_units,)
-        Row of each unit in the table of neurons.
+        Row of each unit in the table of neurons, or in that of its plane.
     units_fingerprint : str or None
         Of all units of the file when the table was written.
     identities : list of Identities
@@ -41,7 +43,9 @@ class Stored:
         if self.embeddings.provenance.get("stale"):
             return self.embeddings.provenance["stale"]
         if fingerprint != (self.units_fingerprint or self.embeddings.provenance["population_fingerprint"]):
-            return "the units' spikes have changed since the table was written"
+            traces = self.embeddings.provenance.get("signal") == "traces"
+            what = "neurons' traces" if traces else "units' spikes"
+            return f"the {what} have changed since the table was written"
         return ""
 
 
@@ -58,7 +62,8 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
     Returns
     -------
     embeddings : UnitEmbeddings
-        Named by the column that they were matched by; in the order of the table.
+        Named by the column that they were matched by; in the order of the table. Tables of several planes that are one
+        population are joined.
     identities : list of Identities
 
     Raises
@@ -81,12 +86,41 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
 
 
 def table_names(nwbfile) -> list[str]:
-    """Names of the tables of embeddings in an open file."""
-    return [name for name, table in held(nwbfile).items() if table.neurodata_type == "UnitEmbeddings"]
+    """Names of the embeddings in an open file: a table's own, or what the tables of several planes have in common."""
+    return list(dict.fromkeys(_shared_name(table) for table in _tables(nwbfile).values()))
 
 
 def stored(nwbfile, name: str) -> Stored:
-    """The table of this name in an open file."""
+    """The embeddings of this name in an open file."""
+    parts = [stored_table(nwbfile, own) for own, table in _tables(nwbfile).items() if _shared_name(table) == name]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _tables(nwbfile) -> dict:
+    return {name: table for name, table in held(nwbfile).items() if table.neurodata_type == "UnitEmbeddings"}
+
+
+def _shared_name(table) -> str:
+    provenance = json.loads(table.provenance) if table.provenance else {}
+    of_plane = str(provenance.get("matched_by", "")).startswith(PLANES)
+    return table.name.removesuffix(f"_{table['neuron'].table.name}") if of_plane else table.name
+
+
+def _joined(parts: list[Stored]) -> Stored:
+    """The planes of one population, one after another."""
+    told: dict[str, list[Identities]] = {}
+    for one in (identities for part in parts for identities in part.identities):
+        told.setdefault(one.target, []).append(one)
+    return Stored(
+        join_embeddings([part.embeddings for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+        parts[0].units_fingerprint,
+        [join_identities(several) for several in told.values()],
+    )
+
+
+def stored_table(nwbfile, name: str) -> Stored:
+    """The one table of this name in an open file."""
     module = held(nwbfile)
     table = module[name]
     rows = np.asarray(table["neuron"].data[:], dtype=np.int64)
@@ -120,6 +154,9 @@ def held(nwbfile) -> dict:
 
 
 def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
+    if column is not None and column.startswith(PLANES):
+        inner = _unit_ids(neurons, rows, column.removeprefix(PLANES))
+        return np.array([f"{neurons.name}/{roi}" for roi in inner], dtype=str)
     if column is None or column not in ("id", *neurons.colnames):
         column = "unit_name" if "unit_name" in neurons.colnames else "id"
     if column == "id":

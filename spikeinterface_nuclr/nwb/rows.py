@@ -1,4 +1,4 @@
-"""Which row of an NWB units table is which embedded unit."""
+"""Which row of an NWB table, of units or of ROIs, is which embedded neuron."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from ..unit_embeddings import UnitEmbeddings
 
 
 def match_rows(units, unit_ids: np.ndarray, column: str | None = None) -> tuple[np.ndarray, str]:
-    """Row of the units table for each unit id, int64, shape (n,), and the column that names them.
+    """Row of the table for each unit id, int64, shape (n,), and the column that names them.
 
     Parameters
     ----------
-    units : pynwb.misc.Units
+    units : pynwb.misc.Units or pynwb.ophys.PlaneSegmentation
     unit_ids : array, shape (n,)
     column : str, optional
         Column that holds the ids. Default: the first of ``unit_name`` and ``id`` that names every unit once.
@@ -26,15 +26,15 @@ def match_rows(units, unit_ids: np.ndarray, column: str | None = None) -> tuple[
     if column is None:
         # `unit_name` counts where it names each row once, as for read_population.
         alike = "unit_name" in units.colnames and len(set(column_texts(units, "unit_name"))) < len(units)
-        refusals = ["the units table's 'unit_name' gives several rows one name"] if alike else []
+        refusals = [f"the {_called(units)}'s 'unit_name' gives several rows one name"] if alike else []
         columns = ["unit_name", "id"] if "unit_name" in units.colnames and not alike else ["id"]
     for name in columns:
         if name not in _names(units):
             raise InputError(
-                f"the units table has no column {name!r} to match units by; it has: {', '.join(_names(units))}"
+                f"the {_called(units)} has no column {name!r} to match units by; it has: {', '.join(_names(units))}"
             )
         present = column_texts(units, name)
-        reason = _refusal(name, wanted, present)
+        reason = _refusal(f"the {_called(units)}'s {name!r}", wanted, present)
         if not reason:
             row = {text: i for i, text in enumerate(present)}
             return np.array([row[unit] for unit in wanted], dtype=np.int64), name
@@ -82,19 +82,23 @@ def _names(units) -> list[str]:
     return ["id", *units.colnames]
 
 
+def _called(table) -> str:
+    return "units table" if table.name == "units" else f"table {table.name!r}"
+
+
 def _refusal(column: str, wanted: list[str], present: list[str]) -> str:
-    """Why this column does not name the units; empty where it does."""
+    """Why this column, as it is called, does not name the units; empty where it does."""
     values, counts = np.unique(present, return_counts=True)
     twice = set(values[counts > 1].tolist()) & set(wanted)
     known = set(present)
     missing = [unit for unit in wanted if unit not in known]
     if missing:
         return (
-            f"{len(missing)} of {len(wanted)} units, such as {missing[0]}, are not in the units table's {column!r} "
+            f"{len(missing)} of {len(wanted)} units, such as {missing[0]}, are not in {column} "
             f"({', '.join(present[:2])}, …)"
         )
     if twice:
-        return f"unit {min(twice)} occurs more than once in the units table's {column!r}"
+        return f"unit {min(twice)} occurs more than once in {column}"
     if len(set(wanted)) < len(wanted):
         return "the embeddings name a unit twice"
     return ""

@@ -10,9 +10,9 @@ from hdmf.build import GroupBuilder
 from ..checkpoint import load_checkpoint
 from ..errors import CheckpointError
 from ..identities import Identities
-from ..sources.nwb_units import io_class
+from ..sources.nwb_file import io_class
 from ..unit_embeddings import UnitEmbeddings
-from .plan import Plan
+from .plan import Part, Plan
 from .reading import MODULE
 from .specification import add_specification
 
@@ -23,15 +23,17 @@ UNIT_COLUMNS = {
 _DESCRIPTION = "NuCLR embeddings of neurons and identities predicted from them"
 
 
-def with_dependents(nwbfile, name: str) -> list[str]:
-    """Paths of the table of this name, of the identities read from it, and of its model where no other table has it."""
-    module = nwbfile.processing[MODULE]
-    held = module.data_interfaces.values()
-    table = module[name]
-    gone = [table, *(t for t in held if t.neurodata_type == "UnitIdentities" and t.embeddings is table)]
-    others = [t for t in held if t.neurodata_type == "UnitEmbeddings" and t is not table]
-    if not any(other.model is table.model for other in others):
-        gone.append(table.model)
+def with_dependents(nwbfile, names: list[str]) -> list[str]:
+    """Paths of the tables of these names, of the identities read from them, and of models that no other table has."""
+    if not names:
+        return []
+    held = nwbfile.processing[MODULE].data_interfaces.values()
+    own = [table for table in held if table.name in names]
+    kept = [table.model for table in held if table.neurodata_type == "UnitEmbeddings" and table.name not in names]
+    gone = [*own, *(t for t in held if t.neurodata_type == "UnitIdentities" and t.embeddings in own)]
+    for model in (table.model for table in own):
+        if model not in kept and model not in gone:
+            gone.append(model)
     if len(gone) == len(held):
         return [f"/processing/{MODULE}"]
     return [f"/processing/{MODULE}/{container.name}" for container in gone]
@@ -71,10 +73,12 @@ def append(path: Path, plan: Plan) -> list[str]:
             nwbfile.create_processing_module(MODULE, _DESCRIPTION)
         module = nwbfile.processing[MODULE]
         before = set(module.data_interfaces)
-        if not plan.kept:
-            module.add(_embeddings(ndx_nuclr, module, nwbfile.units, plan))
-        for name, identities in plan.identities.items():
-            module.add(_identities(ndx_nuclr, module[plan.name], nwbfile.units, name, identities, plan))
+        for part in plan.parts:
+            neurons = nwbfile.units if part.plane is None else nwbfile.objects[part.plane]
+            if not part.kept:
+                module.add(_embeddings(ndx_nuclr, module, neurons, part, plan.units_fingerprint))
+            for name, identities in part.identities.items():
+                module.add(_identities(ndx_nuclr, module[part.name], neurons, name, identities, part))
         for column, values in plan.columns.items():
             nwbfile.add_unit_column(column, UNIT_COLUMNS[column], data=values)
         _write_new(io, module, nwbfile.units if plan.columns else None)
@@ -84,36 +88,36 @@ def append(path: Path, plan: Plan) -> list[str]:
     return [*([f"/processing/{MODULE}"] if new_module else added), *(f"/units/{column}" for column in plan.columns)]
 
 
-def _embeddings(ndx_nuclr, module, units, plan: Plan):
+def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):
     """The table of embeddings, its model in the module."""
-    embeddings = plan.embeddings
+    embeddings = part.embeddings
     return ndx_nuclr.UnitEmbeddings(
-        name=plan.name,
+        name=part.name,
         description=_description(embeddings),
-        neuron=plan.rows,
-        neuron_table=units,
+        neuron=part.rows,
+        neuron_table=neurons,
         embedding=embeddings.embedding,
         window_count=embeddings.window_count,
         stability=embeddings.stability,
         spike_count=embeddings.spike_count,
         model=_model(ndx_nuclr, module, embeddings),
         population_fingerprint=embeddings.provenance["population_fingerprint"],
-        units_fingerprint=plan.units_fingerprint,
+        units_fingerprint=units_fingerprint,
         provenance=json.dumps(_portable(embeddings.provenance), ensure_ascii=False),
     )
 
 
-def _identities(ndx_nuclr, embeddings, units, name: str, identities: Identities, plan: Plan):
+def _identities(ndx_nuclr, embeddings, neurons, name: str, identities: Identities, part: Part):
     """A table of identities that were read from the table `embeddings`."""
     provenance = dict(identities.provenance)
     decoder = provenance.pop("decoder", "")
-    row = dict(zip(plan.embeddings.unit_ids.tolist(), plan.rows.tolist(), strict=True))
+    row = dict(zip(part.embeddings.unit_ids.tolist(), part.rows.tolist(), strict=True))
     stale = f" OUT OF DATE: {provenance['stale']}." if provenance.get("stale") else ""
     return ndx_nuclr.UnitIdentities(
         name=name,
         description=f"{identities.target} of neurons as predicted, not observed.{stale}",
         neuron=np.array([row[unit] for unit in identities.unit_ids.tolist()], dtype=np.int64),
-        neuron_table=units,
+        neuron_table=neurons,
         label=identities.label.tolist(),
         probability=identities.probability,
         confidence=identities.confidence,

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
-from ..sources.nwb_units import io_class, open_nwb
-from .plan import Plan
-from .reading import stored, stored_identities
+from ..sources.nwb_file import io_class, open_nwb
+from .plan import Part, Plan
+from .reading import stored_identities, stored_table
 from .specification import specification_place
 
 # Datasets up to this size are compared value by value. Larger ones are copied as they are, and compared in form.
@@ -45,14 +45,19 @@ def check_valid(original: Path, copy: Path) -> None:
 def check_read_back(copy: Path, plan: Plan) -> None:
     """InputError where reading the copy does not give what was planned."""
     with open_nwb(copy) as nwbfile:
-        found = stored(nwbfile, plan.name)
-        read = {name: stored_identities(nwbfile, name, found) for name in plan.identities}
-    same = np.array_equal(found.rows, plan.rows) and _same_rows(found.embeddings, plan.embeddings, _OF_EMBEDDINGS)
-    for name, written in plan.identities.items():
-        columns = _OF_IDENTITIES if written.novelty is None else (*_OF_IDENTITIES, "novelty")
-        same &= read[name].target == written.target and _same_rows(read[name], written, columns)
+        same = all(_comes_back(nwbfile, part) for part in plan.parts)
     if not same:
         raise InputError(f"{copy}: what was written does not come back: nothing was kept; report this, with the file")
+
+
+def _comes_back(nwbfile, part: Part) -> bool:
+    found = stored_table(nwbfile, part.name)
+    same = np.array_equal(found.rows, part.rows) and _same_rows(found.embeddings, part.embeddings, _OF_EMBEDDINGS)
+    for name, written in part.identities.items():
+        read = stored_identities(nwbfile, name, found)
+        columns = _OF_IDENTITIES if written.novelty is None else (*_OF_IDENTITIES, "novelty")
+        same &= read.target == written.target and _same_rows(read, written, columns)
+    return same
 
 
 def _same_rows(read, written, columns: tuple[str, ...]) -> bool:

@@ -10,14 +10,16 @@ import numpy as np
 from ..errors import InputError, RecordingWarning, first_line
 from ..files import written_whole
 from ..identities import Identities
-from ..sources.nwb_units import open_nwb, read_nwbfile
+from ..sources.nwb_file import open_nwb
+from ..sources.nwb_recording import read_nwbfile
 from ..unit_embeddings import UnitEmbeddings
 from . import copying, tables, verifying
 from .inputs import results_of
+from .neurons import imaging_of, places_of
 from .places import check_places, check_space, locked, output_of, size_of, stamp
-from .plan import Plan
-from .reading import TABLE, held, stored, table_names
-from .rows import check_spike_counts, column_texts, match_rows
+from .plan import Part, Plan
+from .reading import TABLE, held, stored_table
+from .rows import column_texts
 
 _IF_EXISTS = ("error", "replace", "new_name")
 
@@ -31,6 +33,7 @@ def write_nwb(
     in_place: bool = False,
     units_only: bool = False,
     match: str | None = None,
+    series: str | None = None,
     name: str = TABLE,
     if_exists: str = "error",
     unit_columns: bool = False,
@@ -38,7 +41,7 @@ def write_nwb(
     overwrite: bool = False,
     **options,
 ) -> Path:
-    """Write embeddings of an NWB file's units, and identities, into ``processing["nuclr"]`` of a copy, or of itself.
+    """Write embeddings of an NWB file's neurons, and identities, into ``processing["nuclr"]`` of a copy, or of itself.
 
     The copy is made beside the place it is for, validated, compared with the original object by object, and read back,
     before it takes that place in one step. Whatever goes wrong, and whenever the process is killed, the file that was
@@ -47,7 +50,7 @@ def write_nwb(
     Parameters
     ----------
     path : str or Path
-        NWB file with a units table: HDF5, or Zarr with the ``zarr`` extra.
+        NWB file with a units table, or ROI responses: HDF5, or Zarr with the ``zarr`` extra.
     source : SortingAnalyzer, UnitEmbeddings, str or Path, optional
         An analyzer with ``nuclr_embedding`` computed, and ``nuclr_identity`` or not; embeddings; an ``.npz`` of them;
         or the path of anything that `read_population` reads, which is then embedded (an analyzer's saved results are
@@ -65,6 +68,10 @@ def write_nwb(
     match : str, optional
         Column of the units table that holds the units' ids. Default: the first of ``unit_name`` and ``id`` that names
         every unit once. The table may hold further units.
+    series : str, optional
+        As `read_population`: the ROI responses that embeddings of traces are of. Default: those they were read from,
+        or the file's only ones. Neurons are rows of their PlaneSegmentation; where these are several, each gets tables
+        of its own, whose names end in its name.
     name : str, default: "UnitEmbeddings"
         Name of the table, for files that hold several (of several probes, say).
     if_exists : {"error", "replace", "new_name"}
@@ -101,11 +108,13 @@ def write_nwb(
         raise InputError(f"name {name!r} cannot be that of a table: give one without '/' and ':'")
     output = output_of(path, output, in_place=in_place, units_only=units_only)
     check_places(path, output, in_place=in_place, overwrite=overwrite)
-    embeddings, predicted = results_of(path if source is None else source, allow_stale=allow_stale, **options)
+    source = path if source is None else source
+    embeddings, predicted = results_of(source, series=series, allow_stale=allow_stale, **options)
     predicted += [identities] if isinstance(identities, Identities) else list(identities)
     with locked(path, exclusive=False):
         before = stamp(path)
-        plan = _plan(path, embeddings, predicted, match, name, if_exists, unit_columns, allow_stale, units_only)
+        how = (match, series, name, if_exists, unit_columns, allow_stale, units_only)
+        plan = _plan(path, embeddings, predicted, *how)
         with written_whole(output, overwrite=overwrite or in_place) as temporary:
             check_space(path, temporary, plan.size)
             try:
@@ -121,8 +130,8 @@ def write_nwb(
     return output
 
 
-def _plan(path, embeddings, identities, match, name, if_exists, unit_columns, allow_stale, units_only) -> Plan:
-    """Find the rows and the name; everything that can be refused is refused here, before anything is written."""
+def _plan(path, embeddings, identities, match, series, name, if_exists, unit_columns, allow_stale, units_only) -> Plan:
+    """Find the rows and the names; everything that can be refused is refused here, before anything is written."""
     for key in ("checkpoint", "checkpoint_sha256", "population_fingerprint"):
         if key not in embeddings.provenance:
             raise InputError(f"the embeddings' provenance has no {key!r}: write what embed gave")
@@ -130,29 +139,57 @@ def _plan(path, embeddings, identities, match, name, if_exists, unit_columns, al
         _check_identities(one, embeddings)
     with open_nwb(path) as nwbfile, warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)
-        population = read_nwbfile(nwbfile, name=str(path), group_by="group", observed=None)
         try:
-            rows, column = match_rows(nwbfile.units, embeddings.unit_ids, match)
-            if not allow_stale:
-                check_spike_counts(nwbfile.units, population.spike_counts, rows, embeddings)
-            kept = bool(identities) and not units_only and _holds(nwbfile, name, embeddings, rows)
-            name, unwanted = (name, []) if units_only or kept else _room(nwbfile, name, if_exists)
-            named = _named(identities, {} if units_only else held(nwbfile), if_exists, unwanted)
+            reading = imaging_of(nwbfile, embeddings.provenance, series)
+            if reading and (unit_columns or units_only):
+                raise InputError(
+                    "unit_columns and units_only are of a units table, not of imaged neurons: leave them out"
+                )
+            population = read_nwbfile(nwbfile, name=str(path), **reading)
+            places = places_of(nwbfile, population, embeddings, match, allow_stale=allow_stale)
+            parts, unwanted = _parts(nwbfile, embeddings, identities, places, name, if_exists, units_only, reading)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        # Columns that are there already must not say something else than the table.
-        present = [
-            f"/units/{name}" for name in tables.UNIT_COLUMNS if name in nwbfile.units.colnames and not units_only
-        ]
-        columns = tables.unit_columns(nwbfile.units, embeddings, rows) if unit_columns or present else {}
-        unwanted += present
-        side = _side_columns(nwbfile.units, population, column) if units_only else None
-        original = {"identifier": nwbfile.identifier, "object_id": nwbfile.object_id, "units": nwbfile.units.object_id}
-    provenance = {**embeddings.provenance, "matched_by": column, "file": original}
-    embeddings = dataclasses.replace(embeddings, provenance=provenance)
+            said = str(error)
+            raise InputError(said if said.startswith(f"{path}: ") else f"{path}: {said}") from None
+        columns = {} if reading else _unit_columns(nwbfile, places[0], embeddings, unwanted, unit_columns, units_only)
+        side = _side_columns(nwbfile.units, population, places[0].column) if units_only else None
     copied = 8 * int(population.spike_counts.sum()) if units_only else size_of(path)
     size = copied + 2 * embeddings.embedding.nbytes + 1_000_000
-    return Plan(embeddings, rows, name, kept, named, unwanted, population.fingerprint(), columns, side, size)
+    return Plan(parts, unwanted, population.fingerprint(), columns, side, size)
+
+
+def _parts(
+    nwbfile, embeddings, identities, places, name, if_exists, units_only, reading
+) -> tuple[list[Part], list[str]]:
+    """What is written of each table of neurons, and the paths of what has to go for it."""
+    several = len(places) > 1
+    names = [f"{name}_{place.table.name}" if several else name for place in places]
+    own = [embeddings.select(place.units) if several else embeddings for place in places]
+    kept = [
+        bool(identities) and not units_only and _holds(nwbfile, table, one, place.rows)
+        for table, one, place in zip(names, own, places, strict=True)
+    ]
+    rooms = [(table, False) if units_only or stays else _room(nwbfile, table, if_exists)
+             for table, stays in zip(names, kept, strict=True)]  # fmt: skip
+    unwanted = tables.with_dependents(nwbfile, [table for table, replaced in rooms if replaced])
+    taken, parts = {} if units_only else held(nwbfile), []
+    for (table, _), one, stays, place in zip(rooms, own, kept, places, strict=True):
+        own_identities = [i.select(np.isin(i.unit_ids, one.unit_ids)) for i in identities]
+        named = _named(own_identities, f"_{place.table.name}" if several else "", taken, if_exists, unwanted)
+        original = {"identifier": nwbfile.identifier, "object_id": nwbfile.object_id, "units": place.table.object_id}
+        provenance = {**one.provenance, "matched_by": place.column, "file": original}
+        provenance |= {"read_as": reading} if reading else {}
+        one = dataclasses.replace(one, provenance=provenance)
+        parts.append(Part(place.table.object_id if reading else None, one, place.rows, table, stays, named))
+    return parts, unwanted
+
+
+def _unit_columns(nwbfile, place, embeddings, unwanted: list[str], wanted: bool, units_only: bool) -> dict:
+    """Columns for the units table; adds to `unwanted` those that are there and must not say something else."""
+    present = [f"/units/{name}" for name in tables.UNIT_COLUMNS if name in nwbfile.units.colnames and not units_only]
+    columns = tables.unit_columns(nwbfile.units, embeddings, place.rows) if wanted or present else {}
+    unwanted += present
+    return columns
 
 
 def _check_identities(identities: Identities, embeddings: UnitEmbeddings) -> None:
@@ -172,9 +209,9 @@ def _check_identities(identities: Identities, embeddings: UnitEmbeddings) -> Non
 
 def _holds(nwbfile, name: str, embeddings: UnitEmbeddings, rows: np.ndarray) -> bool:
     """Whether the file's table of this name holds these very embeddings."""
-    if name not in table_names(nwbfile):
+    if name not in held(nwbfile) or held(nwbfile)[name].neurodata_type != "UnitEmbeddings":
         return False
-    found = stored(nwbfile, name)
+    found = stored_table(nwbfile, name)
     own, new = found.embeddings.provenance, embeddings.provenance
     return (
         all(own[key] == new[key] for key in ("checkpoint_sha256", "population_fingerprint"))
@@ -183,12 +220,12 @@ def _holds(nwbfile, name: str, embeddings: UnitEmbeddings, rows: np.ndarray) -> 
     )
 
 
-def _named(identities, taken: dict, if_exists: str, unwanted: list[str]) -> dict[str, Identities]:
+def _named(identities, suffix: str, taken: dict, if_exists: str, unwanted: list[str]) -> dict[str, Identities]:
     """The identities by the names that their tables can have; adds to `unwanted` what has to go for them."""
     named: dict[str, Identities] = {}
     gone = {path.rpartition("/")[2] for path in unwanted} | ({*taken} if "/processing/nuclr" in unwanted else set())
     for one in identities:
-        name = one.target.replace("/", "_").replace(":", "_")
+        name = (one.target + suffix).replace("/", "_").replace(":", "_")
         if name in named:
             raise InputError(f"two of the identities are of {one.target}: write one of them, or rename its target")
         there = name in taken and name not in gone
@@ -209,18 +246,16 @@ def _side_columns(units, population, matched_by: str) -> dict[str, np.ndarray]:
     return columns | {name: np.array(column_texts(units, name)) for name in sorted(names)}
 
 
-def _room(nwbfile, name: str, if_exists: str) -> tuple[str, list[str]]:
-    """The name that the table can have, and the paths of what has to go for it."""
-    taken, unwanted = held(nwbfile), []
+def _room(nwbfile, name: str, if_exists: str) -> tuple[str, bool]:
+    """The name that the table can have, and whether one of this name has to go for it."""
+    taken = held(nwbfile)
     if if_exists == "new_name":
-        name = tables.free_name(name, taken)
-    elif name in taken and name not in table_names(nwbfile):
+        return tables.free_name(name, taken), False
+    if name in taken and taken[name].neurodata_type != "UnitEmbeddings":
         raise InputError(f"processing['nuclr'] holds a {name!r} that is no UnitEmbeddings: give another name=")
-    elif name in taken and if_exists == "error":
+    if name in taken and if_exists == "error":
         raise InputError(f"it holds {name!r} already: give if_exists='replace' or 'new_name', or another name=")
-    elif name in taken:
-        unwanted = tables.with_dependents(nwbfile, name)
-    return name, unwanted
+    return name, name in taken
 
 
 def _write(path: Path, temporary: Path, plan: Plan) -> None:

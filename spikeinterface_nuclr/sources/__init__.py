@@ -1,15 +1,22 @@
-"""read_population: whatever holds sorted units -> Population."""
+"""read_population: whatever holds sorted units, or the activity of imaged neurons -> Population."""
 
+import warnings
 from pathlib import Path
 
-from ..errors import InputError
+import numpy as np
+
+from ..errors import InputError, RecordingWarning
 from ..population import Population, checked_intervals
+from .npy import load_numbers
+from .optical import assemble_traces, regular_frames
 from .phy import is_phy_folder, read_phy
+from .suite2p import is_suite2p_folder, read_suite2p
 
 ACCEPTED = (
-    "a SortingAnalyzer or BaseSorting (object or folder), an NWB file with a units table, a phy or Kilosort folder, "
-    "or neo SpikeTrains"
+    "a SortingAnalyzer or BaseSorting (object or folder), an NWB file with a units table or ROI responses, a phy, "
+    "Kilosort or suite2p folder, neo SpikeTrains, or an array of traces (object or .npy)"
 )
+_DEFAULTS = {"sampling_frequency": None, "keep_rejected": False, "series": None, "traces": "auto"}
 
 
 def read_population(
@@ -18,7 +25,9 @@ def read_population(
     group_by: str | None = "group",
     observed=None,
     sampling_frequency: float | None = None,
-    keep_noise: bool = False,
+    keep_rejected: bool = False,
+    series: str | None = None,
+    traces: str = "auto",
 ) -> Population:
     """Read the neurons of a recording, from whatever holds them.
 
@@ -26,24 +35,38 @@ def read_population(
     ----------
     source : object or path
         A SpikeInterface SortingAnalyzer or sorting, or the folder of one; an NWBFile, or a path to one (HDF5, or Zarr
-        with the ``zarr`` extra); a phy or Kilosort folder; a neo Block, Segment or list of SpikeTrains; or a
+        with the ``zarr`` extra), with a units table or ROI responses; a phy, Kilosort or suite2p folder; a neo Block,
+        Segment or list of SpikeTrains; an array of traces (n_units, n_frames), or a ``.npy`` file of one; or a
         Population, which is returned as it is.
     group_by : str or None, default: "group"
         Unit property that names each unit's probe. Where there is none called "group", the source's own probes are
         used: the main channel's group of a SpikeInterface object, the electrode group of an NWB unit. None makes one
-        population of all units.
+        population of all units. Imaged neurons are one population; "plane" makes one of each plane.
     observed : array-like, shape (k, 2), optional
-        Intervals in seconds in which spikes were recorded, in place of what the source says.
+        Intervals in seconds in which activity was recorded, in place of what the source says (of traces: within it).
     sampling_frequency : float, optional
-        Samples per second, for a phy folder without ``params.py``.
-    keep_noise : bool, default: False
-        Keep phy's clusters of group "noise".
+        Samples per second, for a phy folder without ``params.py``; frames per second, for arrays and for a suite2p
+        folder without ``ops.npy``.
+    keep_rejected : bool, default: False
+        Keep what curation rejected: phy's clusters of group "noise", ROIs that suite2p's ``iscell.npy``, or a column
+        such as ``accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table, calls no neurons.
+    series : str, optional
+        The ROI responses of an NWB file that are read: the name of a RoiResponseSeries or of its container, such as
+        "DfOverF", with as much of the path before it as tells it from others. Needed where there are several, or units
+        as well. A container's series of different ROIs are read together.
+    traces : {"auto", "fluorescence", "dff", "ready"}
+        What the values of ROI responses or of an array are: raw fluorescence, which becomes dF/F by `delta_f`; dF/F;
+        or, "ready", what a model shall see, as it is. All but the last are divided by their 99th percentile. "auto"
+        tells from an NWB file's container (DfOverF, else raw; of a unit such as F/F0 one is subtracted); of an array
+        it has to be said.
 
     Returns
     -------
     Population
         With the units' columns (brain area, location, quality, …) in `properties`. Spikes outside observed time are
-        left out, with a warning; those in an NWB file's ``invalid_times`` without.
+        left out, with a warning; those in an NWB file's ``invalid_times`` without. Frames that are missing between
+        timestamps, in ``invalid_times``, NaN, in suite2p's ``badframes``, or that a series' ``control`` labels as bad
+        are not observed.
 
     Raises
     ------
@@ -52,37 +75,44 @@ def read_population(
     """
     if isinstance(source, Population):
         return source
-    options = {"group_by": group_by, "observed": None if observed is None else checked_intervals(observed, "observed")}
-    phy_options = {"sampling_frequency": sampling_frequency, "keep_noise": keep_noise}
-    if isinstance(source, str | Path):
-        folder = _phy_folder(Path(source))
-        if folder is not None:
-            return read_phy(folder, **options, **phy_options)
-    if sampling_frequency is not None or keep_noise:
-        raise InputError("sampling_frequency and keep_noise are for phy folders: leave them out for other sources")
-    if isinstance(source, str | Path):
-        return _read_path(Path(source), options)
-    return _read_object(source, options)
+    source = Path(source) if isinstance(source, str) else source
+    read, known = _reader(source)
+    given = {
+        "sampling_frequency": sampling_frequency, "keep_rejected": keep_rejected, "series": series, "traces": traces,
+    }  # fmt: skip
+    for option, value in given.items():
+        if option not in known and value != _DEFAULTS[option]:
+            name = source if isinstance(source, Path) else type(source).__name__
+            raise InputError(f"{name}: {option} says nothing of a source of this kind: leave it out")
+    observed = None if observed is None else checked_intervals(observed, "observed")
+    return read(source, group_by=group_by, observed=observed, **{option: given[option] for option in known})
 
 
-def _phy_folder(path: Path) -> Path | None:
-    # SpikeInterface keeps what a sorter wrote in a folder called sorter_output.
-    return next((folder for folder in (path, path / "sorter_output") if is_phy_folder(folder)), None)
+def _reader(source):
+    """The function that reads the source, and which options it takes beside `group_by` and `observed`."""
+    if isinstance(source, np.ndarray):
+        return _read_array, ("sampling_frequency", "traces")
+    if isinstance(source, Path):
+        return _reader_of_folder(source) if source.is_dir() else _reader_of_file(source)
+    return _reader_of_object(source)
 
 
-def _read_object(source, options) -> Population:
+def _reader_of_object(source):
     from .neo_trains import is_neo, read_neo
 
-    package = type(source).__module__.partition(".")[0]
     if is_neo(source):
-        return read_neo(source, **options)
-    if package == "pynwb":
+        return read_neo, ()
+    if type(source).__module__.partition(".")[0] == "pynwb":
         from pynwb import NWBFile
 
-        from .nwb_units import read_nwbfile
+        from .nwb_recording import read_nwbfile
 
         if isinstance(source, NWBFile):
-            return read_nwbfile(source, **options)
+            return read_nwbfile, ("series", "traces", "keep_rejected")
+    return _read_spikeinterface, ()
+
+
+def _read_spikeinterface(source, **options) -> Population:
     from .sortings import read_spikeinterface
 
     found = read_spikeinterface(source, **options)
@@ -91,30 +121,72 @@ def _read_object(source, options) -> Population:
     raise InputError(f"source is a {type(source).__module__}.{type(source).__qualname__}; accepted is {ACCEPTED}")
 
 
-def _read_path(path: Path, options) -> Population:
-    if path.is_dir():
-        return _read_folder(path, options)
+def _reader_of_file(path: Path):
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
-    from .nwb_units import read_nwb_path
-
+    if path.suffix == ".npy":
+        return _read_npy, ("sampling_frequency", "traces")
     if path.suffix == ".nwb" or _is_hdf5(path):
-        return read_nwb_path(path, **options)
+        from .nwb_recording import read_nwb_path
+
+        return read_nwb_path, ("series", "traces", "keep_rejected")
     raise InputError(f"{path}: not an NWB file (a file of kind {path.suffix or 'unknown'!r}); accepted is {ACCEPTED}")
 
 
-def _read_folder(path: Path, options) -> Population:
-    from .nwb_units import is_zarr_nwb, read_nwb_path
+def _reader_of_folder(path: Path):
+    from .nwb_file import is_zarr_nwb
+
+    # SpikeInterface keeps what a sorter wrote in a folder called sorter_output.
+    phy = next((folder for folder in (path, path / "sorter_output") if is_phy_folder(folder)), None)
+    if phy is not None:
+        return lambda _, **options: read_phy(phy, **options), ("sampling_frequency", "keep_rejected")
+    # A whole run of suite2p is a folder with the folder suite2p in it.
+    suite2p = next((folder for folder in (path, path / "suite2p") if is_suite2p_folder(folder)), None)
+    if suite2p is not None:
+        return lambda _, **options: read_suite2p(suite2p, **options), ("sampling_frequency", "keep_rejected")
+    if is_zarr_nwb(path):
+        from .nwb_recording import read_nwb_path
+
+        return read_nwb_path, ("series", "traces", "keep_rejected")
+    return _read_sorting_folder, ()
+
+
+def _read_sorting_folder(path: Path, **options) -> Population:
     from .sortings import load_spikeinterface, read_spikeinterface
 
-    if is_zarr_nwb(path):
-        return read_nwb_path(path, **options)
     found = load_spikeinterface(path)
     if found is not None:
         return read_spikeinterface(found, name=str(path), **options)
     inside = sorted(p.name for p in path.iterdir())
     listed = ", ".join(inside[:4]) + (", …" if len(inside) > 4 else "")
     raise InputError(f"{path}: a folder of no known kind ({listed or 'empty'}); accepted is {ACCEPTED}")
+
+
+def _read_npy(path: Path, **options) -> Population:
+    return _read_array(load_numbers(path, 2), name=str(path), **options)
+
+
+def _read_array(
+    source: np.ndarray, *, name: str = "array", group_by, observed, sampling_frequency: float | None, traces: str
+) -> Population:
+    """Traces of neurons 0, 1, …, one a row."""
+    if source.ndim != 2 or source.dtype.kind not in "biuf" or not source.size:
+        raise InputError(
+            f"{name}: is no array of traces (n_units, n_frames), but {source.shape}; accepted is {ACCEPTED}"
+        )
+    if sampling_frequency is None or not (np.isfinite(sampling_frequency) and sampling_frequency > 0):
+        raise InputError(f"{name}: give its frames per second: sampling_frequency= (--sampling-frequency)")
+    if traces == "auto":
+        raise InputError(f"{name}: say what its values are: traces= (--traces) fluorescence, dff or ready")
+    if len(source) > source.shape[1]:
+        warnings.warn(
+            f"{name}: {len(source):,} neurons of {source.shape[1]:,} frames: was it to be transposed?",
+            RecordingWarning,
+            stacklevel=3,
+        )
+    frames = regular_frames(source.shape[1], float(sampling_frequency))
+    metadata, ids = {"source": name}, np.arange(len(source))
+    return assemble_traces(name, ids, source, frames, kind=traces, observed=observed, metadata=metadata)
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -124,7 +196,7 @@ def _is_hdf5(path: Path) -> bool:
 
 def kind_of(path) -> str:
     """What is at `path`: "nwb", "analyzer", or "other"; no more is looked at than tells these apart."""
-    from .nwb_units import is_zarr_nwb
+    from .nwb_file import is_zarr_nwb
     from .sortings import is_analyzer
 
     path = Path(path)

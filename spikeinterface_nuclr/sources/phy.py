@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InputError, RecordingWarning
 from ..population import Population
 from .assembly import assemble, choose_group
+from .npy import load_numbers
 
 
 def is_phy_folder(path: Path) -> bool:
@@ -17,7 +18,7 @@ def is_phy_folder(path: Path) -> bool:
     return (path / "spike_times.npy").is_file()
 
 
-def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_noise: bool = False) -> Population:
+def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_rejected: bool = False) -> Population:
     """The Population of a phy or Kilosort folder.
 
     Parameters
@@ -28,7 +29,7 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_no
     observed : array, shape (k, 2), optional
     sampling_frequency : float, optional
         Samples per second. Needed where params.py does not say.
-    keep_noise : bool
+    keep_rejected : bool
         Keep clusters whose group is "noise".
     """
     name = str(path)
@@ -47,11 +48,11 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_no
     ids = np.unique(clusters).astype(np.int64)
     if len(ids) == 0:
         raise InputError(f"{name}: it holds no spikes")
-    if not keep_noise:
+    if not keep_rejected:
         noise = {unit for unit, row in tables.items() if row.get("group", "").lower() == "noise"}
         ids = ids[[int(unit) not in noise for unit in ids]]
     if len(ids) == 0:
-        raise InputError(f"{name}: every cluster is noise: give keep_noise=True (--keep-noise) to keep them")
+        raise InputError(f"{name}: every cluster is noise: give keep_rejected=True (--keep-rejected) to keep them")
     order = np.argsort(clusters, kind="stable")
     at = np.searchsorted(clusters[order], ids)
     to = np.searchsorted(clusters[order], ids, side="right")
@@ -74,11 +75,8 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_no
 
 
 def _load(path: Path) -> np.ndarray:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy file ({error})") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+    values = load_numbers(path, mapped=True)
+    if not np.isfinite(values).all():
         raise InputError(f"{path}: does not hold plain numbers: export it from phy or Kilosort again")
     return values.ravel()
 

@@ -16,15 +16,23 @@ from ..files import check_writable, written_whole
 from ..population import Population
 from ..sources import read_population
 from ..sources.listing import Listed, list_sources
+from ..traces import resampled
 from .store import FORMAT_VERSION, TICKS, Store, check_store, read_json
 
 _LONGEST_S = 10_000_000  # the index holds every second
 
 
 def build_store(
-    sources, path, *, group_by: str | None = "group", jobs: int = 1, progress: bool = True
+    sources,
+    path,
+    *,
+    group_by: str | None = "group",
+    frame_rate: float | None = None,
+    jobs: int = 1,
+    progress: bool = True,
+    **reading,
 ) -> tuple[Store, list[str]]:
-    """Put the spikes of many sessions into a store.
+    """Put the spikes, or the traces, of many sessions into a store.
 
     A session that the store holds already is left alone unless its source has changed since, so a build that was
     stopped, or a list that grew, goes on where it was. A source that cannot be read is skipped and reported.
@@ -38,9 +46,13 @@ def build_store(
         The folder; made where it is not there.
     group_by : str or None, default: "group"
         As `read_population`.
+    frame_rate : float, optional
+        Frames per second to which traces are `resampled`: those of the encoder to train. Default: as recorded.
     jobs : int, default: 1
         Processes that read sources at the same time.
     progress : bool, default: True
+    **reading
+        Further keywords of `read_population`, for all sources.
 
     Returns
     -------
@@ -61,7 +73,7 @@ def build_store(
     path = Path(path)
     listed = list_sources(sources)
     _make_store(path)
-    add = partial(_add_session, path / "sessions", group_by)
+    add = partial(_add_session, path / "sessions", {"group_by": group_by, **reading}, frame_rate)
     with tqdm(total=len(listed), desc="storing", unit="session", disable=not progress) as bar:
         damaged = []
         for problem in _each(add, listed, jobs):
@@ -104,15 +116,17 @@ def _each(add, listed: list[Listed], jobs: int) -> Iterator[str]:
         yield from pool.map(add, listed)
 
 
-def _add_session(sessions: Path, group_by: str | None, listed: Listed) -> str:
+def _add_session(sessions: Path, reading: dict, frame_rate: float | None, listed: Listed) -> str:
     """Write one session's folder; what is wrong with its source, or nothing."""
     staged = None
     try:
         folder = sessions / listed.key
-        stamp = [*listed.stamp, group_by] if listed.stamp else []
+        stamp = [*listed.stamp, reading, frame_rate] if listed.stamp else []
         if stamp and folder.is_dir() and read_json(folder / "session.json").get("stamp") == stamp:
             return ""
-        population = read_population(listed.source, group_by=None if listed.probe else group_by)
+        population = read_population(listed.source, **reading | ({"group_by": None} if listed.probe else {}))
+        if frame_rate is not None and population.signal == "traces":
+            population = resampled(population, frame_rate)
         # Names that begin with a dot are no sessions: what a kill leaves there is cleared by the next build.
         staged, old = (sessions / f".{listed.key}.{what}" for what in ("new", "old"))
         for path in (staged, old):

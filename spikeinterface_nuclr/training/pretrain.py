@@ -19,6 +19,7 @@ from ..embedding import check_signal
 from ..encoder import Encoder
 from ..errors import InputError
 from ..population import Population
+from ..traces import same_rate
 from .building import build_store
 from .config import PretrainConfig
 from .losses import ContrastiveLoss, VICRegLoss
@@ -40,6 +41,7 @@ def pretrain(
     hold_out: list[str] | tuple[str, ...] = (),
     exclude: list[str] | tuple[str, ...] = (),
     card: dict | None = None,
+    reading: dict | None = None,
     device: str = "auto",
     precision: str = "auto",
     devices: int = 1,
@@ -73,6 +75,8 @@ def pretrain(
         Animals that are neither trained on nor looked at: those to test on later.
     card : dict, optional
         What to say of the checkpoint, beside what the run itself knows, which it cannot overrule.
+    reading : dict, optional
+        Keywords of `read_population` for sources that are not a store, such as {"series": "DfOverF"}.
     device : str, default: "auto"
     precision : {"auto", "bfloat16", "float32"}
         "bfloat16" is autocast over float32 weights.
@@ -116,7 +120,7 @@ def pretrain(
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not for training: use auto, float32 or bfloat16")
     several = devices * nodes > 1
-    store = _store(sources, run, several=several, progress=progress)
+    store = _store(sources, run, config, reading or {}, several=several, progress=progress)
     recordings, validation = _divide(store, list(hold_out), list(exclude), config)
     run.identify(
         config=config.to_dict(), recordings=store.fingerprint(), precision=precision,
@@ -317,7 +321,7 @@ def _with_encoder_of(start: Checkpoint | None, config: PretrainConfig | None) ->
     return config
 
 
-def _store(sources, run: Run, *, several: bool, progress: bool) -> Store:
+def _store(sources, run: Run, config: PretrainConfig, reading: dict, *, several: bool, progress: bool) -> Store:
     if isinstance(sources, list | tuple) and len(sources) == 1 and is_store(sources[0]):
         [sources] = sources
     if isinstance(sources, Store):
@@ -326,7 +330,8 @@ def _store(sources, run: Run, *, several: bool, progress: bool) -> Store:
         return Store(sources)
     if several:
         raise InputError("several processes train from one store: make it first, with `nuclr store build`")
-    store, damaged = build_store(sources, run.store, progress=progress)
+    frame_rate = 1 / config.encoder.bin_s if config.encoder.signal == "traces" else None
+    store, damaged = build_store(sources, run.store, frame_rate=frame_rate, progress=progress, **reading)
     if damaged:
         raise InputError(damaged[0])
     return store
@@ -342,8 +347,14 @@ def _divide(
         unmatched -= matching
         if matching & set(exclude):
             continue
-        model = f"the encoder to train (on {probe.outline.metadata['source']})"
-        check_signal(probe.signal, probe.sampling_frequency, config.encoder, model)
+        source = probe.outline.metadata["source"]
+        check_signal(probe.signal, config.encoder, f"the encoder to train (on {source})")
+        rate = 1 / config.encoder.bin_s
+        if probe.signal == "traces" and not same_rate(probe.sampling_frequency, rate):
+            raise InputError(
+                f"{source}: the store holds it at {probe.sampling_frequency:.4g} frames per second, the encoder takes "
+                f"{rate:.4g} (1 / bin_s): build the store with --frame-rate {rate:.6g}"
+            )
         if matching:
             validation.append(probe)
         elif probe.n_units > TOO_FEW_UNITS:

@@ -1,9 +1,9 @@
-"""Store: the spikes of many sessions on disk, laid out so that any window is one short read.
+"""Store: the activity of many sessions on disk, laid out so that any window is one short read.
 
     STORE/
         store.json                      what this folder is
         sessions/<name>/session.json    one source: its animal, its probes, their units, when each was observed
-        sessions/<name>/<probe>.*.npy   the probe's spikes, sorted by time
+        sessions/<name>/<probe>.*.npy   the probe's spikes, sorted by time; or its traces, frame after frame
 
 A spike takes six bytes: the number of its unit, and the fraction of its second in 2^-32 s. How many spikes precede
 each second stands in an index, so a window is found without a search. At the scale of the IBL brain-wide map (700
@@ -163,10 +163,11 @@ class Store:
         seen: dict[str, Probe] = {}
         for probe in self.probes:
             twin = seen.setdefault(probe.fingerprints[0], probe)
-            if probe.n_spikes and twin.path.parent != probe.path.parent:
+            active = probe.n_spikes or probe.signal == "traces"
+            if active and twin.path.parent != probe.path.parent:
                 raise InputError(
-                    f"{probe.path.parent}: holds the same spikes as {twin.path.parent.name}, which may be held out "
-                    "under another name: delete one of the two"
+                    f"{probe.path.parent}: holds the same {probe.signal} as {twin.path.parent.name}, which may be "
+                    "held out under another name: delete one of the two"
                 )
 
     @property

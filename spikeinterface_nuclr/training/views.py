@@ -75,7 +75,8 @@ class Recording:
     """
 
     def __init__(self, probe: Probe, layout: Layout):
-        self.probe, self.layout = probe, layout
+        self.probe = probe
+        self.layout = layout = layout.of(probe.sampling_frequency)
         units = np.arange(probe.n_units)
         self.line = timeline(probe.outline, units, layout)
         self.starts = Starts(self.line, layout)

@@ -1,0 +1,110 @@
+"""The neurons of an NWB file as embeddings know them: how they were read, and which table's rows they are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..population import Population
+from ..sources.nwb_ophys import choose_rois, common_path
+from ..sources.nwb_recording import read_nwbfile
+from ..unit_embeddings import UnitEmbeddings
+from .reading import PLANES
+from .rows import check_spike_counts, match_rows
+
+# What the source of imaged neurons says of how it was read, by the keywords of `read_nwbfile`.
+_READING = ("series", "traces", "keep_rejected")
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where some of the embedded neurons are.
+
+    Attributes
+    ----------
+    table : pynwb DynamicTable
+    units : int array, shape (n,)
+        Positions in the embeddings.
+    rows : int64, shape (n,)
+        Row of each in the table.
+    column : str
+        Column that names them.
+    """
+
+    table: object
+    units: np.ndarray
+    rows: np.ndarray
+    column: str
+
+
+def read_as(provenance: dict) -> dict:
+    """Keywords of `read_nwbfile` by which neurons of embeddings of this provenance are read; nothing, for units."""
+    told = provenance.get("read_as") or (provenance.get("source", {}) if provenance.get("signal") == "traces" else {})
+    return {key: told[key] for key in _READING if "series" in told and key in told}
+
+
+def fingerprint_now(nwbfile, provenance: dict, population: Population) -> str:
+    """Of the file's neurons, read as embeddings of this provenance were; `population` is one reading of the file."""
+    reading = read_as(provenance)
+    if reading == {key: population.metadata[key] for key in _READING if key in population.metadata}:
+        return population.fingerprint()
+    try:
+        return read_nwbfile(nwbfile, **reading).fingerprint()
+    except InputError:  # that series is no more
+        return ""
+
+
+def imaging_of(nwbfile, provenance: dict, series: str | None) -> dict:
+    """How the file's neurons are to be read for these embeddings: as they were, or from the series that is named."""
+    if provenance.get("signal") != "traces":
+        if series is not None:
+            raise InputError(f"the embeddings are of spikes: leave out series={series!r}")
+        return {}
+    reading = read_as(provenance) if series is None else {}
+    return reading or {"series": common_path(choose_rois(nwbfile, series))}
+
+
+def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match, *, allow_stale: bool) -> list[Place]:
+    """Where each embedded neuron is in the file; InputError where one is missing, or has changed since.
+
+    `population` is what the file holds now, read as the embeddings were.
+    """
+    if population.signal == "spikes":
+        rows, column = match_rows(nwbfile.units, embeddings.unit_ids, match)
+        if not allow_stale:
+            check_spike_counts(nwbfile.units, population.spike_counts, rows, embeddings)
+        return [Place(nwbfile.units, np.arange(len(rows)), rows, column)]
+    if not allow_stale:
+        _check_frames(population, embeddings)
+    tables = {id(rois.table): rois.table for rois in choose_rois(nwbfile, population.metadata["series"])}.values()
+    places = [_place(table, embeddings.unit_ids, match, several=len(tables) > 1) for table in tables]
+    found = np.concatenate([place.units for place in places])
+    lost = np.setdiff1d(np.arange(len(embeddings.unit_ids)), found)
+    if len(lost):
+        raise InputError(
+            f"neuron {embeddings.unit_ids[lost[0]]} names none of the planes "
+            f"{', '.join(table.name for table in tables)}: name it PLANE/ROI, as read_population does"
+        )
+    return [place for place in places if len(place.units)]
+
+
+def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> Place:
+    if not several:
+        rows, column = match_rows(table, unit_ids, match)
+        return Place(table, np.arange(len(rows)), rows, column)
+    names = [str(unit) for unit in unit_ids]
+    units = np.array([k for k, name in enumerate(names) if name.startswith(f"{table.name}/")], dtype=np.int64)
+    inner = np.array([names[k].removeprefix(f"{table.name}/") for k in units], dtype=str)
+    rows, column = match_rows(table, inner, match)
+    return Place(table, units, rows, f"{PLANES}{column}")
+
+
+def _check_frames(population: Population, embeddings: UnitEmbeddings) -> None:
+    """InputError where the traces have another number of frames than when they were embedded."""
+    frames = population.traces.shape[1]
+    if embeddings.spike_count is None or not (embeddings.spike_count == frames).all():
+        had = "an unknown number of" if embeddings.spike_count is None else f"{embeddings.spike_count.max():,}"
+        raise InputError(
+            f"the neurons had {had} frames when they were embedded, {population.metadata['series']} has {frames:,}: "
+            "embed them again, or give allow_stale=True"
+        )

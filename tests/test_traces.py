@@ -1,0 +1,155 @@
+"""dF/F, the common scale, and other frame rates."""
+
+import numpy as np
+import pytest
+from ophys_files import RATE, activity, raw
+from scipy.signal import resample
+
+from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, InputError, Population, embed
+from spikeinterface_nuclr.traces import delta_f, resampled, scaled
+
+
+def test_delta_f_undoes_a_neurons_level():
+    dff = activity(n_frames=3000)
+    found = delta_f(raw(dff), RATE)
+    quiet = np.percentile(dff, 8, axis=1, keepdims=True)
+    assert np.corrcoef(found.ravel(), dff.ravel())[0, 1] > 0.98
+    assert np.abs(np.median(found - (dff - quiet) / (1 + quiet), axis=1)).max() < 0.05
+    assert found.dtype == np.float32
+
+
+def test_delta_f_follows_a_baseline_that_bleaches():
+    dff = activity(n_frames=6000)
+    bleached = raw(dff) * np.exp(-np.arange(6000) / 6000)
+    assert np.abs(delta_f(bleached, RATE) - delta_f(raw(dff), RATE)).mean() < 0.05
+
+
+def test_a_baseline_that_is_not_positive_is_only_subtracted():
+    dff = activity()
+    shifted = dff - 5.0
+    shifted[0] += 6.0
+    found = delta_f(shifted, RATE)
+    assert np.allclose(found[1] - found[1].min(), dff[1] - dff[1].min(), atol=0.3)
+    assert found[0].std() < found[1].std()  # this one was divided by about 1.06
+
+
+def test_frames_without_data_stay_so_and_change_nothing_else():
+    fluorescence = raw(activity(n_frames=1000))
+    gap = fluorescence.copy()
+    gap[:, 400:420] = np.nan
+    gap[3, 700:] = np.nan
+    found, whole = delta_f(gap, RATE), delta_f(np.delete(fluorescence, np.s_[400:420], axis=1), RATE)
+    assert np.isnan(found[:, 400:420]).all()
+    assert np.isnan(found[3, 700:]).all()
+    others = np.delete(np.delete(found, np.s_[400:420], axis=1), 3, axis=0)
+    assert np.abs(others - np.delete(whole, 3, axis=0)).max() < 0.02
+
+
+def test_neurons_share_a_scale():
+    dff = activity() * np.arange(12)[:, None]  # the first is silent
+    dff[1, :300] = np.nan
+    found = scaled(dff)
+    assert np.isnan(found[0]).all()
+    assert np.allclose(np.nanpercentile(found[1:], 99, axis=1), 1, atol=1e-5)
+
+
+def sines(frequency, rate, seconds=120.0):
+    times = np.arange(round(seconds * rate)) / rate
+    return Population(["a"], traces=np.sin(2 * np.pi * frequency * times)[None], sampling_frequency=rate, start=7.0)
+
+
+@pytest.mark.parametrize(("rate", "to"), [(30.0, 4.2837), (1.36, 1.667), (4.0, 2.0), (2.0, 30.0)])
+def test_what_the_slower_rate_can_hold_is_kept(rate, to):
+    slow = 0.3 * min(rate, to)
+    found, wanted = resampled(sines(slow, rate), to), sines(slow, to)
+    length = int(120.0 * rate) * to / rate
+    assert found.traces.shape[1] == int(length + 1e-6)
+    inner = np.s_[:, int(15 * to) : int(length) - int(15 * to)]
+    assert np.abs(found.traces[inner] - wanted.traces[inner]).max() < 0.01
+    assert found.start == 7.0
+    assert found.stop == pytest.approx(7.0 + found.traces.shape[1] / to)
+
+
+def test_nothing_is_aliased():
+    for fast in (2.6, 5.0, 8.4, 14.0):
+        assert np.abs(resampled(sines(fast, 30.0), 4.2837).traces[:, 50:-50]).max() < 0.002
+
+
+def test_rates_that_are_nearly_equal_are_left_alone():
+    population = sines(0.1, 4.0)
+    assert resampled(population, 4.03) is population
+
+
+def test_stretches_are_resampled_apart():
+    """A gap's frames, whatever they hold, reach no frame beside it."""
+    traces = activity(n_frames=400)
+    observed = [[0.0, 30.0], [33.3, 80.0]]
+    filled = traces.copy()
+    filled[:, 150:166] = 1e6
+    found, other = (
+        resampled(Population(range(12), traces=t, sampling_frequency=RATE, observed=observed, stop=80.0), 3.0)
+        for t in (traces, filled)
+    )
+    assert np.array_equal(found.traces, other.traces)
+    assert found.observed.shape == (2, 2)
+    assert np.allclose(found.observed, observed, atol=1 / 3)
+    assert (found.observed[:, 0] >= np.array(observed)[:, 0] - 0.1).all()
+    grid = found.observed * 3.0
+    assert np.allclose(grid, np.round(grid))
+
+
+def test_neurons_keep_their_own_observed_time():
+    observed = [[[0.0, 60.0]], [[0.0, 40.0]], [[0.0, 60.0]], np.empty((0, 2))]
+    population = Population(range(4), traces=activity(4, 300), sampling_frequency=RATE, observed=observed)
+    found = resampled(population, 2.0)
+    assert [o.tolist() for o in found.observed] == [np.asarray(o).tolist() for o in observed]
+    assert not found.traces[3].any()
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, np.nan, 1e-6])
+def test_impossible_rates_are_named(rate):
+    with pytest.raises(InputError, match=r"frame_rate must be|shorter than one frame"):
+        resampled(sines(0.1, 4.0), rate)
+
+
+def test_spikes_have_no_frame_rate(population):
+    with pytest.raises(InputError, match="a frame rate is of traces"):
+        resampled(population, 4.0)
+
+
+@pytest.fixture(scope="module")
+def calcium():
+    """A small encoder of traces with random weights, at 2 frames per second."""
+    import torch
+
+    torch.manual_seed(0)
+    config = EncoderConfig(bin_s=0.5, patch_size=4, num_patches=15, signal="traces", dim=32, heads=2, head_dim=16)
+    return Checkpoint(config, Encoder(config).state_dict(), name="random")
+
+
+def test_embedding_brings_traces_to_the_models_rate(calcium):
+    traces = activity(n_frames=1200)
+    recorded = Population(range(12), traces=scaled(traces), sampling_frequency=RATE)
+    found = embed(recorded, calcium, precision="float32", progress=False)
+    assert found.provenance["frame_rate"] == RATE
+    assert found.provenance["resampled_to"] == 2.0
+    assert found.provenance["population_fingerprint"] == recorded.fingerprint()
+    assert (found.spike_count == 1200).all()
+    assert (found.window_count == 8).all()
+    by_hand = embed(resampled(recorded, 2.0), calcium, precision="float32", progress=False)
+    assert np.array_equal(by_hand.embedding, found.embedding)
+    assert by_hand.provenance["resampled_to"] == by_hand.provenance["frame_rate"] == 2.0
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_another_rate_gives_the_same_embeddings(calcium, factor):
+    """The recording as another microscope would have taken it, by Fourier resampling."""
+    traces = scaled(activity(n_frames=1200))
+    found = [
+        embed(Population(range(12), traces=t, sampling_frequency=rate), calcium, precision="float32", progress=False)
+        for t, rate in ((traces, RATE), (resample(traces, int(1200 * factor), axis=1), RATE * factor))
+    ]
+    a, b = (x.embedding / np.linalg.norm(x.embedding, axis=1, keepdims=True) for x in found)
+    assert (a * b).sum(axis=1).min() > 0.95
+    # What different neurons have in common is less: the rate is not what they are told by.
+    assert np.median((a * b).sum(axis=1)) > np.median(a @ b.T)
