@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py DATA [--model MODEL] [--mice MODEL …] [--only human aplysia steinmetz]
                                     [--json FILE] [--figure FILE]
+    python benchmarks/quality.py DATA --calcium [--folder FOLDER] [--json FILE] [--figure FILE]
 
 DATA holds the folders `human`, `aplysia` and `steinmetz`, an NWB file a recording. Animals are divided as in
 `docs/training.md`: those of TEST are seen here for the first time, and whatever was chosen was chosen on VALIDATION. Of
@@ -11,6 +12,9 @@ Beside the model stand, on the same neurons and splits: firing rate; rate and hi
 autocorrelogram; the same network with random weights (mean of three seeds); and chance, or labels shuffled within each
 animal. Brackets are 95 % bootstrap intervals over animals. With `--mice`, models that were
 pretrained, without labels, on the mice of `steinmetz` stand in the tables of these as well.
+
+With `--calcium`, the imaged neurons of `worm` are scored in their place (`benchmarks/calcium.py`), by models that are
+pretrained for it: half an hour on two cores. They stay in FOLDER and are not made again.
 """
 
 import argparse
@@ -268,17 +272,25 @@ def main():
     parser.add_argument("--model", default=None)
     parser.add_argument("--mice", nargs="+", default=[])
     parser.add_argument("--only", nargs="+", default=["aplysia", "human", "steinmetz"])
+    parser.add_argument("--calcium", action="store_true")
+    parser.add_argument("--folder", type=Path, default=Path("calcium-models"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    model = load_checkpoint(options.model)
-    mice = [load_checkpoint(name) for name in options.mice]
-    result = run(options.data, model, mice, options.only)
-    print(f"{model.name}, sha256 {model.sha256}\n\n{as_markdown(result)}")
+    if options.calcium:
+        import calcium
+
+        result, told = calcium.run(options.data, options.folder), {"settings": str(calcium.SETTINGS.name)}
+    else:
+        model = load_checkpoint(options.model)
+        mice = [load_checkpoint(name) for name in options.mice]
+        result = run(options.data, model, mice, options.only)
+        told = {"model": model.name, "sha256": model.sha256}
+    print(f"{', '.join(f'{key} {value}' for key, value in told.items())}\n\n{as_markdown(result)}")
     if options.figure:
         figure_of(result).savefig(options.figure, dpi=150)
     if options.json:
-        options.json.write_text(json.dumps({"model": model.name, "sha256": model.sha256, "tables": result}, indent=1))
+        options.json.write_text(json.dumps({**told, "tables": result}, indent=1))
 
 
 if __name__ == "__main__":

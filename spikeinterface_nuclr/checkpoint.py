@@ -14,7 +14,8 @@ from .encoder import Encoder, EncoderConfig
 from .errors import CheckpointError
 from .files import written_whole
 
-DEFAULT_MODEL = "nuclr-starter"
+# What is loaded where no model is named, by what a recording holds.
+DEFAULT_MODELS = {"spikes": "nuclr-starter", "traces": "nuclr-starter-calcium"}
 FORMAT_VERSION = 1
 # Suffixes of public checkpoints, which `conversion.py` reads.
 PICKLED = (".pt", ".pth", ".ckpt")
@@ -77,17 +78,21 @@ class Checkpoint:
         return f"Checkpoint({self.name or 'unnamed'!r}, {n:,} parameters, sha256 {self.sha256[:12]}…)"
 
 
-def load_checkpoint(model: str | Path | None = None, *, sha256: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    model: str | Path | None = None, *, sha256: str | None = None, signal: str = "spikes"
+) -> Checkpoint:
     """Find and read a checkpoint.
 
     Parameters
     ----------
     model : str or Path, optional
-        The name of a bundled model (``nuclr-starter``, the default), a path to a ``.safetensors`` file of ours or a
-        public ``.pt`` file, or ``hf://owner/repo[/file][@revision]`` on the Hugging Face Hub. What the Hub gave once
-        is read from its cache ever after, without a network.
+        The name of a bundled model (default: ``nuclr-starter``, of traces ``nuclr-starter-calcium``), a path to a
+        ``.safetensors`` file of ours or a public ``.pt`` file, or ``hf://owner/repo[/file][@revision]`` on the Hugging
+        Face Hub. What the Hub gave once is read from its cache ever after, without a network.
     sha256 : str, optional
         Hash (hex) that `Checkpoint.sha256` must have.
+    signal : {"spikes", "traces"}
+        What the default is for.
 
     Returns
     -------
@@ -100,7 +105,7 @@ def load_checkpoint(model: str | Path | None = None, *, sha256: str | None = Non
     """
     if isinstance(model, Checkpoint):
         return model
-    model = DEFAULT_MODEL if model is None else str(model)
+    model = DEFAULT_MODELS[signal] if model is None else str(model)
     if model.startswith("hf://"):
         from .hub import fetch
 

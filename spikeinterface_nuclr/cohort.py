@@ -120,7 +120,7 @@ def read_cohort(
     InputError
         A recording cannot be read, has no such property, or names no subject; or none has a label.
     """
-    listed, checkpoint = list_sources(sources), load_checkpoint(settings.model)
+    listed = list_sources(sources)
     if not listed:
         raise InputError("no recording is named: the manifest is empty")
     # All labels before the first embedding, which takes long.
@@ -133,6 +133,7 @@ def read_cohort(
         populations.append(population)
         animals.append(animal)
         labels.append(rule.labels_of(population, one.name))
+    checkpoint = load_checkpoint(settings.model, signal=populations[0].signal)
     embeddings, controls = [], {}
     pairs = list(zip(listed, populations, strict=True))
     for one, population in tqdm(pairs, desc="embedding", unit="recording", disable=not settings.progress):

@@ -41,8 +41,9 @@ def embed_to_file(read, output: Path, settings: Settings, *, overwrite: bool) ->
     population = read()
     if output.suffix == ".npz" and not overwrite:
         provenance = _provenance_in(output)
-        same_spikes = provenance.get("population_fingerprint") == population.fingerprint()
-        if same_spikes and not how_different(provenance, population, load_checkpoint(settings.model), settings):
+        same = provenance.get("population_fingerprint") == population.fingerprint()
+        checkpoint = load_checkpoint(settings.model, signal=population.signal)
+        if same and not how_different(provenance, population, checkpoint, settings):
             return f"{output}: is up to date, nothing to do (--force computes it again)"
     check_writable(output, overwrite=overwrite)
     found = embed(population, **dataclasses.asdict(settings))
@@ -65,7 +66,8 @@ def embed_into_nwb(
     """Embed the units of an NWB file and write them into a copy of it, or into itself."""
     output = output_of(path, output, in_place=in_place, units_only=units_only)
     shown = path if in_place else output
-    population, checkpoint = read(), load_checkpoint(settings.model)
+    population = read()
+    checkpoint = load_checkpoint(settings.model, signal=population.signal)
     if population.signal == "traces" and (unit_columns or units_only):
         raise InputError(
             f"{path}: --publish and --units-only are of a units table, not of imaged neurons: leave them out"

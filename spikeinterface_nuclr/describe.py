@@ -19,27 +19,45 @@ from .windows import place_windows, timeline
 
 
 def population_facts(population: Population) -> dict:
-    """A recording: its units, their spikes, and the windows of the default model that fit."""
-    layout = load_checkpoint().config.layout
+    """A recording: its units, their activity, and the windows of the default model that fit."""
     groups = dict(population.groups())
-    lines = [timeline(population, units, layout) for units in groups.values()]
-    counts = population.spike_counts
-    windows = sum(len(place_windows(line, layout)) for line in lines)
-    stitched = next((line.stitched for line in lines if line.stitched), "no: windows are contiguous")
     observed = [population.observed_of(i) for i in range(population.n_units)]
     seconds = [np.ptp(intervals, axis=1).sum() for intervals in observed]
     return {
         "source": str(population.metadata.get("source", "")),
         "units": population.n_units,
         "groups": {label: len(units) for label, units in groups.items()} if len(groups) > 1 else 1,
-        "spikes": int(counts.sum()),
-        "units without spikes": int((counts == 0).sum()),
-        "time": f"{population.start:g}–{population.stop:g} s",
+        **(_spike_facts(population) if population.signal == "spikes" else _trace_facts(population)),
+        "time": f"{population.start:.10g}–{population.stop:.10g} s",
         "observed intervals": f"{np.median([len(o) for o in observed]):g} (median of the units)",
         "observed time": f"{np.median(seconds):g} s (median of the units)",
+        **_window_facts(population, list(groups.values())),
+        "unit properties": ", ".join(population.properties) or "none",
+    }
+
+
+def _spike_facts(population: Population) -> dict:
+    counts = population.spike_counts
+    return {"spikes": int(counts.sum()), "units without spikes": int((counts == 0).sum())}
+
+
+def _trace_facts(population: Population) -> dict:
+    return {
+        **{key: population.metadata[key] for key in ("series",) if key in population.metadata},
+        "traces": population.metadata.get("prepared", "as given"),
+        "frames": population.traces.shape[1],
+        "frames per second": round(population.sampling_frequency, 4),
+    }
+
+
+def _window_facts(population: Population, groups: list[np.ndarray]) -> dict:
+    layout = load_checkpoint(signal=population.signal).config.layout.of(population.sampling_frequency)
+    lines = [timeline(population, units, layout) for units in groups]
+    windows = sum(len(place_windows(line, layout)) for line in lines)
+    stitched = next((line.stitched for line in lines if line.stitched), "no: windows are contiguous")
+    return {
         f"windows of {layout.window_s:g} s": windows,
         "stitched from": stitched if windows else "no window fits",
-        "unit properties": ", ".join(population.properties) or "none",
     }
 
 

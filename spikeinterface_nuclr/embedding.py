@@ -60,7 +60,7 @@ def embed(
     ----------
     population : Population
     model : str, Path or Checkpoint, optional
-        As `load_checkpoint`.
+        As `load_checkpoint`; the default is that for what the population holds.
     device : str, default: "auto"
         "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
     precision : {"auto", "bfloat16", "float32", "float64"}
@@ -90,7 +90,7 @@ def embed(
     """
     if not isinstance(population, Population):
         raise InputError(f"embed takes a Population, not a {type(population).__name__}: make one with read_population")
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_checkpoint(model, signal=population.signal)
     device = choose_device(device)
     precision = choose_precision(precision, device)
     config, recorded = checkpoint.config, population

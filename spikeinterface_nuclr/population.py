@@ -147,6 +147,18 @@ class Population:
         """Observed intervals of the unit at position `unit`, float64 seconds, shape (k, 2)."""
         return self.observed if isinstance(self.observed, np.ndarray) else self.observed[unit]
 
+    def observed_sets(self, units) -> tuple[list[np.ndarray], np.ndarray]:
+        """The distinct sets of observed intervals of the units at these positions, and which set is each one's."""
+        if isinstance(self.observed, np.ndarray):
+            return [self.observed], np.zeros(len(units), dtype=np.int64)
+        numbers: dict[bytes, int] = {}
+        which = np.array([numbers.setdefault(self.observed[unit].tobytes(), len(numbers)) for unit in units], np.int64)
+        return [self.observed[units[np.argmax(which == number)]] for number in range(len(numbers))], which
+
+    def frames_of(self, intervals: np.ndarray) -> np.ndarray:
+        """First frame of each of the intervals (k, 2) of seconds, and the one after its last: int, shape (k, 2)."""
+        return np.round((intervals - self.start) * self.sampling_frequency).astype(np.int64)
+
     def groups(self) -> Iterator[tuple[str, np.ndarray]]:
         """Each group's label and the positions of its units, in order of first appearance."""
         labels, first = np.unique(self.group, return_index=True)
@@ -187,7 +199,7 @@ class Population:
             return times[(k >= 0) & (times < intervals[k, 1])]
 
         if self.traces is not None:
-            first, last = np.round((np.array([start, stop]) - self.start) * self.sampling_frequency).astype(int)
+            first, last = self.frames_of(np.array([start, stop]))
         shared = isinstance(self.observed, np.ndarray)
         return Population(
             self.unit_ids,

@@ -125,6 +125,42 @@ def simulate_relations(n_units: int = 60, duration: float = 300.0, seed: int = 0
     )
 
 
+def simulate_fluorescence(
+    population: Population, frame_rate: float = 5.0, *, decay: float = 0.7, noise: float = 0.2, seed: int = 0
+) -> np.ndarray:
+    """What a microscope would see of a population's spikes.
+
+    Each spike adds a transient that rises within a frame and decays exponentially. Neurons differ in brightness, all
+    bleach a little, and each frame has noise of its own.
+
+    Parameters
+    ----------
+    population : Population
+        Of spikes, from 0 s.
+    frame_rate : float, default: 5.0
+        Frames per second.
+    decay : float, default: 0.7
+        Time constant of the indicator in seconds.
+    noise : float, default: 0.2
+        Standard deviation of the noise, in transients of one spike.
+    seed : int, default: 0
+
+    Returns
+    -------
+    float32, shape (n_units, n_frames)
+        Raw fluorescence, in arbitrary units.
+    """
+    from scipy.signal import lfilter
+
+    rng = np.random.default_rng(seed)
+    edges = np.arange(int(population.stop * frame_rate) + 1) / frame_rate
+    counts = np.stack([np.histogram(times, edges)[0] for times in population.spike_times])
+    calcium = lfilter([1.0], [1.0, -np.exp(-1 / (decay * frame_rate))], counts, axis=1)
+    change = 0.2 * (calcium + noise * rng.standard_normal(counts.shape))
+    brightness = rng.lognormal(6.0, 0.5, (population.n_units, 1))
+    return (brightness * (1 + change) * np.exp(-edges[:-1] / 3600)).astype(np.float32)
+
+
 def simulate_analyzer(n_units: int = 60, duration: float = 300.0, seed: int = 0):
     """A SortingAnalyzer, in memory, of what `simulate_population` makes, with its properties.
 

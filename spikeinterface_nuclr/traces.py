@@ -125,8 +125,9 @@ def resampled(population: Population, frame_rate: float) -> Population:
         raise InputError(f"the traces are shorter than one frame at {frame_rate:g} frames per second")
     traces = np.zeros((population.n_units, length), dtype=np.float32)
     observed: list[np.ndarray] = [np.empty((0, 2))] * population.n_units
-    for units, intervals in _by_intervals(population):
-        stretches = np.round((intervals - population.start) * rate).astype(int)
+    sets, which = population.observed_sets(np.arange(population.n_units))
+    for number, intervals in enumerate(sets):
+        units, stretches = np.flatnonzero(which == number), population.frames_of(intervals)
         limits = stretches / rate * frame_rate
         kept = np.stack([np.ceil(limits[:, 0] - _ROUNDING), np.floor(limits[:, 1] + _ROUNDING)], axis=1).astype(int)
         for (a, b), (begin, end) in zip(stretches, kept, strict=True):
@@ -144,18 +145,6 @@ def resampled(population: Population, frame_rate: float) -> Population:
         observed=observed[0] if isinstance(population.observed, np.ndarray) else observed,
         stop=population.start + length / frame_rate,
     )
-
-
-def _by_intervals(population: Population):
-    """Units with the same observed intervals, and these."""
-    if isinstance(population.observed, np.ndarray):
-        yield np.arange(population.n_units), population.observed
-        return
-    alike: dict[bytes, list[int]] = {}
-    for unit, intervals in enumerate(population.observed):
-        alike.setdefault(intervals.tobytes(), []).append(unit)
-    for units in alike.values():
-        yield np.array(units), population.observed_of(units[0])
 
 
 def _sinc_weights(places: np.ndarray, frames: int, cutoff: float):

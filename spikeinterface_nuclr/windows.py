@@ -249,12 +249,10 @@ def observed_windows(
     which : int64, shape (n,)
         The set of each unit: ``seen[:, which]`` tells of windows and units.
     """
+    sets, which = population.observed_sets(units)
     if isinstance(population.observed, np.ndarray):
-        return np.ones((len(first), 1), dtype=bool), np.zeros(len(units), dtype=np.int64)
-    sets: dict[bytes, int] = {}
-    which = np.array([sets.setdefault(population.observed_of(unit).tobytes(), len(sets)) for unit in units])
-    intervals = [population.observed_of(units[np.argmax(which == number)]) for number in range(len(sets))]
-    return np.stack([_throughout(line, i, first, layout.window_bins) for i in intervals], axis=1), which
+        return np.ones((len(first), 1), dtype=bool), which
+    return np.stack([_throughout(line, i, first, layout.window_bins) for i in sets], axis=1), which
 
 
 def _throughout(line: Timeline, intervals: np.ndarray, first: np.ndarray, width: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import spikeinterface.core as si
 
-from spikeinterface_nuclr import read_nwb, simulate_population
+from spikeinterface_nuclr import read_nwb, simulate_population, simulate_relations
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -24,6 +24,18 @@ def test_existing_pipeline(tmp_path):
     assert 0 < len(found.unit_ids) <= 20
     for unit, row in zip(found.unit_ids, found.embedding, strict=True):
         assert np.array_equal(by_unit[type(next(iter(by_unit)))(unit)], row)
+
+
+def test_imaging(tmp_path):
+    done = subprocess.run([sys.executable, EXAMPLES / "imaging.py", tmp_path / "out"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    embeddings, [identities] = read_nwb(tmp_path / "out" / "animal4.nwb")
+    truth = np.delete(simulate_relations(40, 300.0, seed=4).properties["cell_type"], 7)
+    assert embeddings.unit_ids.tolist() == [k for k in range(40) if k != 7]
+    assert embeddings.provenance["frame_rate"] == 7.5
+    assert np.mean(identities.label == truth) > 0.6
+    for figure in ("evaluation.png", "embedding_map.png"):
+        assert (tmp_path / "out" / figure).stat().st_size > 10_000
 
 
 def test_identities(tmp_path):

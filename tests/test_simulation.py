@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spikeinterface_nuclr import InputError, simulate_population
+from spikeinterface_nuclr import InputError, read_population, simulate_fluorescence, simulate_population
 from spikeinterface_nuclr.simulation import CELL_TYPES, REGIONS, simulate_analyzer
 
 
@@ -43,3 +43,16 @@ def test_the_analyzer_holds_the_population():
 def test_nothing_to_simulate_is_refused():
     with pytest.raises(InputError, match="n_units=0"):
         simulate_population(n_units=0)
+
+
+def test_fluorescence_follows_the_spikes():
+    population = simulate_population(20, 120.0, seed=4)
+    fluorescence = simulate_fluorescence(population, 10.0, noise=0.0)
+    assert fluorescence.shape == (20, 1200)
+    assert fluorescence.min() > 0
+    found = read_population(fluorescence, sampling_frequency=10.0, traces="fluorescence")
+    counts = np.stack([np.histogram(t, np.arange(1201) / 10)[0] for t in population.spike_times])
+    kernel = np.exp(-np.arange(30) / 7)
+    expected = [np.convolve(row, kernel)[:1200] for row in counts]
+    assert min(np.corrcoef(a, b)[0, 1] for a, b in zip(found.traces, expected, strict=True)) > 0.95
+    assert np.array_equal(fluorescence, simulate_fluorescence(population, 10.0, noise=0.0))

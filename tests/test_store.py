@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from nwb_files import add_units, new_nwb, write_nwb_file
+from ophys_files import activity
 
 from spikeinterface_nuclr import (
     InputError,
@@ -15,7 +16,9 @@ from spikeinterface_nuclr import (
     Store,
     build_store,
     read_population,
+    resampled,
     simulate_population,
+    simulate_relations,
 )
 from spikeinterface_nuclr.windows import Layout, Starts, bin_activity, timeline
 
@@ -108,6 +111,38 @@ def test_traces_are_stored_too(tmp_path, rng):
     line = timeline(probe.outline, np.arange(5), layout)
     assert np.array_equal(probe.activity(line, 7, 47), traces[:, 7:47])
     assert probe.population().fingerprint() == population.fingerprint()
+
+
+def test_traces_are_brought_to_the_encoders_rate(tmp_path):
+    population = Population(range(12), traces=activity(), sampling_frequency=5.0, observed=[[0.0, 50.0], [60.0, 120.0]])
+    store, damaged = build_store(population, tmp_path / "s", frame_rate=2.0, progress=False)
+    assert not damaged
+    [probe] = store.probes
+    assert probe.sampling_frequency == 2.0
+    assert probe.population().fingerprint() == resampled(population, 2.0).fingerprint()
+    # Spikes have no rate to change: one store takes both.
+    spikes = simulate_relations(12, 30.0)
+    store, _ = build_store([population, spikes], tmp_path / "both", frame_rate=2.0, progress=False)
+    assert sorted(probe.signal for probe in store.probes) == ["spikes", "traces"]
+
+
+def test_sources_are_built_anew_when_they_are_read_otherwise(tmp_path):
+    path = tmp_path / "dff.npy"
+    np.save(path, activity())
+    how = {"sampling_frequency": 5.0, "progress": False}
+    first = build_store(path, tmp_path / "s", traces="dff", **how)[0].fingerprint()
+    assert build_store(path, tmp_path / "s", traces="dff", **how)[0].fingerprint() == first
+    assert build_store(path, tmp_path / "s", traces="ready", **how)[0].fingerprint() != first
+    assert build_store(path, tmp_path / "s", traces="dff", frame_rate=2.0, **how)[0].probes[0].sampling_frequency == 2.0
+    _, [damaged] = build_store(path, tmp_path / "t", **how)
+    assert "say what its values are: traces=" in damaged
+
+
+def test_the_same_traces_twice_are_refused(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", activity())
+    with pytest.raises(InputError, match="holds the same traces as"):
+        build_store(str(tmp_path / "?.npy"), tmp_path / "s", traces="dff", sampling_frequency=5.0, progress=False)
 
 
 def test_each_probe_is_a_population_of_its_own(tmp_path):

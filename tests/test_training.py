@@ -259,6 +259,18 @@ def test_only_the_signal_of_the_encoder_is_trained_on(tmp_path):
     assert train([traces], tmp_path / "b.safetensors", config).config.signal == "traces"
 
 
+def test_traces_are_trained_on_at_the_encoders_rate(tmp_path):
+    traces = Population(range(12), traces=np.random.default_rng(0).random((12, 4000)), sampling_frequency=20.0)
+    config = other(encoder={"signal": "traces", "bin_s": 0.25, "patch_size": 4})
+    assert train([traces], tmp_path / "a.safetensors", config).card["recordings"] == 1
+    store, _ = build_store(traces, tmp_path / "store", progress=False)
+    with pytest.raises(InputError, match=r"holds it at 20 frames per second, the encoder takes 4 .*--frame-rate 4"):
+        train(store, tmp_path / "b.safetensors", config)
+    np.save(tmp_path / "dff.npy", traces.traces)
+    reading = {"sampling_frequency": 20.0, "traces": "dff"}
+    assert train(tmp_path / "dff.npy", tmp_path / "c.safetensors", config, reading=reading).card["recordings"] == 1
+
+
 @pytest.mark.parametrize("objective", ["dcl_full", "vicreg"])
 def test_training_learns(store, tmp_path, objective):
     config = other(steps=60, samples=4, learning_rate=3e-3, objective=objective)

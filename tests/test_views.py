@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from ophys_files import activity
 
 from spikeinterface_nuclr import EncoderConfig, InputError, Population, build_store, simulate_population
 from spikeinterface_nuclr.training.views import Recording, draw_sample, packed
@@ -118,3 +119,33 @@ def test_samples_are_packed_without_padding_and_none_is_lost(recording, rng):
         for views in batches:
             assert [s.sum() for s in views.sizes] == [len(p) for p in views.patches] == [len(u) for u in views.units]
     assert len(batches) == 1
+
+
+def test_both_views_of_traces_lose_neurons(tmp_path, rng):
+    """Unit dropout reaches traces, which have no silent neurons to lose."""
+    traces = activity(40, 900)
+    layout = Layout(0.2, 4, 10)
+    recording = stored(Population(range(40), traces=traces, sampling_frequency=5.0), tmp_path / "s", layout)
+    sizes = []
+    for _ in range(100):
+        sample = draw(recording, rng, keep_at_least=0.5)
+        for patches, units in zip(sample.patches, sample.units, strict=True):
+            assert patches.shape == (len(units), 10, 4)
+            [place] = {int(k) for k in range(860) if np.array_equal(traces[units[0], k : k + 40], patches[0].ravel())}
+            assert np.array_equal(patches.reshape(len(units), -1), traces[units, place : place + 40])
+            sizes.append(len(units))
+        assert 0 < sample.matches <= min(map(len, sample.units))
+    assert min(sizes) < 25
+    assert max(sizes) > 35
+    assert all(len(units) == 40 for units in draw(recording, rng, keep_at_least=1.0).units)
+
+
+def test_windows_of_traces_are_of_frames(tmp_path):
+    """A rate that differs a little from the layout's moves no window off its frames."""
+    traces = activity(12, 3000)
+    recording = stored(
+        Population(range(12), traces=traces, sampling_frequency=5.03), tmp_path / "s", Layout(0.2, 4, 10)
+    )
+    for start in (0, 1234, 2960):
+        patches, _ = recording.window(start, np.ones(12, dtype=bool))
+        assert np.array_equal(patches.reshape(12, -1), traces[:, start : start + 40])

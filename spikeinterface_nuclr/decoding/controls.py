@@ -33,9 +33,8 @@ def shifted_traces(population: Population, seed: int = 0) -> Population:
     rng = np.random.default_rng(seed)
     traces = population.traces.copy()
     for unit, trace in enumerate(traces):
-        intervals = population.observed_of(unit) - population.start
-        limits = np.round(intervals * population.sampling_frequency).astype(int)
-        seen = np.concatenate([np.arange(a, b) for a, b in limits]) if len(limits) else np.empty(0, dtype=int)
+        frames = population.frames_of(population.observed_of(unit))
+        seen = np.concatenate([np.empty(0, dtype=int), *(np.arange(a, b) for a, b in frames)])
         trace[seen] = np.roll(trace[seen], rng.integers(max(len(seen), 1)))
     return dataclasses.replace(population, traces=traces)
 

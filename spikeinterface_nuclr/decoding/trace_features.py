@@ -56,7 +56,7 @@ def population_correlation(population: Population) -> np.ndarray:
     _rate(population)
     seen = np.zeros(population.traces.shape, dtype=bool)
     for unit in range(population.n_units):
-        for a, b in _frames(population, unit):
+        for a, b in population.frames_of(population.observed_of(unit)):
             seen[unit, a:b] = True
     rows = np.full((population.n_units, 1 + len(QUANTILES)), np.nan)
     for _, units in population.groups():
@@ -83,13 +83,8 @@ def _rate(population: Population) -> float:
     return population.sampling_frequency
 
 
-def _frames(population: Population, unit: int) -> np.ndarray:
-    """First and last frame of each of the unit's observed intervals, int, shape (k, 2)."""
-    intervals = population.observed_of(unit) - population.start
-    return np.round(intervals * population.sampling_frequency).astype(int)
-
-
 def _observed_traces(population: Population):
     for unit, trace in enumerate(population.traces):
-        parts = [trace[a:b].astype(np.float64) for a, b in _frames(population, unit)]
+        frames = population.frames_of(population.observed_of(unit))
+        parts = [trace[a:b].astype(np.float64) for a, b in frames]
         yield np.concatenate(parts) if parts else np.empty(0)

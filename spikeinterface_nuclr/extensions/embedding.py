@@ -83,10 +83,10 @@ class ComputeNuCLREmbedding(RowsExtension):
             raise InputError(
                 f"model must be a name or a path, not a {type(model).__name__}: save the checkpoint and name its file"
             )
-        from ..checkpoint import DEFAULT_MODEL, bundled_models
+        from ..checkpoint import DEFAULT_MODELS, bundled_models
 
         # What is recorded must mean the same later, with another default.
-        model = named_file(model or DEFAULT_MODEL, bundled_models())
+        model = named_file(model or DEFAULT_MODELS["spikes"], bundled_models())
         return {
             "model": model,
             "group_by": group_by,

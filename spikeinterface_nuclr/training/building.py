@@ -151,13 +151,13 @@ def _write_session(folder: Path, listed: Listed, stamp: list, population: Popula
     for number, (label, units) in enumerate(population.groups()):
         part = population.select(units)
         _write_activity(folder / str(number), part)
-        sets, which = _observed_sets(part)
+        sets, which = part.observed_sets(np.arange(part.n_units))
         probes.append(
             {
                 "label": listed.probe or label,
                 "units": part.unit_ids.tolist(),
-                "observed": sets,
-                "observed_set": which,
+                "observed": [intervals.tolist() for intervals in sets],
+                "observed_set": which.tolist(),
                 "start": part.start,
                 "stop": part.stop,
                 "sampling_frequency": part.sampling_frequency,
@@ -201,12 +201,3 @@ def _write_activity(stem: Path, population: Population) -> None:
     save("first", np.concatenate([[origin], first]).astype(np.int64))
     save("fraction", fraction.astype(np.uint32))
     save("unit", units)
-
-
-def _observed_sets(population: Population) -> tuple[list, list[int]]:
-    """The distinct sets of observed intervals, and the number of each unit's."""
-    if isinstance(population.observed, np.ndarray):
-        return [population.observed.tolist()], [0] * population.n_units
-    numbers: dict[bytes, int] = {}
-    which = [numbers.setdefault(observed.tobytes(), len(numbers)) for observed in population.observed]
-    return [population.observed_of(which.index(number)).tolist() for number in range(len(numbers))], which

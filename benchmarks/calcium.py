@@ -1,0 +1,140 @@
+"""What embeddings of imaged neurons are worth: the calcium half of `benchmarks/quality.py` (--calcium).
+
+Each worm of DATA/worm is left out in turn: a model is pretrained on all others, without labels, by the settings in
+docs/models/nuclr-starter-calcium.toml, and its embeddings are scored on that worm alone. The settings were chosen on
+VALIDATION, which has no labels, by how many of its neurons are found again.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from quality import RANDOM, SEEDS, model_features, random_weights, scored, top_1
+from tqdm import tqdm
+
+from spikeinterface_nuclr import (
+    Checkpoint,
+    Population,
+    build_store,
+    embed,
+    evaluate,
+    load_checkpoint,
+    pretrain,
+    read_population,
+)
+from spikeinterface_nuclr.decoding.baselines import BASELINES, baseline_features
+from spikeinterface_nuclr.decoding.controls import CONTROLS
+from spikeinterface_nuclr.traces import resampled
+from spikeinterface_nuclr.training.config import PretrainConfig, read_config
+from spikeinterface_nuclr.training.monitors import alternating
+
+SETTINGS = Path(__file__).parents[1] / "docs" / "models" / "nuclr-starter-calcium.toml"
+SERIES = "DfOverF"
+VALIDATION = "2022-01-16-01"
+# Blocks of which the two halves of a recording are made, seconds: a window each, or two of four minutes.
+BLOCKS = {"alternating windows": 28.8, "the first and the second half": None}
+MODEL = "nuclr, pretrained on the other worms"
+
+
+def run(data: Path, folder: Path) -> dict:
+    """Every table by its title."""
+    config = read_config(SETTINGS)
+    worms = {p.metadata["subject"]: p for p in map(_read, sorted((data / "worm").glob("*.nwb")))}
+    models = _models(list(worms.values()), config, folder)
+    result = {}
+    for title, block in BLOCKS.items():
+        result[f"Worms: found again in the other half ({title}), top-1"] = _reidentification(worms, models, block)
+    for label in ("neuron_type", "neuron_class"):
+        result |= _decoding(label, worms, models)
+    return result
+
+
+def _read(path: Path) -> Population:
+    return read_population(path, series=SERIES)
+
+
+def _models(worms: list[Population], config: PretrainConfig, folder: Path) -> dict[str, Checkpoint]:
+    """For each worm, a model that has not seen it; those that are in the folder are taken from there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store, _ = build_store(worms, folder / "store", frame_rate=1 / config.encoder.bin_s, progress=False)
+    models = {}
+    for worm in tqdm([population.metadata["subject"] for population in worms], desc="pretraining"):
+        path = folder / f"without-{worm}.safetensors"
+        known = load_checkpoint(path).card if path.exists() else {}
+        if (known.get("training"), known.get("excluded")) != (config.to_dict(), [worm]):
+            pretrain(store, path, config, exclude=[worm], overwrite=True, progress=False)
+        models[worm] = load_checkpoint(path)
+    return models
+
+
+# --- finding a neuron again -------------------------------------------------------------------------------------------
+
+
+def _reidentification(worms: dict[str, Population], models: dict[str, Checkpoint], block: float | None) -> dict:
+    """Scores of every method on each worm, by the model that has not seen it."""
+    found: dict[str, dict[str, list[float]]] = {}
+    neurons = {}
+    for worm, population in tqdm(worms.items(), desc="finding again"):
+        pair = _halves(population, models[worm], block)
+        rows = {MODEL: [tuple(map(model_features(models[worm]), pair))]}
+        rows |= {name: [tuple(baseline_features(half)[name] for half in pair)] for name in BASELINES["traces"]}
+        seeds = [random_weights(models[worm], seed) for seed in SEEDS]
+        rows[RANDOM] = [tuple(map(model_features(seed), pair)) for seed in seeds]
+        known = np.all([np.isfinite(side).all(axis=1) for of in rows.values() for both in of for side in both], axis=0)
+        neurons[worm] = int(known.sum())
+        for name, of in rows.items():
+            scores = [
+                np.mean([top_1(a[known], b[known], standardised) for a, b in of]) for standardised in (False, True)
+            ]
+            found.setdefault(name, {})[worm] = scores
+    result = {}
+    for name, scores in found.items():
+        chosen = int(np.argmax(scores[VALIDATION]))
+        result[name] = {"score": scored([scores[worm][chosen] for worm in worms if worm != VALIDATION])}
+        result[name]["standardised"] = bool(chosen)
+    result["chance"] = {"score": scored([1 / neurons[worm] for worm in worms if worm != VALIDATION])}
+    return result
+
+
+def _halves(population: Population, model: Checkpoint, block: float | None) -> tuple[Population, Population]:
+    """Two halves at the model's frame rate: cut after resampling, so that no frame is made of both."""
+    population = resampled(population, 1 / model.config.bin_s)
+    return alternating(population, block or (population.stop - population.start) / 2)
+
+
+# --- reading a property -----------------------------------------------------------------------------------------------
+
+
+def _decoding(label: str, worms: dict[str, Population], models: dict[str, Checkpoint]) -> dict:
+    """Mean over left-out worms of every method's scores, of labels that at least two worms have."""
+    labelled = {worm: population for worm, population in worms.items() if label in population.properties}
+    populations, animals = list(labelled.values()), list(labelled)
+    labels = [population.properties[label].astype(str) for population in populations]
+    names, counts = np.unique(np.concatenate([np.unique(of) for of in labels]), return_counts=True)
+    shared = names[(counts > 1) & (names != "")]
+    labels = [np.where(np.isin(of, shared), of, "") for of in labels]
+    name, control = CONTROLS["traces"]
+    scores: dict[tuple[str, str], list[float]] = {}
+    for worm in tqdm(animals, desc=label):
+        model = models[worm]
+        embeddings = [embed(population, model, progress=False) for population in populations]
+        others = {f"embedding of {name}": [model_features(model)(control(population)) for population in populations]}
+        for seed in SEEDS:
+            features = model_features(random_weights(model, seed))
+            others[f"{RANDOM} {seed}"] = [features(population) for population in populations]
+        found = evaluate(
+            embeddings, labels, animals, protocol="zero-shot", test_animals=[worm], populations=populations,
+            others=others, target=label, shuffles=10, progress=False,
+        )  # fmt: skip
+        for row in found.scores.itertuples():
+            method = RANDOM if row.method.startswith(RANDOM) else MODEL if row.method == "embedding" else row.method
+            scores.setdefault((row.score, method), []).append(row.value)
+    result = {}
+    for score in ("macro-F1", "balanced accuracy"):
+        title = f"Worms: {label.replace('_', ' ')} ({len(shared)} labels), {score}, leave one worm out"
+        of = {method: values for (kind, method), values in scores.items() if kind == score}
+        # The three random networks of a worm are one method's.
+        result[title] = {
+            method: {"score": scored(np.mean(np.reshape(values, (len(animals), -1)), axis=1))}
+            for method, values in of.items()
+        }
+    return result

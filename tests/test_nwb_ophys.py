@@ -1,0 +1,253 @@
+"""Embeddings and identities of imaged neurons in NWB files."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pynwb
+import pytest
+from h5tree import differences
+from nwb_files import add_units, write_nwb_file
+from ophys_files import RATE, activity, add_series, ophys_file, raw
+
+from spikeinterface_nuclr import (
+    Checkpoint,
+    Encoder,
+    EncoderConfig,
+    InputError,
+    embed,
+    fit_decoder,
+    read_nwb,
+    read_population,
+    write_nwb,
+)
+
+OURS = ("/processing/nuclr", "/specifications/ndx-nuclr")
+NUCLR = [sys.executable, "-c", "from spikeinterface_nuclr.cli import main; main()"]
+QUICK = {"precision": "float32", "device": "cpu", "progress": False}
+N = 24
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small encoder of traces with random weights, at 2.5 frames per second."""
+    import torch
+
+    torch.manual_seed(0)
+    config = EncoderConfig(bin_s=0.4, patch_size=4, num_patches=10, signal="traces", dim=32, heads=2, head_dim=16)
+    checkpoint = Checkpoint(config, Encoder(config).state_dict(), {"name": "random"})
+    return checkpoint.save(tmp_path_factory.mktemp("model") / "calcium.safetensors")
+
+
+TYPES = np.resize(["shared", "alone"], N)
+
+
+def session_file(planes=(N,), seed=0, **more):
+    """dF/F and raw fluorescence of the same ROIs, a few of them rejected, and other things."""
+    nwbfile = ophys_file(planes, **({"cell_type": TYPES, "accepted": np.arange(N) != 3} | more))
+    nwbfile.add_trial(start_time=1.0, stop_time=2.0)
+    dff = np.split(activity(N, 900, seed), np.cumsum(planes)[:-1])
+    for number, part in enumerate(dff):
+        plane = "PlaneSegmentation" if len(planes) == 1 else f"Plane{number}"
+        add_series(nwbfile, part, f"Series{number}", plane=plane)
+        add_series(nwbfile, raw(part), f"Series{number}", container="Fluorescence", plane=plane)
+    return nwbfile
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return write_nwb_file(tmp_path_factory.mktemp("original") / "session.nwb", session_file())
+
+
+@pytest.fixture
+def session(original, tmp_path):
+    return shutil.copy(original, tmp_path / "session.nwb")
+
+
+@pytest.fixture(scope="module")
+def embeddings(original, model):
+    return embed(read_population(original, series="DfOverF"), model, **QUICK)
+
+
+def nuclr(*arguments, code=0):
+    done = subprocess.run([*NUCLR, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def only_ours_is_new(before, after):
+    gone, new, changed = differences(before, after)
+    assert (gone, changed) == ([], [])
+    assert all(path.startswith(OURS) for path in new)
+
+
+def check_plain(path, embeddings, table="UnitEmbeddings", plane="PlaneSegmentation"):
+    """What somebody with plain pynwb sees."""
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        nwbfile = io.read()
+        found = nwbfile.processing["nuclr"][table]
+        rois = nwbfile.processing["ophys"]["ImageSegmentation"][plane]
+        assert found["neuron"].table is rois
+        ids = np.asarray(rois.id[:])[found["neuron"].data[:]]
+        assert [str(roi) for roi in ids] == [str(unit).rpartition("/")[2] for unit in embeddings.unit_ids]
+        assert np.array_equal(found["embedding"].data[:], embeddings.embedding)
+        assert (found["spike_count"].data[:] == 900).all()
+        return json.loads(found.provenance)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_neurons_are_rows_of_the_plane_segmentation(session, original, embeddings, in_place):
+    written = write_nwb(session, embeddings, in_place=in_place)
+    assert (written == session) == in_place
+    only_ours_is_new(original, written)
+    assert pynwb.validate(path=str(written)) in ([], ([], 0))
+    provenance = check_plain(written, embeddings)
+    assert provenance["frame_rate"] == RATE
+    assert provenance["resampled_to"] == 2.5
+    assert provenance["read_as"] == {"series": "ophys/DfOverF/Series0", "traces": "dff", "keep_rejected": False}
+    back, identities = read_nwb(written)
+    assert back.unit_ids.tolist() == embeddings.unit_ids.tolist() == [100 + k for k in range(N) if k != 3]
+    assert np.array_equal(back.embedding, embeddings.embedding)
+    assert identities == []
+
+
+def test_zarr(session, embeddings, tmp_path):
+    from hdmf_zarr import NWBZarrIO
+
+    store = tmp_path / "session.nwb.zarr"
+    with pynwb.NWBHDF5IO(session, "r") as reading, NWBZarrIO(str(store), "w") as writing:
+        writing.export(src_io=reading, write_args={"link_data": False})
+    assert np.array_equal(
+        read_population(store, series="DfOverF").traces, read_population(session, series="DfOverF").traces
+    )
+    back, _ = read_nwb(write_nwb(store, embeddings))
+    assert np.array_equal(back.embedding, embeddings.embedding)
+
+
+def test_embeddings_of_another_source_name_the_series(session, model, tmp_path):
+    """As of the suite2p folder that the file was made from."""
+    dff = activity(N, 900)
+    outside = read_population(dff, sampling_frequency=RATE, traces="dff")
+    found = embed(outside, model, **QUICK)
+    with pytest.raises(InputError, match="several series of ROI responses"):
+        write_nwb(session, found)
+    with pytest.raises(InputError, match=r"session\.nwb: 24 of 24 units, such as 0, are not in the table 'PlaneSegm"):
+        write_nwb(session, found, series="DfOverF")
+    found.unit_ids[:] += 100
+    written = write_nwb(session, found, series="DfOverF")
+    assert json.loads(json.dumps(read_nwb(written)[0].provenance["read_as"])) == {"series": "ophys/DfOverF/Series0"}
+    embedded = write_nwb(session, series="DfOverF", output=tmp_path / "b.nwb", model=model, **QUICK)
+    assert len(read_nwb(embedded)[0].unit_ids) == N - 1
+
+
+def test_what_does_not_fit_is_refused(session, embeddings, model, population):
+    for options in ({"unit_columns": True}, {"units_only": True, "output": session.parent / "side.nwb"}):
+        with pytest.raises(InputError, match="not of imaged neurons"):
+            write_nwb(session, embeddings, **options)
+    shorter = read_population(session, series="DfOverF").within([[0.0, 100.0]])
+    with pytest.raises(InputError, match="had 500 frames when they were embedded, ophys/DfOverF/Series0 has 900"):
+        write_nwb(session, embed(shorter, model, **QUICK))
+    units = write_nwb_file(session.with_name("units.nwb"), add_units(session_file(), [[1.0], [2.0]]))
+    spikes = embed(population, **QUICK)
+    with pytest.raises(InputError, match="the embeddings are of spikes: leave out series='DfOverF'"):
+        write_nwb(units, spikes, series="DfOverF")
+    assert len(list(session.parent.iterdir())) == 2
+
+
+def test_a_file_with_units_too_keeps_them_apart(embeddings, tmp_path):
+    path = write_nwb_file(tmp_path / "both.nwb", add_units(session_file(), [[1.0], [2.0]]))
+    check_plain(write_nwb(path, embeddings), embeddings)
+
+
+def test_planes_get_a_table_each(model, tmp_path):
+    path = write_nwb_file(tmp_path / "planes.nwb", session_file((10, 14), cell_type=TYPES[:10], accepted=np.ones(10)))
+    population = read_population(path, series="DfOverF")
+    found = embed(population, model, **QUICK)
+    decoder = fit_decoder([found] * 3, [TYPES] * 3, ["a", "b", "c"], target="cell_type")
+    identities = decoder.predict(found)
+    write_nwb(path, found, identities=identities, in_place=True)
+    for plane, units in (("Plane0", np.arange(10)), ("Plane1", np.arange(10, 24))):
+        check_plain(path, found.select(units), f"UnitEmbeddings_{plane}", plane)
+    back, [told] = read_nwb(path)
+    assert back.unit_ids.tolist() == found.unit_ids.tolist() == told.unit_ids.tolist()
+    assert np.array_equal(back.embedding, found.embedding)
+    assert np.array_equal(told.probability, identities.probability)
+    assert told.target == "cell_type"
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        held = io.read().processing["nuclr"].data_interfaces
+        tables = ("UnitEmbeddings_Plane0", "UnitEmbeddings_Plane1", "cell_type_Plane0", "cell_type_Plane1")
+        assert sorted(held) == sorted(("NuCLRModel", *tables))
+    with pytest.raises(InputError, match="holds 'UnitEmbeddings_Plane0' already"):
+        write_nwb(path, found, in_place=True)
+    write_nwb(path, found, in_place=True, if_exists="replace")
+    assert read_nwb(path)[1] == []
+    done = nuclr("embed", path, "--series", "DfOverF", "--in-place", "--model", model, "--precision", "float32")
+    assert "up to date" in done.stdout
+
+
+def test_the_commands(session, model, tmp_path):
+    options = ("--model", model, "--precision", "float32", "--quiet")
+    refused = nuclr("embed", session, "--in-place", *options, code=3)
+    assert "give series= (--series): one of ophys/DfOverF/Series0, ophys/Fluorescence/Series0" in refused.stderr
+    refused = nuclr("embed", session, "--series", "DfOverF", "--in-place", "--model", "nuclr-starter", code=4)
+    assert "takes spikes, this population holds traces" in refused.stderr
+    refused = nuclr("embed", session, "--series", "DfOverF", "--in-place", "--publish", *options, code=3)
+    assert "not of imaged neurons" in refused.stderr
+
+    done = nuclr("embed", session, "--series", "DfOverF", "--in-place", *options)
+    assert "23 of 24 units" not in done.stdout
+    assert "23 of 23 units embedded" in done.stdout
+    assert "up to date" in nuclr("embed", session, "--series", "DfOverF", "--in-place", *options).stdout
+    refused = nuclr("embed", session, "--series", "Fluorescence", "--in-place", *options, code=3)
+    assert "series ophys/DfOverF/Series0 there, ophys/Fluorescence/Series0 asked for" in refused.stderr
+
+    told = nuclr("info", session, "--series", "DfOverF").stdout
+    for fact in (" 900", " 23", "up to date", "dF/F as given"):
+        assert fact in told
+    assert "up to date" in nuclr("info", session, "--series", "Fluorescence").stdout
+
+    with pynwb.NWBHDF5IO(session, "a") as io:
+        io.read().processing["ophys"]["DfOverF"]["Series0"].data[5, 5] += 1
+    stale = nuclr("info", session, "--series", "DfOverF").stdout
+    assert "STALE: the neurons' traces have changed since the table was written" in stale
+    assert "embedded" in nuclr("embed", session, "--series", "DfOverF", "--in-place", *options).stdout
+
+
+def test_decoders_are_fitted_scored_and_asked(model, tmp_path):
+    paths = []
+    for animal in range(4):
+        nwbfile = session_file(seed=animal)
+        nwbfile.subject.fields["subject_id"] = f"mouse{animal}"
+        paths.append(write_nwb_file(tmp_path / f"{animal}.nwb", nwbfile))
+    how = ("--series", "DfOverF", "--precision", "float32", "--quiet")
+    fit = ("--label", "cell_type", "--model", model, *how)
+    decoder = tmp_path / "cell_type.safetensors"
+    nuclr("decoder", "fit", *paths[:3], "-o", decoder, *fit)
+    nuclr("predict", paths[3], "--decoder", decoder, "--in-place", "--model", model, *how)
+    embeddings, [identities] = read_nwb(paths[3])
+    assert identities.unit_ids.tolist() == embeddings.unit_ids.tolist()
+    known = read_population(paths[3], series="DfOverF").properties["cell_type"]
+    assert np.mean(identities.label == known) > 0.7
+    nuclr("predict", paths[3], "--decoder", decoder, "-o", tmp_path / "units.csv", "--model", model, *how)
+    assert len((tmp_path / "units.csv").read_text().splitlines()) == N
+    nuclr("evaluate", *paths, "-o", tmp_path / "report", "--shuffles", "2", *fit)
+    report = (tmp_path / "report" / "report.md").read_text()
+    for method in ("spectrum, autocorrelation, correlations", "embedding of shifted traces", "labels shuffled"):
+        assert method in report
+
+
+def test_a_real_worm(recordings, model, tmp_path):
+    worm = recordings / "worm" / "worm-2022-07-26-31.nwb"
+    path = shutil.copy(worm, tmp_path / "worm.nwb")
+    path.chmod(0o644)
+    population = read_population(path, series="DfOverF")
+    found = embed(population, model, **QUICK)
+    assert found.provenance["frame_rate"] == pytest.approx(1.662, abs=0.001)
+    write_nwb(path, found, in_place=True)
+    only_ours_is_new(worm, path)
+    assert pynwb.validate(path=str(path)) in ([], ([], 0))
+    back, _ = read_nwb(path)
+    assert back.unit_ids.tolist() == population.unit_ids.tolist()
+    assert np.array_equal(back.embedding, found.embedding)
