@@ -51,7 +51,7 @@ def _trace_facts(population: Population) -> dict:
 
 
 def _window_facts(population: Population, groups: list[np.ndarray]) -> dict:
-    layout = load_checkpoint(signal=population.signal).config.layout.of(population.sampling_frequency)
+    layout = load_checkpoint(signal=population.signal).config.layout
     lines = [timeline(population, units, layout) for units in groups]
     windows = sum(len(place_windows(line, layout)) for line in lines)
     stitched = next((line.stitched for line in lines if line.stitched), "no: windows are contiguous")

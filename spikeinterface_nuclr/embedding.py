@@ -208,7 +208,7 @@ def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Pla
         "checkpoint_sha256": checkpoint.sha256,
         **settings,
         "signal": population.signal,
-        "window_s": checkpoint.config.layout.window_s,
+        "window_s": round(checkpoint.config.layout.window_s, 6),
         "windows": sum(len(plan.first) for plan in plans),
         "observed_s": round(observed_s, 3),
         "used_s": round(used_s, 3),

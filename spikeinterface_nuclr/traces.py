@@ -18,6 +18,7 @@ SCALE_PERCENTILE = 99.0
 SAME_RATE = 0.01
 
 _STEPS = 10  # positions of the running percentile in each of its windows
+_TOGETHER = 256  # neurons whose baselines are held at once
 _REACH, _KAISER = 10, 5.0  # of the resampling filter: frames of the slower rate, and the shape of its window
 _ROUNDING = 1e-6  # of a frame
 
@@ -40,19 +41,22 @@ def delta_f(fluorescence: np.ndarray, sampling_frequency: float) -> np.ndarray:
     -------
     float32, shape (n_units, n_frames)
     """
-    baseline = _running_percentile(fluorescence, max(round(BASELINE_S * sampling_frequency), 1))
-    positive = baseline.min(axis=1) > 0
-    change = fluorescence - baseline
-    np.divide(change, baseline, out=change, where=positive[:, None])
-    return change.astype(np.float32, copy=False)
+    # Frames that nobody has do not take part: the minute is one of frames that were recorded.
+    seen = np.flatnonzero(np.isfinite(fluorescence).any(axis=0))
+    width = max(round(BASELINE_S * sampling_frequency), 1)
+    change = np.empty(fluorescence.shape, dtype=np.float32)
+    for low in range(0, len(fluorescence), _TOGETHER):
+        part = fluorescence[low : low + _TOGETHER]
+        baseline = _running_percentile(part, seen, width)
+        of = np.subtract(part, baseline, out=change[low : low + _TOGETHER])
+        np.divide(of, baseline, out=of, where=baseline.min(axis=1, keepdims=True) > 0)
+    return change
 
 
-def _running_percentile(traces: np.ndarray, width: int) -> np.ndarray:
-    """The baseline of each frame; of frames that are NaN in all neurons, anything."""
-    seen = np.flatnonzero(np.isfinite(traces).any(axis=0))
+def _running_percentile(traces: np.ndarray, seen: np.ndarray, width: int) -> np.ndarray:
+    """The baseline of each frame over `width` of the frames `seen`; of others, what lies between."""
     if not len(seen):
         return np.zeros(traces.shape, dtype=np.float32)
-    # Frames that nobody has do not take part: the minute is one of frames that were recorded.
     width = min(width, len(seen))
     starts = np.unique(np.append(np.arange(0, len(seen) - width + 1, max(width // _STEPS, 1)), len(seen) - width))
     levels = np.empty((len(traces), len(starts)), dtype=np.float32)
@@ -75,13 +79,13 @@ def scaled(delta: np.ndarray) -> np.ndarray:
 
     float32, shape (n_units, n_frames). NaN throughout where that percentile is not positive: such a trace says nothing.
     """
-    scale = np.full(len(delta), np.nan)
-    for unit, trace in enumerate(delta):
+    result = np.full(delta.shape, np.nan, dtype=np.float32)
+    for trace, row in zip(delta, result, strict=True):
         known = trace[np.isfinite(trace)]
-        if len(known):
-            scale[unit] = np.percentile(known, SCALE_PERCENTILE)
-    scale[~(scale > 0)] = np.nan
-    return (delta / scale[:, None].astype(np.float32)).astype(np.float32, copy=False)
+        scale = np.percentile(known, SCALE_PERCENTILE) if len(known) else 0.0
+        if scale > 0:
+            np.divide(trace, np.float32(scale), out=row)
+    return result
 
 
 def same_rate(a: float, b: float) -> bool:

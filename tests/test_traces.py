@@ -5,7 +5,17 @@ import pytest
 from ophys_files import RATE, activity, raw
 from scipy.signal import resample
 
-from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, InputError, Population, embed
+from spikeinterface_nuclr import (
+    Checkpoint,
+    Encoder,
+    EncoderConfig,
+    InputError,
+    Population,
+    embed,
+    read_population,
+    simulate_fluorescence,
+    simulate_population,
+)
 from spikeinterface_nuclr.traces import delta_f, resampled, scaled
 
 
@@ -141,15 +151,31 @@ def test_embedding_brings_traces_to_the_models_rate(calcium):
     assert by_hand.provenance["resampled_to"] == by_hand.provenance["frame_rate"] == 2.0
 
 
+def other_rates(population, factor):
+    """The recording as a slower or faster microscope would have taken it, by Fourier resampling."""
+    frames = round(population.traces.shape[1] * factor)
+    rate = population.sampling_frequency * frames / population.traces.shape[1]
+    traces = resample(population.traces, frames, axis=1)
+    return Population(population.unit_ids, traces=traces, sampling_frequency=rate)
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
 @pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_another_rate_gives_the_same_embeddings(calcium, factor):
-    """The recording as another microscope would have taken it, by Fourier resampling."""
-    traces = scaled(activity(n_frames=1200))
-    found = [
-        embed(Population(range(12), traces=t, sampling_frequency=rate), calcium, precision="float32", progress=False)
-        for t, rate in ((traces, RATE), (resample(traces, int(1200 * factor), axis=1), RATE * factor))
-    ]
-    a, b = (x.embedding / np.linalg.norm(x.embedding, axis=1, keepdims=True) for x in found)
-    assert (a * b).sum(axis=1).min() > 0.95
-    # What different neurons have in common is less: the rate is not what they are told by.
-    assert np.median((a * b).sum(axis=1)) > np.median(a @ b.T)
+def test_the_bundled_model_at_half_and_double_the_rate(factor):
+    fluorescence = simulate_fluorescence(simulate_population(20, 300.0), 5.0)
+    recorded = read_population(fluorescence, sampling_frequency=5.0, traces="fluorescence")
+    found, other = (embed(p, progress=False).embedding for p in (recorded, other_rates(recorded, factor)))
+    assert cosines(found, other).min() > 0.95
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_real_worms_at_half_and_double_the_rate(recordings, factor):
+    """Less what all neurons have in common, too: the rate is not what an embedding tells."""
+    for path in sorted((recordings / "worm").glob("*.nwb")):
+        recorded = read_population(path, series="DfOverF")
+        found, other = (embed(p, progress=False).embedding for p in (recorded, other_rates(recorded, factor)))
+        assert cosines(found, other).min() > 0.95
+        assert np.median(cosines(found - found.mean(axis=0), other - other.mean(axis=0))) > 0.95

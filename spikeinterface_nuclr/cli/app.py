@@ -40,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Square brackets in our texts are no markup.
     rich_markup_mode=None,
-    help="Identity of sorted neurons: NuCLR embeddings of spike-sorted recordings.\n\n"
+    help="Identity of neurons: NuCLR embeddings of spike-sorted and imaged recordings.\n\n"
     "Start with `nuclr demo`. Exit codes: 2 usage, 3 bad input, 4 model, 5 device or memory.",
 )
 
