@@ -68,10 +68,8 @@ def embed_into_nwb(
     shown = path if in_place else output
     population = read()
     checkpoint = load_checkpoint(settings.model, signal=population.signal)
-    if population.signal == "traces" and (unit_columns or units_only):
-        raise InputError(
-            f"{path}: --publish and --units-only are of a units table, not of imaged neurons: leave them out"
-        )
+    if population.signal == "traces" and unit_columns:
+        raise InputError(f"{path}: --publish is of a units table, not of imaged neurons: leave it out")
     existing = _stored_in(output, name) if output.exists() and not force else None
     if existing:
         difference = how_different(existing.embeddings.provenance, population, checkpoint, settings)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
@@ -143,9 +144,8 @@ def test_embeddings_of_another_source_name_the_series(session, model, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(session, embeddings, model, population):
-    for options in ({"unit_columns": True}, {"units_only": True, "output": session.parent / "side.nwb"}):
-        with pytest.raises(InputError, match="not of imaged neurons"):
-            write_nwb(session, embeddings, **options)
+    with pytest.raises(InputError, match="not of imaged neurons"):
+        write_nwb(session, embeddings, unit_columns=True)
     shorter = read_population(session, series="DfOverF").within([[0.0, 100.0]])
     with pytest.raises(InputError, match="had 500 frames when they were embedded, ophys/DfOverF/Series0 has 900"):
         write_nwb(session, embed(shorter, model, **QUICK))
@@ -154,6 +154,40 @@ def test_what_does_not_fit_is_refused(session, embeddings, model, population):
     with pytest.raises(InputError, match="the embeddings are of spikes: leave out series='DfOverF'"):
         write_nwb(units, spikes, series="DfOverF")
     assert len(list(session.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("planes", [(N,), (10, 14)])
+def test_a_side_file_leaves_the_movie_behind(planes, model, tmp_path):
+    nwbfile = add_units(session_file(planes, cell_type=TYPES[: planes[0]], accepted=np.ones(planes[0])), [[1.0], [2.0]])
+    movie = pynwb.ophys.TwoPhotonSeries(
+        name="movie", data=np.zeros((900, 40, 40)), imaging_plane=nwbfile.imaging_planes["ImagingPlane0"], rate=RATE,
+        unit="a.u.",
+    )  # fmt: skip
+    nwbfile.add_acquisition(movie)
+    path = write_nwb_file(tmp_path / "session.nwb", nwbfile)
+    table = f"/processing/ophys/ImageSegmentation/{'Plane0' if len(planes) > 1 else 'PlaneSegmentation'}"
+    with h5py.File(path, "a") as file:  # what pynwb writes for reference_images
+        file[table].require_group("reference_images")["movie"] = h5py.SoftLink("/acquisition/movie")
+    path.chmod(0o444)
+    before = read_population(path, series="DfOverF")
+    found = embed(before, model, **QUICK)
+    side = write_nwb(path, found, units_only=True)
+    assert side.stat().st_size < path.stat().st_size / 5
+    assert pynwb.validate(path=str(side)) in ([], ([], 0))
+    back, _ = read_nwb(side)
+    assert np.array_equal(back.embedding, found.embedding)
+    after = read_population(side)
+    assert after.fingerprint() == before.fingerprint()
+    assert after.metadata["subject"] == "mouse-1"
+    assert after.properties["plane"].tolist() == before.properties["plane"].tolist()
+    with pynwb.NWBHDF5IO(side, "r") as io:
+        read = io.read()
+        assert not read.acquisition
+        assert read.units is None
+        assert "Fluorescence" not in read.processing["ophys"].data_interfaces
+        assert read.imaging_planes["ImagingPlane0"].indicator == "GCaMP6s"
+    done = nuclr("info", side)
+    assert "up to date" in done.stdout
 
 
 def test_a_file_with_units_too_keeps_them_apart(embeddings, tmp_path):

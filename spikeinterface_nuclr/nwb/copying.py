@@ -1,4 +1,4 @@
-"""Copies of NWB files: whole, without some of their objects, or of the units alone."""
+"""Copies of NWB files: whole, without some of their objects, or of the neurons alone."""
 
 import os
 import shutil
@@ -11,6 +11,8 @@ from ..sources.nwb_file import open_nwb
 from .hdf5 import copy_without
 
 _SPIKE_COLUMNS = ("spike_times", "obs_intervals")
+# Groups of an NWB file that hold data rather than describe the session.
+_RECORDED = ("acquisition", "stimulus/presentation", "stimulus/templates", "analysis", "scratch", "intervals")
 
 
 def copy_file(source: Path, target: Path, unwanted: list[str]) -> None:
@@ -67,6 +69,34 @@ def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
         if "colnames" in group.attrs:
             group.attrs["colnames"] = [column for column in group.attrs["colnames"] if column != name]
     zarr.consolidate_metadata(root.store)
+
+
+def copy_rois(source: Path, target: Path, kept: list[str]) -> None:
+    """Write an HDF5 file with what stands at the paths `kept` of the processed data, and what describes the session.
+
+    Recorded data, such as movies, other processed data, units and intervals stay behind, and so do links to them.
+    """
+    if source.is_dir():
+        raise InputError(f"{source}: a side file of imaged neurons is made of HDF5 files only: write a copy")
+    with h5py.File(source, "r") as file:
+        places = [f"/{group}/{name}" for group in _RECORDED for name in file.get(group, ())]
+        unwanted = places + (["/units"] if "units" in file else [])
+
+        def look(group):
+            for name in group:
+                place = f"{group.name}/{name}"
+                if any(path.startswith(f"{place}/") for path in kept):
+                    look(group[name])
+                elif place not in kept:
+                    unwanted.append(place)
+
+        look(file["processing"])
+        links = []
+        file.visititems_links(lambda name, link: links.append((f"/{name}", link)))
+        for name, link in links:
+            if isinstance(link, h5py.SoftLink) and any(f"{link.path}/".startswith(f"{gone}/") for gone in unwanted):
+                unwanted.append(name)
+    copy_without(source, target, unwanted)
 
 
 def copy_units(source: Path, target: Path, columns: dict) -> None:

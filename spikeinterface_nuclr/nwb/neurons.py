@@ -88,6 +88,20 @@ def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match
     return [place for place in places if len(place.units)]
 
 
+def paths_of(nwbfile, population: Population) -> list[str]:
+    """Where in the file the ROI tables and the traces of imaged neurons are."""
+    rois = choose_rois(nwbfile, population.metadata["series"])
+    tables = {id(one.table): one.table for one in rois}.values()
+    found = [*(one.series for one in rois), *tables]
+    return [f"/processing/{'/'.join(_ancestry(container))}" for container in found]
+
+
+def _ancestry(container) -> list[str]:
+    """Names from the processing module down to the container."""
+    above = container.parent
+    return [*(_ancestry(above) if above.neurodata_type != "NWBFile" else []), container.name]
+
+
 def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> Place:
     if not several:
         rows, column = match_rows(table, unit_ids, match)

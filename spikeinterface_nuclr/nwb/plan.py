@@ -49,7 +49,9 @@ class Plan:
     columns : dict of str to array, shape (rows of the units table,)
         For the units table.
     side_columns : dict of str to array, or None
-        What a side file says of each unit beside its spikes; None for a copy of the whole file.
+        What a side file says of each unit beside its spikes.
+    side_paths : list of str, or None
+        Of a side file of imaged neurons: their tables and traces. Both None for a copy of the whole file.
     size : int
         Bytes that the copy will need.
     """
@@ -59,4 +61,5 @@ class Plan:
     units_fingerprint: str
     columns: dict[str, np.ndarray]
     side_columns: dict[str, np.ndarray] | None
+    side_paths: list[str] | None
     size: int

@@ -15,7 +15,7 @@ from ..sources.nwb_recording import read_nwbfile
 from ..unit_embeddings import UnitEmbeddings
 from . import copying, tables, verifying
 from .inputs import results_of
-from .neurons import imaging_of, places_of
+from .neurons import imaging_of, paths_of, places_of
 from .places import check_places, check_space, locked, output_of, size_of, stamp
 from .plan import Part, Plan
 from .reading import TABLE, held, stored_table
@@ -63,8 +63,9 @@ def write_nwb(
     in_place : bool, default: False
         Replace `path` itself.
     units_only : bool, default: False
-        Instead of a copy of the whole file, write a side file: its units' ids and spike times, the session's and
-        subject's identifiers, and the embeddings. For originals that are large, or that nobody may change.
+        Instead of a copy of the whole file, write a side file: its units' ids and spike times (of imaged neurons,
+        their ROI tables and traces), what describes the session and the subject, and the embeddings. For originals
+        that are large, or that nobody may change.
     match : str, optional
         Column of the units table that holds the units' ids. Default: the first of ``unit_name`` and ``id`` that names
         every unit once. The table may hold further units.
@@ -141,10 +142,8 @@ def _plan(path, embeddings, identities, match, series, name, if_exists, unit_col
         warnings.simplefilter("ignore", RecordingWarning)
         try:
             reading = imaging_of(nwbfile, embeddings.provenance, series)
-            if reading and (unit_columns or units_only):
-                raise InputError(
-                    "unit_columns and units_only are of a units table, not of imaged neurons: leave them out"
-                )
+            if reading and unit_columns:
+                raise InputError("unit_columns are of a units table, not of imaged neurons: leave them out")
             population = read_nwbfile(nwbfile, name=str(path), **reading)
             places = places_of(nwbfile, population, embeddings, match, allow_stale=allow_stale)
             parts, unwanted = _parts(nwbfile, embeddings, identities, places, name, if_exists, units_only, reading)
@@ -152,10 +151,11 @@ def _plan(path, embeddings, identities, match, series, name, if_exists, unit_col
             said = str(error)
             raise InputError(said if said.startswith(f"{path}: ") else f"{path}: {said}") from None
         columns = {} if reading else _unit_columns(nwbfile, places[0], embeddings, unwanted, unit_columns, units_only)
-        side = _side_columns(nwbfile.units, population, places[0].column) if units_only else None
+        side = _side_columns(nwbfile.units, population, places[0].column) if units_only and not reading else None
+        side_paths = paths_of(nwbfile, population) if units_only and reading else None
     copied = 8 * int(population.spike_counts.sum()) if units_only else size_of(path)
     size = copied + 2 * embeddings.embedding.nbytes + 1_000_000
-    return Plan(parts, unwanted, population.fingerprint(), columns, side, size)
+    return Plan(parts, unwanted, population.fingerprint(), columns, side, side_paths, size)
 
 
 def _parts(
@@ -259,12 +259,15 @@ def _room(nwbfile, name: str, if_exists: str) -> tuple[str, bool]:
 
 
 def _write(path: Path, temporary: Path, plan: Plan) -> None:
-    if plan.side_columns is not None:
+    whole = plan.side_columns is None and plan.side_paths is None
+    if whole:
+        copying.copy_file(path, temporary, plan.unwanted)
+    elif plan.side_paths is None:
         copying.copy_units(path, temporary, plan.side_columns)
     else:
-        copying.copy_file(path, temporary, plan.unwanted)
+        copying.copy_rois(path, temporary, plan.side_paths)
     new = tables.append(temporary, plan)
-    if plan.side_columns is None:
+    if whole:
         verifying.check_unchanged(path, temporary, [*new, *plan.unwanted])
     verifying.check_valid(path, temporary)
     verifying.check_read_back(temporary, plan)
