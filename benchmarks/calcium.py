@@ -23,15 +23,14 @@ from spikeinterface_nuclr import (
 )
 from spikeinterface_nuclr.decoding.baselines import BASELINES, baseline_features
 from spikeinterface_nuclr.decoding.controls import CONTROLS
-from spikeinterface_nuclr.traces import resampled
 from spikeinterface_nuclr.training.config import PretrainConfig, read_config
 from spikeinterface_nuclr.training.monitors import alternating
 
 SETTINGS = Path(__file__).parents[1] / "docs" / "models" / "nuclr-starter-calcium.toml"
 SERIES = "DfOverF"
 VALIDATION = "2022-01-16-01"
-# Blocks of which the two halves of a recording are made, seconds: a window each, or two of four minutes.
-BLOCKS = {"alternating windows": 28.8, "the first and the second half": None}
+# Blocks of which the two halves of a recording are made, seconds: long enough for a window each, or half of it.
+BLOCKS = {"alternating 30 s": 30.0, "the first and the second half": None}
 MODEL = "nuclr, pretrained on the other worms"
 
 
@@ -74,7 +73,8 @@ def _reidentification(worms: dict[str, Population], models: dict[str, Checkpoint
     found: dict[str, dict[str, list[float]]] = {}
     neurons = {}
     for worm, population in tqdm(worms.items(), desc="finding again"):
-        pair = _halves(population, models[worm], block)
+        # Cut before anything is resampled: no frame of one half is made of the other.
+        pair = alternating(population, block or (population.stop - population.start) / 2)
         rows = {MODEL: [tuple(map(model_features(models[worm]), pair))]}
         rows |= {name: [tuple(baseline_features(half)[name] for half in pair)] for name in BASELINES["traces"]}
         seeds = [random_weights(models[worm], seed) for seed in SEEDS]
@@ -93,12 +93,6 @@ def _reidentification(worms: dict[str, Population], models: dict[str, Checkpoint
         result[name]["standardised"] = bool(chosen)
     result["chance"] = {"score": scored([1 / neurons[worm] for worm in worms if worm != VALIDATION])}
     return result
-
-
-def _halves(population: Population, model: Checkpoint, block: float | None) -> tuple[Population, Population]:
-    """Two halves at the model's frame rate: cut after resampling, so that no frame is made of both."""
-    population = resampled(population, 1 / model.config.bin_s)
-    return alternating(population, block or (population.stop - population.start) / 2)
 
 
 # --- reading a property -----------------------------------------------------------------------------------------------

@@ -154,8 +154,9 @@ def how_different(provenance: dict, population: Population, checkpoint: Checkpoi
     if settings.precision != "auto":
         wanted["precision"] = settings.precision
     if population.signal == "traces":
-        provenance = {**provenance, "series": provenance.get("source", {}).get("series")}
-        wanted["series"] = population.metadata.get("series")
+        told = ("series", "traces", "keep_rejected")
+        provenance = {**provenance, **{key: provenance.get("source", {}).get(key) for key in told}}
+        wanted |= {key: population.metadata.get(key) for key in told}
     different = [key for key, value in wanted.items() if provenance.get(key) != value]
     if not different:
         return ""

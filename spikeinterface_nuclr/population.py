@@ -121,6 +121,7 @@ class Population:
 
         values = dict(
             unit_ids=ids, spike_times=spikes, observed=observed, start=start, stop=stop, traces=traces,
+            sampling_frequency=None if traces is None else float(self.sampling_frequency),
             group=group.astype(str), properties=properties, metadata=dict(self.metadata),
         )  # fmt: skip
         for name, value in values.items():
@@ -215,10 +216,12 @@ class Population:
         )
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of the unit ids, spike counts and spike times, or of the traces; of nothing else."""
+        """sha256 (hex) of the unit ids, spike counts and spike times, or of the traces and when they were taken."""
         digest = hashlib.sha256()
         digest.update("\0".join(map(str, self.unit_ids)).encode())
         digest.update(self.spike_counts.tobytes())
+        if self.traces is not None:
+            digest.update(np.array([self.start, self.sampling_frequency]).tobytes())
         for row in self.spike_times if self.traces is None else self.traces:
             digest.update(np.ascontiguousarray(row).tobytes())
         return digest.hexdigest()

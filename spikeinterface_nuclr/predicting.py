@@ -100,7 +100,7 @@ def _embeddings(source: Path, decoder: Decoder, settings: Settings, reading: dic
         for table, found in own.items():
             if not found.stale(population.fingerprint()) and len(found.rows) == population.n_units:
                 return table, found.embeddings
-        name = next(iter(own), free_name(TABLE, taken))
+        name = next(iter(own), free_name(TABLE, {*taken, *tables}))
     return name, embed(population, **{**dataclasses.asdict(settings), "model": _model(decoder, settings)})
 
 

@@ -18,6 +18,7 @@ SCALE_PERCENTILE = 99.0
 SAME_RATE = 0.01
 
 _STEPS = 10  # positions of the running percentile in each of its windows
+_STEADY = 0.2  # share of a baseline's median that it must stay above to be divided by
 _TOGETHER = 256  # neurons whose baselines are held at once
 _REACH, _KAISER = 10, 5.0  # of the resampling filter: frames of the slower rate, and the shape of its window
 _ROUNDING = 1e-6  # of a frame
@@ -27,8 +28,8 @@ def delta_f(fluorescence: np.ndarray, sampling_frequency: float) -> np.ndarray:
     """dF/F of raw fluorescence: (F - F0) / F0.
 
     F0 is a running percentile: the 8th of the minute around each frame, taken every six seconds and interpolated
-    linearly between (of a shorter recording, the 8th of all of it). A neuron whose F0 is not positive throughout, as
-    after a background was subtracted, has no such ratio: of it, F - F0 is taken.
+    linearly between (of a shorter recording, the 8th of all of it). A neuron whose F0 falls below a fifth of its own
+    median, as it may where a background was subtracted, has no such ratio: of it, F - F0 is taken.
 
     Parameters
     ----------
@@ -49,7 +50,8 @@ def delta_f(fluorescence: np.ndarray, sampling_frequency: float) -> np.ndarray:
         part = fluorescence[low : low + _TOGETHER]
         baseline = _running_percentile(part, seen, width)
         of = np.subtract(part, baseline, out=change[low : low + _TOGETHER])
-        np.divide(of, baseline, out=of, where=baseline.min(axis=1, keepdims=True) > 0)
+        steady = baseline.min(axis=1, keepdims=True) > _STEADY * np.abs(np.median(baseline, axis=1, keepdims=True))
+        np.divide(of, baseline, out=of, where=steady)
     return change
 
 
@@ -97,9 +99,10 @@ def resampled(population: Population, frame_rate: float) -> Population:
     """The same neurons with their traces at another frame rate.
 
     A frame of the new rate is a weighted mean of the frames around it, by a sinc under a Kaiser window (beta 5) that
-    reaches ten frames of the slower rate to both sides. It keeps what the slower rate can hold and cuts the rest, so
-    that nothing is aliased. Each stretch of observed time is resampled for itself; beyond its ends it goes on as its
-    mirror image. A stretch keeps the frames of the new rate that lie within it whole.
+    reaches ten frames of the slower rate to both sides. It keeps what the slower rate can hold and cuts what is faster:
+    of a frequency 1.2 times the highest that the new rate can hold, less than a hundredth is left. Each stretch of
+    observed time is resampled for itself; beyond its ends it goes on as its mirror image. A stretch keeps the frames of
+    the new rate that lie within it whole.
 
     Parameters
     ----------

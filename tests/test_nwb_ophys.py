@@ -107,7 +107,7 @@ def test_neurons_are_rows_of_the_plane_segmentation(session, original, embedding
     provenance = check_plain(written, embeddings)
     assert provenance["frame_rate"] == RATE
     assert provenance["resampled_to"] == 2.5
-    assert provenance["read_as"] == {"series": "ophys/DfOverF/Series0", "traces": "dff", "keep_rejected": False}
+    assert provenance["read_as"] == {"series": "ophys/DfOverF/Series0", "traces": "auto", "keep_rejected": False}
     back, identities = read_nwb(written)
     assert back.unit_ids.tolist() == embeddings.unit_ids.tolist() == [100 + k for k in range(N) if k != 3]
     assert np.array_equal(back.embedding, embeddings.embedding)
@@ -285,3 +285,66 @@ def test_a_real_worm(recordings, model, tmp_path):
     back, _ = read_nwb(path)
     assert back.unit_ids.tolist() == population.unit_ids.tolist()
     assert np.array_equal(back.embedding, found.embedding)
+
+
+# --- what is out of date, and what is somebody else's -----------------------------------------------------------------
+
+
+def held_state(path, *options):
+    told = nuclr("info", path, *options).stdout
+    return next(line for line in told.splitlines() if line.startswith("processing/nuclr/UnitEmbeddings  "))
+
+
+def test_a_ratio_is_up_to_date_when_it_is_read_again(model, tmp_path):
+    nwbfile = ophys_file((N,))
+    add_series(nwbfile, activity(N, 900) + 1, unit="F/F20")
+    path = write_nwb_file(tmp_path / "ratio.nwb", nwbfile)
+    write_nwb(path, in_place=True, model=model, **QUICK)
+    assert held_state(path).endswith("up to date")
+
+
+def test_a_corrected_frame_rate_is_noticed(session, embeddings):
+    write_nwb(session, embeddings, in_place=True)
+    with h5py.File(session, "a") as file:
+        file["processing/ophys/DfOverF/Series0/starting_time"].attrs["rate"] = 2.5
+    assert "STALE" in held_state(session, "--series", "DfOverF")
+
+
+def test_other_readings_are_other_settings(session, model):
+    how = ("--in-place", "--model", model, "--precision", "float32", "--quiet")
+    nuclr("embed", session, "--series", "Fluorescence", *how)
+    refused = nuclr("embed", session, "--series", "Fluorescence", "--traces", "ready", *how, code=3)
+    assert "traces auto there, ready asked for" in refused.stderr
+    refused = nuclr("embed", session, "--series", "Fluorescence", "--keep-rejected", *how, code=3)
+    assert "give --force" in refused.stderr
+
+
+def test_series_and_reading_go_together(session, model):
+    written = write_nwb(session, series="Fluorescence", keep_rejected=True, traces="dff", model=model, **QUICK)
+    back, _ = read_nwb(written)
+    assert len(back.unit_ids) == N
+    assert held_state(written, "--series", "Fluorescence", "--traces", "dff", "--keep-rejected").endswith("up to date")
+
+
+def test_planes_are_never_joined_with_anything_else(population, model, tmp_path):
+    nwbfile = add_units(session_file((10, 14), cell_type=TYPES[:10], accepted=np.ones(10)), population.spike_times)
+    path = write_nwb_file(tmp_path / "both.nwb", nwbfile)
+    spikes = embed(read_population(path), **QUICK)
+    traces = embed(read_population(path, series="DfOverF"), model, **QUICK)
+    write_nwb(path, spikes, in_place=True)
+    write_nwb(path, traces, in_place=True)
+    assert np.array_equal(read_nwb(path, name="UnitEmbeddings")[0].embedding, spikes.embedding)
+    assert len(read_nwb(path, name="UnitEmbeddings_Plane0")[0].unit_ids) == 10
+    write_nwb(path, traces, in_place=True, if_exists="new_name")
+    assert read_nwb(path, name="UnitEmbeddings_2")[0].unit_ids.tolist() == traces.unit_ids.tolist()
+
+
+def test_a_side_file_keeps_linked_timestamps(model, tmp_path):
+    nwbfile = ophys_file((N,))
+    dff = activity(N, 900)
+    first = add_series(nwbfile, raw(dff), container="Fluorescence", timestamps=np.arange(900) / RATE + 5.0)
+    add_series(nwbfile, dff, timestamps=first)
+    path = write_nwb_file(tmp_path / "linked.nwb", nwbfile)
+    before = read_population(path, series="DfOverF")
+    side = write_nwb(path, embed(before, model, **QUICK), units_only=True)
+    assert read_population(side).fingerprint() == before.fingerprint()

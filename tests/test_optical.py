@@ -1,6 +1,8 @@
 """Imaged neurons, from NWB files, suite2p folders and arrays."""
 
+import collections
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from nwb_files import add_units, write_nwb_file
 from ophys_files import RATE, activity, add_series, ophys_file, raw
 
 from spikeinterface_nuclr import InputError, RecordingWarning, read_population
+from spikeinterface_nuclr.sources.npy import read_settings
 from spikeinterface_nuclr.traces import delta_f, scaled
 
 
@@ -52,7 +55,7 @@ def test_a_choice_is_asked_for():
     dff = activity()
     add_series(nwbfile, dff)
     add_series(nwbfile, raw(dff), container="Fluorescence")
-    add_series(nwbfile, raw(dff) / 10, "Neuropil", container="Fluorescence")
+    add_series(nwbfile, raw(dff) / 10, "Denoised", container="Fluorescence")
     with pytest.raises(
         InputError, match=r"several .* series= \(--series\): one of ophys/DfOverF/RoiResponseSeries, oph"
     ):
@@ -63,7 +66,7 @@ def test_a_choice_is_asked_for():
         read_population(nwbfile, series="RoiResponseSeries")
     for name in ("DfOverF", "DfOverF/RoiResponseSeries", "ophys/DfOverF/RoiResponseSeries", "ophys/DfOverF"):
         assert np.array_equal(read_population(nwbfile, series=name).traces, scaled(dff))
-    assert read_population(nwbfile, series="Neuropil").metadata["series"] == "ophys/Fluorescence/Neuropil"
+    assert read_population(nwbfile, series="Denoised").metadata["series"] == "ophys/Fluorescence/Denoised"
     with pytest.raises(InputError, match="no series 'dff'; it has: ophys/DfOverF/RoiResponseSeries, ophys/Fluor"):
         read_population(nwbfile, series="dff")
 
@@ -97,6 +100,27 @@ def test_planes_of_one_table():
     add_series(nwbfile, activity(3), "plane 0", rows=[0, 1, 2])
     add_series(nwbfile, activity(4), "plane 1", rows=[6, 5, 4, 3])
     assert read_population(nwbfile).unit_ids.tolist() == [100, 101, 102, 106, 105, 104, 103]
+    assert [len(units) for _, units in read_population(nwbfile, group_by="plane").groups()] == [3, 4]
+
+
+def test_what_is_around_neurons_is_no_plane():
+    """neuroconv writes the background as a table of its own, CaImAn as more rows of the ROIs' own."""
+    nwbfile = ophys_file((5, 2))
+    add_series(nwbfile, raw(activity(5)), plane="Plane0", container="Fluorescence")
+    add_series(nwbfile, raw(activity(2)), "Neuropil", plane="Plane1", container="Fluorescence")
+    assert read_population(nwbfile).n_units == 5
+    assert read_population(nwbfile, series="Neuropil").n_units == 2
+    caiman = ophys_file((6,), accepted=[False] * 6, rejected=[False] * 6, keep=[True, True, False, True, True, True])
+    add_series(caiman, raw(activity(5)), rows=list(range(5)), container="Fluorescence")
+    add_series(caiman, raw(activity(1)), "Background_Fluorescence_Response", rows=[5], container="Fluorescence")
+    assert read_population(caiman).unit_ids.tolist() == [100, 101, 103, 104]
+
+
+def test_a_column_called_group_is_no_probe():
+    nwbfile = ophys_file((4,), group=["PV", "PV", "SST", "SST"], plane=["L2", "L2", "L5", "L5"])
+    add_series(nwbfile, activity(4))
+    assert len(list(read_population(nwbfile).groups())) == 1
+    assert [label for label, _ in read_population(nwbfile, group_by="plane").groups()] == ["L2", "L5"]
 
 
 def test_planes_of_other_times_are_not_joined():
@@ -215,7 +239,16 @@ def test_frames_that_control_calls_bad_are_not_observed():
     control = np.zeros(600, dtype=np.uint8)
     control[100:110], control[300:400] = 1, 2
     add_series(nwbfile, activity(), control=control, control_description=["imaging", "motion artifact", "stimulus on"])
-    assert np.allclose(read_population(nwbfile).observed, [[0.0, 20.0], [22.0, 120.0]])
+    with pytest.warns(RecordingWarning, match="10 of 600 frames of .* are labelled 'motion artifact'"):
+        assert np.allclose(read_population(nwbfile).observed, [[0.0, 20.0], [22.0, 120.0]])
+
+
+@pytest.mark.parametrize("label", ["locomotion", "blank screen", "no artifact", "motion corrected", "reward drop"])
+def test_frames_that_control_calls_something_else_are_data(label):
+    nwbfile = ophys_file()
+    control = np.repeat([0, 1], 300).astype(np.uint8)
+    add_series(nwbfile, activity(), control=control, control_description=["rest", label])
+    assert len(read_population(nwbfile).observed) == 1
 
 
 def test_control_without_a_meaning_is_told():
@@ -247,7 +280,24 @@ def test_data_lying_on_its_side_is_read():
         read_population(nwbfile)
 
 
+def test_data_as_a_list_are_read():
+    nwbfile = ophys_file()
+    dff = activity()
+    series = add_series(nwbfile, dff)
+    series.fields["data"] = dff.T.tolist()
+    assert np.array_equal(read_population(nwbfile).traces, scaled(dff))
+
+
 def test_nothing_is_left():
+    for rois, frames, says in ((0, 600, "are of no ROI"), (12, 0, "12 neurons in 0 frames")):
+        nwbfile = ophys_file((rois,))
+        add_series(nwbfile, np.zeros((rois, frames), dtype=np.float32))
+        with pytest.raises(InputError, match=says):
+            read_population(nwbfile)
+    nwbfile = ophys_file()
+    add_series(nwbfile, -np.ones((12, 600)))
+    with pytest.raises(InputError, match=r"no neuron has a signal above its baseline: check what .* \(traces=\)"):
+        read_population(nwbfile)
     nwbfile = ophys_file()
     add_series(nwbfile, np.full((12, 600), np.nan))
     with pytest.raises(InputError, match="no frame is left: all are NaN"):
@@ -311,7 +361,7 @@ def test_suite2p_without_ops_needs_a_rate(tmp_path):
     folder = write_plane(tmp_path / "plane0", activity(), neuropil=False)
     (folder / "ops.npy").unlink()
     (folder / "iscell.npy").unlink()
-    with pytest.raises(InputError, match=r"gives no one frame rate \(fs\): give sampling_frequency="):
+    with pytest.raises(InputError, match=r"give no one frame rate \(fs\): give sampling_frequency="):
         read_population(folder)
     assert read_population(folder, sampling_frequency=RATE).n_units == 12
 
@@ -331,18 +381,77 @@ def test_nothing_in_ops_is_run(tmp_path, capsys):
 
 def test_a_damaged_suite2p_folder_is_named(tmp_path):
     folder = write_plane(tmp_path / "plane0", activity())
-    np.save(folder / "iscell.npy", np.ones((3, 2)))
-    with pytest.raises(InputError, match=r"iscell\.npy: has 3 rows for 12 ROIs"):
-        read_population(folder)
     np.save(folder / "Fneu.npy", np.ones((12, 5)))
     with pytest.raises(InputError, match=r"Fneu\.npy: has shape \(12, 5\)"):
         read_population(folder)
+    np.save(folder / "iscell.npy", np.ones((3, 2)))
+    with pytest.raises(InputError, match=r"iscell\.npy: has 3 rows for 12 ROIs"):
+        read_population(folder)
     (folder / "ops.npy").write_bytes(b"\x93NUMPY no")
-    with pytest.raises(InputError, match=r"ops\.npy: not a readable ops\.npy"):
+    with pytest.raises(InputError, match=r"ops\.npy: not readable"):
         read_population(folder)
 
 
+def test_suite2p_since_it_has_several_files_of_settings(tmp_path):
+    folder = write_plane(tmp_path / "plane0", activity())
+    expected = read_population(folder)
+    (folder / "ops.npy").unlink()
+    settings = {"fs": RATE, "extraction": collections.OrderedDict(neuropil_coefficient=0.2)}
+    np.save(folder / "settings.npy", settings | {"extraction": {"neuropil_coefficient": 0.7}}, allow_pickle=True)
+    found = read_population(folder)
+    assert np.array_equal(found.traces, expected.traces)
+    bad = np.zeros(600, dtype=bool)
+    bad[:50] = True
+    np.save(folder / "reg_outputs.npy", {"badframes": bad, "tree": settings}, allow_pickle=True)
+    assert np.allclose(read_population(folder).observed, [[10.0, 120.0]])
+
+
+def test_settings_hold_what_numpy_pickles(tmp_path):
+    content = {"a": 1.5, "b": np.float32(2.5), "c": np.arange(6).reshape(2, 3, order="F"), "d": "text", "e": [1, 2]}
+    content |= {"f": np.array(["x"]), "g": np.array([None]), "h": {"i": np.int64(3)}, "big": np.arange(3, dtype=">i4")}
+    np.save(tmp_path / "ops.npy", content, allow_pickle=True)
+    found = read_settings(tmp_path / "ops.npy")
+    assert (found["a"], found["b"], found["d"], found["h"]["i"]) == (1.5, 2.5, "text", 3)
+    assert np.array_equal(found["c"], content["c"])
+    assert np.array_equal(found["big"], content["big"])
+    assert [found[key] for key in "efg"] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        # Objects at forged addresses; a function of numpy's given another module; a type given another state.
+        b"cnumpy\nndarray\n((tcnumpy\ndtype\n(Vobject\ntRC\x08AAAAAAAAtR.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(N}V__module__\nVevil\nstb.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR(I1\n(tcos\nsystem\nI00\n(ltb.",
+        b"cos\nsystem\n(Vtouch evil\ntR.",
+    ],
+)
+def test_no_pickle_reaches_numpy_or_anything_else(tmp_path, attack):
+    with open(tmp_path / "ops.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+        file.write(attack)
+    with pytest.raises(InputError, match=r"ops\.npy: not readable"):
+        read_settings(tmp_path / "ops.npy")
+    assert np.array_equal(pickle.loads(pickle.dumps(np.arange(3))), np.arange(3))
+    assert not Path("evil").exists()
+
+
 # --- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def test_masked_frames_are_not_observed():
+    masked = np.ma.masked_array(activity(), mask=np.zeros((12, 600), dtype=bool))
+    masked[:, 100:110] = np.ma.masked
+    found = read_population(masked, sampling_frequency=RATE, traces="dff")
+    assert np.allclose(found.observed, [[0.0, 20.0], [22.0, 120.0]])
+
+
+def test_borders_of_given_intervals_are_kept():
+    found = read_population(activity(), sampling_frequency=RATE, traces="dff", observed=[[0.0, 40.0], [40.0, 90.0]])
+    assert np.allclose(found.observed, [[0.0, 40.0], [40.0, 90.0]])
+    with pytest.raises(InputError, match="observed holds no interval"):
+        read_population(activity(), sampling_frequency=RATE, traces="dff", observed=[])
 
 
 def test_arrays_and_their_files(tmp_path):

@@ -99,3 +99,18 @@ def test_fingerprint_follows_ids_counts_and_times():
         Population(["a", "b"], [[0.5, 1.0], []], stop=1.0),
     ):
         assert base.fingerprint() != other.fingerprint()
+
+
+def test_spikes_have_no_frames():
+    """A sorting's own sampling frequency says nothing of its windows."""
+    population = Population(["a", "b"], [[0.5], [1.0]], sampling_frequency=30_000.0)
+    assert population.sampling_frequency is None
+
+
+def test_when_traces_were_taken_is_part_of_them():
+    traces = np.ones((2, 40))
+    prints = {
+        Population([0, 1], traces=traces, sampling_frequency=rate, start=start).fingerprint()
+        for rate, start in ((4.0, 0.0), (5.0, 0.0), (4.0, 1.0))
+    }
+    assert len(prints) == 3

@@ -397,6 +397,11 @@ def test_neo_in_every_form(trains):
         assert set(found.properties["area"]) == {"CA1"}
 
 
+def test_a_single_neo_train_is_no_array(trains):
+    train = neo.SpikeTrain(next(iter(trains.values())) * pq.s, t_stop=60.0 * pq.s)
+    assert read_population(train).n_units == 1
+
+
 def test_neo_segments_keep_their_times_where_they_can():
     trains = {"a": np.array([1.0, 2.0]), "b": np.array([3.0])}
     block = neo.Block()

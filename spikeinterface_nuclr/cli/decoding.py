@@ -9,10 +9,12 @@ from ..errors import InputError
 from .app import (
     Device,
     GroupBy,
+    KeepRejected,
     Model,
     Overwrite,
     Precision,
     Quiet,
+    SamplingFrequency,
     Series,
     Source,
     Traces,
@@ -64,6 +66,8 @@ def decoder_fit(
     group_by: GroupBy = "group",
     series: Series = None,
     traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -79,7 +83,7 @@ def decoder_fit(
 
     check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
     said = read_card(card) if card else {}
-    reading = reading_of(group_by, series, traces)
+    reading = reading_of(group_by, series, traces, keep_rejected, sampling_frequency)
     cohort = _cohort(sources, label, level, classes, _settings(model, device, precision, quiet), reading)
     found = fit_decoder(
         cohort.embeddings, cohort.labels, cohort.animals, target=target or label, balanced=balanced, card=said
@@ -107,6 +111,8 @@ def predict(
     group_by: GroupBy = "group",
     series: Series = None,
     traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
     device: Device = "auto",
     precision: Precision = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace the output, or identities that are there.")] = False,
@@ -129,7 +135,11 @@ def predict(
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output")
     how = _settings(model, device, precision, quiet)
     kind = kind_of(source)
-    options = {"max_error": max_error, "reading": reading_of(group_by, series, traces), "force": force}
+    options = {
+        "max_error": max_error,
+        "reading": reading_of(group_by, series, traces, keep_rejected, sampling_frequency),
+        "force": force,
+    }
     if kind == "nwb" and (in_place or (output and output.suffix in (".nwb", ".zarr"))):
         line = predict_into_nwb(source, decoder, output, how, **options)
     elif in_place:
@@ -170,6 +180,8 @@ def evaluate(
     group_by: GroupBy = "group",
     series: Series = None,
     traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
     device: Device = "auto",
     precision: Precision = "auto",
     quiet: Quiet = False,
@@ -187,7 +199,10 @@ def evaluate(
     from ..widgets import plot_nuclr_evaluation
 
     check_protocol(protocol, test_animal or ())
-    how, reading = _settings(model, device, precision, quiet), reading_of(group_by, series, traces)
+    how, reading = (
+        _settings(model, device, precision, quiet),
+        reading_of(group_by, series, traces, keep_rejected, sampling_frequency),
+    )
     cohort = _cohort(sources, label, level, classes, how, reading, output / "embeddings", control)
     split = {"protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "progress": not quiet}
     given = (cohort.embeddings, cohort.labels, cohort.animals)

@@ -122,7 +122,9 @@ def embed(
             raise typer.BadParameter("--publish is for NWB files and analyzers")
         line = commands.embed_to_file(read, output, settings, overwrite=overwrite or force)
     elif kind == "analyzer":
-        group = reading["group_by"]
+        group = reading.pop("group_by")
+        if reading:
+            raise InputError(f"{source}: {next(iter(reading))} says nothing of a source of this kind: leave it out")
         line = commands.embed_analyzer(source, read, settings, group_by=group, publish=publish, force=force)
     else:
         raise typer.BadParameter(

@@ -10,7 +10,21 @@ from typing import Annotated, Optional
 import typer
 
 from ..errors import InputError
-from .app import EXIT_CODES, Device, GroupBy, Overwrite, Precision, Quiet, Series, Traces, app, read_card, reading_of
+from .app import (
+    EXIT_CODES,
+    Device,
+    GroupBy,
+    KeepRejected,
+    Overwrite,
+    Precision,
+    Quiet,
+    SamplingFrequency,
+    Series,
+    Traces,
+    app,
+    read_card,
+    reading_of,
+)
 
 store = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Put many sessions into one store to train on.")
 app.add_typer(store, name="store")
@@ -30,6 +44,8 @@ def store_build(
     group_by: GroupBy = "group",
     series: Series = None,
     traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
     frame_rate: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Frames per second to bring traces to: those of the encoder.", show_default="as recorded"),
@@ -44,7 +60,7 @@ def store_build(
     """
     from ..training.building import build_store
 
-    reading = reading_of(group_by, series, traces)
+    reading = reading_of(group_by, series, traces, keep_rejected, sampling_frequency)
     made, damaged = build_store(sources, output, frame_rate=frame_rate, jobs=jobs, progress=not quiet, **reading)
     typer.echo(f"{output}: {made.summary()}")
     for line in damaged:
@@ -93,6 +109,8 @@ def train(
     ] = None,
     series: Series = None,
     traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
     device: Device = "auto",
     precision: Precision = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a processor, on each node.")] = 1,
@@ -134,7 +152,7 @@ def train(
         hold_out=hold_out or (),
         exclude=exclude or (),
         card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **said},
-        reading=reading_of("group", series, traces),
+        reading=reading_of("group", series, traces, keep_rejected, sampling_frequency),
         device=device,
         precision=precision,
         devices=devices,

@@ -51,7 +51,7 @@ def population_correlation(population: Population) -> np.ndarray:
     """How a neuron goes with the others of its group: its correlation with their mean, and quantiles of its
     correlations with each (5, 25, 50, 75, 95 %).
 
-    Frames count in which both were observed. Shape (n_units, 6); NaN for a neuron that is alone.
+    Frames count in which both were observed. Shape (n_units, 6); NaN for a neuron that is alone, or never changes.
     """
     _rate(population)
     seen = np.zeros(population.traces.shape, dtype=bool)
@@ -62,18 +62,23 @@ def population_correlation(population: Population) -> np.ndarray:
     for _, units in population.groups():
         if len(units) < 2:
             continue
-        of = seen[units].astype(np.float64)
+        of = seen[units].astype(np.float32)
         count = np.maximum(of.sum(axis=1, keepdims=True), 1)
-        z = np.where(seen[units], population.traces[units], 0.0)
+        z = np.where(seen[units], population.traces[units], np.float32(0))
         z = (z - z.sum(axis=1, keepdims=True) / count) * of
-        z /= np.maximum(np.sqrt((z**2).sum(axis=1, keepdims=True) / count), 1e-30)
-        pairs = z @ z.T / np.maximum(of @ of.T, 1)
+        spread = np.sqrt((z**2).sum(axis=1, keepdims=True) / count)
+        active = spread[:, 0] > 1e-6 * np.abs(population.traces[units]).max(axis=1, initial=0.0)
+        z /= np.where(active[:, None], spread, 1)
+        shared = of @ of.T
+        pairs = np.where(shared > 0, z @ z.T / np.maximum(shared, 1), np.nan)
+        pairs[:, ~active] = np.nan
         np.fill_diagonal(pairs, np.nan)
         others = z.sum(axis=0) - z
         spread = np.maximum(np.sqrt((others**2 * of).sum(axis=1) / count[:, 0]), 1e-30)
         rows[units, 0] = (z * others).sum(axis=1) / count[:, 0] / spread
-        rows[units, 1:] = np.nanquantile(pairs, QUANTILES, axis=1).T
-        rows[units[of.sum(axis=1) == 0]] = np.nan
+        told = active & np.isfinite(pairs).any(axis=1)
+        rows[units[told], 1:] = np.nanquantile(pairs[told], QUANTILES, axis=1).T
+        rows[units[~told]] = np.nan
     return rows
 
 

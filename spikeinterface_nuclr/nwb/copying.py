@@ -74,7 +74,8 @@ def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
 def copy_rois(source: Path, target: Path, kept: list[str]) -> None:
     """Write an HDF5 file with what stands at the paths `kept` of the processed data, and what describes the session.
 
-    Recorded data, such as movies, other processed data, units and intervals stay behind, and so do links to them.
+    Recorded data, such as movies, other processed data, units and intervals stay behind. Of links into these, such as
+    timestamps that two series share, datasets are copied and others are left out.
     """
     if source.is_dir():
         raise InputError(f"{source}: a side file of imaged neurons is made of HDF5 files only: write a copy")
@@ -93,10 +94,18 @@ def copy_rois(source: Path, target: Path, kept: list[str]) -> None:
         look(file["processing"])
         links = []
         file.visititems_links(lambda name, link: links.append((f"/{name}", link)))
-        for name, link in links:
-            if isinstance(link, h5py.SoftLink) and any(f"{link.path}/".startswith(f"{gone}/") for gone in unwanted):
-                unwanted.append(name)
-    copy_without(source, target, unwanted)
+        lost = {
+            name: link.path
+            for name, link in links
+            if isinstance(link, h5py.SoftLink) and any(f"{link.path}/".startswith(f"{gone}/") for gone in unwanted)
+        }
+    copy_without(source, target, [*unwanted, *lost])
+    with h5py.File(source, "r") as old, h5py.File(target, "r+") as new:
+        for name, path in lost.items():
+            # Timestamps, say, that are another series' own.
+            parent = name.rpartition("/")[0]
+            if parent in new and isinstance(old.get(path), h5py.Dataset):
+                old.copy(old[path], new[parent], name=name.rpartition("/")[2])
 
 
 def copy_units(source: Path, target: Path, columns: dict) -> None:

@@ -60,8 +60,10 @@ def imaging_of(nwbfile, provenance: dict, series: str | None) -> dict:
         if series is not None:
             raise InputError(f"the embeddings are of spikes: leave out series={series!r}")
         return {}
-    reading = read_as(provenance) if series is None else {}
-    return reading or {"series": common_path(choose_rois(nwbfile, series))}
+    reading = read_as(provenance)
+    if series is None and reading:
+        return reading
+    return {**reading, "series": common_path(choose_rois(nwbfile, series))}
 
 
 def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match, *, allow_stale: bool) -> list[Place]:

@@ -87,23 +87,34 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
 
 def table_names(nwbfile) -> list[str]:
     """Names of the embeddings in an open file: a table's own, or what the tables of several planes have in common."""
-    return list(dict.fromkeys(_shared_name(table) for table in _tables(nwbfile).values()))
+    return list(_sets(nwbfile))
 
 
 def stored(nwbfile, name: str) -> Stored:
     """The embeddings of this name in an open file."""
-    parts = [stored_table(nwbfile, own) for own, table in _tables(nwbfile).items() if _shared_name(table) == name]
+    parts = [stored_table(nwbfile, own) for own in _sets(nwbfile)[name]]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
-def _tables(nwbfile) -> dict:
-    return {name: table for name, table in held(nwbfile).items() if table.neurodata_type == "UnitEmbeddings"}
+def _sets(nwbfile) -> dict[str, list[str]]:
+    """Names of the tables that belong together, by what their embeddings are called.
 
-
-def _shared_name(table) -> str:
-    provenance = json.loads(table.provenance) if table.provenance else {}
-    of_plane = str(provenance.get("matched_by", "")).startswith(PLANES)
-    return table.name.removesuffix(f"_{table['neuron'].table.name}") if of_plane else table.name
+    Planes of one population have one fingerprint, one model, and a name to which each adds its own. Where that name is
+    of something else too, each table stands for itself.
+    """
+    tables = {name: table for name, table in held(nwbfile).items() if table.neurodata_type == "UnitEmbeddings"}
+    together: dict[tuple, list[str]] = {}
+    for name, table in tables.items():
+        provenance = json.loads(table.provenance) if table.provenance else {}
+        of_plane = str(provenance.get("matched_by", "")).startswith(PLANES)
+        shared = name.removesuffix(f"_{table['neuron'].table.name}") if of_plane else name
+        together.setdefault((shared, of_plane, table.population_fingerprint, table.model.sha256), []).append(name)
+    shared = [key[0] for key in together]
+    return {
+        name: own if name == key[0] else [name]
+        for key, own in together.items()
+        for name in ([key[0]] if shared.count(key[0]) == 1 else own)
+    }
 
 
 def _joined(parts: list[Stored]) -> Stored:

@@ -18,7 +18,7 @@ from .inputs import results_of
 from .neurons import imaging_of, paths_of, places_of
 from .places import check_places, check_space, locked, output_of, size_of, stamp
 from .plan import Part, Plan
-from .reading import TABLE, held, stored_table
+from .reading import TABLE, held, stored_table, table_names
 from .rows import column_texts
 
 _IF_EXISTS = ("error", "replace", "new_name")
@@ -163,6 +163,8 @@ def _parts(
 ) -> tuple[list[Part], list[str]]:
     """What is written of each table of neurons, and the paths of what has to go for it."""
     several = len(places) > 1
+    if several and if_exists == "new_name":
+        name = tables.free_name(name, {*held(nwbfile), *table_names(nwbfile)})
     names = [f"{name}_{place.table.name}" if several else name for place in places]
     own = [embeddings.select(place.units) if several else embeddings for place in places]
     kept = [

@@ -90,7 +90,7 @@ def read_population(
 
 def _reader(source):
     """The function that reads the source, and which options it takes beside `group_by` and `observed`."""
-    if isinstance(source, np.ndarray):
+    if type(source) in (np.ndarray, np.memmap, np.ma.MaskedArray):  # others, such as neo's, mean more
         return _read_array, ("sampling_frequency", "traces")
     if isinstance(source, Path):
         return _reader_of_folder(source) if source.is_dir() else _reader_of_file(source)
@@ -184,8 +184,10 @@ def _read_array(
             RecordingWarning,
             stacklevel=3,
         )
+    if isinstance(source, np.ma.MaskedArray):
+        source = source.astype(np.float32).filled(np.nan)
     frames = regular_frames(source.shape[1], float(sampling_frequency))
-    metadata, ids = {"source": name}, np.arange(len(source))
+    metadata, ids = {"source": name, "traces": traces}, np.arange(len(source))
     return assemble_traces(name, ids, source, frames, kind=traces, observed=observed, metadata=metadata)
 
 

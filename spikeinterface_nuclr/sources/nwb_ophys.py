@@ -15,12 +15,18 @@ from .optical import Frames, assemble_traces, regular_frames, timed_frames
 
 # Columns of a ROI table by which curation keeps or drops a row, as suite2p, CaImAn, neuroconv and the Allen Institute
 # call them.
-_KEEPING = ("accepted", "iscell", "is_cell", "valid_roi")
+_KEEPING = ("accepted", "keep", "iscell", "is_cell", "valid_roi")
 _DROPPING = ("rejected",)
-# A frame's control label that says it is no data.
-_BAD_FRAME = re.compile(r"invalid|bad|drop|artifact|artefact|motion|censor|exclu|reject|missing|blank|corrupt", re.I)
-# A unit such as F/F0 names a ratio, which is 1 at the baseline.
-_RATIO = re.compile(r"\s*F\s*/\s*F\w*\s*", re.I)
+# Series, or tables, of what is around neurons. They are read only by their own name.
+_AROUND = re.compile(r"background|neuropil|baseline|residual", re.I)
+# A frame's control label that says it is no data, and words that say the contrary.
+_BAD_FRAME = re.compile(r"\b(invalid|bad|dropped|missing|corrupt(ed)?|censored|excluded|arti?e?facts?)\b", re.I)
+_GOOD_FRAME = re.compile(r"\b(no|not|non|without|free|corrected|removed)\b", re.I)
+# A unit such as F/F0 or F/F20 names a ratio, which is 1 at the baseline.
+_RATIO = re.compile(r"\s*F\s*/\s*F_?(\d+|o)\s*", re.I)
+
+
+_BLOCK = 10_000  # frames read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,8 @@ def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois
     if not found:
         raise InputError(f"{name}: it holds no RoiResponseSeries in a processing module: only ROI responses are read")
     chosen = {path: rois for path, rois in found.items() if wanted is None or _names(wanted, path)}
+    neurons = {path: rois for path, rois in chosen.items() if not _AROUND.search(f"{path} {rois.table.name}")}
+    chosen = neurons or chosen
     if not chosen:
         raise InputError(f"{name}: it holds no series {wanted!r}; it has: {', '.join(found)}")
     if len({path.rpartition("/")[0] for path in chosen}) > 1 or not _disjoint(list(chosen.values())):
@@ -105,7 +113,9 @@ def read_ophys(
     nwbfile, *, name: str = "NWBFile", group_by, observed, series: str | None, traces: str, keep_rejected: bool
 ) -> Population:
     """The Population of an open NWBFile's ROI responses."""
-    chosen = choose_rois(nwbfile, series, name)
+    chosen = [rois for rois in choose_rois(nwbfile, series, name) if len(rois.rows)]
+    if not chosen:
+        raise InputError(f"{name}: its ROI responses are of no ROI")
     first = chosen[0]
     frames, count = _frames(first, name), min(_oriented(one, name)[1] for one in chosen)
     for one in chosen[1:]:
@@ -130,9 +140,15 @@ def read_ophys(
         kind=kinds.pop(),
         observed=observed,
         left_out=left_out if invalid is None else left_out | frames.touching(invalid),
-        group=choose_group(name, properties, group_by),
+        # A column "group" of ROIs is no probe; it is grouped by when it is asked for by another name.
+        group=choose_group(name, properties, None if group_by == "group" else group_by),
         properties=properties,
-        metadata={**file_facts(nwbfile, name), "series": common_path(chosen), "keep_rejected": keep_rejected},
+        metadata={
+            **file_facts(nwbfile, name),
+            "series": common_path(chosen),
+            "traces": traces,
+            "keep_rejected": keep_rejected,
+        },
     )
 
 
@@ -167,7 +183,7 @@ def _check_together(first: Frames, other: Frames, path: str, other_path: str, na
 
 def _oriented(rois: Rois, name: str) -> tuple[bool, int]:
     """Whether the series has a row a frame, as it should, and its number of frames."""
-    shape, n = rois.series.data.shape, len(rois.rows)
+    shape, n = np.shape(rois.series.data), len(rois.rows)
     if len(shape) == 1 and n == 1:
         return True, shape[0]
     if len(shape) == 2 and shape[1] == n:
@@ -181,8 +197,13 @@ def _values(rois: Rois, kept: np.ndarray, traces: str, name: str) -> np.ndarray:
     """float32, shape (kept ROIs, n_frames)."""
     series = rois.series
     upright, count = _oriented(rois, name)
-    values = np.asarray(series.data[:], dtype=np.float32).reshape((count, -1) if upright else (-1, count))
-    values = (values.T if upright else values)[kept]
+    values = np.empty((kept.sum(), count), dtype=np.float32)
+    for low in range(0, count, _BLOCK):  # large data are never held whole in another type, nor with what is left out
+        block = np.s_[low : low + _BLOCK]
+        if np.ndim(series.data) == 1:
+            values[:, block] = series.data[block]
+        else:
+            values[:, block] = np.asarray(series.data[block]).T[kept] if upright else series.data[:, block][kept]
     if series.conversion != 1.0 or series.offset:
         values = values * np.float32(series.conversion) + np.float32(series.offset or 0.0)
     if traces == "auto" and _kind(rois) == "dff" and _RATIO.fullmatch(series.unit or ""):
@@ -212,24 +233,33 @@ def _bad_frames(rois: Rois, name: str) -> np.ndarray:
             stacklevel=5,
         )
         return bad
-    worst = [number for number, text in enumerate(said) if _BAD_FRAME.search(text)]
+    worst = [k for k, text in enumerate(said) if _BAD_FRAME.search(text) and not _GOOD_FRAME.search(text)]
     bad[: len(labels)] = np.isin(labels, worst)
+    if bad.any():
+        meant = ", ".join(repr(said[k]) for k in worst)
+        warnings.warn(
+            f"{name}: {bad.sum():,} of {count:,} frames of {rois.path} are labelled {meant} (control) and left out",
+            RecordingWarning,
+            stacklevel=5,
+        )
     return bad
 
 
 def _accepted(rois: Rois) -> np.ndarray:
     """Which ROIs curation has not rejected: bool, shape (n_rois,)."""
-    keep = np.ones(len(rois.rows), dtype=bool)
+    told = {}
     for column in rois.table.colnames:
-        told = column.lower()
-        if told not in (*_KEEPING, *_DROPPING) or hasattr(rois.table[column], "target"):
+        if column.lower() not in (*_KEEPING, *_DROPPING) or hasattr(rois.table[column], "target"):
             continue
         values = np.asarray(rois.table[column][:])
         values = values[:, 0] if values.ndim == 2 else values  # suite2p: [is a cell, how probably]
         if values.ndim == 1 and values.dtype.kind in "iufb":
-            chosen = values.astype(float)[rois.rows] > 0
-            keep &= chosen if told in _KEEPING else ~chosen
-    return keep
+            told[column.lower()] = values.astype(float)[rois.rows] > 0
+    # CaImAn writes both columns, and no entry in either where nobody has curated by hand.
+    if {"accepted", "rejected"} <= told.keys() and not (told["accepted"] | told["rejected"]).any():
+        del told["accepted"], told["rejected"]
+    kept = [values if column in _KEEPING else ~values for column, values in told.items()]
+    return np.all([np.ones(len(rois.rows), dtype=bool), *kept], axis=0)
 
 
 def _properties(rois: list[Rois], kept: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -241,7 +271,11 @@ def _properties(rois: list[Rois], kept: list[np.ndarray]) -> dict[str, np.ndarra
             for name in one.table.colnames
             if "mask" not in name and not hasattr(one.table[name], "target") and not hasattr(one.table[name], "table")
         }
-        plain = plain_columns(columns) | {"plane": np.full(len(one.table), one.table.name)}
+        # Planes that share a table are told by their series.
+        shared = sum(other.table is one.table for other in rois) > 1
+        plain = {"plane": np.full(len(one.table), one.series.name if shared else one.table.name)} | plain_columns(
+            columns
+        )
         tables.append({name: values[one.rows][mask] for name, values in plain.items()})
     shared = [name for name in tables[0] if all(name in table for table in tables)]
     return {name: np.concatenate([table[name] for table in tables]) for name in shared}

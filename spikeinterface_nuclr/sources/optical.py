@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from ..population import Population, checked_intervals
+from ..population import Population
 from ..traces import delta_f, scaled
 
 # What the values of a source are, and what is said of the traces that come of them.
@@ -46,15 +46,22 @@ class Frames:
 
     def outside(self, intervals: np.ndarray) -> np.ndarray:
         """Which frames do not lie in one of the `intervals` (k, 2) whole: bool, shape (n_frames,)."""
-        begin, end = self._limits()
-        k = np.searchsorted(intervals[:, 0], begin, side="right") - 1
-        return (k < 0) | (end > intervals[np.maximum(k, 0), 1])
+        k = self._interval(intervals)
+        return (k < 0) | (self._limits()[1] > intervals[np.maximum(k, 0), 1])
+
+    def crossing(self, intervals: np.ndarray) -> np.ndarray:
+        """Which frames are the first in one of the `intervals`: bool, shape (n_frames,)."""
+        return np.diff(self._interval(intervals), prepend=-1) != 0
 
     def touching(self, intervals: np.ndarray) -> np.ndarray:
         """Which frames share time with one of the `intervals` (k, 2): bool, shape (n_frames,)."""
         begin, end = self._limits()
         k = np.searchsorted(intervals[:, 0], end) - 1
         return (k >= 0) & (intervals[np.maximum(k, 0), 1] > begin)
+
+    def _interval(self, intervals: np.ndarray) -> np.ndarray:
+        """Number of the last of the `intervals` that begins before each frame, -1 where none does."""
+        return np.searchsorted(intervals[:, 0], self._limits()[0], side="right") - 1
 
     def _limits(self) -> tuple[np.ndarray, np.ndarray]:
         # A thousandth of a frame less on both sides: times in files are rounded.
@@ -134,11 +141,16 @@ def assemble_traces(
     """
     if kind not in KINDS:
         raise InputError(f"traces must be one of {', '.join(KINDS)}, not {kind!r}")
+    if not values.size:
+        raise InputError(f"{name}: it holds {len(values)} neurons in {len(frames.slots)} frames: nothing to read")
     traces = np.full((len(values), frames.slots[-1] + 1), np.nan, dtype=np.float32)
     traces[:, frames.slots] = values
     lost = np.zeros(len(frames.slots), dtype=bool) if left_out is None else left_out
+    first = frames.begins
     if observed is not None:
-        lost = lost | frames.outside(checked_intervals(observed, "observed"))
+        if not len(observed):
+            raise InputError("observed holds no interval: give at least one (start, stop) in seconds")
+        lost, first = lost | frames.outside(observed), first | frames.crossing(observed)
     traces[:, frames.slots[lost]] = np.nan
     traces[~np.isfinite(traces)] = np.nan
     if not np.isfinite(traces).any():
@@ -148,6 +160,8 @@ def assemble_traces(
     if kind != "ready":
         traces = scaled(traces)
     silent = ~np.isfinite(traces).any(axis=1)
+    if silent.all():
+        raise InputError(f"{name}: no neuron has a signal above its baseline: check what its values are (traces=)")
     if silent.any():
         warnings.warn(
             f"{name}: {silent.sum()} of {len(silent)} neurons, such as {np.asarray(unit_ids)[silent][0]}, have no "
@@ -156,7 +170,7 @@ def assemble_traces(
             stacklevel=3,
         )
     begins = np.zeros(traces.shape[1], dtype=bool)
-    begins[frames.slots] = frames.begins
+    begins[frames.slots] = first
     observed = _observed(np.isfinite(traces), begins, frames)
     try:
         return Population(
@@ -166,7 +180,7 @@ def assemble_traces(
             observed=observed,
             start=frames.start,
             stop=frames.start + traces.shape[1] / frames.sampling_frequency,
-            metadata={**metadata, "traces": kind, "prepared": KINDS[kind]},
+            metadata={**metadata, "prepared": KINDS[kind]},
             **known,
         )
     except InputError as error:

@@ -1,6 +1,5 @@
-"""A suite2p folder -> Population. What its ops.npy pickles is read without running anything of it."""
+"""A suite2p folder -> Population."""
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from ..errors import InputError
 from ..population import Population
 from .assembly import choose_group
-from .npy import load_numbers
+from .npy import load_numbers, read_settings
 from .optical import assemble_traces, regular_frames
 
 _NEUROPIL = 0.7  # suite2p's own share of the neuropil, where ops.npy does not say
@@ -31,8 +30,8 @@ def read_suite2p(
 ) -> Population:
     """The Population of a suite2p folder: of one plane's, or of one with planes in it, joined.
 
-    Fluorescence less the neuropil's, as much of it as ``ops.npy`` says (``neucoeff``, else 0.7), becomes dF/F. Frames
-    in its ``badframes`` are no data. ROIs are named by their number, with the plane before it where there are several.
+    Fluorescence less the neuropil's, as much of it as the settings say (``neucoeff``, else 0.7), becomes dF/F. Frames
+    in ``badframes`` are no data. ROIs are named by their number, with the plane before it where there are several.
 
     Parameters
     ----------
@@ -48,15 +47,16 @@ def read_suite2p(
     name, planes = str(path), _planes(path)
     ids, values, bad, properties, rates = [], [], [], {"plane": [], "cell_probability": []}, set()
     for plane in planes:
-        ops = _read_ops(plane / "ops.npy")
-        rates.add(float(sampling_frequency or ops.get("fs") or 0.0))
-        fluorescence = load_numbers(plane / "F.npy", 2).astype(np.float32)
-        if (plane / "Fneu.npy").is_file():
-            neuropil = _as_long(plane / "Fneu.npy", fluorescence)
-            fluorescence -= np.float32(ops.get("neucoeff", _NEUROPIL)) * neuropil
+        ops = _settings(plane)
+        rates.add(_rate(sampling_frequency or ops.get("fs") or 0.0))
+        fluorescence = load_numbers(plane / "F.npy", 2, mapped=True)
         cells, probability = _cells(plane / "iscell.npy", len(fluorescence))
         kept = np.flatnonzero(cells | keep_rejected)
-        values.append(fluorescence[kept])
+        active = fluorescence[kept].astype(np.float32)
+        if (plane / "Fneu.npy").is_file():
+            neuropil = _as_long(plane / "Fneu.npy", fluorescence)[kept]
+            active -= np.float32(_neuropil_share(ops)) * neuropil.astype(np.float32)
+        values.append(active)
         ids.append(kept if len(planes) == 1 else np.array([f"{plane.name}/{roi}" for roi in kept], dtype=str))
         properties["plane"].append(np.full(len(kept), plane.name))
         properties["cell_probability"].append(probability[kept])
@@ -64,7 +64,7 @@ def read_suite2p(
     if not sum(map(len, ids)):
         raise InputError(f"{name}: no ROI is a cell: give keep_rejected=True (--keep-rejected) to keep them")
     if len(rates) > 1 or not min(rates) > 0:
-        raise InputError(f"{name}: its ops.npy gives no one frame rate (fs): give sampling_frequency= in frames per s")
+        raise InputError(f"{name}: its settings give no one frame rate (fs): give sampling_frequency= in frames per s")
     # The last volume may lack its last planes.
     count = min(plane.shape[1] for plane in values)
     left_out = np.zeros(count, dtype=bool)
@@ -81,15 +81,15 @@ def read_suite2p(
         left_out=left_out,
         group=choose_group(name, properties, group_by),
         properties=properties,
-        metadata={"source": name},
+        metadata={"source": name, "traces": "fluorescence", "keep_rejected": keep_rejected},
     )
 
 
 def _as_long(path: Path, other: np.ndarray) -> np.ndarray:
-    values = load_numbers(path, 2)
+    values = load_numbers(path, 2, mapped=True)
     if values.shape != other.shape:
         raise InputError(f"{path}: has shape {values.shape}, F.npy beside it {other.shape}: run suite2p again")
-    return values.astype(np.float32)
+    return values
 
 
 def _cells(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,42 +102,21 @@ def _cells(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     return values[:, 0] > 0, values[:, -1].astype(np.float64)
 
 
-def _read_ops(path: Path) -> dict:
-    """The settings in ops.npy: plain values and arrays; whatever else it pickles is left out."""
-    if not path.is_file():
-        return {}
-    try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            read(file)
-            content = _PlainUnpickler(file).load()
-        return dict(np.asarray(content, dtype=object).item())
-    except Exception as error:  # a damaged pickle raises what it pleases
-        raise InputError(f"{path}: not a readable ops.npy ({type(error).__name__}): run suite2p again") from None
+def _settings(plane: Path) -> dict:
+    """What suite2p was told, and what it found of the frames: in one file up to version 0.14, in several since."""
+    found = {}
+    for name in ("settings.npy", "reg_outputs.npy", "ops.npy"):
+        if (plane / name).is_file():
+            found |= read_settings(plane / name)
+    return found
 
 
-class _Inert:
-    """Stands in for every class that is not of numpy's arrays: takes whatever it is given, does nothing."""
-
-    def __new__(cls, *args, **kwargs):
-        return super().__new__(cls)
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __setstate__(self, state):
-        pass
+def _rate(value) -> float:
+    """Frames per second; 0 where the value is no such number."""
+    return float(value) if isinstance(value, int | float | np.number) and np.isfinite(value) else 0.0
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds numbers, texts, containers and numpy's arrays; calls nothing that the file names beside these."""
-
-    def find_class(self, module, name):
-        if module.replace("numpy._core", "numpy.core") in ("numpy", "numpy.core.multiarray"):
-            allowed = {"ndarray": np.ndarray, "dtype": np.dtype}
-            if name in ("_reconstruct", "scalar"):
-                return getattr(np.core.multiarray if not hasattr(np, "_core") else np._core.multiarray, name)
-            if name in allowed:
-                return allowed[name]
-        return _Inert
+def _neuropil_share(ops: dict) -> float:
+    extraction = ops.get("extraction")
+    nested = extraction.get("neuropil_coefficient") if isinstance(extraction, dict) else None
+    return float(ops.get("neucoeff", _NEUROPIL if nested is None else nested))

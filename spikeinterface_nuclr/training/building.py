@@ -1,5 +1,6 @@
 """build_store: many sources in, a store out. One session is one unit of work, written whole or not at all."""
 
+import inspect
 import json
 import shutil
 import warnings
@@ -70,6 +71,8 @@ def build_store(
     RecordingWarning
         Sources name no animal: each counts as an animal of its own.
     """
+    for name in reading.keys() - inspect.signature(read_population).parameters.keys():
+        raise TypeError(f"build_store() got an unexpected keyword argument {name!r}")
     path = Path(path)
     listed = list_sources(sources)
     _make_store(path)
