@@ -158,7 +158,8 @@ class Population:
 
     def frames_of(self, intervals: np.ndarray) -> np.ndarray:
         """First frame of each of the intervals (k, 2) of seconds, and the one after its last: int, shape (k, 2)."""
-        return np.round((intervals - self.start) * self.sampling_frequency).astype(np.int64)
+        frames = np.round((intervals - self.start) * self.sampling_frequency).astype(np.int64)
+        return np.clip(frames, 0, self.traces.shape[1])  # an interval may begin or end within a frame
 
     def groups(self) -> Iterator[tuple[str, np.ndarray]]:
         """Each group's label and the positions of its units, in order of first appearance."""

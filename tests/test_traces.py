@@ -108,6 +108,15 @@ def test_stretches_are_resampled_apart():
     assert np.allclose(grid, np.round(grid))
 
 
+@pytest.mark.parametrize("middle", [40.04, 40.1, 40.16])
+def test_halves_that_part_within_a_frame(middle):
+    whole = Population(range(12), traces=activity(n_frames=401), sampling_frequency=RATE)
+    for half in (whole.within([[0.0, middle]]), whole.within([[middle, 80.2]])):
+        found = resampled(half, 2.0)
+        assert abs(np.ptp(found.observed) - np.ptp(half.observed)) < 1
+        assert np.isfinite(found.traces).all()
+
+
 def test_neurons_keep_their_own_observed_time():
     observed = [[[0.0, 60.0]], [[0.0, 40.0]], [[0.0, 60.0]], np.empty((0, 2))]
     population = Population(range(4), traces=activity(4, 300), sampling_frequency=RATE, observed=observed)
