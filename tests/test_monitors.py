@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
+import torch
+from ophys_files import activity
 
-from spikeinterface_nuclr import InputError, Population, RecordingWarning, simulate_population
+from spikeinterface_nuclr import (
+    Checkpoint,
+    Encoder,
+    EncoderConfig,
+    InputError,
+    Population,
+    RecordingWarning,
+    embed,
+    simulate_population,
+)
 from spikeinterface_nuclr.training.monitors import (
     alternating,
     embed_halves,
@@ -82,3 +93,17 @@ def test_the_nearest_row_is_found_by_angle():
 def test_rank_me_counts_dimensions(rng):
     assert rank_me(np.outer(rng.standard_normal(200), np.ones(8))) == pytest.approx(1, abs=1e-6)
     assert rank_me(rng.standard_normal((5000, 8))) == pytest.approx(8, abs=0.1)
+
+
+@pytest.mark.parametrize("rate", [1.99, 2.0, 2.01])
+def test_halves_of_traces_are_made_of_whole_windows(rate):
+    """Blocks of a window's length hold one at every rate that counts as the model's: nothing is stitched."""
+    torch.manual_seed(0)
+    config = EncoderConfig(bin_s=0.5, patch_size=4, num_patches=10, signal="traces", dim=32, heads=2, head_dim=16)
+    checkpoint = Checkpoint(config, Encoder(config).state_dict())
+    population = Population(range(12), traces=activity(12, 800, rate=rate), sampling_frequency=rate, start=1e6)
+    halves = embed_halves(population, checkpoint, "cpu")
+    first, _ = alternating(population, 40 / rate)
+    expected = embed(first, checkpoint, device="cpu", progress=False)
+    assert expected.provenance["stitched"] == ""
+    assert np.array_equal(halves.first, expected.embedding)

@@ -43,7 +43,7 @@ def alternating(population: Population, block_s: float) -> tuple[Population, Pop
 def embed_halves(population: Population, checkpoint: Checkpoint, device: str = "auto") -> Halves:
     """Embed two halves of a recording apart, of blocks as long as a window; no neuron where a half holds no window."""
     try:
-        halves = alternating(population, checkpoint.config.layout.window_s)
+        halves = alternating(population, checkpoint.config.layout.of(population.sampling_frequency).window_s)
         first, second = (embed(half, checkpoint, device=device, progress=False) for half in halves)
         units = np.flatnonzero((first.window_count > 0) & (second.window_count > 0))
     except InputError:
