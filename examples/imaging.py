@@ -78,7 +78,8 @@ nuclr.plot_nuclr_evaluation(evaluation).figure.savefig(folder / "evaluation.png"
 
 # The fifth animal: what its neurons are, as predicted, beside its ROIs.
 decoder = nuclr.fit_decoder(embeddings[:4], labels[:4], animals[:4], target="cell_type")
-identities = decoder.predict(embeddings[4])
+decoder.save(folder / "cell_type.safetensors")
+identities = nuclr.Decoder.load(folder / "cell_type.safetensors").predict(embeddings[4])
 nuclr.write_nwb(sessions[4], embeddings[4], identities=identities, in_place=True)
 panels = {"predicted": identities.said, "true": labels[4]}
 nuclr.plot_nuclr_embedding(embeddings[4], panels).figure.savefig(folder / "embedding_map.png", dpi=120)
