@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from spikeinterface_nuclr import CheckpointError, Encoder, EncoderConfig, Population, embed
+from spikeinterface_nuclr import CheckpointError, Encoder, EncoderConfig, Population, embed, read_population
 from spikeinterface_nuclr.checkpoint import Checkpoint
 from spikeinterface_nuclr.conversion import _weights
 from spikeinterface_nuclr.encoder import autocorrelogram, dropout
@@ -73,11 +73,12 @@ def test_calcium_encoder_reproduces_the_reference():
 
 
 def test_calcium_encoder_reproduces_the_reference_from_traces():
+    """Through the public path: an array of traces -> Population -> windows -> embed."""
     checkpoint, expected, rate = calcium_checkpoint()
     first = 0
     for size in expected["units_per_window"].tolist():
         traces = expected["patches"][first : first + size].flatten(1).numpy()
-        population = Population(np.arange(size), traces=traces, sampling_frequency=rate)
+        population = read_population(traces, sampling_frequency=rate, traces="ready")
         found = embed(population, checkpoint, precision="float32", progress=False)
         assert np.abs(found.embedding - expected["embedding"][first : first + size].numpy()).max() < 1e-5
         first += size

@@ -11,6 +11,7 @@ from ophys_files import RATE, activity, add_series, ophys_file, raw
 
 from spikeinterface_nuclr import InputError, RecordingWarning, read_population
 from spikeinterface_nuclr.sources.npy import read_settings
+from spikeinterface_nuclr.sources.optical import timed_frames
 from spikeinterface_nuclr.traces import delta_f, scaled
 
 
@@ -201,6 +202,10 @@ def test_a_frame_too_many_is_a_border():
     assert found.observed[0, 1] == pytest.approx(40.0, abs=0.3)
 
 
+def test_three_frames_of_two_intervals():
+    assert timed_frames(np.array([0.0, 1.0, 5.0]), "x").slots.tolist() == [0, 1, 5]
+
+
 @pytest.mark.parametrize(
     ("times", "says"),
     [
@@ -284,8 +289,9 @@ def test_data_as_a_list_are_read():
     nwbfile = ophys_file()
     dff = activity()
     series = add_series(nwbfile, dff)
-    series.fields["data"] = dff.T.tolist()
-    assert np.array_equal(read_population(nwbfile).traces, scaled(dff))
+    for values in (dff.T, dff):
+        series.fields["data"] = values.tolist()
+        assert np.array_equal(read_population(nwbfile).traces, scaled(dff))
 
 
 def test_nothing_is_left():

@@ -25,7 +25,6 @@ _GOOD_FRAME = re.compile(r"\b(no|not|non|without|free|corrected|removed)\b", re.
 # A unit such as F/F0 or F/F20 names a ratio, which is 1 at the baseline.
 _RATIO = re.compile(r"\s*F\s*/\s*F_?(\d+|o)\s*", re.I)
 
-
 _BLOCK = 10_000  # frames read at once
 
 
@@ -84,17 +83,14 @@ def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois
     if not chosen:
         raise InputError(f"{name}: it holds no series {wanted!r}; it has: {', '.join(found)}")
     if len({path.rpartition("/")[0] for path in chosen}) > 1 or not _disjoint(list(chosen.values())):
-        raise InputError(f"{name}: it holds several series of ROI responses: give series= (--series): {_list(chosen)}")
+        paths = ", ".join(chosen)
+        raise InputError(f"{name}: it holds several series of ROI responses: give series= (--series): one of {paths}")
     return list(chosen.values())
 
 
 def _names(wanted: str, path: str) -> bool:
     own, container = f"/{path}", f"/{path.rpartition('/')[0]}"
     return own.endswith(f"/{wanted.strip('/')}") or container.endswith(f"/{wanted.strip('/')}")
-
-
-def _list(paths) -> str:
-    return "one of " + ", ".join(paths)
 
 
 def _disjoint(rois: list[Rois]) -> bool:
@@ -196,14 +192,13 @@ def _oriented(rois: Rois, name: str) -> tuple[bool, int]:
 def _values(rois: Rois, kept: np.ndarray, traces: str, name: str) -> np.ndarray:
     """float32, shape (kept ROIs, n_frames)."""
     series = rois.series
+    data = series.data if hasattr(series.data, "shape") else np.asarray(series.data)
     upright, count = _oriented(rois, name)
     values = np.empty((kept.sum(), count), dtype=np.float32)
     for low in range(0, count, _BLOCK):  # large data are never held whole in another type, nor with what is left out
         block = np.s_[low : low + _BLOCK]
-        if np.ndim(series.data) == 1:
-            values[:, block] = series.data[block]
-        else:
-            values[:, block] = np.asarray(series.data[block]).T[kept] if upright else series.data[:, block][kept]
+        part = np.asarray(data[block] if upright else data[:, block])
+        values[:, block] = (part.reshape(len(part), -1).T if upright else part)[kept]
     if series.conversion != 1.0 or series.offset:
         values = values * np.float32(series.conversion) + np.float32(series.offset or 0.0)
     if traces == "auto" and _kind(rois) == "dff" and _RATIO.fullmatch(series.unit or ""):
@@ -272,10 +267,9 @@ def _properties(rois: list[Rois], kept: list[np.ndarray]) -> dict[str, np.ndarra
             if "mask" not in name and not hasattr(one.table[name], "target") and not hasattr(one.table[name], "table")
         }
         # Planes that share a table are told by their series.
-        shared = sum(other.table is one.table for other in rois) > 1
-        plain = {"plane": np.full(len(one.table), one.series.name if shared else one.table.name)} | plain_columns(
-            columns
-        )
+        several = sum(other.table is one.table for other in rois) > 1
+        plane = np.full(len(one.table), one.series.name if several else one.table.name)
+        plain = {"plane": plane} | plain_columns(columns)
         tables.append({name: values[one.rows][mask] for name, values in plain.items()})
     shared = [name for name in tables[0] if all(name in table for table in tables)]
     return {name: np.concatenate([table[name] for table in tables]) for name in shared}

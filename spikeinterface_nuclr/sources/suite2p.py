@@ -40,7 +40,7 @@ def read_suite2p(
         "plane" makes each plane a population of its own.
     observed : array, shape (k, 2), optional
     sampling_frequency : float, optional
-        Frames per second, where ``ops.npy`` does not say.
+        Frames per second, where the settings do not say.
     keep_rejected : bool
         Keep ROIs that ``iscell.npy`` calls no cells.
     """
@@ -103,7 +103,7 @@ def _cells(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _settings(plane: Path) -> dict:
-    """What suite2p was told, and what it found of the frames: in one file up to version 0.14, in several since."""
+    """What suite2p was told, and what it found of the frames: in one file before version 1, in several since."""
     found = {}
     for name in ("settings.npy", "reg_outputs.npy", "ops.npy"):
         if (plane / name).is_file():
