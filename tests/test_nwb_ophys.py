@@ -12,6 +12,7 @@ import pytest
 from h5tree import differences
 from nwb_files import add_units, write_nwb_file
 from ophys_files import RATE, activity, add_series, ophys_file, raw
+from pynwb.ophys import DfOverF, RoiResponseSeries
 
 from spikeinterface_nuclr import (
     Checkpoint,
@@ -280,6 +281,8 @@ def test_a_real_worm(recordings, model, tmp_path):
     found = embed(population, model, **QUICK)
     assert found.provenance["frame_rate"] == pytest.approx(1.662, abs=0.001)
     write_nwb(path, found, in_place=True)
+    side = write_nwb(path, found, tmp_path / "side.nwb", units_only=True)
+    assert read_population(side).fingerprint() == population.fingerprint()
     only_ours_is_new(worm, path)
     assert pynwb.validate(path=str(path)) in ([], ([], 0))
     back, _ = read_nwb(path)
@@ -339,12 +342,19 @@ def test_planes_are_never_joined_with_anything_else(population, model, tmp_path)
     assert read_nwb(path, name="UnitEmbeddings_2")[0].unit_ids.tolist() == traces.unit_ids.tolist()
 
 
-def test_a_side_file_keeps_linked_timestamps(model, tmp_path):
+def test_a_side_file_keeps_what_is_linked(model, tmp_path):
+    """Timestamps and ROIs of another series."""
     nwbfile = ophys_file((N,))
     dff = activity(N, 900)
     first = add_series(nwbfile, raw(dff), container="Fluorescence", timestamps=np.arange(900) / RATE + 5.0)
-    add_series(nwbfile, dff, timestamps=first)
+    nwbfile.processing["ophys"].add(DfOverF())
+    nwbfile.processing["ophys"]["DfOverF"].add_roi_response_series(
+        RoiResponseSeries(name="Series0", data=dff.T, rois=first.rois, timestamps=first, unit="n.a.")
+    )
     path = write_nwb_file(tmp_path / "linked.nwb", nwbfile)
+    with h5py.File(path) as file:
+        inside = file["processing/ophys/DfOverF/Series0"]
+        assert {type(inside.get(name, getlink=True)) for name in ("rois", "timestamps")} == {h5py.SoftLink}
     before = read_population(path, series="DfOverF")
     side = write_nwb(path, embed(before, model, **QUICK), units_only=True)
     assert read_population(side).fingerprint() == before.fingerprint()

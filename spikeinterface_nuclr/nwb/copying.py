@@ -94,18 +94,14 @@ def copy_rois(source: Path, target: Path, kept: list[str]) -> None:
         look(file["processing"])
         links = []
         file.visititems_links(lambda name, link: links.append((f"/{name}", link)))
-        lost = {
-            name: link.path
+        broken = [
+            name
             for name, link in links
             if isinstance(link, h5py.SoftLink) and any(f"{link.path}/".startswith(f"{gone}/") for gone in unwanted)
-        }
-    copy_without(source, target, [*unwanted, *lost])
-    with h5py.File(source, "r") as old, h5py.File(target, "r+") as new:
-        for name, path in lost.items():
-            # Timestamps, say, that are another series' own.
-            parent = name.rpartition("/")[0]
-            if parent in new and isinstance(old.get(path), h5py.Dataset):
-                old.copy(old[path], new[parent], name=name.rpartition("/")[2])
+        ]
+        # Timestamps, say, or ROIs, that are another series' own.
+        resolved = [name for name in broken if isinstance(file.get(name), h5py.Dataset)]
+    copy_without(source, target, unwanted + [name for name in broken if name not in resolved], resolved)
 
 
 def copy_units(source: Path, target: Path, columns: dict) -> None:

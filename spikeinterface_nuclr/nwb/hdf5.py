@@ -12,11 +12,11 @@ import numpy as np
 from ..errors import InputError
 
 
-def copy_without(source: Path, target: Path, unwanted: list[str]) -> None:
+def copy_without(source: Path, target: Path, unwanted: list[str], resolved: list[str] = ()) -> None:
     """Write a new file `target` with all of `source` but the objects at the paths `unwanted`.
 
     Datasets are copied as they lie on disk: chunks, filters, and what room they leave to grow. References lead to the
-    same paths as before.
+    same paths as before. The links at the paths `resolved` become copies of what they lead to.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def copy_without(source: Path, target: Path, unwanted: list[str]) -> None:
     """
     with h5py.File(source, "r") as old, h5py.File(target, "w", track_order=_tracks_order(old)) as new:
         _copy_attributes(old["/"], new["/"])
-        _copy_children(old["/"], new["/"], unwanted)
+        _copy_children(old["/"], new["/"], unwanted, resolved)
         _mend_references(old, new)
 
 
@@ -33,18 +33,18 @@ def _tracks_order(file: h5py.File) -> bool:
     return bool(file.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED)
 
 
-def _copy_children(old: h5py.Group, new: h5py.Group, unwanted: list[str]) -> None:
+def _copy_children(old: h5py.Group, new: h5py.Group, unwanted: list[str], resolved: list[str]) -> None:
     for name in old:
         path = f"{old.name.rstrip('/')}/{name}"
         if path in unwanted:
             continue
         link = old.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
+        if not isinstance(link, h5py.HardLink) and path not in resolved:
             new[name] = link
-        elif any(gone.startswith(f"{path}/") for gone in unwanted):
+        elif any(inside.startswith(f"{path}/") for inside in (*unwanted, *resolved)):
             child = new.create_group(name)
             _copy_attributes(old[name], child)
-            _copy_children(old[name], child, unwanted)
+            _copy_children(old[name], child, unwanted, resolved)
         else:
             old.copy(name, new, name=name)
 
