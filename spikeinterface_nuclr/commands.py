@@ -126,10 +126,14 @@ def _provenance_in(path: Path) -> dict:
 
 def _summary(found: UnitEmbeddings) -> str:
     known = found.window_count > 0
-    return (
+    said = (
         f"{known.sum()} of {len(known)} units embedded, {found.embedding.shape[1]} dimensions, "
         f"{found.provenance['windows']} windows of {found.provenance['window_s']:g} s"
     )
+    if found.provenance.get("signal") == "traces":
+        rates = (found.provenance[key] for key in ("frame_rate", "resampled_to"))
+        said += " by {}, {:.4g} to {:.4g} frames per second".format(Path(found.provenance["checkpoint"]).name, *rates)
+    return said
 
 
 def _stored_in(path: Path, name: str) -> Stored | None:

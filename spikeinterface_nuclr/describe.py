@@ -100,7 +100,9 @@ def _nwb_facts(path: Path, population: Population) -> dict:
             found = stored(nwbfile, name)
             # Embeddings of an analyzer, say, were told to fit the file's units by no more than the spike counts.
             own = found.embeddings.provenance["population_fingerprint"] == found.units_fingerprint
-            note = "" if own else " (embedded from another copy of the spikes, of equal spike counts)"
+            traces = found.embeddings.provenance.get("signal") == "traces"
+            copy = "traces, of equal length" if traces else "spikes, of equal spike counts"
+            note = "" if own else f" (embedded from another copy of the {copy})"
             stale = found.stale(fingerprint_now(nwbfile, found.embeddings.provenance, population))
             facts |= _beside_units(f"processing/nuclr/{name}", found.embeddings, stale, note)
             if found.identities:
@@ -111,8 +113,9 @@ def _nwb_facts(path: Path, population: Population) -> dict:
 
 
 def _beside_units(title: str, found: UnitEmbeddings, stale: str, note: str = "") -> dict:
-    facts = embedding_facts(found)
+    facts = embedding_facts(found) | {"series": found.provenance.get("source", {}).get("series")}
     told = (
+        "series",
         *("units", "embedded", "dimensions", "windows a unit", "stability", "checkpoint", "checkpoint_revision"),
         *("checkpoint_sha256", "overlap", "min_spikes", "precision", "groups", "stitched", "matched_by", "context"),
     )
@@ -132,6 +135,7 @@ def store_facts(store: Store) -> dict:
         "probes": len(probes),
         "units": sum(probe.n_units for probe in probes),
         "spikes": sum(probe.n_spikes for probe in probes),
+        "frames per second": sorted({round(p.sampling_frequency, 4) for p in probes if p.signal == "traces"}),
         "hours": round(sum(probe.outline.stop - probe.outline.start for probe in probes) / 3600, 2),
         "names of animals": ", ".join(store.animals),
     }

@@ -16,7 +16,7 @@ from .device import DTYPES, choose_device, choose_precision
 from .encoder import Encoder, EncoderConfig
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
 from .population import Population
-from .traces import resampled
+from .traces import SAME_RATE, resampled
 from .unit_embeddings import UnitEmbeddings
 from .windows import Layout, Timeline, iter_windows, observed_windows, place_windows, timeline
 
@@ -97,6 +97,13 @@ def embed(
     check_signal(population.signal, config, checkpoint.name)
     if population.traces is not None:
         population = resampled(population, 1 / config.bin_s)
+        if recorded.sampling_frequency * config.bin_s < 1 - SAME_RATE:
+            warnings.warn(
+                f"the traces have {recorded.sampling_frequency:.4g} frames per second and {checkpoint.name} takes "
+                f"{1 / config.bin_s:.4g}: they lack the fastest of what it was trained to see",
+                RecordingWarning,
+                stacklevel=2,
+            )
     layout = config.layout.of(population.sampling_frequency)
     overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
     if batch_size is not None and not batch_size >= 1:

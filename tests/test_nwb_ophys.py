@@ -19,6 +19,7 @@ from spikeinterface_nuclr import (
     Encoder,
     EncoderConfig,
     InputError,
+    RecordingWarning,
     embed,
     fit_decoder,
     read_nwb,
@@ -191,6 +192,16 @@ def test_a_side_file_leaves_the_movie_behind(planes, model, tmp_path):
     assert "up to date" in done.stdout
 
 
+def test_embeddings_of_another_animal_are_refused(session, embeddings, tmp_path):
+    """Though its ROIs have the same numbers, and its recording as many frames."""
+    other = write_nwb_file(tmp_path / "other.nwb", session_file(seed=9))
+    with pytest.raises(InputError, match=r"the traces that were embedded \(of .*session\.nwb\) are not those that"):
+        write_nwb(other, embeddings)
+    assert not (tmp_path / "other_nuclr.nwb").exists()
+    written = write_nwb(other, embeddings, allow_stale=True)
+    assert "another copy of the traces" in nuclr("info", written, "--series", "DfOverF").stdout
+
+
 def test_a_file_with_units_too_keeps_them_apart(embeddings, tmp_path):
     path = write_nwb_file(tmp_path / "both.nwb", add_units(session_file(), [[1.0], [2.0]]))
     check_plain(write_nwb(path, embeddings), embeddings)
@@ -278,7 +289,8 @@ def test_a_real_worm(recordings, model, tmp_path):
     path = shutil.copy(worm, tmp_path / "worm.nwb")
     path.chmod(0o644)
     population = read_population(path, series="DfOverF")
-    found = embed(population, model, **QUICK)
+    with pytest.warns(RecordingWarning, match=r"1\.662 frames per second and .* takes 2\.5"):
+        found = embed(population, model, **QUICK)
     assert found.provenance["frame_rate"] == pytest.approx(1.662, abs=0.001)
     write_nwb(path, found, in_place=True)
     side = write_nwb(path, found, tmp_path / "side.nwb", units_only=True)

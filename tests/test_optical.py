@@ -111,6 +111,11 @@ def test_what_is_around_neurons_is_no_plane():
     add_series(nwbfile, raw(activity(2)), "Neuropil", plane="Plane1", container="Fluorescence")
     assert read_population(nwbfile).n_units == 5
     assert read_population(nwbfile, series="Neuropil").n_units == 2
+    several = ophys_file((3, 4))
+    for kind in ("RoiResponseSeriesPlane", "NeuropilPlane", "DeconvolvedPlane"):
+        for plane, rois in enumerate((3, 4)):
+            add_series(several, raw(activity(rois)), f"{kind}{plane}", container="Fluorescence", plane=f"Plane{plane}")
+    assert read_population(several).n_units == 7
     caiman = ophys_file((6,), accepted=[False] * 6, rejected=[False] * 6, keep=[True, True, False, True, True, True])
     add_series(caiman, raw(activity(5)), rows=list(range(5)), container="Fluorescence")
     add_series(caiman, raw(activity(1)), "Background_Fluorescence_Response", rows=[5], container="Fluorescence")
@@ -367,7 +372,7 @@ def test_suite2p_without_ops_needs_a_rate(tmp_path):
     folder = write_plane(tmp_path / "plane0", activity(), neuropil=False)
     (folder / "ops.npy").unlink()
     (folder / "iscell.npy").unlink()
-    with pytest.raises(InputError, match=r"give no one frame rate \(fs\): give sampling_frequency="):
+    with pytest.raises(InputError, match=r"gives no one frame rate \(fs\): give it, sampling_frequency="):
         read_population(folder)
     assert read_population(folder, sampling_frequency=RATE).n_units == 12
 

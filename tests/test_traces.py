@@ -180,6 +180,7 @@ def test_the_bundled_model_at_half_and_double_the_rate(factor):
     assert cosines(found, other).min() > 0.95
 
 
+@pytest.mark.filterwarnings("ignore:the traces have")
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_real_worms_at_half_and_double_the_rate(recordings, factor):
     """Less what all neurons have in common, too: the rate is not what an embedding tells."""

@@ -55,7 +55,7 @@ Model = Annotated[
     Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
     typer.Option(
         help="Bundled name, path to a .safetensors or public .pt file, or hf://owner/repo[/file][@revision].",
-        show_default="nuclr-starter",
+        show_default="nuclr-starter, of traces nuclr-starter-calcium",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:1.")]

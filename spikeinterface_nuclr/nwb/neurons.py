@@ -54,7 +54,7 @@ def fingerprint_now(nwbfile, provenance: dict, population: Population) -> str:
         return ""
 
 
-def imaging_of(nwbfile, provenance: dict, series: str | None) -> dict:
+def imaging_of(nwbfile, provenance: dict, series: str | None, name: str) -> dict:
     """How the file's neurons are to be read for these embeddings: as they were, or from the series that is named."""
     if provenance.get("signal") != "traces":
         if series is not None:
@@ -63,7 +63,7 @@ def imaging_of(nwbfile, provenance: dict, series: str | None) -> dict:
     reading = read_as(provenance)
     if series is None and reading:
         return reading
-    return {**reading, "series": common_path(choose_rois(nwbfile, series))}
+    return {**reading, "series": common_path(choose_rois(nwbfile, series, name))}
 
 
 def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match, *, allow_stale: bool) -> list[Place]:
@@ -116,11 +116,19 @@ def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> 
 
 
 def _check_frames(population: Population, embeddings: UnitEmbeddings) -> None:
-    """InputError where the traces have another number of frames than when they were embedded."""
+    """InputError where the traces are not those that were embedded, as far as can be told."""
     frames = population.traces.shape[1]
     if embeddings.spike_count is None or not (embeddings.spike_count == frames).all():
         had = "an unknown number of" if embeddings.spike_count is None else f"{embeddings.spike_count.max():,}"
         raise InputError(
             f"the neurons had {had} frames when they were embedded, {population.metadata['series']} has {frames:,}: "
             "embed them again, or give allow_stale=True"
+        )
+    # Numbers of ROIs and of frames are alike in many recordings.
+    provenance = embeddings.provenance
+    if read_as(provenance) and provenance["population_fingerprint"] != population.fingerprint():
+        was = provenance.get("source", {}).get("source", "another file")
+        raise InputError(
+            f"the traces that were embedded (of {was}) are not those that {population.metadata['series']} holds: embed "
+            "them again, or give allow_stale=True"
         )

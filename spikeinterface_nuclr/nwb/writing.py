@@ -141,7 +141,7 @@ def _plan(path, embeddings, identities, match, series, name, if_exists, unit_col
     with open_nwb(path) as nwbfile, warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)
         try:
-            reading = imaging_of(nwbfile, embeddings.provenance, series)
+            reading = imaging_of(nwbfile, embeddings.provenance, series, str(path))
             if reading and unit_columns:
                 raise InputError("unit_columns are of a units table, not of imaged neurons: leave them out")
             population = read_nwbfile(nwbfile, name=str(path), **reading)

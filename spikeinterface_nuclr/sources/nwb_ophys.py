@@ -17,8 +17,8 @@ from .optical import Frames, assemble_traces, regular_frames, timed_frames
 # call them.
 _KEEPING = ("accepted", "keep", "iscell", "is_cell", "valid_roi")
 _DROPPING = ("rejected",)
-# Series, or tables, of what is around neurons. They are read only by their own name.
-_AROUND = re.compile(r"background|neuropil|baseline|residual", re.I)
+# Series, or tables, of what is around neurons or was made of their fluorescence. They are read only by their own name.
+_AROUND = re.compile(r"background|neuropil|baseline|residual|deconvolved|spks", re.I)
 # A frame's control label that says it is no data, and words that say the contrary.
 _BAD_FRAME = re.compile(r"\b(invalid|bad|dropped|missing|corrupt(ed)?|censored|excluded|arti?e?facts?)\b", re.I)
 _GOOD_FRAME = re.compile(r"\b(no|not|non|without|free|corrected|removed)\b", re.I)

@@ -64,7 +64,9 @@ def read_suite2p(
     if not sum(map(len, ids)):
         raise InputError(f"{name}: no ROI is a cell: give keep_rejected=True (--keep-rejected) to keep them")
     if len(rates) > 1 or not min(rates) > 0:
-        raise InputError(f"{name}: its settings give no one frame rate (fs): give sampling_frequency= in frames per s")
+        raise InputError(
+            f"{name}: its ops.npy gives no one frame rate (fs): give it, sampling_frequency= (--sampling-frequency)"
+        )
     # The last volume may lack its last planes.
     count = min(plane.shape[1] for plane in values)
     left_out = np.zeros(count, dtype=bool)
