@@ -12,6 +12,7 @@ from .embedding import embed
 from .errors import InputError
 from .extensions import compute_nuclr_embedding, computed_embedding
 from .files import check_format, check_writable
+from .nwb.neurons import READING
 from .nwb.places import check_places, output_of
 from .nwb.reading import Stored, stored, table_names
 from .nwb.writing import write_nwb
@@ -158,9 +159,8 @@ def how_different(provenance: dict, population: Population, checkpoint: Checkpoi
     if settings.precision != "auto":
         wanted["precision"] = settings.precision
     if population.signal == "traces":
-        told = ("series", "traces", "keep_rejected")
-        provenance = {**provenance, **{key: provenance.get("source", {}).get(key) for key in told}}
-        wanted |= {key: population.metadata.get(key) for key in told}
+        provenance = {**provenance, **{key: provenance.get("source", {}).get(key) for key in READING}}
+        wanted |= {key: population.metadata.get(key) for key in READING}
     different = [key for key, value in wanted.items() if provenance.get(key) != value]
     if not different:
         return ""

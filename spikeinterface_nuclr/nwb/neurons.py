@@ -6,14 +6,14 @@ import numpy as np
 
 from ..errors import InputError
 from ..population import Population
-from ..sources.nwb_ophys import choose_rois, common_path
+from ..sources.nwb_ophys import choose_rois, common_path, tables_of
 from ..sources.nwb_recording import read_nwbfile
 from ..unit_embeddings import UnitEmbeddings
 from .reading import PLANES
 from .rows import check_spike_counts, match_rows
 
 # What the source of imaged neurons says of how it was read, by the keywords of `read_nwbfile`.
-_READING = ("series", "traces", "keep_rejected")
+READING = ("series", "traces", "keep_rejected")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +40,13 @@ class Place:
 def read_as(provenance: dict) -> dict:
     """Keywords of `read_nwbfile` by which neurons of embeddings of this provenance are read; nothing, for units."""
     told = provenance.get("read_as") or (provenance.get("source", {}) if provenance.get("signal") == "traces" else {})
-    return {key: told[key] for key in _READING if "series" in told and key in told}
+    return {key: told[key] for key in READING if "series" in told and key in told}
 
 
 def fingerprint_now(nwbfile, provenance: dict, population: Population) -> str:
     """Of the file's neurons, read as embeddings of this provenance were; `population` is one reading of the file."""
     reading = read_as(provenance)
-    if reading == {key: population.metadata[key] for key in _READING if key in population.metadata}:
+    if reading == {key: population.metadata[key] for key in READING if key in population.metadata}:
         return population.fingerprint()
     try:
         return read_nwbfile(nwbfile, **reading).fingerprint()
@@ -78,7 +78,7 @@ def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match
         return [Place(nwbfile.units, np.arange(len(rows)), rows, column)]
     if not allow_stale:
         _check_frames(population, embeddings)
-    tables = {id(rois.table): rois.table for rois in choose_rois(nwbfile, population.metadata["series"])}.values()
+    tables = tables_of(choose_rois(nwbfile, population.metadata["series"]))
     places = [_place(table, embeddings.unit_ids, match, several=len(tables) > 1) for table in tables]
     found = np.concatenate([place.units for place in places])
     lost = np.setdiff1d(np.arange(len(embeddings.unit_ids)), found)
@@ -93,8 +93,7 @@ def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match
 def paths_of(nwbfile, population: Population) -> list[str]:
     """Where in the file the ROI tables and the traces of imaged neurons are."""
     rois = choose_rois(nwbfile, population.metadata["series"])
-    tables = {id(one.table): one.table for one in rois}.values()
-    found = [*(one.series for one in rois), *tables]
+    found = [*(one.series for one in rois), *tables_of(rois)]
     return [f"/processing/{'/'.join(_ancestry(container))}" for container in found]
 
 

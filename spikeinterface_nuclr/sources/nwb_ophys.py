@@ -98,9 +98,14 @@ def _disjoint(rois: list[Rois]) -> bool:
     return len(seen) == len(set(seen))
 
 
+def tables_of(rois: list[Rois]) -> list:
+    """The tables that the ROIs are rows of, each once."""
+    return list({id(one.table): one.table for one in rois}.values())
+
+
 def roi_ids(rois: list[Rois]) -> list[np.ndarray]:
     """The ids of each series' ROIs: those of their table's rows, with its name before them where there are several."""
-    if len({id(one.table) for one in rois}) == 1:
+    if len(tables_of(rois)) == 1:
         return [np.asarray(one.table.id[:])[one.rows] for one in rois]
     return [np.array([f"{one.table.name}/{roi}" for roi in np.asarray(one.table.id[:])[one.rows]]) for one in rois]
 
