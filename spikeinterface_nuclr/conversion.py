@@ -9,7 +9,7 @@ import torch
 
 from .checkpoint import Checkpoint
 from .encoder import EncoderConfig, rotary_angles
-from .errors import CheckpointError, first_line
+from .errors import CheckpointError, reason_of
 
 _SUBLAYERS = ("spatial", "spatial_feed_forward", "temporal", "temporal_feed_forward")
 
@@ -107,7 +107,7 @@ def _load_inert(path: Path):
         reason = f"it asks for {rest.split()[0]}, which could run code" if found else "it is damaged or no checkpoint"
         raise CheckpointError(f"{path}: refused: {reason}; only fetch it again from a source you trust") from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a readable .pt file ({first_line(error)}): fetch it again") from None
+        raise CheckpointError(f"{path}: not a readable .pt file ({reason_of(error)}): fetch it again") from None
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)

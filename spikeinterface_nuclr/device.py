@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .errors import DeviceError, InputError, first_line
+from .errors import DeviceError, InputError, reason_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"device {name!r} does not work here ({first_line(error)}): use auto or cpu") from None
+        raise DeviceError(f"device {name!r} does not work here ({reason_of(error)}): use auto or cpu") from None
     return device
 
 

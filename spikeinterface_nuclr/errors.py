@@ -1,22 +1,77 @@
-"""The ways in which this package says no. Each message is one line that names the culprit and the mend."""
+"""The ways in which this package says no. Each message is one line that names the culprit and the remedy."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .text import printable
+
+_LENGTH = 200  # of what is quoted from another library
+# Exceptions whose text alone says too little.
+_TERSE = (LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, NotImplementedError)
 
 
-class InputError(ValueError):
+class _OneLine(Exception):
+    """Names of units, files and columns stand in messages: whatever they hold, a message is one line."""
+
+    def __init__(self, message=""):
+        super().__init__(printable(message))
+
+
+class InputError(_OneLine, ValueError):
     """The recording, or a parameter, cannot be used."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(_OneLine, ValueError):
     """The model cannot be found, read or applied to this input."""
 
 
-class DeviceError(RuntimeError):
+class DeviceError(_OneLine, RuntimeError):
     """The device is absent, or its memory does not suffice."""
 
 
-class RecordingWarning(UserWarning):
+class RecordingWarning(_OneLine, UserWarning):
     """Something of the recording is left out or doubtful; the work goes on."""
 
 
-def first_line(error: Exception) -> str:
-    """The beginning of what another library's error says, to quote in one of ours."""
-    return str(error).strip().split("\n")[0][:200]
+REFUSALS = (InputError, CheckpointError, DeviceError)
+
+
+def reason_of(error: BaseException) -> str:
+    """What another library's error says, in one short line, to quote in one of ours."""
+    if isinstance(error, REFUSALS):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    # hdmf puts a dump of the whole file before its reason, the system its number before the words.
+    said = error.args[-1] if len(error.args) > 1 and isinstance(error.args[-1], str) else error
+    if isinstance(error, OSError) and error.strerror:
+        said = error.strerror
+    text = printable(str(said).strip().split("\n")[0][:_LENGTH])
+    kind = type(error).__name__
+    return f"{kind}: {text}" if text and isinstance(error, _TERSE) else text or kind
+
+
+@contextmanager
+def reading(name, kind: str, remedy: str = "", *, error: type[Exception] = InputError) -> Iterator[None]:
+    """Turn whatever a library raises in the block, while it reads a file, into one line that names the file.
+
+    Parameters
+    ----------
+    name : str or Path
+        The file.
+    kind : str
+        What it should be, such as "NWB file".
+    remedy : str
+        What the user can do.
+    error : type
+        Of the refusal. Refusals of this package pass through.
+    """
+    try:
+        yield
+    except REFUSALS:
+        raise
+    except Exception as problem:  # libraries raise what they please on a damaged file
+        remedy = f": {remedy}" if remedy else ""
+        raise error(f"{name}: not a readable {kind} ({reason_of(problem)}){remedy}") from problem

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from .errors import InputError
 
+_UNSUSPICIOUS = 64_000_000  # bytes that any file may claim
+_COMPRESSION = 1_000  # times: about what deflate makes of a constant
+
 
 def check_writable(path, *, overwrite: bool = False) -> Path:
     """The path, after making sure that a file can be written there; InputError where not.
@@ -41,6 +44,24 @@ def check_format(path, *suffixes: str) -> Path:
     if path.suffix not in suffixes:
         raise InputError(f"{path}: unknown format {path.suffix!r}: use {' or '.join(suffixes)}")
     return path
+
+
+def check_declared(name, declared: int, stored: int) -> None:
+    """InputError where a file claims more than its bytes can hold: it is damaged, or was made to fill the memory.
+
+    Parameters
+    ----------
+    name : str or Path
+        The file, and what in it.
+    declared : int
+        Bytes that would be allocated.
+    stored : int
+        Bytes on disk that they are read from.
+    """
+    if declared > max(_UNSUSPICIOUS, _COMPRESSION * stored):
+        raise InputError(
+            f"{name}: claims {declared / 1e9:,.1f} GB and has {stored / 1e6:,.1f} MB on disk: the file is damaged"
+        )
 
 
 @contextmanager

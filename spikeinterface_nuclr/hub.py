@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from .errors import CheckpointError, first_line
+from .errors import CheckpointError, reason_of
 
 DEFAULT_FILE = "model.safetensors"
 _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revision>[\w./-]+))?")
@@ -50,7 +50,7 @@ def fetch(name: str, default_file: str = DEFAULT_FILE) -> tuple[Path, str]:
     except EntryNotFoundError:
         raise CheckpointError(f"{name}: {repo} has no file {file!r}: name one as hf://{repo}/FILE") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise CheckpointError(f"{name}: could not be fetched ({first_line(error)})") from None
+        raise CheckpointError(f"{name}: could not be fetched ({reason_of(error)})") from None
     _check_content(name, path)
     # The cache keeps each commit's files in snapshots/<commit>/.
     commit = path.parts[path.parts.index("snapshots") + 1] if "snapshots" in path.parts else revision or ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, RecordingWarning, first_line
+from ..errors import InputError, RecordingWarning, reason_of
 from ..files import written_whole
 from ..identities import Identities
 from ..sources.nwb_file import open_nwb
@@ -125,7 +125,7 @@ def write_nwb(
             except (InputError, KeyboardInterrupt):
                 raise
             except Exception as error:  # the libraries below raise what they please, on a full disk above all
-                raise InputError(f"{output}: could not be written ({first_line(error)})") from error
+                raise InputError(f"{output}: could not be written ({reason_of(error)})") from error
             if stamp(path) != before:
                 raise InputError(f"{path}: was changed meanwhile by another program: write again")
     return output

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, first_line
+from ..errors import InputError, reason_of
 
 MANIFEST_COLUMNS = ("source", "animal", "session", "probe", "weight")
 
@@ -113,7 +113,7 @@ def _read_manifest(path: Path) -> list[Listed]:
             reader = csv.DictReader(file)
             rows, columns = list(reader), reader.fieldnames or []
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable manifest ({first_line(error)})") from None
+        raise InputError(f"{path}: not a readable manifest ({reason_of(error)})") from None
     unknown = sorted(set(columns) - set(MANIFEST_COLUMNS))
     if "source" not in columns or unknown:
         raise InputError(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, first_line
+from ..errors import InputError, reason_of
 from ..population import union
 
 
@@ -43,7 +43,7 @@ def open_nwb(path: Path):
     except BlockingIOError:
         raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
     except Exception as error:  # the libraries below raise what they please on a damaged file
-        raise InputError(f"{path}: not a readable NWB file ({first_line(error)})") from error
+        raise InputError(f"{path}: not a readable NWB file ({reason_of(error)})") from error
 
 
 def file_facts(nwbfile, name: str) -> dict:

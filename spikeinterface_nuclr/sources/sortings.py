@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import spikeinterface.core as si
 
-from ..errors import InputError, first_line
+from ..errors import InputError, reason_of
 from ..population import Population
 from .assembly import assemble, choose_group, most_common, plain_columns
 
@@ -74,7 +74,7 @@ def load_spikeinterface(path: Path):
             if _known_class(written, "NpzFolderSorting"):
                 return si.NpzFolderSorting(path)
     except Exception as error:  # whatever SpikeInterface raises on a damaged folder
-        raise InputError(f"{path}: not a readable SpikeInterface folder ({first_line(error)})") from error
+        raise InputError(f"{path}: not a readable SpikeInterface folder ({reason_of(error)})") from error
     return None
 
 

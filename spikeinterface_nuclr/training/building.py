@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..errors import InputError, RecordingWarning, first_line
+from ..errors import InputError, RecordingWarning, reason_of
 from ..files import check_writable, written_whole
 from ..population import Population
 from ..sources import read_population
@@ -143,7 +143,7 @@ def _add_session(sessions: Path, reading: dict, frame_rate: float | None, listed
     except Exception as error:  # one damaged source of hundreds must not stop the others, whatever is wrong with it
         if staged:
             shutil.rmtree(staged, ignore_errors=True)
-        said = first_line(error) or type(error).__name__
+        said = reason_of(error) or type(error).__name__
         return said if listed.name in said else f"{listed.name}: {said}"
     return ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..encoder import EncoderConfig, check_types
-from ..errors import CheckpointError, InputError, first_line
+from ..errors import CheckpointError, InputError, reason_of
 from .losses import FORMS, SCALINGS
 from .views import TOO_FEW_UNITS
 
@@ -151,7 +151,7 @@ def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> 
         try:
             values = _parsed(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a readable TOML file ({first_line(error)})") from None
+            raise InputError(f"{path}: not a readable TOML file ({reason_of(error)})") from None
     for setting in settings:
         for name, value in _setting(setting).items():
             table = values.get(name)

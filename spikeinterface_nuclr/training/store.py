@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, first_line
+from ..errors import InputError, reason_of
 from ..population import Population
 from ..windows import Timeline
 
@@ -138,7 +138,7 @@ class Probe:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{path}: not readable ({first_line(error)}): delete {path.parent} and build the store again"
+                f"{path}: not readable ({reason_of(error)}): delete {path.parent} and build the store again"
             ) from None
 
 
@@ -221,7 +221,7 @@ def _read_session(folder: Path) -> Iterator[Probe]:
                 tuple(held["fingerprints"]),
             )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder}: damaged ({first_line(error)}): delete it and build the store again") from None
+        raise InputError(f"{folder}: damaged ({reason_of(error)}): delete it and build the store again") from None
 
 
 def _session_folders(path: Path) -> list[Path]:
@@ -243,5 +243,5 @@ def read_json(path: Path) -> dict:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"{path}: not readable ({first_line(error)}): delete {path.parent} and build the store again"
+            f"{path}: not readable ({reason_of(error)}): delete {path.parent} and build the store again"
         ) from None
