@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import InputError, reason_of
 from ..population import union
+from .untrusted import check_zarr
 
 
 def is_zarr_nwb(path: Path) -> bool:
@@ -35,6 +36,8 @@ def open_nwb(path: Path):
     if not path.exists():
         raise InputError(f"{path}: no such file")
     opened = io_class(path)
+    if path.is_dir():
+        check_zarr(path, references=True)
     try:
         with opened(os.fspath(path), mode="r") as io:
             yield io.read()

@@ -4,16 +4,16 @@ Times count from the first sample of the first segment. Segments become separate
 unobserved time between them.
 """
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 import spikeinterface.core as si
 
-from ..errors import InputError, reason_of
+from ..errors import InputError, reading
 from ..population import Population
 from .assembly import assemble, choose_group, most_common, plain_columns
+from .untrusted import check_extension, check_sorting, check_zarr, read_json
 
 _BETWEEN_SEGMENTS = 1.0
 
@@ -59,22 +59,26 @@ def load_spikeinterface(path: Path):
 
     SpikeInterface's own `load` would make an object of any class that the folder names, and unpickle a recording's
     provenance. So folders of sortings are read by the class that wrote them, and an analyzer is handed a stand-in for
-    its recording, which is then never opened.
+    its recording, which is then never opened. InputError where what they would load holds a pickle.
     """
-    try:
+    with reading(path, "SpikeInterface folder"):
         saved = _saved(path)
         if saved.get("object") == "SortingAnalyzer":
+            if (path / ".zgroup").is_file():
+                check_zarr(path, "sorting", "recording_info", "sparsity_mask")
+            else:
+                check_sorting(path / "sorting")
+                check_sorting(path)
             return si.SortingAnalyzer.load(path, recording=object(), load_extensions=False)
-        if _known_class(saved.get("zarr_class_info", {}), "ZarrSortingExtractor"):
+        if _known_class(saved.get("zarr_class_info"), "ZarrSortingExtractor"):
+            check_zarr(path)
             return si.read_zarr(path)
         if (path / "si_folder.json").is_file():
-            written = json.loads((path / "si_folder.json").read_text())
-            if _known_class(written, "NumpyFolderSorting"):
-                return si.NumpyFolderSorting(path)
-            if _known_class(written, "NpzFolderSorting"):
-                return si.NpzFolderSorting(path)
-    except Exception as error:  # whatever SpikeInterface raises on a damaged folder
-        raise InputError(f"{path}: not a readable SpikeInterface folder ({reason_of(error)})") from error
+            written = read_json(path / "si_folder.json")
+            for name in ("NumpyFolderSorting", "NpzFolderSorting"):
+                if _known_class(written, name):
+                    check_sorting(path)
+                    return getattr(si, name)(path)
     return None
 
 
@@ -82,20 +86,21 @@ def is_analyzer(path: Path) -> bool:
     """Whether SpikeInterface saved an analyzer in this folder."""
     try:
         return _saved(path).get("object") == "SortingAnalyzer"
-    except (OSError, ValueError):
+    except InputError:
         return False
 
 
-def _known_class(written: dict, name: str) -> bool:
-    return str(written.get("class", "")).rpartition(".")[2] == name
+def _known_class(written, name: str) -> bool:
+    return isinstance(written, dict) and str(written.get("class", "")).rpartition(".")[2] == name
 
 
 def _saved(path: Path) -> dict:
     """What SpikeInterface noted of a folder's content; nothing where it wrote none."""
     for marker in ("spikeinterface_info.json", ".zattrs"):
         if (path / marker).is_file():
-            content = json.loads((path / marker).read_text())
-            return content.get("spikeinterface_info", content)
+            content = read_json(path / marker)
+            noted = content.get("spikeinterface_info", content)
+            return noted if isinstance(noted, dict) else {}
     return {}
 
 
@@ -146,31 +151,10 @@ def _analyzer_channels(analyzer) -> list | None:
     if known is None and analyzer.sparsity is not None:
         known = [np.asarray(analyzer.channel_ids)[mask] for mask in analyzer.sparsity.mask]
     if known is None and analyzer.has_extension("templates"):
-        refuse_pickles(analyzer, "templates")
+        check_extension(analyzer, "templates")
         templates = analyzer.get_extension("templates").get_templates()
         known = [[analyzer.channel_ids[np.ptp(template, axis=0).argmax()]] for template in templates]
     return known
-
-
-def refuse_pickles(analyzer: si.SortingAnalyzer, extension_name: str) -> None:
-    """InputError where SpikeInterface would unpickle something to load this extension, which may run anything."""
-    if analyzer.format == "memory":
-        return
-    if analyzer.format == "binary_folder":
-        pickled = [path.name for path in (analyzer.folder / "extensions" / extension_name).glob("*.pkl")]
-    else:
-        pickled = []
-
-        def look(name, held):
-            codecs = (*(getattr(held, "filters", None) or ()), getattr(held, "compressor", None))
-            if any(codec is not None and codec.codec_id == "pickle" for codec in codecs):
-                pickled.append(name)
-
-        analyzer._get_zarr_root(mode="r")["extensions"][extension_name].visititems(look)
-    if pickled:
-        raise InputError(
-            f"{analyzer.folder}: its {extension_name} holds a pickle, {pickled[0]}, which could run anything: delete it"
-        )
 
 
 def _probes(name: str, groups: dict | None, find_channels) -> np.ndarray | None:
