@@ -26,10 +26,10 @@ _CODECS = {
     *("astype", "bitround", "categorize", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"),
     *("base64", "json2", "vlen-array", "vlen-bytes", "vlen-utf8"),
 }
-# What numpy's pickles of text and of plain objects ask for.
-_NUMPY = {
+# What a pickled array of hdmf's references asks for: numpy's way of making an array, and a dict of its own.
+_HARMLESS = {
     *("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"),
-    *("numpy ndarray", "numpy dtype", "_codecs encode"),
+    *("numpy ndarray", "numpy dtype", "_codecs encode", "hdmf_zarr.utils ZarrReference"),
 }
 
 
@@ -115,9 +115,7 @@ def _header(file, where) -> tuple:
 
 def _check_dtype(dtype: np.dtype, where) -> None:
     if dtype.hasobject:
-        raise InputError(
-            f"{where}: holds Python objects, which could run code: delete it, or save it as text"
-        )
+        raise InputError(f"{where}: holds Python objects, which could run code: delete it, or save it as text")
 
 
 def _arrays(store: Path) -> Iterator[tuple[str, dict]]:
@@ -179,7 +177,7 @@ def _check_pickled_chunks(array: Path, metadata: dict, where: str) -> None:
                 _Inert(memoryview(content), where).load()
 
 
-class _Stub:
+class _Stub(dict):
     """Stands in for what a pickle makes by calling: takes anything, does nothing."""
 
     def __new__(cls, *args, **kwargs):
@@ -200,6 +198,6 @@ class _Inert(pickle.Unpickler):
         self._where = where
 
     def find_class(self, module, name):
-        if f"{module} {name}" not in _NUMPY:
+        if f"{module} {name}" not in _HARMLESS:
             raise InputError(f"{self._where}: asks for {module}.{name}, which could run code: do not open it")
         return type("_Named", (_Stub,), {})
