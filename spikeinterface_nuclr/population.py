@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import InputError
+from .intervals import checked_intervals, inside, intersection, union  # noqa: F401 (imported from here elsewhere)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +27,8 @@ class Population:
     group : array-like, shape (n_units,), optional
         Probe or shank of each unit. Units of different groups never see each other. Default: one group.
     start, stop : float, optional
-        Limits of the recording in seconds. Default: those of `observed`; without it, 0 and the last spike
-        (or the end of the traces). Where more than half of the time from 0 would precede the first spike, as with
-        times since 1970, the start is the second of that spike.
+        Limits of the recording in seconds. Default: those of `observed`; without it, the second of the first
+        spike and the last spike, so that nothing depends on the recording's clock (of traces: 0 and their end).
     traces : array-like of float, shape (n_units, n_frames), optional
         Continuous activity (such as dF/F) in place of spike times.
     sampling_frequency : float, optional
@@ -98,7 +98,7 @@ class Population:
                     raise InputError("no unit has a spike, so the recording's length is unknown: give stop=")
         stop = float(stop)
         if start is None:
-            start = 0.0 if traces is not None else default_start(spikes, stop)
+            start = 0.0 if traces is not None else default_start(spikes)
         start = float(start)
         if not (np.isfinite(start) and np.isfinite(stop)) or stop < start:
             raise InputError(f"the recording's length is negative or not finite: start={start:g}, stop={stop:g} s")
@@ -152,9 +152,10 @@ class Population:
         """The distinct sets of observed intervals of the units at these positions, and which set is each one's."""
         if isinstance(self.observed, np.ndarray):
             return [self.observed], np.zeros(len(units), dtype=np.int64)
-        numbers: dict[bytes, int] = {}
-        which = np.array([numbers.setdefault(self.observed[unit].tobytes(), len(numbers)) for unit in units], np.int64)
-        return [self.observed[units[np.argmax(which == number)]] for number in range(len(numbers))], which
+        sets = {self.observed[unit].tobytes(): self.observed[unit] for unit in units}
+        numbers = {key: number for number, key in enumerate(sets)}
+        which = np.array([numbers[self.observed[unit].tobytes()] for unit in units], dtype=np.int64)
+        return list(sets.values()), which
 
     def frames_of(self, intervals: np.ndarray) -> np.ndarray:
         """First frame of each of the intervals (k, 2) of seconds, and the one after its last: int, shape (k, 2)."""
@@ -191,22 +192,21 @@ class Population:
             raise InputError("intervals holds no interval: give at least one (start, stop) in seconds")
         start, stop = max(intervals[0, 0], self.start), min(intervals[-1, 1], self.stop)
 
-        def cut(observed):
-            low = np.maximum(observed[:, None, 0], intervals[None, :, 0]).ravel()
-            high = np.minimum(observed[:, None, 1], intervals[None, :, 1]).ravel()
-            return np.stack([low, high], axis=1)[low < high]
-
         def kept(times):
             k = np.searchsorted(intervals[:, 0], times, side="right") - 1
             return times[(k >= 0) & (times < intervals[k, 1])]
 
         if self.traces is not None:
             first, last = self.frames_of(np.array([start, stop]))
-        shared = isinstance(self.observed, np.ndarray)
+        observed = self.observed
+        if isinstance(observed, np.ndarray):
+            observed = intersection(observed, intervals)
+        else:
+            observed = [intersection(o, intervals) for o in observed]
         return Population(
             self.unit_ids,
             None if self.spike_times is None else [kept(times) for times in self.spike_times],
-            observed=cut(self.observed) if shared else [cut(o) for o in self.observed],
+            observed=observed,
             group=self.group,
             start=start,
             stop=stop,
@@ -270,10 +270,9 @@ def checked_train(unit, times) -> np.ndarray:
     return times
 
 
-def default_start(trains, stop: float) -> float:
-    """Where a recording that does not say begins: at 0, unless most of the time from there would precede its spikes."""
-    first = min((float(t[0]) for t in trains if len(t)), default=0.0)
-    return float(np.floor(first)) if first > stop - first else 0.0
+def default_start(trains) -> float:
+    """Where a recording that does not say begins: with the second of its first spike, whatever its clock; else at 0."""
+    return float(np.floor(min((times[0] for times in trains if len(times)), default=0.0)))
 
 
 def _checked_traces(traces, sampling_frequency, ids) -> np.ndarray:
@@ -300,29 +299,6 @@ def _checked_observed(observed, ids):
     return checked_intervals(observed, "observed")
 
 
-def checked_intervals(intervals, name) -> np.ndarray:
-    """Sorted intervals as float64 seconds, shape (k, 2); InputError beginning with `name` where they are not."""
-    try:
-        intervals = np.asarray(intervals, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be intervals of seconds, [[start, stop], …]") from None
-    if intervals.size == 0:
-        return np.empty((0, 2))
-    if intervals.ndim != 2 or intervals.shape[1] != 2:
-        raise InputError(f"{name} must be intervals of seconds, [[start, stop], …], not of shape {intervals.shape}")
-    if not np.isfinite(intervals).all():
-        raise InputError(f"{name} holds NaN or infinite limits")
-    negative = intervals[:, 1] < intervals[:, 0]
-    if negative.any():
-        a, b = intervals[negative][0]
-        raise InputError(f"{name}: the interval {a:g}–{b:g} s has a negative length")
-    overlap = intervals[1:, 0] < intervals[:-1, 1]
-    if overlap.any():
-        a, b = intervals[1:][overlap][0]
-        raise InputError(f"{name}: the interval {a:g}–{b:g} s starts before the one before it ends: sort or merge them")
-    return intervals
-
-
 def _check_inside(ids, spikes, observed, start, stop):
     for i, (unit, times) in enumerate(zip(ids, spikes, strict=True)):
         if len(times) == 0:
@@ -336,22 +312,3 @@ def _check_inside(ids, spikes, observed, start, stop):
                 f"unit {unit}: {outside.sum()} spikes lie outside its observed time, the first at "
                 f"{times[outside][0]:g} s: drop them or widen observed"
             )
-
-
-def union(intervals: np.ndarray) -> np.ndarray:
-    """The time inside any of the `intervals`, sorted, shape (k, 2). Those that only touch stay apart: a border."""
-    merged: list[list[float]] = []
-    for a, b in np.unique(intervals, axis=0):
-        if merged and a < merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], b)
-        else:
-            merged.append([a, b])
-    return np.array(merged, dtype=np.float64).reshape(-1, 2)
-
-
-def inside(times: np.ndarray, intervals: np.ndarray) -> np.ndarray:
-    """Which `times` lie within one of the sorted `intervals`, both ends included: bool, as `times`."""
-    if len(intervals) == 0:
-        return np.zeros(len(times), dtype=bool)
-    k = np.searchsorted(intervals[:, 0], times, side="right") - 1
-    return (k >= 0) & (times <= intervals[np.maximum(k, 0), 1])

@@ -1,0 +1,73 @@
+"""Intervals of time: arrays of (start, stop), shape (k, 2), sorted and without overlap unless said otherwise.
+
+Nothing here compares every interval with every other: time and memory grow with their number, but for a sort.
+"""
+
+import numpy as np
+
+from .errors import InputError
+
+
+def checked_intervals(intervals, name) -> np.ndarray:
+    """Sorted intervals as float64 seconds, shape (k, 2); InputError beginning with `name` where they are not."""
+    try:
+        intervals = np.asarray(intervals, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be intervals of seconds, [[start, stop], …]") from None
+    if intervals.size == 0:
+        return np.empty((0, 2))
+    if intervals.ndim != 2 or intervals.shape[1] != 2:
+        raise InputError(f"{name} must be intervals of seconds, [[start, stop], …], not of shape {intervals.shape}")
+    if not np.isfinite(intervals).all():
+        raise InputError(f"{name} holds NaN or infinite limits")
+    negative = intervals[:, 1] < intervals[:, 0]
+    if negative.any():
+        a, b = intervals[negative][0]
+        raise InputError(f"{name}: the interval {a:g}–{b:g} s has a negative length")
+    overlap = intervals[1:, 0] < intervals[:-1, 1]
+    if overlap.any():
+        a, b = intervals[1:][overlap][0]
+        raise InputError(f"{name}: the interval {a:g}–{b:g} s starts before the one before it ends: sort or merge them")
+    return intervals
+
+
+def union(intervals: np.ndarray) -> np.ndarray:
+    """The time inside any of the unsorted `intervals`: shape (k, 2). Those that only touch stay apart: a border."""
+    if not len(intervals):
+        return np.empty((0, 2), dtype=intervals.dtype)
+    intervals = intervals[np.lexsort((intervals[:, 1], intervals[:, 0]))]
+    intervals = intervals[np.append(True, (intervals[1:] != intervals[:-1]).any(axis=1))]
+    reached = np.maximum.accumulate(intervals[:, 1])
+    first = np.flatnonzero(np.append(True, intervals[1:, 0] >= reached[:-1]))
+    return np.stack([intervals[first, 0], reached[np.append(first[1:], len(intervals)) - 1]], axis=1)
+
+
+def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The time inside both `a` and `b`, with the borders of either: shape (k, 2)."""
+    i, j = overlaps(a, b)
+    return np.stack([np.maximum(a[i, 0], b[j, 0]), np.minimum(a[i, 1], b[j, 1])], axis=1)
+
+
+def overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which intervals of `a` and `b` share time: positions (i, j), ascending, at most len(a) + len(b) pairs."""
+    a_number, b_number = (np.flatnonzero(intervals[:, 0] < intervals[:, 1]) for intervals in (a, b))
+    a, b = a[a_number], b[b_number]
+    first = np.searchsorted(b[:, 1], a[:, 0], side="right")
+    last = np.searchsorted(b[:, 0], a[:, 1], side="left")
+    i = np.repeat(np.arange(len(a)), last - first)
+    return a_number[i], b_number[numbers_in(np.stack([first, last], axis=1))]
+
+
+def numbers_in(ranges: np.ndarray) -> np.ndarray:
+    """The whole numbers in each half-open range of `ranges` (k, 2), range after range: int64."""
+    counts = ranges[:, 1] - ranges[:, 0]
+    before = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) + np.repeat(ranges[:, 0] - before, counts)
+
+
+def inside(times: np.ndarray, intervals: np.ndarray) -> np.ndarray:
+    """Which `times` lie within one of the `intervals`, both ends included: bool, as `times`."""
+    if len(intervals) == 0:
+        return np.zeros(len(times), dtype=bool)
+    k = np.searchsorted(intervals[:, 0], times, side="right") - 1
+    return (k >= 0) & (times <= intervals[np.maximum(k, 0), 1])
