@@ -6,9 +6,9 @@ import os
 import platform
 import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
@@ -29,12 +29,7 @@ def check_writable(path, *, overwrite: bool = False) -> Path:
         raise InputError(f"{path}: exists already: give --overwrite (overwrite=True) or another name")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such directory: create it first")
-    try:
-        handle, probe = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot write there ({error.strerror}): choose another folder") from None
-    os.close(handle)
-    os.unlink(probe)
+    _workshop(path).rmdir()
     return path
 
 
@@ -65,34 +60,65 @@ def check_declared(name, declared: int, stored: int) -> None:
 
 
 @contextmanager
-def written_whole(path, *, overwrite: bool = False) -> Iterator[Path]:
+def written_whole(
+    path, *, overwrite: bool = False, like=None, check: Callable[[], None] | None = None
+) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not.
 
-    A file or a folder may be made there. Whenever the process is killed, `path` is as it was or as it shall be; a copy
-    that a killed process left is removed by the next one that writes the same path on the same machine.
+    A file or a folder may be made there; nobody else can read it until it is whole. Whenever the process is killed,
+    `path` is as it was or as it shall be; what a killed process left is removed by the next one that writes the same
+    path on the same machine. Of several processes that write one path without `overwrite`, one succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+    overwrite : bool
+        Whether `path` may exist.
+    like : Path, optional
+        The file or folder whose permissions the new one gets. Default: the one that it replaces, if any.
+    check : callable, optional
+        Called when the new file is safely on the disk, right before it takes its place; it may raise InputError.
     """
     path = check_writable(path, overwrite=overwrite)
     _sweep(path)
-    temporary = path.with_name(f"{_mark(path)}{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    like = path if like is None else Path(like)
+    workshop = _workshop(path)
+    temporary = workshop / path.name
     try:
         yield temporary
-        if not overwrite and path.exists():
-            raise InputError(f"{path}: was made by another process meanwhile: give another name")
-        _move(temporary, path)
+        if like.exists():
+            _copy_permissions(like, temporary)
+        _to_disk(temporary)
+        if check is not None:
+            check()
+        _move(temporary, path, overwrite=overwrite)
+        with suppress(OSError):  # not every file system knows of it, and the file is there
+            _sync(path.parent)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
-        _remove(temporary)
+        _remove(workshop)
+
+
+def _workshop(path: Path) -> Path:
+    """A new folder beside `path`, which nobody else may look into. Its name tells `_sweep` whose it is."""
+    folder = path.with_name(f"{_mark(path)}{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot write there ({error.strerror}): choose another folder") from None
+    return folder
 
 
 def _mark(path: Path) -> str:
-    # The suffix stays at the end: writers choose their format by it.
-    return f".{path.stem}.{platform.node()}-"
+    return f".{path.name}.{platform.node()}-"
 
 
 def _sweep(path: Path) -> None:
     """Remove what processes of this machine that are no more left behind of `path`."""
-    for left in path.parent.glob(f"{glob.escape(_mark(path))}*{glob.escape(path.suffix)}"):
+    for left in path.parent.glob(f"{glob.escape(_mark(path))}*"):
         process = left.name.removeprefix(_mark(path)).partition("-")[0]
         if process.isdigit() and not _alive(int(process)):
             _remove(left)
@@ -110,14 +136,64 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _move(temporary: Path, path: Path) -> None:
-    if temporary.is_dir() and path.exists():
+def _copy_permissions(like: Path, new: Path) -> None:
+    """Give a new file, or folder with what is new in it, the permissions of another one."""
+    new.chmod(_permissions(like, folder=new.is_dir()))
+    for made in new.rglob("*") if new.is_dir() else ():
+        if not made.is_symlink() and not (like / made.relative_to(new)).exists():
+            made.chmod(_permissions(like, folder=made.is_dir()))
+
+
+def _permissions(like: Path, *, folder: bool) -> int:
+    mode = stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR
+    if folder:
+        return mode | (mode & 0o444) >> 2  # folders are searched where files are read
+    return mode & 0o666 if like.is_dir() else mode
+
+
+def _to_disk(new: Path) -> None:
+    """Have the system write a file or a folder to the disk, which it would do later."""
+    if new.is_dir():
+        if hasattr(os, "sync"):  # a store has very many files
+            os.sync()
+    else:
+        _sync(new)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _move(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if not overwrite:
+        try:
+            _move_to_free(temporary, path)
+        except OSError:
+            if not path.exists():
+                raise
+            raise InputError(f"{path}: was made by another process meanwhile: give another name") from None
+    elif path.exists() and (path.is_dir() or temporary.is_dir()):
         _exchange(temporary, path)
+    else:
+        os.replace(temporary, path)
+
+
+def _move_to_free(temporary: Path, path: Path) -> None:
+    """Move to a name that nothing has; OSError where something has it by now."""
+    if temporary.is_dir() or os.name == "nt":
+        os.rename(temporary, path)  # of a folder, and on Windows, it replaces nothing
         return
-    if temporary.is_file():
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: take the name first
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.replace(temporary, path)
 
 
 def _exchange(a: Path, b: Path) -> None:

@@ -1,0 +1,207 @@
+"""Files are written whole or not at all: by one process of several, for nobody else to read meanwhile."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from spikeinterface_nuclr import InputError
+from spikeinterface_nuclr.files import check_writable, written_whole
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
+
+
+def write(path, text="new", **options):
+    with written_whole(path, **options) as temporary:
+        temporary.write_text(text)
+
+
+def refusal(path, **options):
+    with pytest.raises(InputError) as caught:
+        write(path, **options)
+    return str(caught.value)
+
+
+def raising(error):
+    def raise_it():
+        raise error
+
+    return raise_it
+
+
+def test_a_file_is_there_when_the_block_ends_well(tmp_path):
+    path = tmp_path / "a.txt"
+    with written_whole(path) as temporary:
+        assert temporary.suffix == ".txt"
+        temporary.write_text("x")
+        assert not path.exists()
+    assert path.read_text() == "x"
+    assert os.listdir(tmp_path) == ["a.txt"]
+    with pytest.raises(ZeroDivisionError):
+        write(path, "half", overwrite=True, check=raising(ZeroDivisionError()))
+    assert path.read_text() == "x"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_nothing_is_left_of_a_question(tmp_path):
+    assert check_writable(tmp_path / "a.txt") == tmp_path / "a.txt"
+    assert os.listdir(tmp_path) == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from spikeinterface_nuclr import InputError
+from spikeinterface_nuclr.files import written_whole
+path, barrier, number = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+print("ready", flush=True)
+while not barrier.exists():
+    pass
+try:
+    with written_whole(path) as temporary:
+        temporary.write_text(number)
+    print("wrote", number)
+except InputError as error:
+    print("refused", error)
+"""
+
+
+def test_one_of_several_processes_wins(tmp_path):
+    path, barrier = tmp_path / "out.txt", tmp_path / "go"
+    command = [sys.executable, "-c", WRITER, path, barrier]
+    writers = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(3)]
+    assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 3
+    barrier.touch()
+    said = [writer.communicate()[0].strip() for writer in writers]
+    won = [line.split()[1] for line in said if line.startswith("wrote")]
+    assert won == [path.read_text()]
+    assert sum("exists already" in line or "was made by another process meanwhile" in line for line in said) == 2
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_one_of_several_threads_wins(tmp_path, monkeypatch, links, folder):
+    """All of them have begun before the first one ends."""
+    path, inside, outcomes, refusals = tmp_path / "out", threading.Barrier(4), [], []
+    if not links:
+
+        def no_link(*_):
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", no_link)
+
+    def one(number):
+        try:
+            with written_whole(path) as temporary:
+                if folder:
+                    temporary.mkdir()
+                (temporary / "x" if folder else temporary).write_text(number)
+                inside.wait()
+            outcomes.append(number)
+        except InputError as error:
+            refusals.append(str(error))
+
+    threads = [threading.Thread(target=one, args=(str(k),)) for k in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert outcomes == [(path / "x" if folder else path).read_text()]
+    assert refusals == [f"{path}: was made by another process meanwhile: give another name"] * 3
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_nobody_else_reads_it_before_it_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    with written_whole(path) as temporary:
+        temporary.write_text("secret")
+        assert mode(temporary.parent) == 0o700
+
+
+def test_permissions_are_kept(tmp_path):
+    old_mask = os.umask(0o022)
+    try:
+        secret, path = tmp_path / "secret", tmp_path / "a.txt"
+        secret.write_text("x")
+        secret.chmod(0o600)
+        write(path)
+        assert mode(path) == 0o644
+        path.chmod(0o664)
+        write(path, overwrite=True)
+        assert mode(path) == 0o664
+        write(path, overwrite=True, like=secret)
+        assert mode(path) == 0o600
+        secret.chmod(0o444)
+        write(path, overwrite=True, like=secret)
+        assert mode(path) == 0o644
+    finally:
+        os.umask(old_mask)
+
+
+def test_permissions_of_folders_are_kept_with_what_is_new_in_them(tmp_path):
+    store = tmp_path / "store"
+    (store / "old").mkdir(parents=True)
+    (store / ".zgroup").write_text("{}")
+    (store / "old" / "x").write_text("1")
+    (store / "old" / "x").chmod(0o604)
+    store.chmod(0o750)
+    with written_whole(store, overwrite=True) as temporary:
+        shutil.copytree(store, temporary)
+        (temporary / "new").mkdir()
+        (temporary / "new" / "y").write_text("2")
+    assert [mode(store / name) for name in (".", "new", "new/y", "old/x")] == [0o750, 0o750, 0o640, 0o604]
+    with written_whole(store, overwrite=True) as temporary:
+        temporary.write_text("a file in place of a folder")
+    assert mode(store) == 0o640
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_the_last_word_is_asked_for_when_all_is_on_the_disk(tmp_path, monkeypatch):
+    path, events, fsync = tmp_path / "a.txt", [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (events.append("synced"), fsync(number)))
+
+    def check():
+        events.append("checked")
+        assert not path.exists()
+
+    write(path, check=check)
+    assert events == ["synced", "checked", "synced"]  # the file; then the folder that names it
+
+    assert refusal(path, overwrite=True, check=raising(InputError("no: ask again"))) == "no: ask again"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+KILLED = """
+import os, signal, sys
+from spikeinterface_nuclr import files
+if sys.argv[2] == "probe":
+    files.Path.rmdir = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+    files.check_writable(sys.argv[1])
+with files.written_whole(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("moment", ["probe", "half"])
+def test_what_a_killed_process_left_is_swept(tmp_path, moment):
+    path = tmp_path / "a.txt"
+    assert subprocess.run([sys.executable, "-c", KILLED, path, moment]).returncode == -9
+    assert len(os.listdir(tmp_path)) == 1
+    (tmp_path / ".a.txt.other-machine-1-aa").mkdir()  # of a process that nobody here can ask after
+    write(path)
+    assert sorted(os.listdir(tmp_path)) == [".a.txt.other-machine-1-aa", "a.txt"]
+
+
+def test_refusals_name_the_place(tmp_path):
+    assert "no such directory: create it first" in refusal(tmp_path / "absent" / "a.txt")
+    assert "is a directory: name a file inside it" in refusal(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    assert "a.txt: exists already" in refusal(tmp_path / "a.txt")
+    assert "cannot write there (File name too long)" in refusal(tmp_path / ("x" * 250))
+    full = OSError(28, "No space left on device")
+    assert "b.txt: could not be written (No space left on device)" in refusal(tmp_path / "b.txt", check=raising(full))
+    assert os.listdir(tmp_path) == ["a.txt"]
