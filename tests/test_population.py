@@ -36,7 +36,7 @@ def test_equal_sets_of_observed_intervals_become_one():
         (dict(unit_ids=["a"], spike_times=[[1.0], [2.0]]), "2 entries for 1 unit_ids"),
         (dict(unit_ids=["a", "b"], spike_times=[[1.0], [2.0, 1.0]]), "unit b: spike times are not sorted"),
         (dict(unit_ids=["a", "b"], spike_times=[[1.0], [np.nan]]), "unit b: 1 spike times are NaN"),
-        (dict(unit_ids=["a"], spike_times=[[-1.0, 1.0]]), "unit a: a spike at -1 s lies outside"),
+        (dict(unit_ids=["a"], spike_times=[[-1.0, 1.0]], start=0.0), "unit a: a spike at -1 s lies outside"),
         (dict(unit_ids=["a"], spike_times=[[1.0]], start=5.0, stop=4.0), "length is negative"),
         (dict(unit_ids=["a"], spike_times=[[]]), "give stop="),
         (dict(unit_ids=["a"], spike_times=[[1.0]], observed=[[2.0, 1.0]]), "negative length"),

@@ -1,4 +1,4 @@
-"""What every source shares on its way to a Population: the recording's end, spikes out of observed time, labels."""
+"""What every source of spikes shares on its way to a Population: its limits, and spikes outside of them."""
 
 import math
 import warnings
@@ -6,10 +6,9 @@ import warnings
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from ..population import Population, checked_train, default_start, inside
-
-# Curation labels that some tools store in a column called "group". They are no probes.
-QUALITY_LABELS = {"good", "mua", "noise", "unsorted", "nan", "none", ""}
+from ..intervals import inside, intersection, union
+from ..population import Population, checked_train, default_start
+from .outliers import check_observed, check_spread, warn_of_other_units
 
 
 def assemble(
@@ -17,22 +16,26 @@ def assemble(
     unit_ids,
     trains: list[np.ndarray],
     *,
-    observed=None,
-    invalid: np.ndarray | None = None,
+    observed: np.ndarray | None = None,
+    recorded=None,
+    start: float | None = None,
+    invalid=None,
     **known,
 ) -> Population:
     """A Population of what a source says, with spikes outside observed time left out.
-
-    Where the source does not know its end, it is the end of the second of the last spike; its start is that of
-    `default_start`, or the second of an earlier first spike.
 
     Parameters
     ----------
     name : str
         The source, for messages.
     unit_ids, trains : sequences of equal length
-    observed : array (k, 2), or list of one a unit, optional
-    invalid : array (k, 2), optional
+    observed : array (k, 2), optional
+        Observed time as the user says it, in place of what the source says by the arguments that follow.
+    recorded : array (k, 2), or list of one a unit, optional
+        Observed time as the source says it. Where it does not, observation ends with the second of the last spike.
+    start : float, optional
+        Where it begins then. Default: the second of the first spike.
+    invalid : array (k, 2), or list of one a unit, optional
         Intervals cut out of the observed time.
     **known
         `group`, `properties` and `metadata` of the Population.
@@ -43,35 +46,19 @@ def assemble(
         trains = [checked_train(unit, times) for unit, times in zip(unit_ids, trains, strict=True)]
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    spiking = [times for times in trains if len(times)]
     if observed is None:
-        if not spiking:
-            raise InputError(f"{name}: no unit has a spike")
-        stop = float(max(math.ceil(t[-1]) for t in spiking))
-        start = min(default_start(spiking, stop), *(math.floor(t[0]) for t in spiking))
-        observed = np.array([[start, stop]], dtype=np.float64)
-    if invalid is not None and len(invalid):
-        if isinstance(observed, np.ndarray):
-            observed = subtract(observed, invalid)
-        else:
-            observed = [subtract(o, invalid) for o in observed]
-        if not any(len(o) for o in ([observed] if isinstance(observed, np.ndarray) else observed)):
-            raise InputError(f"{name}: its invalid times leave nothing of its observed time")
-
-    kept, unobserved = [], 0
-    for i, times in enumerate(trains):
-        intervals = observed if isinstance(observed, np.ndarray) else observed[i]
-        seen = inside(times, intervals)
-        expected = inside(times, invalid) if invalid is not None else False
-        unobserved += int((~seen & ~expected).sum())
-        kept.append(times[seen])
-    if unobserved:
-        total = sum(map(len, trains))
-        warnings.warn(
-            f"{name}: {unobserved:,} of {total:,} spikes lie outside the observed time and are left out",
-            RecordingWarning,
-            stacklevel=3,
-        )
+        observed = _limits(name, unit_ids, trains, start) if recorded is None else recorded
+        if invalid is not None:
+            observed = _without(observed, invalid)
+            if not any(map(len, [observed] if isinstance(observed, np.ndarray) else observed)):
+                raise InputError(
+                    f"{name}: its invalid times leave nothing of its observed time: correct them, or give observed="
+                )
+    else:
+        invalid = None
+    check_observed(name, observed)
+    kept = _within(name, trains, observed, invalid)
+    warn_of_other_units(name, kept, observed)
     try:
         return Population(unit_ids, kept, observed=observed, **known)
     except InputError as error:
@@ -79,49 +66,56 @@ def assemble(
 
 
 def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
-    """What is left of the sorted `intervals` outside of `holes`: float64, shape (k, 2)."""
-    for a, b in holes:
-        left = np.stack([intervals[:, 0], np.minimum(intervals[:, 1], a)], axis=1)
-        right = np.stack([np.maximum(intervals[:, 0], b), intervals[:, 1]], axis=1)
-        pieces = np.concatenate([left, right])
-        pieces = pieces[pieces[:, 1] > pieces[:, 0]]
-        intervals = np.unique(pieces[np.argsort(pieces[:, 0])], axis=0)
-    return intervals
+    """What is left of the sorted `intervals` outside of `holes`: float64, shape (k, 2).
 
-
-def plain_columns(columns: dict) -> dict[str, np.ndarray]:
-    """The columns that hold one number, truth value or text a unit; text in objects becomes text."""
-    plain = {}
-    for name, values in columns.items():
-        values = np.asarray(values)
-        if values.dtype == object and all(isinstance(v, str | bytes) for v in values.flat):
-            values = np.array([v.decode() if isinstance(v, bytes) else v for v in values])
-        if values.ndim == 1 and values.dtype.kind in "iufbU":
-            plain[name] = values
-    return plain
-
-
-def most_common(values: np.ndarray) -> str:
-    """The text that occurs most often among `values`; empty where there is none."""
-    if len(values) == 0:
-        return ""
-    names, counts = np.unique(values, return_counts=True)
-    return str(names[counts.argmax()])
-
-
-def choose_group(name: str, properties: dict, group_by: str | None, probes=lambda: None):
-    """Probe of each unit: the named property, else the probes that the source itself knows, else one for all.
-
-    `probes` is asked only when no property answers. Raises InputError where a property other than the default "group"
-    is asked for and absent.
+    Intervals that touch stay apart, and a hole without length makes a border.
     """
-    if group_by is None:
-        return None
-    if group_by in properties:
-        values = np.asarray(properties[group_by]).astype(str)
-        if group_by != "group" or not {v.lower() for v in np.unique(values)} <= QUALITY_LABELS:
-            return values
-    elif group_by != "group":
-        have = ", ".join(sorted(properties)) or "none"
-        raise InputError(f"{name}: it has no unit property {group_by!r} to group by; it has: {have}")
-    return probes()
+    holes = union(holes)
+    free = np.stack([np.append(-np.inf, holes[:, 1]), np.append(holes[:, 0], np.inf)], axis=1)
+    return intersection(intervals, free)
+
+
+def _limits(name: str, unit_ids, trains, start: float | None) -> np.ndarray:
+    spiking = [times for times in trains if len(times)]
+    if not spiking:
+        raise InputError(f"{name}: no unit has a spike")
+    check_spread(name, unit_ids, trains)
+    stop = float(max(math.ceil(times[-1]) for times in spiking))
+    return np.array([[default_start(spiking) if start is None else start, stop]])
+
+
+def _without(observed, invalid):
+    """Observed time less invalid time, each of all units or a list of one a unit; the same sets are cut only once."""
+    if isinstance(observed, np.ndarray) and isinstance(invalid, np.ndarray):
+        return subtract(observed, invalid)
+    count = len(invalid if isinstance(observed, np.ndarray) else observed)
+    cut: dict[tuple[bytes, bytes], np.ndarray] = {}
+    pieces = []
+    for a, b in zip(_each(observed, count), _each(invalid, count), strict=True):
+        key = (a.tobytes(), b.tobytes())
+        if key not in cut:
+            cut[key] = subtract(a, b) if len(b) else a
+        pieces.append(cut[key])
+    return pieces
+
+
+def _each(intervals, count: int) -> list[np.ndarray]:
+    return [intervals] * count if isinstance(intervals, np.ndarray) else intervals
+
+
+def _within(name: str, trains, observed, invalid) -> list[np.ndarray]:
+    """The spikes in observed time, with a warning of others that do not lie in invalid time."""
+    kept, unobserved = [], 0
+    holes = [np.empty((0, 2))] * len(trains) if invalid is None else _each(invalid, len(trains))
+    for times, intervals, hole in zip(trains, _each(observed, len(trains)), holes, strict=True):
+        seen = inside(times, intervals)
+        unobserved += int((~seen & ~inside(times, hole)).sum())
+        kept.append(times[seen])
+    if unobserved:
+        total = sum(map(len, trains))
+        warnings.warn(
+            f"{name}: {unobserved:,} of {total:,} spikes lie outside the observed time and are left out",
+            RecordingWarning,
+            stacklevel=4,
+        )
+    return kept

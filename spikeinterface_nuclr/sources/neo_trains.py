@@ -1,12 +1,18 @@
 """neo's SpikeTrains (a Block, a Segment or a list) -> Population."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 
 from ..errors import InputError
-from ..population import Population, union
-from .assembly import assemble, choose_group, plain_columns
+from ..intervals import union
+from ..population import Population
+from .assembly import assemble
+from .columns import plain_columns
+from .probes import choose_group
+
+# Annotations that name a unit, those that do so most surely first.
+_NAMES = ("unit_id", "unit_name", "unit", "neuron_id", "cluster_id", "id", "label", "channel_id", "channel")
 
 
 def is_neo(source) -> bool:
@@ -19,9 +25,10 @@ def is_neo(source) -> bool:
 def read_neo(source, *, group_by, observed) -> Population:
     """The Population of neo spike trains.
 
-    A train is a unit. In a Block, trains of one name (or, where they have none, of one position) in several segments
-    are one unit; each train's ``t_start`` and ``t_stop`` bound its observed time. Segments whose times overlap are
-    laid one after the other, a second apart.
+    A train is a unit. In a Block, trains of several segments are one unit where they have one name, or one annotation
+    such as ``unit_id``; without either, where segments have equally many trains, those of one position. Each train's
+    ``t_start`` and ``t_stop`` bound its observed time. Segments whose times overlap are laid one after the other, a
+    second apart.
     """
     kind = type(source).__name__
     name = f"neo {kind}"
@@ -41,23 +48,23 @@ def read_neo(source, *, group_by, observed) -> Population:
 
     times, seen, notes = defaultdict(list), defaultdict(list), {}
     end = -np.inf
-    for trains in segments:
+    for trains, units in zip(segments, _unit_ids(segments, name), strict=True):
         limits = np.array([[_seconds(t.t_start), _seconds(t.t_stop)] for t in trains])
         shift = np.ceil(end) + 1.0 - limits.min() if limits.min() < end else 0.0
-        for unit, train, span in zip(_names(trains), trains, limits, strict=True):
+        for unit, train, span in zip(units, trains, limits, strict=True):
             times[unit].append(np.sort(np.asarray(train.rescale("s").magnitude, dtype=np.float64).ravel()) + shift)
             seen[unit].append(span + shift)
             notes.setdefault(unit, train.annotations)
         end = limits.max() + shift
 
     units = list(times)
-    keys = {key for note in notes.values() for key, value in note.items() if isinstance(value, str | int | float)}
-    properties = plain_columns({key: [notes[u].get(key, "") for u in units] for key in sorted(keys)})
+    properties = _properties([notes[unit] for unit in units], name)
     return assemble(
         name,
         units,
         [np.concatenate(times[u]) for u in units],
-        observed=[union(np.array(seen[u])) for u in units] if observed is None else observed,
+        observed=observed,
+        recorded=[union(np.array(seen[u])) for u in units],
         group=choose_group(name, properties, group_by),
         properties=properties,
         metadata={"source": name},
@@ -68,9 +75,60 @@ def _seconds(quantity) -> float:
     return float(quantity.rescale("s").magnitude)
 
 
-def _names(trains) -> list:
-    """Names of the trains where each has one of its own, else their positions."""
-    names = [train.name for train in trains]
-    if all(names) and len(set(names)) == len(names):
-        return names
-    return list(range(len(trains)))
+def _unit_ids(segments: list[list], name: str) -> list[list]:
+    """The unit of each train of each segment: its name or annotation, where each has one of its own, else its position.
+
+    InputError where that would join trains of which nothing says that they are of one neuron.
+    """
+    candidates = {key: [[_named(train, key) for train in trains] for trains in segments] for key in ("name", *_NAMES)}
+    for ids in candidates.values():
+        if all(unit is not None for units in ids for unit in units) and not any(map(_repeated, ids)):
+            return ids
+    if len(segments) == 1:
+        return [list(range(len(segments[0])))]
+    for key, ids in candidates.items():
+        if any(units != ids[0] and any(unit is not None for unit in (*units, *ids[0])) for units in ids):
+            raise _unclear(name, key, ids)
+    counts = [len(trains) for trains in segments]
+    if len(set(counts)) > 1:
+        raise InputError(
+            f"{name}: its segments have {min(counts)} to {max(counts)} trains, and nothing names them: give each train "
+            "a name, or the annotation unit_id"
+        )
+    return [list(range(counts[0])) for _ in segments]
+
+
+def _unclear(name: str, key: str, ids: list[list]) -> InputError:
+    repeated = next(((unit, k) for k, units in enumerate(ids) for unit in [_repeated(units)] if unit is not None), None)
+    if repeated:
+        found = f"{repeated[0]} occurs more than once in segment {repeated[1]}"
+    else:
+        found = "it names only some of them, or others in each segment"
+    return InputError(
+        f"{name}: which trains of its {len(ids)} segments are of one neuron is unknown. The {key} does not tell, "
+        f"because {found}: give each train of a segment a name, or an annotation unit_id, of its own"
+    )
+
+
+def _named(train, key: str):
+    """The train's name, or an annotation; None where it has none."""
+    value = train.name if key == "name" else _plain(train.annotations.get(key))
+    return None if value == "" else value
+
+
+def _repeated(ids: list):
+    """A name that occurs more than once, or None."""
+    return next((unit for unit, count in Counter(ids).items() if count > 1 and unit is not None), None)
+
+
+def _plain(value):
+    """The annotation as text or a number; None where it is neither."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, str | int | float) else None
+
+
+def _properties(notes: list[dict], name: str) -> dict[str, np.ndarray]:
+    """Annotations that are text or numbers, as columns of the units."""
+    keys = sorted({key for note in notes for key, value in note.items() if _plain(value) is not None})
+    columns = {key: np.array([_plain(note.get(key)) for note in notes] + [None], dtype=object)[:-1] for key in keys}
+    return plain_columns(columns, name)

@@ -1,14 +1,19 @@
 """NWB files: opened for reading, and what they say of the whole recording."""
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, reason_of
-from ..population import union
+from ..errors import REFUSALS, InputError, reading, reason_of
+from ..intervals import union
+from .columns import as_text
+from .nwb_data import ragged, seconds
 from .untrusted import check_zarr
+
+# What raises on damaged data while a file is read.
+_LIBRARIES = {"h5py", "hdmf", "pynwb", "zarr", "numcodecs", "hdmf_zarr"}
 
 
 def is_zarr_nwb(path: Path) -> bool:
@@ -32,21 +37,38 @@ def io_class(path: Path):
 
 @contextmanager
 def open_nwb(path: Path):
-    """The NWBFile in `path`, open for reading; anything that cannot be read is an InputError naming the file."""
+    """The NWBFile in `path`, open for reading.
+
+    InputError, naming the file, where it cannot be read, now or in the block. Errors of the block's own pass through:
+    they are no fault of the file's.
+    """
     if not path.exists():
         raise InputError(f"{path}: no such file")
     opened = io_class(path)
     if path.is_dir():
         check_zarr(path, references=True)
-    try:
-        with opened(os.fspath(path), mode="r") as io:
-            yield io.read()
-    except InputError:
-        raise
-    except BlockingIOError:
-        raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
-    except Exception as error:  # the libraries below raise what they please on a damaged file
-        raise InputError(f"{path}: not a readable NWB file ({reason_of(error)})") from error
+    with ExitStack() as stack:
+        with reading(path, "NWB file"):
+            try:
+                nwbfile = stack.enter_context(opened(os.fspath(path), mode="r")).read()
+            except BlockingIOError:
+                raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
+        try:
+            yield nwbfile
+        except Exception as error:
+            if isinstance(error, REFUSALS) or not _raised_by_a_library(error):
+                raise
+            raise InputError(f"{path}: not a readable NWB file ({reason_of(error)})") from error
+
+
+def _raised_by_a_library(error: BaseException) -> bool:
+    """Whether the libraries that read files raised the error, as on damaged data, or its data fill the memory."""
+    if isinstance(error, MemoryError):
+        return True
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES
 
 
 def file_facts(nwbfile, name: str) -> dict:
@@ -55,18 +77,32 @@ def file_facts(nwbfile, name: str) -> dict:
     return {
         "source": name,
         "session": nwbfile.session_id or nwbfile.identifier,
-        "subject": subject.subject_id if subject is not None else None,
-        "species": subject.species if subject is not None else None,
+        "subject": _stripped(subject.subject_id) if subject is not None else None,
+        "species": _stripped(subject.species) if subject is not None else None,
     }
+
+
+def _stripped(text) -> str | None:
+    return (text and as_text([text])[0].strip()) or None
 
 
 def invalid_intervals(nwbfile, name: str) -> np.ndarray | None:
     """Times in seconds that the file calls invalid, sorted, shape (k, 2)."""
+    limits, _ = tagged_intervals(nwbfile, name)
+    return union(limits) if len(limits) else None
+
+
+def tagged_intervals(nwbfile, name: str) -> tuple[np.ndarray, list[set[str]]]:
+    """Each interval of seconds that the file calls invalid, shape (k, 2), and its tags."""
     table = nwbfile.invalid_times
     if table is None or not len(table):
-        return None
-    limits = np.stack([table["start_time"][:], table["stop_time"][:]], axis=1).astype(np.float64)
-    return union(checked_rows(limits, f"{name}: invalid_times"))
+        return np.empty((0, 2)), []
+    where = f"{name}: invalid_times"
+    limits = np.stack([seconds(table[column].data, f"{where}/{column}") for column in ("start_time", "stop_time")], 1)
+    tags = ragged(table["tags"], f"{where}/tags") if "tags" in table.colnames else [()] * len(limits)
+    if len(tags) != len(limits):
+        raise InputError(f"{where}: it has tags for {len(tags)} of {len(limits)} intervals: the file is damaged")
+    return checked_rows(limits, where), [{tag.strip() for tag in as_text(row).tolist()} for row in tags]
 
 
 def checked_rows(intervals: np.ndarray, name: str) -> np.ndarray:

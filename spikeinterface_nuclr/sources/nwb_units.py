@@ -1,11 +1,19 @@
 """The units table of an NWB file -> Population."""
 
+import re
+import warnings
+
 import numpy as np
 
-from ..errors import InputError
-from ..population import Population, union
-from .assembly import assemble, choose_group, most_common, plain_columns
-from .nwb_file import checked_rows, file_facts, invalid_intervals
+from ..errors import InputError, RecordingWarning
+from ..intervals import union
+from ..population import Population
+from .assembly import assemble
+from .columns import as_text, plain_columns
+from .nwb_data import checked_index, ragged, raw_dataset, read_whole
+from .nwb_electrodes import ElectrodeGroups, unit_electrodes, unit_probes
+from .nwb_file import checked_rows, file_facts, tagged_intervals
+from .probes import choose_group
 
 # Columns that describe the recording of spikes rather than the unit.
 _NOT_PROPERTIES = {"spike_times", "obs_intervals", "electrodes", "waveforms", "waveform_mean", "waveform_sd"}
@@ -18,43 +26,67 @@ def read_units(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Populat
         raise InputError(f"{name}: its units table is missing or empty, and it holds no ROI responses")
     if "spike_times" not in units.colnames:
         raise InputError(f"{name}: its units table has no spike_times column, only {', '.join(units.colnames)}")
-    trains = _ragged(units["spike_times"])
-    if observed is None and "obs_intervals" in units.colnames:
-        observed = _observed(units, name)
-    properties = _properties(units)
+    _check_lengths(units, name)
+    properties = _properties(units, name)
+    unit_ids = _unit_ids(units, properties, name)
+    electrodes = unit_electrodes(nwbfile, unit_ids, properties, name)
+    probes = unit_probes(nwbfile, electrodes, properties)
+    group = choose_group(name, properties, group_by, lambda: probes)
+    invalid = None
+    if observed is None:
+        invalid = _invalid(nwbfile, name, _names_of_probes(electrodes.groups, probes.labels, group, len(unit_ids)))
+    elif nwbfile.invalid_times is not None and len(nwbfile.invalid_times):
+        warnings.warn(
+            f"{name}: observed= is given, so that its {len(nwbfile.invalid_times):,} invalid_times are not cut out",
+            RecordingWarning,
+            stacklevel=4,
+        )
+    if electrodes.rows is not None and "brain_area" not in properties and "location" in electrodes.table.colnames:
+        locations = as_text(read_whole(electrodes.table["location"].data, f"{name}: electrodes/location"))
+        properties["brain_area"] = electrodes.most_common(locations)
     return assemble(
         name,
-        _unit_ids(units),
-        trains,
+        unit_ids,
+        ragged(units["spike_times"], f"{name}: units/spike_times"),
         observed=observed,
-        invalid=invalid_intervals(nwbfile, name),
-        group=choose_group(name, properties, group_by, lambda: _probes(units)),
+        recorded=_observed(units, name) if observed is None else None,
+        invalid=invalid,
+        group=group,
         properties=properties,
         metadata=file_facts(nwbfile, name),
     )
 
 
-def _ragged(column) -> list[np.ndarray]:
-    """The rows of an indexed column, read from disk in one go."""
-    if not hasattr(column, "target"):
-        return [np.asarray(row) for row in column.data[:]]
-    data, ends = np.asarray(column.target.data[:]), np.asarray(column.data[:], dtype=np.int64)
-    return [data[a:b] for a, b in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)]
+def _check_lengths(units, name: str) -> None:
+    """InputError where an index column does not fit the data that it points into, or the units."""
+    for column in units.columns:
+        where = f"{name}: units/{column.name}"
+        if hasattr(column, "target"):
+            checked_index(column, where.removesuffix("_index"))
+        needed = column.name in ("spike_times_index", "obs_intervals_index", "electrodes_index")
+        if needed and len(column.data) != len(units.id):
+            raise InputError(f"{where}: has {len(column.data):,} rows for {len(units.id):,} units: it is damaged")
 
 
-def _unit_ids(units) -> np.ndarray:
+def _unit_ids(units, properties: dict, name: str) -> np.ndarray:
     """`unit_name` where it names each row once, else `id`."""
-    if "unit_name" in units.colnames:
-        names = np.asarray(units["unit_name"][:]).astype(str)
+    if "unit_name" in properties:
+        names = as_text(properties["unit_name"])
         if len(np.unique(names)) == len(names):
             return names
-    return np.asarray(units.id[:])
+    return np.asarray(read_whole(units.id.data, f"{name}: units/id"))
 
 
 def _observed(units, name: str):
     """Each unit's observed intervals. A unit with none listed was observed when any other was."""
-    rows = [np.asarray(r, dtype=np.float64).reshape(-1, 2) for r in _ragged(units["obs_intervals"])]
-    rows = [union(checked_rows(r, f"{name}: obs_intervals of row {row}")) for row, r in enumerate(rows)]
+    if "obs_intervals" not in units.colnames:
+        return None
+    where = f"{name}: obs_intervals"
+    rows = []
+    for k, row in enumerate(ragged(units["obs_intervals"], f"{name}: units/obs_intervals")):
+        if len(row) and (row.dtype.kind not in "iuf" or row.shape[1:] != (2,)):
+            raise InputError(f"{where} of row {k}: holds no intervals of seconds, but {row.dtype} of shape {row.shape}")
+        rows.append(union(checked_rows(row.reshape(-1, 2).astype(np.float64), f"{where} of row {k}")))
     listed = [r for r in rows if len(r)]
     if not listed:
         return None
@@ -62,39 +94,66 @@ def _observed(units, name: str):
     return [r if len(r) else anyone for r in rows]
 
 
-def _probes(units) -> np.ndarray | None:
-    """Electrode group of each unit, or the one that most of its electrodes belong to."""
-    if "electrode_group" in units.colnames:
-        return np.array([group.name if group is not None else "" for group in units["electrode_group"][:]])
-    regions = _electrode_rows(units)
-    if regions is None:
+def _names_of_probes(groups: ElectrodeGroups, labels, group, count: int) -> list[set[str] | None]:
+    """What each unit's probe is called, lower case; None where nothing is known of it."""
+    called: dict[tuple, set[str] | None] = {}
+    names = []
+    for key in zip(*([""] * count if known is None else known.tolist() for known in (labels, group)), strict=True):
+        if key not in called:
+            found = set().union(*(groups.called(label) for label in key if label))
+            called[key] = {name.lower() for name in found} or None
+        names.append(called[key])
+    return names
+
+
+def _invalid(nwbfile, name: str, probes: list[set[str] | None]):
+    """Invalid time of all units, or a list of one a unit where an interval's tags name probes."""
+    limits, tags = tagged_intervals(nwbfile, name)
+    if not len(limits):
         return None
-    electrodes, rows = regions
-    if "group_name" in electrodes.colnames:
-        names = np.asarray(electrodes["group_name"][:]).astype(str)
-    else:
-        names = np.array([group.name for group in electrodes["group"][:]])
-    return np.array([most_common(names[r]) for r in rows])
+    known = {
+        label.lower()
+        for group in nwbfile.electrode_groups.values()
+        for label in (group.name, group.device.name if group.device is not None else group.name)
+    }.union(*(called for called in probes if called))
+    of_probes = [_words(tag) & known for tag in tags]
+    if not any(of_probes):
+        return union(limits)
+    cut: dict[frozenset | None, np.ndarray] = {}
+    for called in probes:
+        key = called and frozenset(called)
+        if key not in cut:
+            cut[key] = union(limits[[not named or called is None or bool(named & called) for named in of_probes]])
+    return [cut[called and frozenset(called)] for called in probes]
 
 
-def _electrode_rows(units):
-    if "electrodes" not in units.colnames:
-        return None
-    column = units["electrodes"]
-    region = getattr(column, "target", column)
-    return region.table, [np.atleast_1d(r).astype(np.int64) for r in _ragged(column)]
+def _words(tags: set[str]) -> set[str]:
+    """The tags, lower case, and the parts of those that list several."""
+    return {part for tag in tags for part in (tag.lower(), *re.split(r"[\s,;|/]+", tag.lower()))}
 
 
-def _properties(units) -> dict[str, np.ndarray]:
-    """One value a unit: text, numbers and truth values. `brain_area` falls back on the electrodes' location."""
-    columns = {
-        name: units[name][:]
-        for name in units.colnames
-        if name not in _NOT_PROPERTIES and not hasattr(units[name], "target") and not hasattr(units[name], "table")
-    }
-    properties = plain_columns(columns)
-    regions = _electrode_rows(units)
-    if regions is not None and "brain_area" not in properties and "location" in regions[0].colnames:
-        locations = np.asarray(regions[0]["location"][:]).astype(str)
-        properties["brain_area"] = np.array([most_common(locations[r]) for r in regions[1]])
-    return properties
+def _properties(units, name: str) -> dict[str, np.ndarray]:
+    """One value a unit: text, numbers and truth values."""
+    columns = {}
+    for column in units.colnames:
+        vector = units[column]
+        if column in _NOT_PROPERTIES or hasattr(vector, "target") or hasattr(vector, "table"):
+            continue
+        values = _read_values(vector, f"{name}: units/{column}")
+        if len(values) == len(units.id):
+            columns[column] = values
+        else:
+            warnings.warn(
+                f"{name}: the column {column} has {len(values):,} values for {len(units.id):,} units and is left out",
+                RecordingWarning,
+                stacklevel=5,
+            )
+    return plain_columns(columns, name)
+
+
+def _read_values(vector, name: str):
+    try:
+        read_whole(vector.data, name)
+        return vector[:]
+    except UnicodeDecodeError:  # text of variable length that is no UTF-8
+        return raw_dataset(vector.data)[:]

@@ -1,7 +1,8 @@
 """SpikeInterface's SortingAnalyzer and BaseSorting -> Population.
 
-Times count from the first sample of the first segment. Segments become separate observed intervals with a second of
-unobserved time between them.
+Times are on the recording's clock where the recording is known, else on the sorting's own; both begin at 0 unless they
+say otherwise. Segments become separate observed intervals. Those whose times overlap are laid one after the other, with
+a second of unobserved time between them.
 """
 
 import os
@@ -12,10 +13,16 @@ import spikeinterface.core as si
 
 from ..errors import InputError, reading
 from ..population import Population
-from .assembly import assemble, choose_group, most_common, plain_columns
+from .assembly import assemble
+from .clocks import sample_times
+from .columns import as_labels, plain_columns
+from .outliers import check_spread
+from .probes import Probes, choose_group, most_common
 from .untrusted import check_extension, check_sorting, check_zarr, read_json
 
 _BETWEEN_SEGMENTS = 1.0
+_TOUCHING = 1e-3  # seconds by which segments that follow each other may overlap, as rounded times do
+_REMEDY = "set the sorting property 'group'"
 
 
 def read_spikeinterface(source, *, name: str | None = None, group_by, observed) -> Population | None:
@@ -30,27 +37,52 @@ def read_spikeinterface(source, *, name: str | None = None, group_by, observed) 
 
 
 def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed) -> Population:
-    """The Population of an analyzer. Its recording is not needed."""
-    sorting = analyzer.sorting
-    lengths = [analyzer.get_num_samples(segment) for segment in range(analyzer.get_num_segments())]
-    # Not by way of the analyzer's recording, which need not be there.
+    """The Population of an analyzer. Its recording is not needed, but knows the clock and where it paused."""
+    held = analyzer.has_recording() or analyzer.has_temporary_recording()
+    recording = _known(analyzer.recording if held else None)
+    properties = _properties(analyzer.sorting, name)
     channel_groups = analyzer.rec_attributes["properties"].get("group")
-    groups = None if channel_groups is None else dict(zip(analyzer.channel_ids, channel_groups, strict=True))
-    return _assemble(
-        name, sorting, lengths, groups, lambda: _analyzer_channels(analyzer), group_by=group_by, observed=observed
+    groups = {} if channel_groups is None else _groups(analyzer.channel_ids, channel_groups)
+    return assemble(
+        name,
+        np.asarray(analyzer.unit_ids),
+        **_laid_out(analyzer.sorting, _clocks(name, analyzer.sorting, recording), _lengths(analyzer)),
+        observed=observed,
+        group=choose_group(name, properties, group_by, lambda: _probes(groups, lambda: _analyzer_channels(analyzer))),
+        properties=properties,
+        metadata={"source": name, "segments": analyzer.get_num_segments()},
     )
 
 
 def read_sorting(sorting: si.BaseSorting, *, name: str, group_by, observed) -> Population:
     """The Population of a sorting. Where no recording is registered, each segment ends with its last spike's second."""
-    lengths = groups = None
-    if sorting.has_recording():
-        recording = sorting._recording
-        lengths = [sorting.get_num_samples(segment) for segment in range(sorting.get_num_segments())]
-        if "group" in recording.get_property_keys():
-            groups = dict(zip(recording.channel_ids, recording.get_property("group"), strict=True))
-    return _assemble(
-        name, sorting, lengths, groups, lambda: _main_channels(sorting), group_by=group_by, observed=observed
+    recording = _known(sorting._recording)
+    groups = {}
+    if recording is not None and "group" in recording.get_property_keys():
+        groups = _groups(recording.channel_ids, recording.get_property("group"))
+    properties = _properties(sorting, name)
+    activity = _laid_out(sorting, _clocks(name, sorting, recording), None if recording is None else _lengths(recording))
+    if recording is None and observed is None:
+        check_spread(name, sorting.unit_ids, activity["trains"])
+    return assemble(
+        name,
+        np.asarray(sorting.unit_ids),
+        **activity,
+        observed=observed,
+        group=choose_group(name, properties, group_by, lambda: _probes(groups, lambda: _main_channels(sorting))),
+        properties=properties,
+        metadata={"source": name, "segments": sorting.get_num_segments()},
+    )
+
+
+def read_samples(analyzer: si.SortingAnalyzer) -> Population:
+    """The analyzer's units on the clock of its samples: the same wherever it is opened, with or without its recording.
+
+    An analyzer that is saved keeps its recording's clock only as long as the recording is found.
+    """
+    clocks = [_sample_clock(analyzer.sampling_frequency)] * analyzer.get_num_segments()
+    return assemble(
+        "analyzer", np.asarray(analyzer.unit_ids), **_laid_out(analyzer.sorting, clocks, _lengths(analyzer))
     )
 
 
@@ -104,39 +136,79 @@ def _saved(path: Path) -> dict:
     return {}
 
 
-def _assemble(name, sorting, lengths, groups, channels, *, group_by, observed) -> Population:
-    unit_ids = np.asarray(sorting.unit_ids)
-    if len(unit_ids) == 0:
-        raise InputError(f"{name}: it holds no units")
+def _known(recording) -> si.BaseRecording | None:
+    """The recording; None where it is none, or the stand-in with which an analyzer was loaded."""
+    return recording if isinstance(recording, si.BaseRecording) else None
+
+
+def _lengths(source) -> list[int]:
+    """Samples of each segment of a recording or an analyzer."""
+    return [source.get_num_samples(segment) for segment in range(source.get_num_segments())]
+
+
+def _clocks(name: str, sorting, recording) -> list:
+    """For each segment, the function that gives times of samples, and the stretches of time without a pause."""
+    return [_clock(name, sorting, recording, segment) for segment in range(sorting.get_num_segments())]
+
+
+def _clock(name: str, sorting, recording, segment: int):
     fs = sorting.sampling_frequency
-    parts, intervals, start = [], [], 0.0
+    if recording is None:
+        return _sample_clock(fs, sorting.get_start_time(segment))
+    start = recording.get_start_time(segment)
+    # Times of a sorting may be shifted against those of its recording.
+    registered = _known(sorting._recording)
+    shift = sorting.get_start_time(segment) - registered.get_start_time(segment) if registered is not None else 0.0
+    if not recording.has_time_vector(segment):
+        return _sample_clock(fs, start + shift)
+
+    def recorded(samples, n_samples):
+        times, stretches = sample_times(
+            lambda low, high: recording.get_times(segment, low, high), n_samples, fs, samples, name
+        )
+        return times + shift, stretches + shift
+
+    return recorded
+
+
+def _sample_clock(fs: float, start: float = 0.0):
+    return lambda samples, n_samples: (samples / fs + start, np.array([[start, start + n_samples / fs]]))
+
+
+def _laid_out(sorting, clocks: list, lengths: list[int] | None) -> dict:
+    """The units' `trains`, and when segments were `recorded`: without lengths, until the second of the last spike."""
+    fs, n_units = sorting.sampling_frequency, len(sorting.unit_ids)
+    parts, recorded, end = [], [], -np.inf
     for segment, spikes in enumerate(sorting.to_spike_vector(concatenated=False)):
+        samples = spikes["sample_index"]
         if lengths is not None:
-            length = lengths[segment] / fs
+            length = lengths[segment]
         else:
-            length = float(np.ceil((spikes["sample_index"].max() + 1) / fs)) if len(spikes) else 0.0
-        parts.append(_trains(spikes, len(unit_ids), fs, start))
-        intervals.append((start, start + length))
-        start += np.ceil(length) + _BETWEEN_SEGMENTS
+            length = np.ceil((samples.max() + 1) / fs) * fs if len(samples) else 0
+        times, stretches = clocks[segment](samples, length)
+        begin = stretches[0, 0]
+        if end - _TOUCHING < begin < end:
+            recorded[-1][-1, 1] = begin
+        elif begin < end:
+            shift = np.ceil(end) + _BETWEEN_SEGMENTS - begin
+            times, stretches = times + shift, stretches + shift
+        parts.append(_trains(spikes["unit_index"], times, n_units))
+        recorded.append(stretches)
+        end = stretches[-1, 1]
     trains = [np.concatenate(train) for train in zip(*parts, strict=True)]
-    properties = plain_columns({key: sorting.get_property(key) for key in sorting.get_property_keys()})
-    return assemble(
-        name,
-        unit_ids,
-        trains,
-        observed=np.array(intervals) if observed is None else observed,
-        group=choose_group(name, properties, group_by, lambda: _probes(name, groups, channels)),
-        properties=properties,
-        metadata={"source": name, "segments": sorting.get_num_segments()},
-    )
+    return {"trains": trains, "recorded": np.concatenate(recorded)}
 
 
-def _trains(spikes: np.ndarray, n_units: int, fs: float, start: float) -> list[np.ndarray]:
-    """Spike times in seconds of each unit of one segment."""
+def _trains(unit_index: np.ndarray, times: np.ndarray, n_units: int) -> list[np.ndarray]:
+    """Spike times of each unit of one segment."""
     # Small integers are sorted by their digits, several times as fast.
-    order = np.argsort(spikes["unit_index"].astype(np.min_scalar_type(n_units)), kind="stable")
-    ends = np.cumsum(np.bincount(spikes["unit_index"], minlength=n_units))
-    return np.split(spikes["sample_index"][order] / fs + start, ends[:-1])
+    order = np.argsort(unit_index.astype(np.min_scalar_type(n_units)), kind="stable")
+    ends = np.cumsum(np.bincount(unit_index, minlength=n_units))
+    return np.split(times[order], ends[:-1])
+
+
+def _properties(sorting, name: str) -> dict[str, np.ndarray]:
+    return plain_columns({key: sorting.get_property(key) for key in sorting.get_property_keys()}, name)
 
 
 def _main_channels(sorting) -> list | None:
@@ -157,15 +229,16 @@ def _analyzer_channels(analyzer) -> list | None:
     return known
 
 
-def _probes(name: str, groups: dict | None, find_channels) -> np.ndarray | None:
-    """The channel group (probe or shank) that holds most of each unit's channels."""
-    distinct = set(map(str, groups.values())) if groups is not None else ()
-    if len(distinct) < 2:
-        return None
-    channels = find_channels()
-    if channels is None:
-        raise InputError(
-            f"{name}: its channels form {len(distinct)} groups, and which unit belongs to which "
-            "is unknown: set the sorting property 'group', or give group_by=None for one population"
-        )
-    return np.array([most_common([str(groups[channel]) for channel in of_unit]) for of_unit in channels])
+def _groups(channel_ids, values) -> dict:
+    """Group (probe or shank) of each channel."""
+    return dict(zip(np.asarray(channel_ids).tolist(), as_labels(values).tolist(), strict=True))
+
+
+def _probes(groups: dict, find_channels) -> Probes:
+    """The channel group that holds most of each unit's channels."""
+    names = tuple(sorted(set(groups.values())))
+    channels = find_channels() if len(names) > 1 else None
+    labels = None
+    if channels is not None:
+        labels = np.array([most_common([groups.get(c, "") for c in np.asarray(own).tolist()]) for own in channels])
+    return Probes("channels", names, labels, _REMEDY)

@@ -1,0 +1,72 @@
+"""The clock of a SpikeInterface recording: when each sample was taken, and where recording paused."""
+
+import numpy as np
+
+from ..errors import InputError
+
+_BLOCK = 1_000_000  # samples whose times are looked at together
+_JITTER = (
+    1e-3  # seconds by which times of successive samples may differ from the sampling rate, as synchronised ones do
+)
+_RATE = 0.1  # by which the usual step may differ from it
+
+
+def sample_times(times_of, n_samples: int, fs: float, samples: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Times of some samples, and the stretches without a pause, on the clock of a time vector.
+
+    Parameters
+    ----------
+    times_of : callable
+        ``times_of(low, high)`` gives the times in seconds of samples [low, high).
+    n_samples : int
+        Length of the time vector.
+    fs : float
+        Samples per second.
+    samples : int array
+        Sorted. Those before the first sample or after the last are counted on from it.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    times : float64, as `samples`
+    stretches : float64 seconds, shape (k, 2)
+
+    Raises
+    ------
+    InputError
+        The times go back, are not finite, or do not run at the sampling rate.
+    """
+    if not n_samples:
+        return samples / fs, np.zeros((1, 2))
+    times = np.empty(len(samples))
+    start = end = None  # of all samples, and of the block before
+    limits = []
+    for low in range(0, n_samples, _BLOCK):
+        high = min(low + _BLOCK, n_samples)
+        block = np.asarray(times_of(low, high), dtype=np.float64)
+        steps = np.diff(block, prepend=block[0] - 1 / fs if end is None else end)
+        _check_steps(steps, low, fs, name)
+        pauses = np.flatnonzero(steps > 1 / fs + max(_JITTER, 0.5 / fs))
+        limits += [limit for k in pauses for limit in (block[k] - steps[k] + 1 / fs, block[k])]
+        a, b = np.searchsorted(samples, [low if low else np.iinfo(np.int64).min, high])
+        b = len(samples) if high == n_samples else b
+        index = samples[a:b].astype(np.int64) - low
+        within = np.clip(index, 0, len(block) - 1)
+        times[a:b] = block[within] + (index - within) / fs
+        start, end = (block[0] if start is None else start), block[-1]
+    return np.maximum.accumulate(times), np.array([start, *limits, end + 1 / fs]).reshape(-1, 2)
+
+
+def _check_steps(steps: np.ndarray, low: int, fs: float, name: str) -> None:
+    wrong = np.flatnonzero(~(steps >= -_JITTER) | ~np.isfinite(steps))
+    if len(wrong):
+        raise InputError(
+            f"{name}: the time of sample {low + wrong[0]:,} of its recording does not follow the one before it: "
+            "correct the recording's times (set_times), or remove them (reset_times)"
+        )
+    if abs(np.median(steps) * fs - 1) > _RATE:
+        raise InputError(
+            f"{name}: the samples of its recording are {np.median(steps):.3g} s apart, and at {fs:g} Hz they would be "
+            f"{1 / fs:.3g} s: correct the recording's times (set_times), or remove them (reset_times)"
+        )

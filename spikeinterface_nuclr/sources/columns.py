@@ -1,0 +1,91 @@
+"""Columns of a source's unit table: one number, truth value or text a unit, however the file kept them."""
+
+import warnings
+
+import numpy as np
+
+from ..errors import RecordingWarning
+
+_NUMBERS = bool | np.bool_ | int | float | np.number
+
+
+def plain_columns(columns: dict, name: str = "") -> dict[str, np.ndarray]:
+    """The columns that hold one number, truth value or text a unit.
+
+    Bytes become text, and so do objects of which some are text; None among numbers becomes NaN, among text an empty
+    entry. Columns of shape (n, 1) lose their second axis. Columns of several numbers a unit and of NWB objects are no
+    properties; a RecordingWarning, which begins with `name`, tells of other columns that are left out.
+    """
+    plain = {}
+    for column, values in columns.items():
+        values = flat(values)
+        if values.ndim != 1:
+            continue
+        if values.dtype.kind == "O":
+            values = _unpacked(values)
+        elif values.dtype.kind in "SM":
+            values = as_text(values)
+        if values is None:
+            continue
+        if values.dtype.kind in "iufbU":
+            plain[column] = values
+        else:
+            warnings.warn(
+                f"{name}: the column {column} holds neither numbers nor text and is left out",
+                RecordingWarning,
+                stacklevel=4,
+            )
+    return plain
+
+
+def flat(values) -> np.ndarray:
+    """The values as an array, one axis where all others have length 1."""
+    try:
+        values = np.asarray(values)
+    except ValueError:  # a list of arrays of several lengths
+        values = np.fromiter(values, dtype=object, count=len(values))
+    return values.reshape(len(values)) if values.ndim > 1 and values.size == len(values) else values
+
+
+def as_text(values) -> np.ndarray:
+    """The values as text: bytes are UTF-8, or else Latin-1; None and NaN are empty."""
+    values = flat(values)
+    if values.dtype.kind == "U":
+        return values
+    return np.array([_text(value) for value in values.tolist()], dtype=str)
+
+
+def as_labels(values) -> np.ndarray:
+    """The values as text, whole numbers without a decimal point: 1.0 names the same shank as 1."""
+    values = flat(values)
+    if values.dtype.kind == "f":
+        return np.array(["" if np.isnan(v) else f"{v:.0f}" if float(v).is_integer() else str(v) for v in values])
+    return np.char.strip(as_text(values)) if len(values) else np.empty(0, dtype=str)
+
+
+def decoded(data: bytes) -> str:
+    """The text in these bytes: UTF-8, or else Latin-1, in which older programs wrote."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _text(value) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return decoded(value) if isinstance(value, bytes) else str(value)
+
+
+def _unpacked(values: np.ndarray) -> np.ndarray | None:
+    """Objects as an array of numbers or text where they are such; None where they are NWB objects."""
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, _NUMBERS) for value in known):
+        if len(known) == len(values):
+            return np.array(known)
+        return np.array([np.nan if value is None else float(value) for value in values])
+    if all(isinstance(value, str | bytes | _NUMBERS) for value in known):
+        return as_text(values)
+    if all(hasattr(value, "neurodata_type") for value in known):
+        return None
+    return values

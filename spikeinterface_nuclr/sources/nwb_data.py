@@ -1,0 +1,74 @@
+"""Datasets and columns of an NWB file, HDF5 or Zarr: checked before they are read, and read in one go."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from ..errors import InputError
+from ..files import check_declared
+from .columns import flat
+
+
+def read_whole(data, name: str):
+    """All of a dataset; InputError, which begins with `name`, where it claims more than its file can hold."""
+    check_stored(data, name)
+    return data[:]
+
+
+def check_stored(data, name: str) -> None:
+    """InputError, which begins with `name`, where a dataset claims more than its file can hold."""
+    stored = raw_dataset(data)
+    if hasattr(stored, "nbytes_stored"):
+        check_declared(name, stored.nbytes, stored.nbytes_stored)
+    elif hasattr(stored, "id") and hasattr(stored.id, "get_storage_size") and not stored.is_virtual:
+        check_declared(name, stored.nbytes, stored.id.get_storage_size())
+
+
+def ragged(column, name: str) -> list:
+    """The rows of an indexed column, read from disk in one go; an unindexed one holds a value a row.
+
+    InputError, which begins with `name`, where the index does not fit its data.
+    """
+    if not hasattr(column, "target"):
+        return list(_array(column.data, name))
+    inner = column.target
+    data = ragged(inner, name) if hasattr(inner, "target") else _array(inner.data, name)
+    return [data[a:b] for a, b in pairwise([0, *checked_index(column, name)])]
+
+
+def checked_index(column, name: str) -> np.ndarray:
+    """Where each row of an indexed column ends in its data: int64; InputError where it is no index of these data."""
+    ends = _array(column.data, f"{name}_index")
+    count = len(column.target.data)
+    if ends.ndim != 1 or ends.dtype.kind not in "iu":
+        raise InputError(f"{name}_index: holds no whole numbers: the file is damaged")
+    ends = ends.astype(np.int64)
+    fall = np.flatnonzero(np.diff(ends, prepend=0) < 0)
+    if len(fall):
+        k = fall[0]
+        raise InputError(
+            f"{name}_index: falls from {ends[k - 1] if k else 0:,} to {ends[k]:,} at row {k}: the file is damaged"
+        )
+    if (ends[-1] if len(ends) else 0) != count:
+        raise InputError(
+            f"{name}_index: points to {ends[-1] if len(ends) else 0:,} values, and {name.rpartition('/')[2]} holds "
+            f"{count:,}: the file is damaged"
+        )
+    return ends
+
+
+def seconds(data, name: str) -> np.ndarray:
+    """The values of a dataset as float64 seconds; InputError, which begins with `name`, where they are no numbers."""
+    values = _array(data, name)
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{name}: holds no numbers of seconds: the file is damaged")
+    return values.astype(np.float64)
+
+
+def raw_dataset(data):
+    """The array of h5py or Zarr inside what hdmf wraps around it."""
+    return getattr(data, "dset", getattr(data, "dataset", data))
+
+
+def _array(data, name: str) -> np.ndarray:
+    return flat(read_whole(data, name))

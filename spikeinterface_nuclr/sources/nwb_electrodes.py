@@ -1,0 +1,204 @@
+"""Electrodes, electrode groups and devices of an NWB file: on which probe each unit was recorded."""
+
+import re
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError, RecordingWarning
+from .columns import as_labels, as_text, flat
+from .nwb_data import ragged, read_whole
+from .probes import Probes, most_common
+
+# Columns of units that name one electrode by its id, as the Allen Institute's files and SpikeInterface's have. Those
+# without "id" may count the channels of each probe.
+_ELECTRODE_ID = re.compile(r"((peak|main|max|primary|best|extremum)_)?(channel|electrode)_id")
+# Columns of units that name a probe.
+_PROBE = re.compile(r"(probe|device|electrode_group|group|shank|insertion)(_?(name|id|label|index|number))?", re.I)
+_REMEDY = "add a units column electrodes, electrode_group or probe_name, name another by group_by="
+
+
+class ElectrodeGroups:
+    """The groups that a table's electrodes form, or those that a file without electrodes lists.
+
+    Attributes
+    ----------
+    of_electrodes : array of str, shape (n_electrodes,)
+        Label of each electrode's group: its group_name, unless groups share it; then the group's own name, or both.
+    names : dict of str to set of str
+        What each group is called: its label, the group's own name, its electrodes' group_name, its device.
+    """
+
+    def __init__(self, nwbfile, table, name: str):
+        self.of_electrodes = np.empty(0, dtype=str)
+        if table is None or not len(table):
+            self.names = {group.name: _called(group) for group in nwbfile.electrode_groups.values()}
+            return
+        groups = list(table["group"][:]) if "group" in table.colnames else [None] * len(table)
+        own = _own_names(groups)
+        given = own
+        if "group_name" in table.colnames:
+            given = as_labels(read_whole(table["group_name"].data, f"{name}: electrodes/group_name"))
+        n_groups = len(set(zip(own.tolist(), given.tolist(), strict=True)))
+        if n_groups == len(set(given.tolist())):
+            self.of_electrodes = given
+        elif n_groups == len(set(own.tolist())):
+            self.of_electrodes = own
+        else:
+            self.of_electrodes = np.array([f"{a}/{b}" for a, b in zip(own, given, strict=True)])
+        self.names = {}
+        for label, called, group in zip(self.of_electrodes.tolist(), given.tolist(), groups, strict=True):
+            self.names.setdefault(label, {label, called}).update(_called(group))
+
+    def called(self, label: str) -> set[str]:
+        """Every name of the group that is called so, or of the groups of the device that is."""
+        return {label}.union(*(names for names in self.names.values() if label in names))
+
+
+@dataclass(frozen=True, eq=False)
+class UnitElectrodes:
+    """On which electrodes each unit was recorded.
+
+    Attributes
+    ----------
+    table : pynwb electrodes table or None
+    groups : ElectrodeGroups
+        Of that table.
+    rows : list of int64 arrays, or None
+        Each unit's rows of the table, empty where it has none. None where the file does not say.
+    by_id : bool
+        Whether a column of ids says so, and no reference.
+    """
+
+    table: object
+    groups: ElectrodeGroups
+    rows: list[np.ndarray] | None = None
+    by_id: bool = False
+
+    def most_common(self, values: np.ndarray) -> np.ndarray:
+        """Of one text an electrode, that of most of each unit's electrodes; empty where it has none."""
+        return np.array([most_common(values[rows]) for rows in self.rows])
+
+
+def unit_electrodes(nwbfile, unit_ids, properties: dict, name: str) -> UnitElectrodes:
+    """The electrodes that the units table refers to, else those that it names by their ids."""
+    units = nwbfile.units
+    if "electrodes" in units.colnames:
+        column = units["electrodes"]
+        table = getattr(column, "target", column).table
+        rows = [np.atleast_1d(row) for row in ragged(column, f"{name}: units/electrodes")]
+        rows = _checked_rows(rows, unit_ids, len(table.id), name)
+        if any(map(len, rows)):
+            return UnitElectrodes(table, ElectrodeGroups(nwbfile, table, name), rows)
+    table = nwbfile.electrodes
+    groups = ElectrodeGroups(nwbfile, table, name)
+    for column, values in properties.items():
+        if table is not None and _ELECTRODE_ID.fullmatch(column):
+            rows = _rows_of_ids(table, values, name)
+            if rows is not None and _agrees(rows, groups, properties, f"{name}: {column}"):
+                return UnitElectrodes(table, groups, rows, by_id=True)
+    return UnitElectrodes(table, groups)
+
+
+def unit_probes(nwbfile, electrodes: UnitElectrodes, properties: dict) -> Probes:
+    """What the file knows of each unit's probe: by its electrode group, its electrodes, or a column that names it."""
+    groups, units = electrodes.groups, nwbfile.units
+    aliases = tuple(sorted(set().union(*groups.names.values())))
+    held = list(units["electrode_group"][:]) if "electrode_group" in units.colnames else []
+    if any(group is not None for group in held):
+        labels = np.array([getattr(group, "name", group) or "" for group in held], dtype=str)
+    elif electrodes.rows is not None and not electrodes.by_id:
+        labels = electrodes.most_common(groups.of_electrodes)
+    else:
+        labels = _named_probes(properties, {*groups.names, *aliases})
+        if labels is None and electrodes.rows is not None:
+            labels = electrodes.most_common(groups.of_electrodes)
+    return Probes("electrodes", tuple(groups.names), labels, _REMEDY, aliases)
+
+
+def _agrees(rows: list[np.ndarray], groups: ElectrodeGroups, properties: dict, name: str) -> bool:
+    """Whether electrodes named by ids fit the column that names probes; a warning where they are of one group only.
+
+    Ids that count the channels of each probe from 0 do not fit: a group's electrodes are those of units of two probes.
+    """
+    labels = [groups.of_electrodes[row[0]] if len(row) else "" for row in rows]
+    probes = _named_probes(properties, {*groups.names}.union(*groups.names.values()))
+    if probes is not None:
+        pairs = {pair for pair in zip(labels, probes.tolist(), strict=True) if all(pair)}
+        return len(pairs) == len({label for label, _ in pairs})
+    if len(groups.names) > 1 and len(set(labels) - {""}) == 1:
+        warnings.warn(
+            f"{name} names electrodes of one of {len(groups.names)} groups only, {max(labels)}: if it counts the "
+            "channels of each probe, add a units column electrodes or probe_name",
+            RecordingWarning,
+            stacklevel=6,
+        )
+    return True
+
+
+def _checked_rows(rows: list[np.ndarray], unit_ids, count: int, name: str) -> list[np.ndarray]:
+    """The rows without -1, by which some programs say that there is none; InputError for others that are none."""
+    nobody = []
+    for k, (unit, row) in enumerate(zip(unit_ids, rows, strict=True)):
+        if row.dtype.kind not in "iu" and len(row):
+            raise InputError(f"{name}: unit {unit}: its electrodes are no row numbers: the file is damaged")
+        wrong = (row < -1) | (row >= count)
+        if wrong.any():
+            raise InputError(
+                f"{name}: unit {unit}: electrode {row[wrong][0]} is no row of the table of {count} electrodes: correct "
+                "the file"
+            )
+        if (row == -1).any():
+            nobody.append(str(unit))
+        rows[k] = row[row != -1].astype(np.int64)
+    if nobody:
+        warnings.warn(
+            f"{name}: electrode -1 of {len(nobody)} units, such as {nobody[0]}, is none: their probe and brain_area "
+            "are not known from it",
+            RecordingWarning,
+            stacklevel=5,
+        )
+    return rows
+
+
+def _rows_of_ids(electrodes, values: np.ndarray, name: str) -> list[np.ndarray] | None:
+    """The row of the electrode that each unit names by id, or by channel_name where that is unique."""
+    if values.dtype.kind == "U":
+        if "channel_name" not in electrodes.colnames:
+            return None
+        ids = as_text(read_whole(electrodes["channel_name"].data, f"{name}: electrodes/channel_name"))
+    else:
+        ids = flat(read_whole(electrodes.id.data, f"{name}: electrodes/id"))
+    row = {electrode: k for k, electrode in enumerate(ids.tolist())}
+    named = [value for value in values.tolist() if value not in ("", -1) and value == value]
+    if len(row) < len(ids) or not named or not all(value in row for value in named):
+        return None
+    return [np.array([row[v]] if v in row else [], dtype=np.int64) for v in values.tolist()]
+
+
+def _named_probes(properties: dict, known: set[str]) -> np.ndarray | None:
+    """The column that names the probe of each unit, one whose values are names of groups or devices before others."""
+    columns = [as_labels(values) for column, values in properties.items() if _PROBE.fullmatch(column)]
+    for labels in columns:
+        if set(labels.tolist()) - {""} and set(labels.tolist()) <= {"", *known}:
+            return labels
+    return next((labels for labels in columns if len(set(labels.tolist()) - {""}) > 1), None)
+
+
+def _own_names(groups: list) -> np.ndarray:
+    """Name of each electrode's group, with its device's before it where several groups have that name."""
+    distinct = {id(group): group for group in groups if group is not None}
+    names = [group.name for group in distinct.values()]
+    own = {
+        number: f"{group.device.name}/{group.name}" if names.count(group.name) > 1 and group.device else group.name
+        for number, group in distinct.items()
+    }
+    return np.array([own.get(id(group), "") for group in groups], dtype=str)
+
+
+def _called(group) -> set[str]:
+    """The names of an electrode group and of its device."""
+    if group is None:
+        return set()
+    return {group.name} | ({group.device.name} if group.device is not None else set())

@@ -1,0 +1,97 @@
+"""phy's tables of clusters: cluster_group.tsv, cluster_info.tsv and others, of every age."""
+
+import csv
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import RecordingWarning, reading
+from .columns import decoded
+
+Rows = dict[int, dict[str, str]]
+
+
+def cluster_tables(path: Path) -> Rows:
+    """What a folder's cluster tables say: cluster id -> column -> text. Empty entries say nothing.
+
+    Of tables that contradict each other, those of one column (cluster_group.tsv) count before cluster_info.tsv, and
+    both before the .csv files of an older phy; a RecordingWarning tells of it.
+    """
+    files = [*path.glob("cluster_*.tsv"), *path.glob("cluster_*.csv")]
+    rows: Rows = {}
+    said_by: dict[tuple[int, str], str] = {}
+    for file in sorted(files, key=lambda file: (file.suffix == ".tsv", file.stem != "cluster_info", file.name)):
+        table = _table(file)
+        _warn_of_contradictions(rows, table, said_by, file)
+        for unit, row in table.items():
+            rows.setdefault(unit, {}).update(row)
+            said_by |= {(unit, column): file.name for column in row}
+    return rows
+
+
+def cluster_columns(tables: Rows, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """The tables' columns for these clusters: numbers where all entries are such, else text."""
+    columns = sorted({column for row in tables.values() for column in row})
+    return {column: _typed([tables.get(int(unit), {}).get(column, "") for unit in ids]) for column in columns}
+
+
+def _table(file: Path) -> Rows:
+    """One file's rows, without empty entries and without blanks around names and entries."""
+    rows: Rows = {}
+    with reading(file, "cluster table", "export it from phy again"):
+        text = decoded(file.read_bytes())
+        delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+        lines = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    for line in lines:
+        entries = {column.strip(): entry.strip() for column, entry in line.items() if column and entry}
+        key = entries.pop("cluster_id", None) or entries.pop("id", None)
+        unit = _whole_number(key)
+        if unit is not None:
+            # "group" is what decides, however it is written.
+            entries = {"group" if column.lower() == "group" else column: entry for column, entry in entries.items()}
+            rows.setdefault(unit, {}).update((column, entry) for column, entry in entries.items() if entry)
+    if lines and not rows:
+        warnings.warn(f"{file}: no row names a cluster_id; it is left out", RecordingWarning, stacklevel=4)
+    return rows
+
+
+def _warn_of_contradictions(rows: Rows, table: Rows, said_by: dict, file: Path) -> None:
+    contradicted: dict[tuple[str, str], list[int]] = {}
+    for unit, row in table.items():
+        for column, entry in row.items():
+            if not _same(rows.get(unit, {}).get(column, entry), entry):
+                contradicted.setdefault((said_by[unit, column], column), []).append(unit)
+    for (other, column), units in contradicted.items():
+        unit = units[0]
+        warnings.warn(
+            f"{file}: contradicts {other} on the {column} of {len(units)} clusters, such as {unit} "
+            f"({table[unit][column]}, not {rows[unit][column]}), and is believed: remove the outdated one",
+            RecordingWarning,
+            stacklevel=4,
+        )
+
+
+def _same(a: str, b: str) -> bool:
+    if a.lower() == b.lower():
+        return True
+    try:
+        return float(a) == float(b)
+    except ValueError:
+        return False
+
+
+def _whole_number(text: str | None) -> int | None:
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _typed(values: list[str]) -> np.ndarray:
+    try:
+        return np.array([float(value) if value else np.nan for value in values])
+    except ValueError:
+        return np.array(values)

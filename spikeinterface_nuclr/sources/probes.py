@@ -1,0 +1,149 @@
+"""Which unit belongs to which probe: by a property of the units, else by the electrodes or channels of the source."""
+
+import re
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError, RecordingWarning
+from .columns import as_labels
+
+# Words of curation. Tools keep such labels in a column called "group" too, and they name no probes.
+_CURATION = re.compile(
+    "good|bad|ok|poor|fair|excellent|clean|dirty|low|medium|high|quality|activity|su|sua|mu|mua|single|multi|units?"
+    "|isolated|contaminated|noisy?|noise|art[ie]facts?|junk|unsorted|sorted|merged?|split|duplicate|accept(ed)?"
+    "|reject(ed)?|keep|discard(ed)?|includ(ed?)|exclud(ed?)|valid|invalid|todo|maybe|unsure|uncertain|unclassified"
+    "|unlabell?ed|unknown|undecided|neural|non|nonneural|somatic|nonsomatic|neurons?|nan|none|null|na"
+)
+# Words by which probes and their parts are called.
+_PROBES = re.compile(r"\d|probe|shank|tetrode|electrode|array|imec|bank|stereotrode|octrode|left|right", re.I)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What a source itself knows of probes.
+
+    Attributes
+    ----------
+    of_what : str
+        What forms them: "electrodes" or "channels".
+    names : tuple of str
+        Of the groups that its electrodes or channels form.
+    labels : array of str, shape (n_units,), or None
+        Group of each unit, empty where it has none. None where the source does not say.
+    remedy : str
+        How the user can say which unit belongs to which.
+    aliases : tuple of str
+        Other names of the groups, such as their devices'.
+    """
+
+    of_what: str = "electrodes"
+    names: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
+    remedy: str = ""
+    aliases: tuple[str, ...] = ()
+
+    def of_units(self, name: str) -> np.ndarray | None:
+        """Group of each unit; None where there is one probe. InputError where there are several and nothing tells."""
+        if self.labels is None and len(self.names) > 1:
+            raise InputError(
+                f"{name}: its {self.of_what} form {len(self.names)} groups, and which unit belongs to which "
+                f"is unknown: {self.remedy}, or give group_by=None for one population"
+            )
+        return self.labels
+
+
+def choose_group(name: str, properties: dict, group_by: str | None, find_probes=Probes):
+    """Probe of each unit: the named property, else the probes that the source itself knows, else one for all.
+
+    A property called "group" may hold other things than probes, such as labels of curation. It is taken where its
+    values name the source's own probes, or are numbers or names of the kind that probes have, and join no units whose
+    electrodes are of several probes. Where neither values nor electrodes decide, a RecordingWarning says what is taken.
+
+    Parameters
+    ----------
+    name : str
+        The source, for messages.
+    properties : dict of str to array
+    group_by : str or None
+    find_probes : callable
+        Gives the `Probes` that the source knows. It is not called where `group_by` names another property, or is None.
+
+    Raises
+    ------
+    InputError
+        A property other than the default "group" is asked for and absent, or nothing tells several probes apart.
+    """
+    if group_by is None:
+        return None
+    if group_by != "group":
+        if group_by not in properties:
+            have = ", ".join(sorted(properties)) or "none"
+            raise InputError(f"{name}: it has no unit property {group_by!r} to group by; it has: {have}")
+        return as_labels(properties[group_by])
+    probes = find_probes()
+    values = as_labels(properties["group"]) if "group" in properties else np.empty(0, dtype=str)
+    kinds = sorted(set(values.tolist()) - {""})
+    curation = [_is_curation(kind) for kind in kinds]
+    if all(curation):  # also where there is none
+        return probes.of_units(name)
+    if any(curation) or _contradicts(values, probes):
+        return _without_property(name, kinds, probes)
+    if {*kinds} <= {*probes.names, *probes.aliases} or all(_PROBES.search(kind) for kind in kinds):
+        return values
+    if probes.names:
+        return _without_property(name, kinds, probes)
+    warnings.warn(
+        f"{name}: the property group is taken for the probe of each unit ({_listed(kinds)}): give group_by=None for "
+        "one population if it holds something else",
+        RecordingWarning,
+        stacklevel=4,
+    )
+    return values
+
+
+def most_common(values: np.ndarray) -> str:
+    """The text that occurs most often among `values`; empty where there is none."""
+    if len(values) == 0:
+        return ""
+    names, counts = np.unique(values, return_counts=True)
+    return str(names[counts.argmax()])
+
+
+def _is_curation(label: str) -> bool:
+    words = re.findall(r"[^\W\d_]+", label.lower())
+    return bool(words) and all(_CURATION.fullmatch(word) for word in words)
+
+
+def _contradicts(values: np.ndarray, probes: Probes) -> bool:
+    """Whether a value joins units of several of the source's own probes, and is no name of what these have in common.
+
+    Values that only unite whole probes, as those that number the probes of several shanks, do not contradict them.
+    """
+    if probes.labels is None:
+        return False
+    pairs = {pair for pair in zip(values.tolist(), probes.labels.tolist(), strict=True) if all(pair)}
+    n_values, n_labels = len({value for value, _ in pairs}), len({label for _, label in pairs})
+    joins, divides = len(pairs) > n_values, len(pairs) > n_labels
+    return joins and (divides or (n_values == 1 and not {value for value, _ in pairs} <= {*probes.aliases}))
+
+
+def _without_property(name: str, kinds: list[str], probes: Probes) -> np.ndarray | None:
+    """The source's own probes, with a warning that the property "group" does not name them."""
+    labels = probes.of_units(name)
+    if labels is None:
+        taken = "all units are one population"
+    else:
+        taken = f"units are grouped by its {probes.of_what} ({_listed(sorted(set(labels.tolist())))})"
+    warnings.warn(
+        f"{name}: the property group ({_listed(kinds)}) does not name its probes, so {taken}: give group_by= a "
+        "property that does",
+        RecordingWarning,
+        stacklevel=5,
+    )
+    return labels
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
