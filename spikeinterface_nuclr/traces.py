@@ -19,12 +19,13 @@ SAME_RATE = 0.01
 
 _STEPS = 10  # positions of the running percentile in each of its windows
 _STEADY = 0.2  # share of a baseline's median that it must stay above to be divided by
-_TOGETHER = 256  # neurons whose baselines are held at once
+_BLOCK = 4_000_000  # values whose baselines are held at once
 _REACH, _KAISER = 10, 5.0  # of the resampling filter: frames of the slower rate, and the shape of its window
 _ROUNDING = 1e-6  # of a frame
+_FASTER = 100  # times the frame rate of the traces, to which they are interpolated at most
 
 
-def delta_f(fluorescence: np.ndarray, sampling_frequency: float) -> np.ndarray:
+def delta_f(fluorescence: np.ndarray, sampling_frequency: float, out: np.ndarray | None = None) -> np.ndarray:
     """dF/F of raw fluorescence: (F - F0) / F0.
 
     F0 is a running percentile: the 8th of the minute around each frame, taken every six seconds and interpolated
@@ -37,22 +38,30 @@ def delta_f(fluorescence: np.ndarray, sampling_frequency: float) -> np.ndarray:
         NaN frames are left out of the baseline, and stay NaN.
     sampling_frequency : float
         Frames per second.
+    out : float32 array, optional
+        Where the result is put; it may be `fluorescence` itself.
 
     Returns
     -------
     float32, shape (n_units, n_frames)
     """
+    out = np.empty(fluorescence.shape, dtype=np.float32) if out is None else out
+    if not fluorescence.size:
+        return out
     # Frames that nobody has do not take part: the minute is one of frames that were recorded.
-    seen = np.flatnonzero(np.isfinite(fluorescence).any(axis=0))
-    width = max(round(BASELINE_S * sampling_frequency), 1)
-    change = np.empty(fluorescence.shape, dtype=np.float32)
-    for low in range(0, len(fluorescence), _TOGETHER):
-        part = fluorescence[low : low + _TOGETHER]
+    anybody = np.zeros(fluorescence.shape[1], dtype=bool)
+    for row in fluorescence:
+        anybody |= np.isfinite(row)
+    seen, width = np.flatnonzero(anybody), max(round(BASELINE_S * sampling_frequency), 1)
+    together = max(_BLOCK // fluorescence.shape[1], 1)
+    for low in range(0, len(fluorescence), together):
+        part, change = fluorescence[low : low + together], out[low : low + together]
         baseline = _running_percentile(part, seen, width)
-        of = np.subtract(part, baseline, out=change[low : low + _TOGETHER])
-        steady = baseline.min(axis=1, keepdims=True) > _STEADY * np.abs(np.median(baseline, axis=1, keepdims=True))
-        np.divide(of, baseline, out=of, where=steady)
-    return change
+        steady = np.array([row.min() > _STEADY * abs(np.median(row)) for row in baseline])
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(part, baseline, out=change)
+            np.divide(change, baseline, out=change, where=steady[:, None])
+    return out
 
 
 def _running_percentile(traces: np.ndarray, seen: np.ndarray, width: int) -> np.ndarray:
@@ -76,18 +85,22 @@ def _running_percentile(traces: np.ndarray, seen: np.ndarray, width: int) -> np.
     return baseline
 
 
-def scaled(delta: np.ndarray) -> np.ndarray:
+def scaled(delta: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Each neuron's trace divided by its own 99th percentile over the session (Arora et al. 2025).
 
     float32, shape (n_units, n_frames). NaN throughout where that percentile is not positive: such a trace says nothing.
+    `out` is where the result is put; it may be `delta` itself.
     """
-    result = np.full(delta.shape, np.nan, dtype=np.float32)
-    for trace, row in zip(delta, result, strict=True):
+    out = np.empty(delta.shape, dtype=np.float32) if out is None else out
+    for trace, row in zip(delta, out, strict=True):
         known = trace[np.isfinite(trace)]
-        scale = np.percentile(known, SCALE_PERCENTILE) if len(known) else 0.0
-        if scale > 0:
-            np.divide(trace, np.float32(scale), out=row)
-    return result
+        scale = np.float32(np.percentile(known, SCALE_PERCENTILE)) if len(known) else 0.0
+        if 0 < scale < np.inf:
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.divide(trace, scale, out=row)
+        else:
+            row[:] = np.nan
+    return out
 
 
 def same_rate(a: float, b: float) -> bool:
@@ -118,15 +131,20 @@ def resampled(population: Population, frame_rate: float) -> Population:
     Raises
     ------
     InputError
-        The population holds spikes, the rate is not positive, or the traces are shorter than a frame of it.
+        The population holds spikes, the rate is not positive or more than 100 times that of the traces, or the traces
+        are shorter than a frame of it.
     """
     if population.traces is None:
         raise InputError("the population holds spikes: a frame rate is of traces")
-    if not (np.isfinite(frame_rate) and frame_rate > 0):
+    if not (isinstance(frame_rate, int | float | np.number) and np.isfinite(frame_rate) and frame_rate > 0):
         raise InputError(f"frame_rate must be a positive number of frames per second, not {frame_rate!r}")
     rate, frames = population.sampling_frequency, population.traces.shape[1]
     if same_rate(rate, frame_rate):
         return population
+    if frame_rate > _FASTER * rate:
+        raise InputError(
+            f"traces of {rate:.4g} frames per second cannot be brought to {frame_rate:.4g}: check their rate"
+        )
     length = int(frames / rate * frame_rate + _ROUNDING)
     if not length:
         raise InputError(f"the traces are shorter than one frame at {frame_rate:g} frames per second")

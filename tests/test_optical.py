@@ -10,8 +10,7 @@ from nwb_files import add_units, write_nwb_file
 from ophys_files import RATE, activity, add_series, ophys_file, raw
 
 from spikeinterface_nuclr import InputError, RecordingWarning, read_population
-from spikeinterface_nuclr.sources.npy import read_settings
-from spikeinterface_nuclr.sources.optical import timed_frames
+from spikeinterface_nuclr.sources.npy import Unreadable, read_settings
 from spikeinterface_nuclr.traces import delta_f, scaled
 
 
@@ -202,13 +201,10 @@ def test_a_frame_too_many_is_a_border():
     times[200:] -= 0.9 / RATE
     nwbfile = ophys_file()
     add_series(nwbfile, activity(n_frames=400), timestamps=times)
-    found = read_population(nwbfile)
+    with pytest.warns(RecordingWarning, match="keep no one rate"):
+        found = read_population(nwbfile)
     assert len(found.observed) == 2
     assert found.observed[0, 1] == pytest.approx(40.0, abs=0.3)
-
-
-def test_three_frames_of_two_intervals():
-    assert timed_frames(np.array([0.0, 1.0, 5.0]), "x").slots.tolist() == [0, 1, 5]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +220,7 @@ def test_impossible_times_are_named(times, says):
     nwbfile = ophys_file()
     series = add_series(nwbfile, activity(), timestamps=np.arange(600.0))
     series.fields["timestamps"] = times
-    with pytest.raises(InputError, match=f"ophys/DfOverF/RoiResponseSeries: .*{says}"):
+    with pytest.raises(InputError, match=f"^NWBFile: .*{says}"):
         read_population(nwbfile)
 
 
@@ -399,7 +395,7 @@ def test_a_damaged_suite2p_folder_is_named(tmp_path):
     with pytest.raises(InputError, match=r"iscell\.npy: has 3 rows for 12 ROIs"):
         read_population(folder)
     (folder / "ops.npy").write_bytes(b"\x93NUMPY no")
-    with pytest.raises(InputError, match=r"ops\.npy: not readable"):
+    with pytest.raises(InputError, match=r"ops\.npy: not a readable file of settings"):
         read_population(folder)
 
 
@@ -425,7 +421,8 @@ def test_settings_hold_what_numpy_pickles(tmp_path):
     assert (found["a"], found["b"], found["d"], found["h"]["i"]) == (1.5, 2.5, "text", 3)
     assert np.array_equal(found["c"], content["c"])
     assert np.array_equal(found["big"], content["big"])
-    assert [found[key] for key in "efg"] == [None] * 3
+    assert found["e"] == [1, 2]
+    assert all(isinstance(found[key], Unreadable) for key in "fg")
 
 
 @pytest.mark.parametrize(
@@ -442,7 +439,7 @@ def test_no_pickle_reaches_numpy_or_anything_else(tmp_path, attack):
     with open(tmp_path / "ops.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
         file.write(attack)
-    with pytest.raises(InputError, match=r"ops\.npy: not readable"):
+    with pytest.raises(InputError, match=r"ops\.npy: not a readable file of settings"):
         read_settings(tmp_path / "ops.npy")
     assert np.array_equal(pickle.loads(pickle.dumps(np.arange(3))), np.arange(3))
     assert not Path("evil").exists()

@@ -7,8 +7,9 @@ import numpy as np
 
 from ..errors import InputError, RecordingWarning
 from ..population import Population, checked_intervals
+from .frames import regular_frames
 from .npy import load_numbers
-from .optical import assemble_traces, regular_frames
+from .optical import assemble_traces
 from .phy import is_phy_folder, read_phy
 from .suite2p import is_suite2p_folder, read_suite2p
 
@@ -174,7 +175,7 @@ def _read_array(
         raise InputError(
             f"{name}: is no array of traces (n_units, n_frames), but {source.shape}; accepted is {ACCEPTED}"
         )
-    if sampling_frequency is None or not (np.isfinite(sampling_frequency) and sampling_frequency > 0):
+    if not isinstance(sampling_frequency, int | float | np.number):
         raise InputError(f"{name}: give its frames per second: sampling_frequency= (--sampling-frequency)")
     if traces == "auto":
         raise InputError(f"{name}: say what its values are: traces= (--traces) fluorescence, dff or ready")
@@ -186,7 +187,7 @@ def _read_array(
         )
     if isinstance(source, np.ma.MaskedArray):
         source = source.astype(np.float32).filled(np.nan)
-    frames = regular_frames(source.shape[1], float(sampling_frequency))
+    frames = regular_frames(source.shape[1], float(sampling_frequency), name=name)
     metadata, ids = {"source": name, "traces": traces}, np.arange(len(source))
     return assemble_traces(name, ids, source, frames, kind=traces, observed=observed, metadata=metadata)
 

@@ -1,23 +1,34 @@
 """Files of numpy: plain numbers, and dicts of settings, of which nothing is run."""
 
+import io
+import math
 import pickle
-import re
+import pickletools
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, reading
+from .untrusted import check_npy
 
-# Types of numbers as numpy's pickles call them.
-_NUMBERS = re.compile(r"[biuf][1248]")
+# Types of numbers as numpy's pickles call them, and their functions that make arrays, by their name in numpy 1 and 2.
+_NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
+_SCALAR, _ARRAY = "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct"
+_BUFFER = "numpy.core.numeric._frombuffer"
+_BYTES = {"__builtin__.bytes", "builtins.bytes", "__builtin__.bytearray", "builtins.bytearray"}
+# What a pickle may consist of: settings have some hundred steps and a dozen classes; a list has a step an entry.
+_MOST_STEPS, _MOST_CLASSES = 2_000_000, 1_000
+
+
+class Unreadable:
+    """Stands for an entry of a file's settings that is no plain value."""
 
 
 def load_numbers(path: Path, dimensions: int | None = None, *, mapped: bool = False) -> np.ndarray:
     """The numbers in a .npy file, where it has so many dimensions; InputError naming the file where not."""
-    try:
+    with reading(path, ".npy file", "export it again"):
+        check_npy(path)
         values = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy file ({error})") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
         raise InputError(f"{path}: does not hold plain numbers: export it again")
     if dimensions is not None and values.ndim != dimensions:
@@ -26,27 +37,38 @@ def load_numbers(path: Path, dimensions: int | None = None, *, mapped: bool = Fa
 
 
 def read_settings(path: Path) -> dict:
-    """The dict in a .npy file: plain values, dicts of these, and arrays of numbers. Whatever else is in it is left out.
+    """The dict in a .npy file: plain values, arrays of numbers, lists of plain values, and dicts of these.
 
-    numpy pickles such files. Here no class and no function that the pickle names is called: their arguments are
-    recorded, and numbers are made of what was recorded.
+    Whatever else is in it is an `Unreadable`. numpy pickles such files, and wrote older protocols once. Here no class
+    and no function that the pickle names is called: their arguments are recorded, and numbers are made of what was
+    recorded. Time and memory are bounded by the file's size.
     """
-    try:
+    with reading(path, "file of settings", "run again what wrote it"):
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             read(file)
-            [content] = _Recorder(file).load().state[4]
-        return _plain(dict(content))
-    except Exception as error:  # a damaged pickle raises what it pleases
-        raise InputError(f"{path}: not readable ({type(error).__name__}): run again what wrote it") from None
+            content = file.read()
+        _check_steps(content)
+        # In Python 2 text and bytes were one: Latin-1 keeps every byte.
+        array = _Recorder(io.BytesIO(content), encoding="latin1").load()
+        state = array.state if isinstance(array, _Recorded) and isinstance(array.state, tuple) else ()
+        if len(state) != 5 or not isinstance(state[4], list) or [type(held) for held in state[4]] != [dict]:
+            raise ValueError("it holds no dict")
+        return _plain_dict(state[4][0], {})
+
+
+def _check_steps(content: bytes) -> None:
+    """ValueError where unpickling could take more memory than the pickle's length explains."""
+    for step, (opcode, value, _) in enumerate(pickletools.genops(content)):
+        if step > _MOST_STEPS or (opcode.name.endswith("PUT") and int(value) > step):
+            raise ValueError("its pickle is none of settings")
 
 
 class _Recorded:
     """Stands in for whatever a pickle makes by calling: keeps its arguments and its state, does nothing."""
 
-    named = ""
-    state = None
+    named, args, state = "", (), None
 
     def __init__(self, *args, **kwargs):
         self.args = args
@@ -61,31 +83,76 @@ class _Recorded:
 
 
 class _Recorder(pickle.Unpickler):
+    classes = 0
+
     def find_class(self, module, name):
+        self.classes += 1
+        if self.classes > _MOST_CLASSES:
+            raise ValueError("its pickle is none of settings")
         # A class of its own each time: nothing that a pickle does to it reaches another.
         return type("_Named", (_Recorded,), {"named": f"{module.replace('numpy._core', 'numpy.core')}.{name}"})
 
 
+def _plain_dict(recorded: dict, done: dict[int, dict]) -> dict:
+    """The entries under text, as plain values; a dict that stands in several places is made once (`done`)."""
+    if id(recorded) not in done:
+        plain = done[id(recorded)] = {}
+        for key, value in recorded.items():
+            if isinstance(key, str):
+                plain[key] = _plain_dict(value, done) if isinstance(value, dict) else _plain(value)
+    return done[id(recorded)]
+
+
 def _plain(value):
-    """The value where it is plain, or numbers of numpy; None for anything else."""
-    if isinstance(value, dict):
-        return {key: _plain(held) for key, held in value.items() if isinstance(key, str)}
+    """The value where it is plain, numbers of numpy, or a list of such; else Unreadable."""
+    if isinstance(value, list | tuple):
+        single = [_single(entry) for entry in value]
+        return Unreadable() if any(isinstance(entry, Unreadable) for entry in single) else single
+    if isinstance(value, _Recorded) and value.named in (_ARRAY, _BUFFER):
+        return _array(value)
+    return _single(value)
+
+
+def _single(value):
     if isinstance(value, str | bytes | bool | int | float | None):
         return value
-    if isinstance(value, _Recorded) and value.named == "numpy.core.multiarray.scalar" and len(value.args) == 2:
-        numbers = _numbers(*value.args)
-        return None if numbers is None or len(numbers) != 1 else numbers[0]
-    if isinstance(value, _Recorded) and value.named == "numpy.core.multiarray._reconstruct" and value.state:
-        _, shape, kind, fortran, content = value.state
-        numbers = _numbers(kind, content)
-        return None if numbers is None else numbers.reshape(shape, order="F" if fortran else "C")
-    return None
+    if isinstance(value, _Recorded) and value.named == _SCALAR and len(value.args) == 2:
+        numbers = _numbers(value.args[1], value.args[0])
+        return numbers[0] if isinstance(numbers, np.ndarray) and len(numbers) == 1 else Unreadable()
+    return Unreadable()
 
 
-def _numbers(kind, content) -> np.ndarray | None:
+def _array(recorded: _Recorded) -> np.ndarray | Unreadable:
+    if recorded.named == _BUFFER:  # protocol 5
+        content, kind, shape, order = recorded.args if len(recorded.args) == 4 else (None,) * 4
+    else:
+        state = recorded.state if isinstance(recorded.state, tuple) and len(recorded.state) == 5 else (None,) * 5
+        _, shape, kind, fortran, content = state
+        order = "F" if fortran else "C"
+    numbers = _numbers(content, kind)
+    whole = isinstance(shape, tuple) and all(isinstance(length, int) and length >= 0 for length in shape)
+    if isinstance(numbers, Unreadable) or not whole or math.prod(shape) != len(numbers):
+        return Unreadable()
+    return numbers.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _numbers(content, kind) -> np.ndarray | Unreadable:
     """Numbers of a recorded dtype in these bytes."""
-    known = isinstance(kind, _Recorded) and kind.named == "numpy.dtype" and isinstance(content, bytes)
-    if not known or not _NUMBERS.fullmatch(str(kind.args[0])):
-        return None
-    order = ">" if kind.state and kind.state[1] == ">" else "<"
-    return np.frombuffer(content, dtype=order + kind.args[0])
+    content = _as_bytes(content)
+    known = isinstance(kind, _Recorded) and kind.named == "numpy.dtype" and kind.args
+    if content is None or not known or str(kind.args[0]) not in _NUMBERS:
+        return Unreadable()
+    order = ">" if isinstance(kind.state, tuple) and kind.state[1:2] == (">",) else "<"
+    dtype = np.dtype(order + str(kind.args[0]))
+    return Unreadable() if len(content) % dtype.itemsize else np.frombuffer(content, dtype)
+
+
+def _as_bytes(content) -> bytes | None:
+    """Bytes as any protocol writes them: those before 3 as Latin-1 text to be encoded, of Python 2 as text itself."""
+    if isinstance(content, _Recorded) and content.named == "_codecs.encode" and content.args[1:] == ("latin1",):
+        content = content.args[0]
+    if isinstance(content, _Recorded) and content.named in _BYTES:
+        content = content.args[0] if content.args else b""
+    if isinstance(content, str):
+        return content.encode("latin1", "replace")
+    return bytes(content) if isinstance(content, bytes | bytearray) else None

@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
 
-from ..errors import InputError, RecordingWarning
+from ..errors import InputError, RecordingWarning, reading
 from ..population import Population
-from .assembly import choose_group, plain_columns
+from .columns import plain_columns
+from .curation import is_curation, kept_rois
+from .frames import Frames, regular_frames, timed_frames
+from .nwb_data import check_stored, read_whole
 from .nwb_file import file_facts, invalid_intervals
-from .optical import Frames, assemble_traces, regular_frames, timed_frames
+from .optical import assemble_traces
+from .probes import choose_group
 
-# Columns of a ROI table by which curation keeps or drops a row, as suite2p, CaImAn, neuroconv and the Allen Institute
-# call them.
-_KEEPING = ("accepted", "keep", "iscell", "is_cell", "valid_roi")
-_DROPPING = ("rejected",)
 # Series, or tables, of what is around neurons or was made of their fluorescence. They are read only by their own name.
 _AROUND = re.compile(r"background|neuropil|baseline|residual|deconvolved|spks", re.I)
 # A frame's control label that says it is no data, and words that say the contrary.
@@ -24,8 +25,18 @@ _BAD_FRAME = re.compile(r"\b(invalid|bad|dropped|missing|corrupt(ed)?|censored|e
 _GOOD_FRAME = re.compile(r"\b(no|not|non|without|free|corrected|removed)\b", re.I)
 # A unit such as F/F0 or F/F20 names a ratio, which is 1 at the baseline.
 _RATIO = re.compile(r"\s*F\s*/\s*F_?(\d+|o)\s*", re.I)
+# Names and units of dF/F, of dR/R and of (F-F0)/F0, however they are spelled, with capitals inside of words set apart.
+_BETWEEN, _CAPITAL = r"[\W_]{0,4}", re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
+_DELTA = re.compile(
+    r"(?<![a-z])((delta|[dδ∆])~(f~(over|of|o|by|per|div)?~f|r~(/|over)~r)|f~f~[0o]~f)~([0o]|zero)?(?![a-z])".replace(
+        "~", _BETWEEN
+    ),
+    re.I,
+)
+# Units of what is neither raw fluorescence nor, for sure, dF/F.
+_RELATIVE = re.compile(r"%|percent|z[\W_]*scored?|norm", re.I)
 
-_BLOCK = 10_000  # frames read at once
+_BLOCK = 2_000_000  # values read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +69,19 @@ def _all_series(nwbfile) -> Iterator[tuple[str, object]]:
     for module in nwbfile.processing.values():
         for container in module.data_interfaces.values():
             path = f"{module.name}/{container.name}"
-            if container.neurodata_type == "RoiResponseSeries":
+            if isinstance(container, RoiResponseSeries):
                 yield path, container
-            for series in getattr(container, "roi_response_series", {}).values():
-                yield f"{path}/{series.name}", series
+            if isinstance(container, DfOverF | Fluorescence):
+                for series in container.roi_response_series.values():
+                    yield f"{path}/{series.name}", series
 
 
 def _rois(path: str, series) -> Rois:
-    return Rois(path, series, series.rois.table, np.asarray(series.rois.data[:], dtype=np.int64))
+    with reading(path, "series of ROI responses", "correct the rows of its ROIs"):
+        rows = np.asarray(read_whole(series.rois.data, f"{path}/rois"))
+        if rows.dtype.kind not in "iuf" or rows.ndim != 1 or (rows != rows.astype(np.int64)).any():
+            raise ValueError("the rows of its ROIs are no whole numbers")
+        return Rois(path, series, series.rois.table, rows.astype(np.int64))
 
 
 def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois]:
@@ -82,6 +98,8 @@ def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois
     chosen = neurons or chosen
     if not chosen:
         raise InputError(f"{name}: it holds no series {wanted!r}; it has: {', '.join(found)}")
+    for rois in chosen.values():
+        _check_rows(rois, name)
     if len({path.rpartition("/")[0] for path in chosen}) > 1 or not _disjoint(list(chosen.values())):
         paths = ", ".join(chosen)
         raise InputError(f"{name}: it holds several series of ROI responses: give series= (--series): one of {paths}")
@@ -96,6 +114,20 @@ def _names(wanted: str, path: str) -> bool:
 def _disjoint(rois: list[Rois]) -> bool:
     seen = [(id(one.table), row) for one in rois for row in one.rows.tolist()]
     return len(seen) == len(set(seen))
+
+
+def _check_rows(rois: Rois, name: str) -> None:
+    """InputError where the ROIs of a series are not different rows of their table."""
+    wrong = rois.rows[(rois.rows < 0) | (rois.rows >= len(rois.table))]
+    if len(wrong):
+        raise InputError(
+            f"{name}: {rois.path} is of ROI row {wrong[0]}, and {rois.table.name} has {len(rois.table)}: correct the "
+            "rois of the series"
+        )
+    rows, times = np.unique(rois.rows, return_counts=True)
+    if (times > 1).any():
+        twice = np.asarray(rois.table.id[:])[rows[times > 1][0]]
+        raise InputError(f"{name}: {rois.path} names ROI {twice} {times.max()} times: correct the rois of the series")
 
 
 def tables_of(rois: list[Rois]) -> list:
@@ -117,18 +149,27 @@ def read_ophys(
     chosen = [rois for rois in choose_rois(nwbfile, series, name) if len(rois.rows)]
     if not chosen:
         raise InputError(f"{name}: its ROI responses are of no ROI")
+    for one in chosen:
+        check_stored(one.series.data, f"{name}: {one.path}/data")
     first = chosen[0]
     frames, count = _frames(first, name), min(_oriented(one, name)[1] for one in chosen)
     for one in chosen[1:]:
         _check_together(frames, _frames(one, name), first.path, one.path, name)
-    frames = Frames(frames.start, frames.sampling_frequency, frames.slots[:count], frames.begins[:count])
-    kept = [np.ones(len(one.rows), dtype=bool) if keep_rejected else _accepted(one) for one in chosen]
+    frames = frames.part(frames.column < count)
+    kept = [np.ones(len(one.rows), dtype=bool) if keep_rejected else _accepted(one, name) for one in chosen]
     if not any(mask.any() for mask in kept):
         raise InputError(f"{name}: every ROI is rejected: give keep_rejected=True (--keep-rejected) to keep them")
-    kinds = {_kind(one) for one in chosen} if traces == "auto" else {traces}
-    values = np.concatenate(
-        [_values(one, mask, traces, name)[:, :count] for one, mask in zip(chosen, kept, strict=True)]
-    )
+    kinds = {_kind(one, name) for one in chosen} if traces == "auto" else {traces}
+    if len(kinds) > 1:
+        raise InputError(
+            f"{name}: {common_path(chosen)} holds raw fluorescence and dF/F: give one of them, series= (--series)"
+        )
+    values = np.empty((sum(mask.sum() for mask in kept), count), dtype=np.float32)
+    rows = np.split(values, np.cumsum([mask.sum() for mask in kept])[:-1])
+    for one, mask, part in zip(chosen, kept, rows, strict=True):
+        _read_values(one, mask, part, name)
+        if kinds == {"dff"} and traces == "auto" and _RATIO.fullmatch(one.series.unit or ""):
+            part -= np.float32(1)
     ids = np.concatenate([unit_ids[mask] for unit_ids, mask in zip(roi_ids(chosen), kept, strict=True)])
     properties = _properties(chosen, kept)
     invalid = invalid_intervals(nwbfile, name)
@@ -161,22 +202,21 @@ def common_path(rois: list[Rois]) -> str:
 def _frames(rois: Rois, name: str) -> Frames:
     series, where = rois.series, f"{name}: {rois.path}"
     count = _oriented(rois, name)[1]
-    if series.timestamps is not None:
-        times = np.asarray(series.timestamps[:])
-        if len(times) != count:
-            raise InputError(f"{where}: {len(times):,} timestamps for {count:,} frames: correct the file")
-        return timed_frames(times, where)
-    rate = series.rate
-    if not (rate is not None and np.isfinite(rate) and rate > 0):
-        raise InputError(f"{where}: a rate of {rate} frames per second is impossible: correct the file")
-    return regular_frames(count, float(rate), float(series.starting_time or 0.0))
+    if series.timestamps is None:
+        start, rate = (np.nan if value is None else float(value) for value in (series.starting_time, series.rate))
+        return regular_frames(count, rate, start, name=where)
+    with reading(where, "series of ROI responses", "correct its timestamps"):
+        times = np.asarray(read_whole(series.timestamps, f"{where}/timestamps"))
+    if len(times) != count:
+        raise InputError(f"{where}: {len(times):,} timestamps for {count:,} frames: correct the file")
+    return timed_frames(times, where)
 
 
 def _check_together(first: Frames, other: Frames, path: str, other_path: str, name: str) -> None:
     """InputError where two planes were not recorded at the same time, within a frame."""
-    count = min(len(first.slots), len(other.slots))
-    apart = np.abs(first.times[:count] - other.times[:count]).max(initial=0.0)
-    if apart * first.sampling_frequency >= 1 or not np.array_equal(first.slots[:count], other.slots[:count]):
+    count = min(len(first), len(other))
+    apart = np.abs(first.begin[:count] - other.begin[:count])
+    if (apart >= (first.end - first.begin)[:count]).any() or (first.border[:count] != other.border[:count]).any():
         raise InputError(
             f"{name}: {path} and {other_path} were not recorded in the same frames: give one of them, series="
         )
@@ -194,27 +234,46 @@ def _oriented(rois: Rois, name: str) -> tuple[bool, int]:
     raise InputError(f"{name}: {rois.path} has data of shape {shape} for {n} ROIs: correct the file")
 
 
-def _values(rois: Rois, kept: np.ndarray, traces: str, name: str) -> np.ndarray:
-    """float32, shape (kept ROIs, n_frames)."""
-    series = rois.series
+def _read_values(rois: Rois, kept: np.ndarray, out: np.ndarray, name: str) -> None:
+    """Read the kept ROIs' values into `out`, float32, shape (kept ROIs, n_frames)."""
+    series, where, upright = rois.series, f"{name}: {rois.path}", _oriented(rois, name)[0]
     data = series.data if hasattr(series.data, "shape") else np.asarray(series.data)
-    upright, count = _oriented(rois, name)
-    values = np.empty((kept.sum(), count), dtype=np.float32)
-    for low in range(0, count, _BLOCK):  # large data are never held whole in another type, nor with what is left out
-        block = np.s_[low : low + _BLOCK]
-        part = np.asarray(data[block] if upright else data[:, block])
-        values[:, block] = (part.reshape(len(part), -1).T if upright else part)[kept]
-    if series.conversion != 1.0 or series.offset:
-        values = values * np.float32(series.conversion) + np.float32(series.offset or 0.0)
-    if traces == "auto" and _kind(rois) == "dff" and _RATIO.fullmatch(series.unit or ""):
-        values = values - np.float32(1)
-    return values
+    shape, row = (out.shape[1], len(kept)), np.cumsum(kept) - 1
+    with reading(where, "series of ROI responses", "correct its data"), np.errstate(over="ignore", invalid="ignore"):
+        for tile in _tiles(shape if upright else shape[::-1], getattr(data, "chunks", None)):
+            part = np.asarray(data[tile[: len(data.shape)]])
+            if part.dtype.kind not in "biuf":
+                raise ValueError(f"{part.dtype} in place of numbers")
+            part = part.reshape([length.stop - length.start for length in tile])
+            part, (frames, columns) = (part.T, tile) if upright else (part, tile[::-1])
+            out[row[columns][kept[columns]], frames] = part[kept[columns]]
+        if series.conversion != 1.0 or series.offset:
+            out *= np.float32(series.conversion)
+            out += np.float32(series.offset or 0.0)
 
 
-def _kind(rois: Rois) -> str:
-    """dF/F stands in a container that says so; anything else is raw."""
-    parent = rois.series.parent
-    return "dff" if parent is not None and parent.neurodata_type == "DfOverF" else "fluorescence"
+def _tiles(shape: tuple[int, int], chunks: tuple[int, ...] | None) -> Iterator[tuple[slice, slice]]:
+    """Parts of about `_BLOCK` values that cover a dataset, each chunk in one of them."""
+    tall, wide = (*(chunks or (1,)), 1)[:2]
+    wide = max(_BLOCK // max(tall * wide, 1), 1) * wide
+    tall = max(_BLOCK // max(tall * min(wide, shape[1]), 1), 1) * tall
+    for low in range(0, shape[0], tall):
+        for left in range(0, shape[1], wide):
+            yield slice(low, min(low + tall, shape[0])), slice(left, min(left + wide, shape[1]))
+
+
+def _kind(rois: Rois, name: str) -> str:
+    """dF/F stands in a container, or bears a name or a unit, that says so; anything else is raw."""
+    parent, unit = rois.series.parent, str(rois.series.unit or "")
+    texts = [_CAPITAL.sub(" ", text) for text in (rois.path, unit)]
+    if isinstance(parent, DfOverF) or any(_DELTA.search(text) for text in texts):
+        return "dff"
+    if _RELATIVE.search(unit):
+        raise InputError(
+            f"{name}: {rois.path} has the unit {unit!r}: say what its values are: traces= (--traces) fluorescence, dff "
+            "or ready"
+        )
+    return "fluorescence"
 
 
 def _bad_frames(rois: Rois, name: str) -> np.ndarray:
@@ -223,14 +282,15 @@ def _bad_frames(rois: Rois, name: str) -> np.ndarray:
     bad = np.zeros(count, dtype=bool)
     if series.control is None:
         return bad
-    labels = np.asarray(series.control[:]).astype(np.int64)[:count]
-    said = [] if series.control_description is None else [str(text) for text in series.control_description[:]]
+    with reading(f"{name}: {rois.path}", "series of ROI responses", "correct its control"):
+        labels = np.asarray(read_whole(series.control, f"{name}: {rois.path}/control")).astype(np.int64)[:count]
+        said = [] if series.control_description is None else [str(text) for text in series.control_description[:]]
     if not said:
         warnings.warn(
             f"{name}: {rois.path} labels its frames (control) and does not say what the labels mean: all frames are "
             "read; give observed= to leave some out",
             RecordingWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
         return bad
     worst = [k for k, text in enumerate(said) if _BAD_FRAME.search(text) and not _GOOD_FRAME.search(text)]
@@ -240,26 +300,18 @@ def _bad_frames(rois: Rois, name: str) -> np.ndarray:
         warnings.warn(
             f"{name}: {bad.sum():,} of {count:,} frames of {rois.path} are labelled {meant} (control) and left out",
             RecordingWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     return bad
 
 
-def _accepted(rois: Rois) -> np.ndarray:
+def _accepted(rois: Rois, name: str) -> np.ndarray:
     """Which ROIs curation has not rejected: bool, shape (n_rois,)."""
-    told = {}
-    for column in rois.table.colnames:
-        if column.lower() not in (*_KEEPING, *_DROPPING) or hasattr(rois.table[column], "target"):
-            continue
-        values = np.asarray(rois.table[column][:])
-        values = values[:, 0] if values.ndim == 2 else values  # suite2p: [is a cell, how probably]
-        if values.ndim == 1 and values.dtype.kind in "iufb":
-            told[column.lower()] = values.astype(float)[rois.rows] > 0
-    # CaImAn writes both columns, and no entry in either where nobody has curated by hand.
-    if {"accepted", "rejected"} <= told.keys() and not (told["accepted"] | told["rejected"]).any():
-        del told["accepted"], told["rejected"]
-    kept = [values if column in _KEEPING else ~values for column, values in told.items()]
-    return np.all([np.ones(len(rois.rows), dtype=bool), *kept], axis=0)
+    columns = {}
+    for column in filter(is_curation, rois.table.colnames):
+        values = rois.table[column]
+        columns[column] = None if hasattr(values, "target") else np.asarray(values[:])[rois.rows]
+    return kept_rois(columns, len(rois.rows), f"{name}: {rois.table.name}")
 
 
 def _properties(rois: list[Rois], kept: list[np.ndarray]) -> dict[str, np.ndarray]:

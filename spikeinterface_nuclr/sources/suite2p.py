@@ -1,14 +1,16 @@
 """A suite2p folder -> Population."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, RecordingWarning
 from ..population import Population
-from .assembly import choose_group
+from .frames import regular_frames
 from .npy import load_numbers, read_settings
-from .optical import assemble_traces, regular_frames
+from .optical import assemble_traces
+from .probes import choose_group
 
 _NEUROPIL = 0.7  # suite2p's own share of the neuropil, where ops.npy does not say
 
@@ -45,39 +47,39 @@ def read_suite2p(
         Keep ROIs that ``iscell.npy`` calls no cells.
     """
     name, planes = str(path), _planes(path)
-    ids, values, bad, properties, rates = [], [], [], {"plane": [], "cell_probability": []}, set()
-    for plane in planes:
-        ops = _settings(plane)
-        rates.add(_rate(sampling_frequency or ops.get("fs") or 0.0))
-        fluorescence = load_numbers(plane / "F.npy", 2, mapped=True)
-        cells, probability = _cells(plane / "iscell.npy", len(fluorescence))
-        kept = np.flatnonzero(cells | keep_rejected)
-        active = fluorescence[kept].astype(np.float32)
-        if (plane / "Fneu.npy").is_file():
-            neuropil = _as_long(plane / "Fneu.npy", fluorescence)[kept]
-            active -= np.float32(_neuropil_share(ops)) * neuropil.astype(np.float32)
-        values.append(active)
-        ids.append(kept if len(planes) == 1 else np.array([f"{plane.name}/{roi}" for roi in kept], dtype=str))
-        properties["plane"].append(np.full(len(kept), plane.name))
-        properties["cell_probability"].append(probability[kept])
-        bad.append(np.ravel(ops.get("badframes", [])).astype(bool))
-    if not sum(map(len, ids)):
-        raise InputError(f"{name}: no ROI is a cell: give keep_rejected=True (--keep-rejected) to keep them")
+    settings = [_settings(plane) for plane in planes]
+    rates = {_number(sampling_frequency or ops.get("fs")) for ops in settings}
     if len(rates) > 1 or not min(rates) > 0:
         raise InputError(
             f"{name}: its ops.npy gives no one frame rate (fs): give it, sampling_frequency= (--sampling-frequency)"
         )
+    fluorescence = [load_numbers(plane / "F.npy", 2, mapped=True) for plane in planes]
+    cells = [_cells(plane / "iscell.npy", len(values)) for plane, values in zip(planes, fluorescence, strict=True)]
+    kept = [np.flatnonzero(is_cell | keep_rejected) for is_cell, _ in cells]
+    if not sum(map(len, kept)):
+        raise InputError(f"{name}: no ROI is a cell: give keep_rejected=True (--keep-rejected) to keep them")
     # The last volume may lack its last planes.
-    count = min(plane.shape[1] for plane in values)
-    left_out = np.zeros(count, dtype=bool)
-    for frames in bad:
-        left_out[: len(frames)] |= frames[:count]
-    properties = {column: np.concatenate(parts) for column, parts in properties.items()}
+    count = min(values.shape[1] for values in fluorescence)
+    active = np.empty((sum(map(len, kept)), count), dtype=np.float32)
+    left_out, row = np.zeros(count, dtype=bool), 0
+    for plane, ops, values, rois in zip(planes, settings, fluorescence, kept, strict=True):
+        _read_active(plane, ops, values, rois, active[row : row + len(rois)])
+        row += len(rois)
+        left_out |= _bad_frames(plane, ops, values.shape[1])[:count]
+    several = len(planes) > 1
+    ids = [
+        np.array([f"{plane.name}/{roi}" for roi in rois], dtype=str) if several else rois
+        for plane, rois in zip(planes, kept, strict=True)
+    ]
+    properties = {
+        "plane": np.repeat([plane.name for plane in planes], [len(rois) for rois in kept]),
+        "cell_probability": np.concatenate([found[rois] for (_, found), rois in zip(cells, kept, strict=True)]),
+    }
     return assemble_traces(
         name,
         np.concatenate(ids),
-        np.concatenate([plane[:, :count] for plane in values]),
-        regular_frames(count, rates.pop()),
+        active,
+        regular_frames(count, rates.pop(), name=name),
         kind="fluorescence",
         observed=observed,
         left_out=left_out,
@@ -85,6 +87,38 @@ def read_suite2p(
         properties=properties,
         metadata={"source": name, "traces": "fluorescence", "keep_rejected": keep_rejected},
     )
+
+
+def _read_active(plane: Path, ops: dict, fluorescence: np.ndarray, rois: np.ndarray, out: np.ndarray) -> None:
+    """Fluorescence of these ROIs less their neuropil's share: float32 `out`, shape (n_rois, n_frames)."""
+    neuropil = None
+    if (plane / "Fneu.npy").is_file():
+        neuropil, share = _as_long(plane / "Fneu.npy", fluorescence), _neuropil_share(plane, ops)
+    for row, roi in zip(out, rois, strict=True):  # one after another: the files may be large
+        row[:] = fluorescence[roi, : len(row)]
+        if neuropil is not None:
+            row -= share * neuropil[roi, : len(row)].astype(np.float32)
+
+
+def _bad_frames(plane: Path, ops: dict, count: int) -> np.ndarray:
+    """Frames that the settings call bad, as a truth value a frame or by their numbers: bool, shape (count,)."""
+    bad, found = np.zeros(count, dtype=bool), ops.get("badframes")
+    if found is None:
+        return bad
+    if isinstance(found, np.ndarray | list):
+        values = np.ravel(found)
+        if values.dtype.kind in "biuf" and len(values) == count and np.isin(values, (0, 1)).all():
+            return values.astype(bool)
+        if not len(values) or (values.dtype.kind in "iuf" and np.isin(values, np.arange(count)).all()):
+            bad[values.astype(np.int64)] = True
+            return bad
+    warnings.warn(
+        f"{plane}: badframes in its settings are neither a truth value for each of {count:,} frames nor numbers of "
+        "frames: all frames are read; give observed= to leave some out",
+        RecordingWarning,
+        stacklevel=5,
+    )
+    return bad
 
 
 def _as_long(path: Path, other: np.ndarray) -> np.ndarray:
@@ -113,12 +147,16 @@ def _settings(plane: Path) -> dict:
     return found
 
 
-def _rate(value) -> float:
-    """Frames per second; 0 where the value is no such number."""
-    return float(value) if isinstance(value, int | float | np.number) and np.isfinite(value) else 0.0
+def _number(value) -> float:
+    """The number in an entry of the settings; NaN where it is none."""
+    values = np.ravel(value) if isinstance(value, int | float | np.number | np.ndarray) else np.empty(0)
+    return float(values[0]) if len(values) == 1 and np.isfinite(values[0]) else np.nan
 
 
-def _neuropil_share(ops: dict) -> float:
+def _neuropil_share(plane: Path, ops: dict) -> np.float32:
     extraction = ops.get("extraction")
     nested = extraction.get("neuropil_coefficient") if isinstance(extraction, dict) else None
-    return float(ops.get("neucoeff", _NEUROPIL if nested is None else nested))
+    found = ops.get("neucoeff", _NEUROPIL if nested is None else nested)
+    if not np.isfinite(_number(found)):
+        raise InputError(f"{plane}: the neuropil's share (neucoeff) in its settings is no number: run suite2p again")
+    return np.float32(_number(found))

@@ -1,0 +1,94 @@
+"""Curation: which ROIs the columns of their table keep, and which they reject."""
+
+import re
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..errors import RecordingWarning
+
+# Columns as suite2p, CaImAn, neuroconv and the Allen Institute call them, in small letters and nothing else.
+_KEEPING = {"accepted", "isaccepted", "keep", "iscell", "isneuron", "valid", "isvalid", "validroi"}
+_DROPPING = {"rejected", "isrejected", "excluded", "isexcluded"}
+# What their entries say: of the column's own name, or by themselves; and entries of nobody's.
+_YES, _NO = {"1", "true", "t", "yes", "y"}, {"0", "false", "f", "no", "n"}
+_KEPT = {"cell", "acell", "iscell", "neuron", "accepted", "accept", "keep", "kept", "good", "valid", "notrejected"}
+_REJECTED = {
+    *("notcell", "notacell", "noncell", "nocell", "notneuron", "noneuron", "nonneuron", "rejected", "reject"),
+    *("notaccepted", "drop", "dropped", "discard", "discarded", "excluded", "bad", "invalid", "notvalid", "noise"),
+}
+_OPEN = {"", "nan", "none", "null", "na", "unknown", "unlabeled", "unlabelled", "uncurated", "undecided"}
+
+
+def is_curation(column: str) -> bool:
+    """Whether a column of this name keeps or rejects ROIs."""
+    return _letters(column) in _KEEPING | _DROPPING
+
+
+def kept_rois(columns: Mapping[str, np.ndarray | None], count: int, name: str) -> np.ndarray:
+    """Which ROIs no column rejects: bool, shape (count,).
+
+    Entries are truth values, 0 and 1, or words for these; of a table (n, k), as suite2p has it, the first column. ROIs
+    without an entry are kept. A column that holds anything else is passed over with a RecordingWarning.
+
+    Parameters
+    ----------
+    columns : mapping of str to array or None
+        Columns that `is_curation`, an entry a ROI; None for one that holds several a ROI.
+    count : int
+        Number of ROIs.
+    name : str
+        The source, for messages.
+    """
+    verdicts = {}
+    for column, values in columns.items():
+        keeps = _letters(column) in _KEEPING
+        words = ["several a ROI"] if values is None else [_word(value) for value in _first(values)]
+        unclear = sorted({word for word in words if _verdict(word, keeps) is None})
+        if unclear:
+            listed = ", ".join(map(repr, unclear[:3])) + (", …" if len(unclear) > 3 else "")
+            warnings.warn(
+                f"{name}: the ROI column {column!r} says {listed}, neither yes nor no: it is passed over, and what it "
+                "rejects is read",
+                RecordingWarning,
+                stacklevel=7,
+            )
+        else:
+            verdicts[column] = np.array([_verdict(word, keeps) for word in words], dtype=np.int8)
+    _forget_uncurated(verdicts)
+    return np.all([np.ones(count, dtype=bool), *(values >= 0 for values in verdicts.values())], axis=0)
+
+
+def _forget_uncurated(verdicts: dict[str, np.ndarray]) -> None:
+    """Leave out columns of what was accepted and rejected where nothing was: so CaImAn writes what nobody curated."""
+    both = {_letters(column).removeprefix("is"): column for column in verdicts}
+    accepted, rejected = both.get("accepted"), both.get("rejected")
+    if accepted and rejected and (verdicts[accepted] <= 0).all() and (verdicts[rejected] >= 0).all():
+        del verdicts[accepted], verdicts[rejected]
+
+
+def _verdict(word: str, keeps: bool) -> int | None:
+    """1 where the word keeps a ROI, -1 where it rejects it, 0 where it is no entry; None where it is not understood."""
+    if word in _OPEN:
+        return 0
+    if word in _YES | _NO:
+        return 1 if (word in _YES) == keeps else -1
+    return 1 if word in _KEPT else -1 if word in _REJECTED else None
+
+
+def _first(values: np.ndarray) -> np.ndarray:
+    return values[:, 0] if values.ndim == 2 and values.shape[1] else values
+
+
+def _word(value) -> str:
+    """The entry in small letters, numbers as whole ones where they are."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return _letters(text)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", text).casefold()

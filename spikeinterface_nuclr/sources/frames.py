@@ -1,0 +1,240 @@
+"""When the frames of a recording were taken, and the regular grid that its traces are laid on."""
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import InputError, RecordingWarning
+
+_SLOWEST, _FASTEST = 1 / 60, 20_000.0  # frames per second: beyond, times are in another unit
+_SUSTAINED = 10  # successive frames at an interval of their own that are a rate, and no pauses
+_LONGEST = 10  # times the recorded frames: pauses are held as empty frames
+_ROUNDING, _RESOLUTION = 0.001, 0.1  # of a frame: times in files are rounded
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """When the frames of a recording were taken.
+
+    Attributes
+    ----------
+    begin, end : float64, shape (n_frames,)
+        Seconds, ascending.
+    border : bool, shape (n_frames,)
+        Frames that do not follow the one before them at the usual interval: no window crosses there.
+    column : int64, shape (n_frames,)
+        Place of each frame in the source's data.
+    rate : float or None
+        Frames per second where the source says that they are regular, None where it gives the time of each.
+    """
+
+    begin: np.ndarray
+    end: np.ndarray
+    border: np.ndarray
+    column: np.ndarray
+    rate: float | None = None
+
+    def __len__(self):
+        return len(self.begin)
+
+    def part(self, mask: np.ndarray) -> "Frames":
+        """Those frames where the mask is True; what is left out is a border."""
+        stretch, column = np.cumsum(self.border)[mask], self.column[mask]
+        border = (np.diff(stretch, prepend=-1) != 0) | (np.diff(column, prepend=-2) != 1)
+        return Frames(self.begin[mask], self.end[mask], border, column, self.rate)
+
+    def within(self, intervals: np.ndarray) -> "Frames":
+        """The frames that lie whole in one of the sorted `intervals` (k, 2), with a border between two of these."""
+        begin, end = self._limits()
+        k = np.searchsorted(intervals[:, 0], begin, side="right") - 1
+        border = self.border | (np.diff(k, prepend=-1) != 0)
+        return replace(self, border=border).part((k >= 0) & (end <= intervals[np.maximum(k, 0), 1]))
+
+    def touching(self, intervals: np.ndarray) -> np.ndarray:
+        """Which frames share time with one of the sorted `intervals` (k, 2): bool, shape (n_frames,)."""
+        begin, end = self._limits()
+        k = np.searchsorted(intervals[:, 0], end) - 1
+        return (k >= 0) & (intervals[np.maximum(k, 0), 1] > begin)
+
+    def _limits(self) -> tuple[np.ndarray, np.ndarray]:
+        less = _ROUNDING * (self.end - self.begin)
+        return self.begin + less, self.end - less
+
+
+def regular_frames(count: int, rate: float, start: float = 0.0, *, name: str) -> Frames:
+    """Frames at a fixed rate; InputError, which begins with `name`, where there can be none."""
+    if not (np.isfinite(rate) and rate > 0):
+        raise InputError(f"{name}: a rate of {rate} frames per second is impossible: correct it")
+    if not np.isfinite(start):
+        raise InputError(f"{name}: begins at {start} s: correct its starting time")
+    begin, end = (start + np.arange(first, count + first) / rate for first in (0, 1))
+    _check_seconds(begin, rate, name)
+    return Frames(begin, end, np.arange(count) == 0, np.arange(count), float(rate))
+
+
+def timed_frames(times, name: str) -> Frames:
+    """Frames at these times (seconds); InputError, which begins with `name`, where they are not finite and increasing.
+
+    A frame is taken until the next one begins. Intervals that differ from the usual one by half of it or more are
+    pauses, unless ten or more in a row are alike: these are another rate.
+    """
+    times = np.asarray(times)
+    if times.ndim != 1 or times.dtype.kind not in "iuf":
+        raise InputError(f"{name}: its timestamps are no list of seconds, but {times.dtype} of shape {times.shape}")
+    times = times.astype(np.float64)
+    if len(times) < 2:
+        raise InputError(f"{name}: it has {len(times)} frame(s): too few to know their rate")
+    with np.errstate(invalid="ignore", over="ignore"):
+        intervals = np.diff(times)
+    wrong = np.flatnonzero(~((intervals > 0) & np.isfinite(intervals)))
+    if len(wrong):
+        k = wrong[0] + 1
+        raise InputError(f"{name}: frame {k}, at {times[k]} s, does not follow frame {k - 1}: correct its timestamps")
+    usual = np.percentile(intervals, 50, method="lower")
+    _check_seconds(times, 1 / float(usual), name)
+    regular = _regular(intervals)
+    before = np.concatenate([[usual], np.where(regular, intervals, usual)])  # a pause begins when its frame would end
+    length = np.minimum(before, np.append(intervals, np.inf))
+    length[:-1][regular] = intervals[regular]
+    return Frames(times, times + length, np.concatenate([[True], ~regular]), np.arange(len(times)))
+
+
+def _check_seconds(times: np.ndarray, rate: float, name: str) -> None:
+    if not _SLOWEST <= rate <= _FASTEST:
+        raise InputError(
+            f"{name}: frames {1 / rate:.4g} s apart: times are in seconds, rates in frames per second: correct them"
+        )
+    if len(times) and np.spacing(np.abs(times[[0, -1]]).max()) * rate > _RESOLUTION:
+        raise InputError(f"{name}: times up to {times[-1]:.4g} s are too large to tell frames apart: correct them")
+
+
+def _regular(intervals: np.ndarray) -> np.ndarray:
+    """Which intervals between frames are no pauses: bool, as `intervals`."""
+    usual = np.percentile(intervals, 50, method="lower")  # one that there is
+    regular = np.abs(intervals - usual) < usual / 2
+    edges = np.flatnonzero(np.diff(regular, prepend=True, append=True))
+    for a, b in edges.reshape(-1, 2):
+        if b - a >= _SUSTAINED:  # frames at another rate
+            regular[a:b] = _regular(intervals[a:b])
+    return regular
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular grid in time, and which frames lie at its places.
+
+    Attributes
+    ----------
+    start : float
+        Second at which the first place begins.
+    sampling_frequency : float
+        Places per second.
+    column : int64, shape (n_places,)
+        Where in the source's data the frame of each place is, -1 where there is none.
+    following : int64, shape (n_places,), or None
+        Where the frame is towards which it is interpolated.
+    share : float32, shape (n_places,), or None
+        How much of the way.
+    border : bool, shape (n_places,)
+        Places that no window crosses into.
+    """
+
+    start: float
+    sampling_frequency: float
+    column: np.ndarray
+    border: np.ndarray
+    following: np.ndarray | None = None
+    share: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.column)
+
+    @property
+    def stop(self) -> float:
+        """Second at which the last place ends."""
+        return self.start + len(self) / self.sampling_frequency
+
+    def lay(self, values: np.ndarray, out: np.ndarray) -> None:
+        """Lay the source's data (n_units, n_frames) on the grid: float32 `out`, NaN where there is no frame."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[:] = values[:, self.column]
+            if self.share is not None:
+                step = values[:, self.following].astype(np.float32) - out
+                out += np.where(np.isfinite(step), self.share * step, np.float32(0))
+        out[:, self.column < 0] = np.nan
+        out[~np.isfinite(out)] = np.nan
+
+
+def grid_of(frames: Frames, name: str) -> Grid:
+    """The regular grid of these frames.
+
+    Regular frames get a place each; so do those that jitter about a regular time by less than half a frame, and pauses
+    become whole numbers of empty places. Frames of a rate that changes or drifts are interpolated linearly to the
+    fastest rate that holds for ten of them, which a RecordingWarning says. InputError, which begins with `name`, where
+    nearly all places would be empty.
+    """
+    if frames.rate is not None:
+        return _placed(frames, frames.column - frames.column[0], frames.rate)
+    follows = ~frames.border[1:]
+    intervals = np.diff(frames.begin)[follows] if follows.any() else frames.end - frames.begin
+    rate = float(1 / intervals.mean())
+    _check_span(frames, rate, name)
+    slots = _slots(frames, rate)
+    return _interpolated(frames, intervals, name) if slots is None else _placed(frames, slots, rate)
+
+
+def _check_span(frames: Frames, rate: float, name: str) -> None:
+    seconds, count = frames.end[-1] - frames.begin[0], frames.column[-1] - frames.column[0] + 1
+    if seconds * rate > _LONGEST * count + 1:
+        raise InputError(
+            f"{name}: {len(frames):,} frames, up to {rate:.4g} per second, lie in {seconds:,.0f} s, mostly in pauses: "
+            "correct its timestamps, or read a part of it (observed=)"
+        )
+
+
+def _slots(frames: Frames, rate: float) -> np.ndarray | None:
+    """Place of each frame on a grid of this rate: int64; None where frames lie more than half a place beside theirs."""
+    late = (frames.begin - frames.begin[0]) * rate - np.arange(len(frames))
+    first = np.flatnonzero(frames.border)
+    high, low = np.maximum.reduceat(late, first), np.minimum.reduceat(late, first)
+    shift = np.maximum.accumulate(np.round((high + low) / 2))  # a pause is rounded to whole places
+    if (high - low).max() > 1 or np.abs((high + low) / 2 - shift).max() > 0.5 + _ROUNDING:
+        return None
+    return np.arange(len(frames)) + np.repeat(shift.astype(np.int64), np.diff(first, append=len(frames)))
+
+
+def _placed(frames: Frames, slots: np.ndarray, rate: float) -> Grid:
+    column, border = np.full(slots[-1] + 1, -1), np.zeros(slots[-1] + 1, dtype=bool)
+    column[slots], border[slots] = frames.column, frames.border
+    return Grid(float(frames.begin[0]), rate, column, border)
+
+
+def _interpolated(frames: Frames, intervals: np.ndarray, name: str) -> Grid:
+    from scipy.ndimage import median_filter
+
+    usual = median_filter(intervals, _SUSTAINED + 1, mode="nearest")
+    rate = float(1 / usual.min())
+    _check_span(frames, rate, name)
+    warnings.warn(
+        f"{name}: its frames keep no one rate ({1 / usual.max():.4g} to {rate:.4g} per second): its traces are "
+        f"interpolated to {rate:.4g} frames per second",
+        RecordingWarning,
+        stacklevel=8,
+    )
+    tolerance = _ROUNDING / rate
+    times = frames.begin[0] + np.arange(int((frames.end[-1] - frames.begin[0]) * rate + 1 - _ROUNDING)) / rate
+    # The frame that was being taken at each time, on its way to the next one where that follows it.
+    shown = np.searchsorted(frames.begin, times + tolerance, side="right") - 1
+    follows = np.append(~frames.border[1:], False)[shown]
+    length = (frames.end - frames.begin)[shown]
+    share = np.where(follows, np.clip((times - frames.begin[shown]) / length, 0, 1), 0).astype(np.float32)
+    stretch = np.cumsum(frames.border)[shown]
+    return Grid(
+        float(frames.begin[0]),
+        rate,
+        column=np.where(times < frames.end[shown] - tolerance, frames.column[shown], -1),
+        border=np.diff(stretch, prepend=-1) != 0,
+        following=frames.column[np.where(follows, shown + 1, shown)],
+        share=share,
+    )
