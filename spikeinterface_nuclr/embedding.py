@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .binning import iter_windows
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import DTYPES, choose_device, choose_precision
 from .encoder import Encoder, EncoderConfig
@@ -18,7 +19,7 @@ from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
 from .population import Population
 from .traces import SAME_RATE, resampled
 from .unit_embeddings import UnitEmbeddings
-from .windows import Layout, Timeline, iter_windows, observed_windows, place_windows, timeline
+from .windows import Layout, Membership, Starts, Timeline, place_windows, timeline, windows_to_bin
 
 # Tokens (neurons × patches) in a batch. On a processor the widest activations of a batch should stay in its cache; a
 # GPU wants work enough to fill it.
@@ -33,7 +34,7 @@ class _Plan:
 
     units: np.ndarray
     line: Timeline
-    first: np.ndarray
+    starts: Starts
 
 
 def embed(
@@ -115,14 +116,14 @@ def embed(
     encoder = checkpoint.encoder(device, DTYPES[precision])
     batcher = _Batcher(batch_size or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
     mean, unobserved = _Mean(population.n_units, config.dim), np.zeros(population.n_units, dtype=bool)
-    total = sum(len(plan.first) for plan in plans)
-    with tqdm(total=total, desc="embedding", unit="window", disable=not progress) as bar:
-        for plan in plans:
-            units, alone = plan.units, _disjoint(plan.first, layout.window_bins)
-            seen, which = observed_windows(population, units, plan.line, plan.first, layout)
-            unobserved[units] = ~seen.any(axis=0)[which]
-            for begin, counts in iter_windows(population, units, plan.line, plan.first, layout, _COUNTED):
-                part = seen[begin : begin + len(counts), which]
+    numbers = [windows_to_bin(population, plan.units, plan.line, plan.starts) for plan in plans]
+    with tqdm(total=sum(map(len, numbers)), desc="embedding", unit="window", disable=not progress) as bar:
+        for plan, number in zip(plans, numbers, strict=True):
+            units, first, alone = plan.units, plan.starts.at(number), plan.starts.alone(number)
+            membership = Membership(population, units, plan.line, layout)
+            unobserved[units] = ~membership.anywhere(plan.starts)
+            for begin, counts in iter_windows(population, units, plan.line, first, layout, _COUNTED):
+                part = membership.of(first[begin : begin + len(counts)])
                 if population.traces is None:
                     part &= counts.sum(axis=2) >= min_spikes
                 disjoint = alone[begin : begin + len(counts)]
@@ -150,7 +151,7 @@ def _plan(population: Population, layout: Layout, overlap: float, skip_silence: 
     for _, units in population.groups():
         line = timeline(population, units, layout, skip_silence=skip_silence)
         plans.append(_Plan(units, line, place_windows(line, layout, overlap)))
-    if not any(len(plan.first) for plan in plans):
+    if not any(len(plan.starts) for plan in plans):
         silence = " less its silent seconds" if skip_silence else ""
         raise InputError(
             f"no window of {layout.window_s:g} s fits into the observed time{silence} "
@@ -216,7 +217,7 @@ def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Pla
         **settings,
         "signal": population.signal,
         "window_s": round(checkpoint.config.layout.window_s, 6),
-        "windows": sum(len(plan.first) for plan in plans),
+        "windows": sum(len(plan.starts) for plan in plans),
         "observed_s": round(observed_s, 3),
         "used_s": round(used_s, 3),
         "stitched": next((plan.line.stitched for plan in plans if plan.line.stitched), ""),
@@ -236,18 +237,6 @@ def check_signal(signal: str, config: EncoderConfig, name: str) -> None:
         raise CheckpointError(f"{name}: takes {config.signal}, this population holds {signal}: choose another model")
 
 
-def _disjoint(first: np.ndarray, length: int) -> np.ndarray:
-    """Which windows share no time with the last such before: bool, shape (n_windows,).
-
-    Only these tell how stable an embedding is.
-    """
-    disjoint, free = np.zeros(len(first), dtype=bool), -np.inf
-    for window, begin in enumerate(first.tolist()):
-        if begin >= free:
-            disjoint[window], free = True, begin + length
-    return disjoint
-
-
 def _longest(population: Population) -> float:
     intervals = [population.observed_of(i) for i in range(population.n_units)]
     return max((np.ptp(o, axis=1).max() for o in intervals if len(o)), default=0.0)
@@ -261,10 +250,12 @@ class _Batcher:
 
     def batches(self, windows: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
         """Successive slices of `windows` with at most `neurons` neurons, but always one window."""
-        while len(windows):
-            fit = max(int(np.searchsorted(np.cumsum(sizes[windows]), self.neurons, side="right")), 1)
-            yield windows[:fit]
-            windows = windows[fit:]
+        before, begin = np.concatenate([[0], np.cumsum(sizes[windows])]), 0
+        while begin < len(windows):
+            fit = int(np.searchsorted(before, before[begin] + self.neurons, side="right")) - 1
+            end = max(fit, begin + 1)
+            yield windows[begin:end]
+            begin = end
 
     def shrink(self, batch: np.ndarray, sizes: np.ndarray) -> None:
         """Halve the batches after this one did not fit; DeviceError where it was one window already."""

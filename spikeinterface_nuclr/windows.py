@@ -1,22 +1,25 @@
-"""Where windows may lie in a recording, and the patches inside them. Training and inference share this code.
+"""Where windows may lie in a recording. Training and inference share this code.
 
 Observed time is laid end to end on one axis of whole bins (`Timeline`). On that axis a window is a slice,
-whether it comes from one long interval or is stitched from many short trials, and overlapping windows are
-overlapping slices of counts that were binned once.
+whether it comes from one long interval or is stitched from many short trials. Nothing here is as long as the axis:
+memory and time grow with the spikes, the intervals and the windows that are asked for, so a stray spike that stretches
+the recording costs no more than another.
 """
 
 import bisect
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .errors import InputError
-from .population import Population, union
+from .intervals import numbers_in, overlaps, union
+from .population import Population
 
 # A spike on a bin's edge belongs to the bin that starts there. Floating-point division can put it a hair
 # below the edge (0.58 / 0.02 = 28.999…), so quotients are raised by a hundred-millionth of a bin before the floor.
 _ROUNDING = 1e-8
+# Steps between neighbouring floating-point times, in bins, from which on times are too coarse to be binned.
+_COARSE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -109,25 +112,25 @@ class Timeline:
         piece = np.searchsorted(self.piece_first, bins, side="right") - 1
         return self.piece_start[piece] + (bins - self.piece_first[piece]) * self.bin_s
 
-    def frames(self, low: int, high: int, start: float, sampling_frequency: float, count: int) -> np.ndarray:
-        """Number of the frame of each bin in [low, high), of traces of `count` frames that begin at `start` seconds."""
-        frames = np.round((self.time(np.arange(low, high)) - start) * sampling_frequency)
+    def frames(self, bins: np.ndarray, start: float, sampling_frequency: float, count: int) -> np.ndarray:
+        """Number of the frame of each of the `bins`, of traces of `count` frames that begin at `start` seconds."""
+        frames = np.round((self.time(bins) - start) * sampling_frequency)
         # Rounding may name the frame after the last.
         return np.minimum(frames.astype(np.int64), count - 1)
 
-    def coverage(self, intervals: np.ndarray) -> np.ndarray:
-        """Number of the interval in which each bin lies whole, -1 outside of all: int64, shape (num_bins,).
+    def slices(self, intervals: np.ndarray) -> np.ndarray:
+        """Slices of the axis whose bins lie whole within one of the `intervals`: ascending int64, shape (m, 2).
 
-        `intervals` are sorted seconds, shape (k, 2).
+        `intervals` are sorted seconds, shape (k, 2). Slices of different intervals stay apart where they touch.
         """
-        number = np.full(self.num_bins, -1, dtype=np.int64)
-        for start, first, last in zip(self.piece_start, self.piece_first[:-1], self.piece_first[1:], strict=True):
-            low = np.ceil((intervals[:, 0] - start) / self.bin_s - _ROUNDING).astype(np.int64) + first
-            high = np.floor((intervals[:, 1] - start) / self.bin_s + _ROUNDING).astype(np.int64) + first
-            low, high = np.clip(low, first, last), np.clip(high, first, last)
-            for k in np.flatnonzero(low < high):
-                number[low[k] : high[k]] = k
-        return number
+        lengths = np.diff(self.piece_first)
+        pieces = np.stack([self.piece_start, self.piece_start + lengths * self.bin_s], axis=1)
+        piece, k = overlaps(pieces, intervals)
+        low, high = ((intervals[k] - self.piece_start[piece, None]) / self.bin_s).T
+        low, high = np.ceil(low - _ROUNDING), np.floor(high + _ROUNDING)
+        slices = np.clip(np.stack([low, high], axis=1), 0, lengths[piece, None]).astype(np.int64)
+        slices += self.piece_first[piece, None]
+        return slices[slices[:, 0] < slices[:, 1]]
 
 
 def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_silence: bool = False) -> Timeline:
@@ -150,11 +153,20 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
     Returns
     -------
     Timeline
+
+    Raises
+    ------
+    InputError
+        Times are so large that neighbouring floating-point numbers lie too far apart for the bins.
     """
-    if isinstance(population.observed, np.ndarray):
-        intervals = population.observed
-    else:
-        intervals = union(np.concatenate([population.observed_of(i) for i in units]))
+    sets, _ = population.observed_sets(units)
+    intervals = sets[0] if len(sets) == 1 else union(np.concatenate(sets))
+    latest = np.abs(intervals).max(initial=0.0)
+    if np.spacing(latest) > _COARSE * layout.bin_s:
+        raise InputError(
+            f"the observed time reaches {latest:g} s, where times are too coarse for bins of {layout.bin_s:g} s: "
+            "give spike times in seconds and remove impossible ones"
+        )
     observed_s = float(np.ptp(intervals, axis=1).sum())
     lengths = _whole_bins(intervals, layout.bin_s)
     if (lengths >= layout.window_bins).any() or not len(intervals):
@@ -178,41 +190,21 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
     return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum, stitched if whole else "", observed_s)
 
 
-def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> np.ndarray:
-    """First bin of each window that tiles the timeline, in order of time.
-
-    Parameters
-    ----------
-    line : Timeline
-    layout : Layout
-    overlap : float, default: 0.0
-        Share of a window that the next one repeats, in [0, 1).
-
-    Returns
-    -------
-    int64, shape (n_windows,)
-        What is left over at the end of a run, shorter than a window, is dropped.
-    """
-    if not isinstance(overlap, int | float) or not 0 <= overlap < 1:
-        raise InputError(f"overlap must lie in [0, 1), not {overlap!r}")
-    step = round(layout.window_bins * (1 - overlap) / line.quantum) * line.quantum
-    step = max(step, line.quantum)
-    starts = [np.arange(a, b - layout.window_bins + 1, step) for a, b in line.runs]
-    return np.concatenate(starts).astype(np.int64) if starts else np.empty(0, dtype=np.int64)
-
-
 class Starts:
-    """Every bin of a timeline at which a window may begin, in order; none of them is held in memory.
+    """First bins of windows at regular steps in each run of a timeline, in order; none is held in memory.
 
     Parameters
     ----------
     line : Timeline
     layout : Layout
+    step : int, optional
+        Bins from one start to the next, a multiple of the line's quantum. Default: the quantum, which gives every bin
+        at which a window may begin.
     """
 
-    def __init__(self, line: Timeline, layout: Layout):
-        self._line = line
-        places = (line.runs[:, 1] - line.runs[:, 0] - layout.window_bins) // line.quantum + 1
+    def __init__(self, line: Timeline, layout: Layout, step: int | None = None):
+        self._line, self._width, self._step = line, layout.window_bins, step or line.quantum
+        places = (line.runs[:, 1] - line.runs[:, 0] - self._width) // self._step + 1
         self._before = np.concatenate([[0], np.cumsum(places)])
 
     def __len__(self) -> int:
@@ -221,8 +213,12 @@ class Starts:
     def __getitem__(self, number) -> int:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        run = np.searchsorted(self._before, number, side="right") - 1
-        return int(self._line.runs[run, 0] + (number - self._before[run]) * self._line.quantum)
+        return int(self.at(number))
+
+    def at(self, numbers: np.ndarray) -> np.ndarray:
+        """The starts of these numbers: int64, as `numbers`."""
+        run = self._run(numbers)
+        return self._line.runs[run, 0] + (numbers - self._before[run]) * self._step
 
     def near(self, number: int, distance: float) -> tuple[int, int]:
         """The numbers [low, high) of the starts at most `distance` seconds from that of this number."""
@@ -234,91 +230,112 @@ class Starts:
         low = bisect.bisect_left(range(len(self)), here - distance, key=time)
         return low, bisect.bisect_right(range(len(self)), here + distance, key=time)
 
+    def touching(self, bins: np.ndarray) -> np.ndarray:
+        """Numbers of the windows that hold one of the sorted `bins`: ranges, ascending, int64, shape (k, 2)."""
+        return self._ranges(bins, bins - self._width + 1, bins)
 
-def observed_windows(
-    population: Population, units: np.ndarray, line: Timeline, first: np.ndarray, layout: Layout
-) -> tuple[np.ndarray, np.ndarray]:
+    def within(self, slices: np.ndarray) -> np.ndarray:
+        """Numbers of the windows that lie whole in each of the sorted `slices`: int64 ranges, as `slices`."""
+        return self._ranges(slices[:, 0], slices[:, 0], slices[:, 1] - self._width)
+
+    def alone(self, numbers: np.ndarray) -> np.ndarray:
+        """Which of these windows share no time with the last such before: bool, as `numbers`."""
+        return (numbers - self._before[self._run(numbers)]) % -(-self._width // self._step) == 0
+
+    def _run(self, numbers):
+        return np.searchsorted(self._before, numbers, side="right") - 1
+
+    def _ranges(self, place: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Numbers of the starts from bin `low` to bin `high` in the run that `place` lies in."""
+        if not len(self):
+            return np.zeros((len(place), 2), dtype=np.int64)
+        run = np.searchsorted(self._line.runs[:, 0], place, side="right") - 1
+        origin, before = self._line.runs[run, 0], self._before[run]
+        first = before - (origin - low) // self._step
+        last = before + (high - origin) // self._step + 1
+        first, last = (np.clip(x, before, self._before[run + 1]) for x in (first, last))
+        return np.stack([first, np.maximum(first, last)], axis=1)
+
+
+def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> Starts:
+    """First bin of each window that tiles the timeline, in order of time.
+
+    Parameters
+    ----------
+    line : Timeline
+    layout : Layout
+    overlap : float, default: 0.0
+        Share of a window that the next one repeats, in [0, 1).
+
+    Returns
+    -------
+    Starts
+        What is left over at the end of a run, shorter than a window, is dropped.
+    """
+    if not isinstance(overlap, int | float) or not 0 <= overlap < 1:
+        raise InputError(f"overlap must lie in [0, 1), not {overlap!r}")
+    step = round(layout.window_bins * (1 - overlap) / line.quantum) * line.quantum
+    return Starts(line, layout, max(step, line.quantum))
+
+
+def windows_to_bin(population: Population, units: np.ndarray, line: Timeline, starts: Starts) -> np.ndarray:
+    """Numbers of the windows to look into: all, or, where fewer than half hold a spike of `units`, only these.
+
+    A recording with few silent windows keeps them: which windows are computed together, and with it the last bit of an
+    embedding, does not depend on them.
+    """
+    if population.spike_times is None or not len(starts):
+        return np.arange(len(starts))
+    busiest = max(units, key=lambda unit: len(population.spike_times[unit]))
+    for some in ([busiest], units):
+        touched = [union(starts.touching(line.bins(population.spike_times[unit]))) for unit in some]
+        ranges = union(np.concatenate(touched))
+        if 2 * np.ptp(ranges, axis=1).sum() >= len(starts):
+            return np.arange(len(starts))
+    return numbers_in(ranges)
+
+
+class Membership:
     """In which windows each unit was observed throughout.
 
     A contiguous window has to lie within one of a unit's intervals, a stitched one within any of them.
 
-    Returns
-    -------
-    seen : bool, shape (n_windows, n_sets)
-        For each distinct set of observed intervals, whether it holds each window.
-    which : int64, shape (n,)
-        The set of each unit: ``seen[:, which]`` tells of windows and units.
-    """
-    sets, which = population.observed_sets(units)
-    if isinstance(population.observed, np.ndarray):
-        return np.ones((len(first), 1), dtype=bool), which
-    return np.stack([_throughout(line, i, first, layout.window_bins) for i in sets], axis=1), which
-
-
-def _throughout(line: Timeline, intervals: np.ndarray, first: np.ndarray, width: int) -> np.ndarray:
-    number = line.coverage(intervals)
-    if line.stitched:
-        missed = np.concatenate([[0], np.cumsum(number < 0)])
-        return missed[first + width] == missed[first]
-    # Time runs on inside such a window, so one interval that holds both ends holds it all.
-    return (number[first] >= 0) & (number[first] == number[first + width - 1])
-
-
-def bin_activity(population: Population, units: np.ndarray, line: Timeline, low: int, high: int) -> np.ndarray:
-    """Spike counts (or trace frames) of `units` in the bins [low, high) of the timeline.
-
-    Returns
-    -------
-    uint16 (float32 for traces), shape (n, high - low)
-    """
-    if population.traces is not None:
-        frames = line.frames(low, high, population.start, population.sampling_frequency, population.traces.shape[1])
-        return population.traces[np.ix_(units, frames)]
-    # Two bytes a bin: at 50 bins a second most of them are empty, and touching them is most of the work. With one
-    # index array and a value of the array's own type, add.at takes its fast way.
-    out = np.zeros((len(units), high - low), dtype=np.uint16)
-    one = np.uint16(1)
-    t0, t1 = line.time(np.array([low, high - 1]))
-    for row, unit in enumerate(units):
-        times = population.spike_times[unit]
-        # One bin of slack on both sides; `bins` decides to which bin a spike belongs.
-        a, b = np.searchsorted(times, [t0 - line.bin_s, t1 + 2 * line.bin_s])
-        bins = line.bins(times[a:b])
-        first, last = np.searchsorted(bins, [low, high])
-        np.add.at(out[row], bins[first:last] - low, one)
-    return out
-
-
-def iter_windows(
-    population: Population, units: np.ndarray, line: Timeline, first: np.ndarray, layout: Layout, max_bins: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Counts of successive windows, a few at a time, each stretch of time binned once.
-
     Parameters
     ----------
-    first : int64, shape (n_windows,)
-        First bin of each window, ascending.
-    max_bins : int
-        At most this many values (units × bins) are held at once, but always one window.
-
-    Yields
-    ------
-    index : int
-        Position in `first` of the first window of the chunk.
-    counts : as of `bin_activity`, shape (k, n, window_bins)
+    population : Population
+    units : int array, shape (n,)
+    line : Timeline
+    layout : Layout
     """
-    width = layout.window_bins
-    budget = max(max_bins // max(len(units), 1), width)
-    begin = 0
-    while begin < len(first):
-        fit = int(np.searchsorted(first, first[begin] + budget - width, side="right"))
-        # Windows that overlap take more room side by side than the time they lie in.
-        end = max(min(fit, begin + budget // width), begin + 1)
-        low = first[begin]
-        activity = bin_activity(population, units, line, low, first[end - 1] + width)
-        slices = np.lib.stride_tricks.sliding_window_view(activity, width, axis=1)
-        yield begin, slices[:, first[begin:end] - low].transpose(1, 0, 2)
-        begin = end
+
+    def __init__(self, population: Population, units: np.ndarray, line: Timeline, layout: Layout):
+        sets, self._set = population.observed_sets(units)
+        slices = [_joined(line.slices(o)) if line.stitched else line.slices(o) for o in sets]
+        self._owner = np.repeat(np.arange(len(sets)), [len(s) for s in slices])
+        self._slices, self._width = np.concatenate(slices), layout.window_bins
+        # The axis once for each set, end to end, so that one search answers for all of them. A slice of nothing comes
+        # first, for windows before all others.
+        self._origin = np.arange(len(sets)) * (line.num_bins + 1)
+        self._low, self._high = np.insert(self._slices + self._origin[self._owner, None], 0, -1, axis=0).T
+
+    def of(self, first: np.ndarray) -> np.ndarray:
+        """Whether each window, given by its first bin (k,), holds each unit: bool, shape (k, n)."""
+        first = first[:, None] + self._origin
+        before = np.searchsorted(self._low, first, side="right") - 1
+        return (first + self._width <= self._high[before])[:, self._set]
+
+    def anywhere(self, starts: Starts) -> np.ndarray:
+        """Whether any window of `starts` holds each unit: bool, shape (n,)."""
+        fit = np.ptp(starts.within(self._slices), axis=1) > 0
+        return np.isin(self._set, self._owner[fit])
+
+
+def _joined(slices: np.ndarray) -> np.ndarray:
+    """The sorted slices with those in one that touch."""
+    if not len(slices):
+        return slices
+    border = np.flatnonzero(slices[1:, 0] > slices[:-1, 1])
+    return np.stack([slices[np.append(0, border + 1), 0], slices[np.append(border, len(slices) - 1), 1]], axis=1)
 
 
 def _whole_bins(intervals: np.ndarray, bin_s: float) -> np.ndarray:
@@ -326,21 +343,26 @@ def _whole_bins(intervals: np.ndarray, bin_s: float) -> np.ndarray:
 
 
 def _without_silence(intervals: np.ndarray, population: Population, units: np.ndarray) -> np.ndarray:
-    if population.spike_times is None:
+    if population.spike_times is None or not len(intervals):
         return intervals
-    kept = []
-    for a, b in intervals:
-        seconds = int(np.floor(b - a + _ROUNDING))
-        active = np.zeros(seconds + 1, dtype=bool)
-        for unit in units:
-            times = population.spike_times[unit]
-            low, high = np.searchsorted(times, [a, b])
-            active[np.minimum((times[low:high] - a).astype(np.int64), seconds)] = True
-        silent = ~active[:seconds]
-        near = silent.copy()
-        near[1:] |= silent[:-1]
-        near[:-1] |= silent[1:]
-        edges = np.flatnonzero(np.diff(np.concatenate([[True], near, [True]])))
-        ends = np.where(edges[1::2] == seconds, b - a, edges[1::2])
-        kept.append(a + np.stack([edges[::2], ends], axis=1))
-    return np.concatenate(kept) if kept else np.empty((0, 2))
+    start, length = intervals[:, 0], np.ptp(intervals, axis=1)
+    seconds = np.floor(length + _ROUNDING).astype(np.int64)
+    # The whole seconds of all intervals end to end, and after each interval's a place for what is left of it.
+    origin = np.cumsum(seconds + 1) - (seconds + 1)
+    active = []
+    for unit in units:
+        times = population.spike_times[unit]
+        k = np.searchsorted(start, times, side="right") - 1
+        inside = (k >= 0) & (times < intervals[k, 1])
+        times, k = times[inside], k[inside]
+        active.append(np.unique(origin[k] + np.minimum((times - start[k]).astype(np.int64), seconds[k])))
+    active = np.unique(np.concatenate(active))
+    k = np.searchsorted(origin, active, side="right") - 1
+    active = active[active - origin[k] < seconds[k]]
+    stretches = _joined(np.stack([active, active + 1], axis=1))
+    k = np.searchsorted(origin, stretches[:, 0], side="right") - 1
+    begin, end = (stretches - origin[k, None]).T
+    # The seconds beside a silent one go with it; what is left after the last whole second stays with that.
+    begin, end = begin + (begin > 0), end - (end < seconds[k])
+    kept = np.stack([begin, np.where(end == seconds[k], length[k], end)], axis=1)
+    return (start[k, None] + kept)[begin < end]

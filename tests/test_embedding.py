@@ -46,10 +46,10 @@ def test_an_embedding_is_the_mean_over_windows_of_what_the_encoder_says(populati
 
 
 def test_units_without_a_window_are_nan_and_zero(checkpoint):
-    population = Population(["a", "b", "late"], [[1.0, 12.0], [5.0], [29.5]], stop=30.0)
+    population = Population(["a", "b", "late"], [[1.0, 12.0], [5.0], [29.5]], start=0.0, stop=30.0)
     found = quick(population, checkpoint)
     assert found.window_count.tolist() == [2, 1, 1]
-    silent = Population(["a", "silent"], [[1.0, 12.0], []], stop=30.0)
+    silent = Population(["a", "silent"], [[1.0, 12.0], []], start=0.0, stop=30.0)
     found = quick(silent, checkpoint)
     assert found.window_count.tolist() == [2, 0]
     assert np.isnan(found.embedding[1]).all()
@@ -87,7 +87,7 @@ def test_groups_never_see_each_other(population, checkpoint):
 def test_a_neuron_without_company(checkpoint):
     with pytest.raises(InputError, match=r"holds one unit, a: .* give two units or more"):
         quick(Population(["a"], [[1.0, 12.0]], stop=20.0), checkpoint)
-    lonely = Population(["a", "b", "c"], [[1.0], [2.0], [3.0]], stop=10.0, group=["x", "x", "y"])
+    lonely = Population(["a", "b", "c"], [[1.0], [2.0], [3.0]], start=0.0, stop=10.0, group=["x", "x", "y"])
     with pytest.warns(RecordingWarning, match="1 units, such as c, are alone in their group"):
         assert quick(lonely, checkpoint).window_count.tolist() == [1, 1, 1]
 
@@ -107,7 +107,7 @@ def test_batches_of_any_size_give_the_same(population, checkpoint):
 
 
 def test_min_spikes_leaves_sparse_units_out_of_a_window(checkpoint):
-    population = Population(["a", "b"], [[1.0, 2.0, 11.0], [1.0, 2.0, 3.0, 11.0, 12.0]], stop=20.0)
+    population = Population(["a", "b"], [[1.0, 2.0, 11.0], [1.0, 2.0, 3.0, 11.0, 12.0]], start=0.0, stop=20.0)
     assert quick(population, checkpoint).window_count.tolist() == [2, 2]
     assert quick(population, checkpoint, min_spikes=2).window_count.tolist() == [1, 2]
     with pytest.raises(InputError, match="no unit has 9 spike"):
@@ -169,7 +169,7 @@ def test_bad_parameters_are_named(population, checkpoint, options, kind, says):
 
 def test_a_short_recording_says_how_long_it_should_be(checkpoint):
     with pytest.raises(InputError, match=r"no window of 10 s fits .*\(6 s at most"):
-        quick(Population(["a"], [[1.0]], stop=6.0), checkpoint)
+        quick(Population(["a"], [[1.0]], start=0.0, stop=6.0), checkpoint)
 
 
 def test_time_that_holds_no_window_is_spoken_of(checkpoint):

@@ -2,22 +2,29 @@ import numpy as np
 import pytest
 
 from spikeinterface_nuclr import InputError, Population
-from spikeinterface_nuclr.windows import (
-    Layout,
-    bin_activity,
-    iter_windows,
-    observed_windows,
-    place_windows,
-    timeline,
-)
+from spikeinterface_nuclr.binning import bin_activity, iter_windows
+from spikeinterface_nuclr.windows import Layout, Membership, place_windows, timeline
 
 LAYOUT = Layout(bin_s=0.02, patch_size=50, num_patches=10)
 
 
+def first_bins(line, overlap=0.0, layout=LAYOUT):
+    placed = place_windows(line, layout, overlap)
+    return placed.at(np.arange(len(placed)))
+
+
 def starts(population, overlap=0.0, layout=LAYOUT, **options):
+    line = timeline(population, np.arange(population.n_units), layout, **options)
+    return line.time(first_bins(line, overlap, layout)), line
+
+
+def members(population):
     units = np.arange(population.n_units)
-    line = timeline(population, units, layout, **options)
-    return line.time(place_windows(line, layout, overlap)), line
+    line = timeline(population, units, LAYOUT)
+    membership = Membership(population, units, line, LAYOUT)
+    found = membership.of(first_bins(line))
+    assert membership.anywhere(place_windows(line, LAYOUT)).tolist() == found.any(axis=0).tolist()
+    return found.tolist()
 
 
 def test_windows_tile_observed_time_and_drop_the_rest():
@@ -70,8 +77,8 @@ def test_trials_longer_than_a_patch_are_stitched_patch_by_patch():
     assert line.stitched == "patches"
     # Two patches of each trial, its last 0.7 s dropped.
     assert line.num_bins == 12 * 100
-    assert place_windows(line, LAYOUT, 0.5).tolist() == [0, 250, 500]
-    assert place_windows(line, LAYOUT, 0.33).tolist() == [0, 350, 700]
+    assert first_bins(line, 0.5).tolist() == [0, 250, 500]
+    assert first_bins(line, 0.33).tolist() == [0, 350, 700]
 
 
 def test_silent_seconds_are_left_out_with_their_neighbours_on_request():
@@ -92,28 +99,19 @@ def test_silence_that_leaves_no_window_does_not_turn_into_stitching():
 def test_a_unit_belongs_to_windows_in_which_it_was_observed_throughout():
     everywhere, late = np.array([[0.0, 40.0]]), np.array([[12.0, 40.0]])
     population = Population(["a", "b"], [[1.0], [15.0]], observed=[everywhere, late])
-    units = np.arange(2)
-    line = timeline(population, units, LAYOUT)
-    seen, which = observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
-    assert seen[:, which].tolist() == [[True, False], [True, False], [True, True], [True, True]]
+    assert members(population) == [[True, False], [True, False], [True, True], [True, True]]
 
 
 def test_a_border_of_one_unit_is_no_border_of_another():
     parted, whole = np.array([[0.0, 15.0], [15.0, 40.0]]), np.array([[0.0, 40.0]])
     population = Population(["a", "b"], [[1.0], [15.0]], observed=[parted, whole])
-    units = np.arange(2)
-    line = timeline(population, units, LAYOUT)
-    seen, which = observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
-    assert seen[:, which].tolist() == [[True, True], [False, True], [True, True], [True, True]]
+    assert members(population) == [[True, True], [False, True], [True, True], [True, True]]
 
 
 def test_trials_seen_by_some_units_only():
     trials = np.arange(50)[:, None] * 3.0 + np.array([[0.0, 0.4]])
     population = Population(["a", "b"], [[0.1], [0.1]], observed=[trials, trials[:30]])
-    units = np.arange(2)
-    line = timeline(population, units, LAYOUT)
-    seen, which = observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
-    assert seen[:, which].tolist() == [[True, True], [True, False]]
+    assert members(population) == [[True, True], [True, False]]
 
 
 def test_one_longer_trial_does_not_change_how_the_others_are_stitched():
@@ -135,7 +133,7 @@ def test_overlapping_windows_stay_within_the_budget():
     population = Population(["a", "b"], [[1.0], [2.0]], stop=500.0)
     units = np.arange(2)
     line = timeline(population, units, LAYOUT)
-    first = place_windows(line, LAYOUT, 0.95)
+    first = first_bins(line, 0.95)
     sizes = [counts.size for _, counts in iter_windows(population, units, line, first, LAYOUT, max_bins=20_000)]
     assert max(sizes) <= 20_000
     assert sum(sizes) == len(first) * 1000
@@ -169,7 +167,7 @@ def test_chunks_of_windows_equal_windows_binned_one_by_one(rng):
     population = Population(list("abc"), trains, observed=observed)
     units = np.arange(3)
     line = timeline(population, units, LAYOUT)
-    first = place_windows(line, LAYOUT, 0.5)
+    first = first_bins(line, 0.5)
     times = line.time(first)
     seen = 0
     for begin, counts in iter_windows(population, units, line, first, LAYOUT, max_bins=3 * 1300):
@@ -189,7 +187,7 @@ def test_traces_are_cut_frame_by_frame():
     population = Population(["a", "b"], traces=traces, sampling_frequency=4.0, start=3.0)
     units = np.arange(2)
     line = timeline(population, units, layout)
-    first = place_windows(line, layout)
+    first = first_bins(line, layout=layout)
     assert line.time(first).tolist() == [3.0, 8.0]
     (_, counts), *rest = iter_windows(population, units, line, first, layout, max_bins=1000)
     assert not rest

@@ -77,9 +77,8 @@ class Probe:
         float32, shape (n_units, high - low)
         """
         if self.signal == "traces":
-            return self._traces[
-                line.frames(low, high, self.outline.start, self.sampling_frequency, len(self._traces))
-            ].T
+            bins, count = np.arange(low, high), len(self._traces)
+            return self._traces[line.frames(bins, self.outline.start, self.sampling_frequency, count)].T
         t0, t1 = line.time(np.array([low, high - 1]))
         times, units = self.between(t0 - line.bin_s, t1 + 2 * line.bin_s)
         bins = line.locate(times) - low

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import InputError
-from ..windows import Layout, Starts, observed_windows, timeline
+from ..windows import Layout, Membership, Starts, timeline
 from .store import Probe
 
 # Populations of so few units teach little, and the objective needs negatives.
@@ -80,10 +80,7 @@ class Recording:
         units = np.arange(probe.n_units)
         self.line = timeline(probe.outline, units, layout)
         self.starts = Starts(self.line, layout)
-        self._seen = None
-        if not isinstance(probe.outline.observed, np.ndarray):
-            every = np.fromiter(self.starts, dtype=np.int64, count=len(self.starts))
-            self._seen = every, *observed_windows(probe.outline, units, self.line, every, layout)
+        self._membership = Membership(probe.outline, units, self.line, layout)
 
     @property
     def seconds(self) -> float:
@@ -102,9 +99,7 @@ class Recording:
         Part of it are, as when embedding, the neurons that were observed throughout and fire.
         """
         activity = self.probe.activity(self.line, start, start + self.layout.window_bins)
-        if self._seen:
-            every, seen, which = self._seen
-            keep = keep & seen[np.searchsorted(every, start), which]
+        keep = keep & self._membership.of(np.array([start]))[0]
         units = np.flatnonzero(keep & activity.any(axis=1) if self.probe.signal == "spikes" else keep)
         return activity[units].reshape(len(units), self.layout.num_patches, self.layout.patch_size), units
 
