@@ -45,6 +45,7 @@ _PUBLIC = {
     "evaluate": "decoding.evaluation",
     "export_brainwidebench": "decoding.brainwidebench",
     "fit_decoder": "decoding.decoder",
+    "fit_regressor": "decoding.regression",
     "label_efficiency": "decoding.learning_curves",
     "load_checkpoint": "checkpoint",
     "plot_nuclr_embedding": "widgets",

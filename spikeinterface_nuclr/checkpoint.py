@@ -1,27 +1,23 @@
 """Checkpoint: an encoder's config, weights and card, and where to find them."""
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 
+from . import model_file
 from .encoder import Encoder, EncoderConfig
 from .errors import CheckpointError
 from .files import written_whole
 
 # What is loaded where no model is named, by what a recording holds.
 DEFAULT_MODELS = {"spikes": "nuclr-starter", "traces": "nuclr-starter-calcium"}
-FORMAT_VERSION = 1
 # Suffixes of public checkpoints, which `conversion.py` reads.
 PICKLED = (".pt", ".pth", ".ckpt")
 _BUNDLED = Path(__file__).parent / "models"
-# All metadata sits under one key: safetensors writes several in no fixed order, which would change the file's hash.
-_METADATA_KEY = "nuclr"
+_KIND = "nuclr"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +45,20 @@ class Checkpoint:
         _check_weights(self.config, self.weights, self.name or "checkpoint")
 
     @cached_property
-    def _bytes(self) -> bytes:
-        content = {"format": FORMAT_VERSION, "config": self.config.to_dict(), "card": self.card}
-        weights = {key: value.contiguous() for key, value in self.weights.items()}
-        return to_safetensors(weights, {_METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True)})
+    def sha256(self) -> str:
+        """Its identity: a hash (hex) of the config and the weights, which decide the embeddings.
+
+        Whatever the card says, whatever the file is called, and however the weights were read, it is the same.
+        """
+        return model_file.identity_of(_KIND, self._arrays, {"config": self.config.to_dict()})
+
+    @property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {key: value.detach().cpu().numpy() for key, value in self.weights.items()}
 
     @cached_property
-    def sha256(self) -> str:
-        """Hash (hex) of the file that `save` writes. Config, weights and card fix it, however they were read."""
-        return hashlib.sha256(self._bytes).hexdigest()
+    def _bytes(self) -> bytes:
+        return model_file.to_bytes(_KIND, self._arrays, {"config": self.config.to_dict()}, self.card, self.sha256)
 
     def save(self, path, *, overwrite: bool = False) -> Path:
         """Write a ``.safetensors`` file, whole or not at all."""
@@ -90,7 +91,8 @@ def load_checkpoint(
         ``.safetensors`` file of ours or a public ``.pt`` file, or ``hf://owner/repo[/file][@revision]`` on the Hugging
         Face Hub. What the Hub gave once is read from its cache ever after, without a network.
     sha256 : str, optional
-        Hash (hex) that `Checkpoint.sha256` must have.
+        Identity that `Checkpoint.sha256` must be. Where a path leads nowhere any more, a bundled model of this identity
+        is taken.
     signal : {"spikes", "traces"}
         What the default is for.
 
@@ -111,7 +113,8 @@ def load_checkpoint(
 
         path, revision = fetch(model)
     else:
-        path, revision = _local(model), ""
+        path, revision = _local(model, sha256), ""
+        model = path.stem if path.parent == _BUNDLED else model
     checkpoint = read_checkpoint(path, name=model, revision=revision)
     if sha256 is not None and checkpoint.sha256 != sha256:
         raise CheckpointError(f"{model}: its sha256 is {checkpoint.sha256}, not the expected {sha256}")
@@ -123,7 +126,7 @@ def bundled_models() -> list[str]:
     return sorted(path.stem for path in _BUNDLED.glob("*.safetensors"))
 
 
-def _local(model: str) -> Path:
+def _local(model: str, sha256: str | None) -> Path:
     bundled = _BUNDLED / f"{model}.safetensors"
     if model in bundled_models():
         return bundled
@@ -132,6 +135,9 @@ def _local(model: str) -> Path:
         return path
     if path.is_dir():
         raise CheckpointError(f"{model}: is a directory: name a .safetensors file inside it")
+    moved = model_file.with_identity(_BUNDLED, _KIND, sha256)
+    if moved is not None:
+        return moved
     raise CheckpointError(
         f"{model}: no such checkpoint: give a path to a .safetensors file, an hf:// name or a bundled name "
         f"({', '.join(bundled_models())})"
@@ -146,26 +152,15 @@ def read_checkpoint(path: Path, *, name: str = "", revision: str = "") -> Checkp
 
         found = convert_checkpoint(path)
         return Checkpoint(found.config, found.weights, found.card, name, revision)
+    arrays, facts, card, identity = model_file.read(path, name, _KIND, "NuCLR checkpoint")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{name}: not a readable safetensors file ({error}): fetch it again") from None
-    if _METADATA_KEY not in metadata:
-        raise CheckpointError(f"{name}: a safetensors file, but not a NuCLR checkpoint: its metadata has no 'nuclr'")
-    try:
-        content = json.loads(metadata[_METADATA_KEY])
-        version, config, card = content["format"], dict(content["config"]), dict(content["card"])
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{name}: its metadata is damaged: fetch it again") from None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{name}: format {version}, this version reads {FORMAT_VERSION}: upgrade the package")
-    try:
-        config = EncoderConfig.from_dict(config)
-    except (CheckpointError, TypeError) as error:
+        config = EncoderConfig.from_dict(facts.get("config"))
+    except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from None
-    return Checkpoint(config, weights, card, name, revision)
+    weights = {key: torch.from_numpy(values) for key, values in arrays.items()}
+    checkpoint = Checkpoint(config, weights, card, name, revision)
+    model_file.check_identity(name, identity, checkpoint.sha256)
+    return checkpoint
 
 
 def _check_weights(config: EncoderConfig, weights: dict, name: str) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint, load_checkpoint
-from .commands import Settings, how_different
+from .commands import Settings, how_different, stored_embeddings
+from .decoding.baselines import baseline_features
 from .decoding.controls import CONTROLS
-from .decoding.labelled import as_labels
+from .decoding.labels import as_labels, check_classes, warn_of_similar
 from .decoding.regions import roll_up
 from .embedding import embed
-from .errors import InputError
+from .errors import InputError, reading
 from .population import Population
 from .sources import read_population
 from .sources.listing import list_sources
@@ -23,24 +24,29 @@ from .unit_embeddings import UnitEmbeddings
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Recordings, one entry each.
+    """Recordings, one entry each. Their spikes are not kept.
 
     Attributes
     ----------
     names, animals : list of str
-    populations : list of Population
     embeddings : list of UnitEmbeddings
-    labels : list of array, shape (n_units,)
-    controls : dict of str to list of float arrays, shape (n_units, dim)
-        Embeddings of each recording's control (`CONTROLS`), by its name; empty where it was not asked for.
+    labels : list of str array, shape (n_units,)
+    probes : list of str array, shape (n_units,)
+        What each unit was recorded with.
+    positions : list of arrays, shape (n_units,); or None
+        Where each unit lies in µm, where that was asked for.
+    others : dict of str to list of float arrays, shape (n_units, dim)
+        What stands beside the embeddings of each recording, by its name: baselines, and embeddings of its control
+        (`CONTROLS`); empty where that was not asked for.
     """
 
     names: list[str]
     animals: list[str]
-    populations: list[Population]
     embeddings: list[UnitEmbeddings]
     labels: list[np.ndarray]
-    controls: dict[str, list[np.ndarray]]
+    probes: list[np.ndarray]
+    positions: list[np.ndarray] | None
+    others: dict[str, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,8 @@ class LabelRule:
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def labels_of(self, population: Population, name: str) -> np.ndarray:
-        """The label of each unit: float64, or text, "" where there is none."""
-        labels, _ = as_labels(unit_property(population, self.column, name))
-        if labels.dtype.kind == "f":
-            if self.level or self.classes:
-                raise InputError(f"{name}: {self.column!r} holds numbers: levels and classes are of labels")
-            return labels
+        """The class of each unit: text, "" where there is none."""
+        labels, _ = as_labels(unit_property(population, self.column, name), f"{name}: {self.column!r}")
         if self.level:
             labels = roll_up(labels, self.level)
         return np.array([self.classes.get(label, "") for label in labels], dtype=str) if self.classes else labels
@@ -83,11 +85,12 @@ def unit_property(population: Population, column: str, name: str) -> np.ndarray:
 
 def read_classes(path: Path) -> dict[str, str]:
     """The classes of labels, from a CSV file with the columns ``label`` and ``class``."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            classes = {row["label"]: row["class"] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV file with the columns label and class ({error})") from None
+    with (
+        reading(path, "CSV file", "it needs the columns label and class"),
+        open(path, newline="", encoding="utf-8-sig") as file,
+    ):
+        rows = list(csv.DictReader(file))
+        classes = {row["label"].strip(): (row["class"] or "").strip() for row in rows}
     if not classes or not all(classes.values()):
         raise InputError(f"{path}: each label needs a class, and there must be one: columns label and class")
     return classes
@@ -95,9 +98,9 @@ def read_classes(path: Path) -> dict[str, str]:
 
 def read_cohort(
     sources, rule: LabelRule, settings: Settings, *, group_by: str | None = "group", cache: Path | None = None,
-    control: bool = False, **reading,
+    beside: bool = False, control: bool = False, depth: str | None = None, **keywords,
 ) -> Cohort:  # fmt: skip
-    """Read, label and embed every recording that `sources` names.
+    """Read, label and embed every recording that `sources` names, one after another.
 
     Parameters
     ----------
@@ -110,49 +113,77 @@ def read_cohort(
         As `read_population`.
     cache : Path, optional
         A folder for the embeddings: those that are up to date there are not computed again.
+    beside : bool
+        Compute the baselines of each recording.
     control : bool
-        Embed each recording's control (`CONTROLS`) too.
-    **reading
-        Further keywords of `read_population`.
+        Embed each recording's control (`CONTROLS`).
+    depth : str, optional
+        Property with each unit's position.
+    **keywords
+        Of `read_population`.
 
     Raises
     ------
     InputError
-        A recording cannot be read, has no such property, or names no subject; or none has a label.
+        A recording cannot be read, has no such property, or names no subject; or the labels are no classes.
+
+    Warns
+    -----
+    RecordingWarning
+        Names of two animals differ by case or blanks only.
     """
     listed = list_sources(sources)
     if not listed:
         raise InputError("no recording is named: the manifest is empty")
-    # All labels before the first embedding, which takes long.
-    populations, animals, labels = [], [], []
+
+    def read(one):
+        return read_population(one.source, group_by=None if one.probe else group_by, **keywords)
+
+    # All are looked at before the first is embedded, which takes long. None is kept: there may be hundreds.
+    animals, labels, signals = [], [], set()
     for one in listed:
-        population = read_population(one.source, group_by=None if one.probe else group_by, **reading)
-        animal = one.animal or str(population.metadata.get("subject") or "")
-        if not animal:
-            raise InputError(f"{one.name}: names no subject: give a manifest with a column animal")
-        populations.append(population)
-        animals.append(animal)
+        population = read(one)
+        animals.append(_animal(one, population))
         labels.append(rule.labels_of(population, one.name))
-    checkpoint = load_checkpoint(settings.model, signal=populations[0].signal)
-    embeddings, controls = [], {}
-    pairs = list(zip(listed, populations, strict=True))
-    for one, population in tqdm(pairs, desc="embedding", unit="recording", disable=not settings.progress):
-        embeddings.append(_embedded(population, checkpoint, settings, cache and cache / f"{one.key}.npz"))
+        signals.add(population.signal)
+        if depth:
+            unit_property(population, depth, one.name)
+    if len(signals) > 1:
+        raise InputError("some recordings hold spikes and some traces: one model cannot embed both, so name one kind")
+    check_classes(labels, repr(rule.column))
+    warn_of_similar(animals)
+    checkpoint = load_checkpoint(settings.model, signal=signals.pop())
+    cohort = Cohort([one.name for one in listed], animals, [], [], [], [] if depth else None, {})
+    for one in tqdm(listed, desc="embedding", unit="recording", disable=not settings.progress):
+        population = read(one)
+        cohort.labels.append(rule.labels_of(population, one.name))
+        cohort.probes.append(population.group)
+        cohort.embeddings.append(_embedded(population, checkpoint, settings, cache and cache / f"{one.key}.npz"))
+        if depth:
+            cohort.positions.append(unit_property(population, depth, one.name))
+        others = baseline_features(population) if beside else {}
         if control:
             name, made = CONTROLS[population.signal]
             path = cache and cache / f"{one.key}.{name.partition(' ')[0]}.npz"
-            found = _embedded(made(population), checkpoint, settings, path)
-            controls.setdefault(f"embedding of {name}", []).append(found.embedding)
-    return Cohort([one.name for one in listed], animals, populations, embeddings, labels, controls)
+            others[f"embedding of {name}"] = _embedded(made(population), checkpoint, settings, path).embedding
+        for name, rows in others.items():
+            cohort.others.setdefault(name, []).append(rows)
+    return cohort
+
+
+def _animal(one, population: Population) -> str:
+    animal = (one.animal or str(population.metadata.get("subject") or "")).strip()
+    if not animal:
+        raise InputError(f"{one.name}: names no subject: give a manifest with a column animal")
+    return animal
 
 
 def _embedded(population: Population, checkpoint: Checkpoint, settings: Settings, path: Path | None) -> UnitEmbeddings:
     """The embeddings in the file where they are up to date, else new ones, which are saved there."""
-    if path and path.exists():
-        found = UnitEmbeddings.load(path)
-        same = found.provenance.get("population_fingerprint") == population.fingerprint()
-        if same and not how_different(found.provenance, population, checkpoint, settings):
-            return found
+    existing = stored_embeddings(path) if path else None
+    same = existing is not None and existing.provenance.get("population_fingerprint") == population.fingerprint()
+    if same and not how_different(existing.provenance, population, checkpoint, settings):
+        return existing
     found = embed(population, **{**dataclasses.asdict(settings), "model": checkpoint, "progress": False})
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)

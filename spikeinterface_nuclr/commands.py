@@ -37,17 +37,24 @@ class Settings:
 
 
 def embed_to_file(read, output: Path, settings: Settings, *, overwrite: bool) -> str:
-    """Embed what `read()` gives and write ``.npz`` or ``.csv``."""
+    """Embed what `read()` gives and write ``.npz`` or ``.csv``.
+
+    An ``.npz`` by the same model and settings is replaced where the spikes have changed since.
+    """
     check_format(output, *FORMATS)
     population = read()
-    if output.suffix == ".npz" and not overwrite:
-        provenance = _provenance_in(output)
-        same = provenance.get("population_fingerprint") == population.fingerprint()
-        checkpoint = load_checkpoint(settings.model, signal=population.signal)
-        if same and not how_different(provenance, population, checkpoint, settings):
+    checkpoint = load_checkpoint(settings.model, signal=population.signal)
+    existing = stored_embeddings(output) if output.suffix == ".npz" and not overwrite else None
+    if existing is not None:
+        stale = existing.provenance.get("population_fingerprint") != population.fingerprint()
+        difference = how_different(existing.provenance, population, checkpoint, settings, stale=stale)
+        if difference:
+            raise InputError(f"{output}: holds other embeddings already ({difference}): give --overwrite")
+        if not stale:
             return f"{output}: is up to date, nothing to do (--force computes it again)"
+    overwrite = overwrite or existing is not None
     check_writable(output, overwrite=overwrite)
-    found = embed(population, **dataclasses.asdict(settings))
+    found = embed(population, **{**dataclasses.asdict(settings), "model": checkpoint})
     found.save(output, overwrite=overwrite)
     return f"{output}: {_summary(found)}"
 
@@ -73,7 +80,8 @@ def embed_into_nwb(
         raise InputError(f"{path}: --publish is of a units table, not of imaged neurons: leave it out")
     existing = _stored_in(output, name) if output.exists() and not force else None
     if existing:
-        difference = how_different(existing.embeddings.provenance, population, checkpoint, settings)
+        stale = bool(existing.stale(population.fingerprint()))
+        difference = how_different(existing.embeddings.provenance, population, checkpoint, settings, stale=stale)
         if len(existing.rows) != population.n_units:
             difference = f"it holds {len(existing.rows)} of {population.n_units} units"
         if difference:
@@ -81,7 +89,7 @@ def embed_into_nwb(
                 f"{shown}: it holds another {name!r} already ({difference}): give --force to replace it, or --name"
             )
         published = not unit_columns or "nuclr_stability" in read_population(output).properties
-        if published and not existing.stale(population.fingerprint()):
+        if published and not stale:
             return f"{shown}: {name!r} is up to date, nothing to do (--force computes it again)"
         if existing.identities:
             targets = ", ".join(identities.target for identities in existing.identities)
@@ -117,12 +125,12 @@ def embed_analyzer(path: Path, read, settings: Settings, *, group_by: str | None
     return f"{path}: {_summary(extension.get_embeddings())}, as nuclr_embedding"
 
 
-def _provenance_in(path: Path) -> dict:
-    """The provenance of the embeddings in an ``.npz``; nothing where there are none."""
+def stored_embeddings(path: Path) -> UnitEmbeddings | None:
+    """The embeddings in an ``.npz``, if there are any."""
     try:
-        return UnitEmbeddings.load(path).provenance
+        return UnitEmbeddings.load(path)
     except InputError:
-        return {}
+        return None
 
 
 def _summary(found: UnitEmbeddings) -> str:
@@ -143,10 +151,12 @@ def _stored_in(path: Path, name: str) -> Stored | None:
         return stored(nwbfile, name) if name in table_names(nwbfile) else None
 
 
-def how_different(provenance: dict, population: Population, checkpoint: Checkpoint, settings: Settings) -> str:
+def how_different(
+    provenance: dict, population: Population, checkpoint: Checkpoint, settings: Settings, *, stale: bool = False
+) -> str:
     """How embeddings of this provenance differ from what is asked for now; empty where they would come out the same.
 
-    The device makes no difference.
+    The device makes no difference. Of `stale` ones, whose spikes have changed, the times of these are not compared.
     """
     overlap = checkpoint.card.get("overlap", 0.0) if settings.overlap is None else settings.overlap
     wanted = {
@@ -154,8 +164,9 @@ def how_different(provenance: dict, population: Population, checkpoint: Checkpoi
         "overlap": overlap,
         "min_spikes": settings.min_spikes,
         "skip_silence": settings.skip_silence,
-        "context_fingerprint": population.context_fingerprint(),
     }
+    if not stale:
+        wanted["context_fingerprint"] = population.context_fingerprint()
     if settings.precision != "auto":
         wanted["precision"] = settings.precision
     if population.signal == "traces":

@@ -1,7 +1,5 @@
 """Public NuCLR checkpoints (pickled ``.pt`` files of two implementations) -> Checkpoint. Runs nothing of the file."""
 
-import collections
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 from .checkpoint import Checkpoint
 from .encoder import EncoderConfig, rotary_angles
 from .errors import CheckpointError, reason_of
+from .pickled import Pickled, Tensor, plain
 
 _SUBLAYERS = ("spatial", "spatial_feed_forward", "temporal", "temporal_feed_forward")
 
@@ -17,8 +16,8 @@ _SUBLAYERS = ("spatial", "spatial_feed_forward", "temporal", "temporal_feed_forw
 def convert_checkpoint(pt_path) -> Checkpoint:
     """Read a public ``.pt`` checkpoint: the authors' (nerdslab/nuclr) or BrainWideBench's (ibl-bwb).
 
-    torch's own restricted unpickler builds tensors and plain containers only; OmegaConf's classes, in which both keep
-    their settings, are replaced by inert ones. Whatever else the file asks for is refused, not run.
+    Tensors and plain containers are all that is read; OmegaConf's classes, in which both keep their settings, are
+    replaced by inert ones. Whatever else the file asks for is refused, not run.
 
     Parameters
     ----------
@@ -34,102 +33,50 @@ def convert_checkpoint(pt_path) -> Checkpoint:
         The file is damaged, asks to run code, or is no NuCLR checkpoint.
     """
     path = Path(pt_path)
-    content = _load_inert(path)
-    if not isinstance(content, Mapping) or "model_state_dict" not in content or "cfg" not in content:
-        raise CheckpointError(f"{path}: not a NuCLR checkpoint: it lacks model_state_dict or cfg")
-    settings = _plain(content["cfg"])
-    state = content["model_state_dict"]
-    # Only by its loss does a file say which implementation wrote it, and so how its sub-layers are ordered.
-    brainwidebench = "ssl_loss_state_dict" in content
-    if not brainwidebench and "loss_state_dict" not in content:
-        raise CheckpointError(f"{path}: it lacks loss_state_dict and ssl_loss_state_dict, so its layout is unknown")
-    try:
-        config = _config(settings, state)
-        weights = _weights(state, config, spatial_first=brainwidebench)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its layout is not that of a NuCLR checkpoint ({error})") from None
-    _check_rotation(path, state, config)
+    with Pickled(path) as file:
+        content = file.content
+        if not isinstance(content, Mapping) or not {"model_state_dict", "cfg"} <= content.keys():
+            raise CheckpointError(f"{path}: not a NuCLR checkpoint: it lacks model_state_dict or cfg")
+        # Only by its loss does a file say which implementation wrote it, and so how its sub-layers are ordered.
+        brainwidebench = "ssl_loss_state_dict" in content
+        if not brainwidebench and "loss_state_dict" not in content:
+            raise CheckpointError(f"{path}: it lacks loss_state_dict and ssl_loss_state_dict, so its layout is unknown")
+        try:
+            settings = plain(content["cfg"])
+            state = _tensors(file, content["model_state_dict"], path.stat().st_size)
+            config = _config(settings, state)
+            weights = _weights(state, config, spatial_first=brainwidebench)
+            _check_rotation(state, config)
+        except Exception as error:  # whatever a file of another layout leads to
+            raise CheckpointError(
+                f"{path}: its layout is not that of a NuCLR checkpoint ({reason_of(error)})"
+            ) from None
+    known = {key: content.get(key) for key in ("train_step", "epoch", "run_id", "git_hash")}
     card = {
         "converted_from": path.name,
         "implementation": "BrainWideBench (brainbench-org/ibl-bwb)" if brainwidebench else "reference (nerdslab/nuclr)",
         "settings": settings,
-        **{key: content[key] for key in ("train_step", "epoch", "run_id", "git_hash") if _is_plain(content.get(key))},
+        **{key: plain(value) for key, value in known.items() if isinstance(value, str | int | float)},
         # What each implementation does when it embeds.
         "overlap": 0.5 if brainwidebench else 0.0,
     }
     return Checkpoint(config, weights, card, name=str(path))
 
 
-class _Inert:
-    """Stands in for a class of the file: takes its state, does nothing."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __setstate__(self, state):
-        self.state = state
-
-
-def _stand_in(module: str, name: str, base: type) -> type:
-    return type(name, (base,), {"__module__": module})
-
-
-# By these names the pickles ask for their classes. `__builtin__` is what old pickle protocols call `builtins`.
-_STAND_INS = [
-    *(
-        _stand_in(module, name, _Inert)
-        for module, name in (
-            ("omegaconf.dictconfig", "DictConfig"),
-            ("omegaconf.listconfig", "ListConfig"),
-            ("omegaconf.nodes", "AnyNode"),
-            ("omegaconf.base", "ContainerMetadata"),
-            ("omegaconf.base", "Metadata"),
-            ("typing", "Any"),
-        )
-    ),
-    *(_stand_in("__builtin__", name, base) for name, base in (("dict", dict), ("list", list), ("long", int))),
-    *(collections.defaultdict, dict, list, int),
-]
+def _tensors(file: Pickled, state: Mapping, most: int) -> dict[str, torch.Tensor]:
+    """The tensors of a state by name, which together take no more bytes than the file has."""
+    tensors, taken = {}, 0
+    for name, described in state.items():
+        if not isinstance(name, str) or not isinstance(described, Tensor):
+            raise ValueError("model_state_dict holds something else than tensors by name")
+        tensors[name] = file.tensor(described)
+        taken += tensors[name].nbytes
+        if taken > most:
+            raise ValueError("its tensors are more than it holds")
+    return tensors
 
 
-def _load_inert(path: Path):
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    # torch keeps one list for the whole process: what is on it is put aside for the moment of reading.
-    before = torch.serialization.get_safe_globals()
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(_STAND_INS)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = str(error).replace("\n", " ")
-        _, found, rest = asked.partition("GLOBAL ")
-        reason = f"it asks for {rest.split()[0]}, which could run code" if found else "it is damaged or no checkpoint"
-        raise CheckpointError(f"{path}: refused: {reason}; only fetch it again from a source you trust") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a readable .pt file ({reason_of(error)}): fetch it again") from None
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
-
-
-def _is_plain(value) -> bool:
-    return isinstance(value, str | int | float)
-
-
-def _plain(node):
-    """The plain values inside OmegaConf nodes: their state keeps children in `_content`, leaves in `_val`."""
-    if isinstance(node, _Inert):
-        state = getattr(node, "state", {})
-        return _plain(state["_content"] if "_content" in state else state.get("_val"))
-    if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
-    return node if _is_plain(node) or node is None else str(node)
-
-
-def _config(settings: dict, state: Mapping) -> EncoderConfig:
+def _config(settings: dict, state: dict) -> EncoderConfig:
     model = settings["model"]
     if "read_in.weight" not in state:
         raise ValueError("it has no read_in: the spike-token encoder is not supported")
@@ -151,7 +98,7 @@ def _config(settings: dict, state: Mapping) -> EncoderConfig:
     )
 
 
-def _weights(state: Mapping, config: EncoderConfig, *, spatial_first: bool) -> dict[str, torch.Tensor]:
+def _weights(state: dict, config: EncoderConfig, *, spatial_first: bool) -> dict[str, torch.Tensor]:
     """Weights under our names. In `st_blocks` the two implementations order their sub-layers differently."""
     weights = {}
     for name, value in state.items():
@@ -183,10 +130,10 @@ def _halves(value: torch.Tensor, name: list[str], config: EncoderConfig) -> torc
     return value
 
 
-def _check_rotation(path: Path, state: Mapping, config: EncoderConfig) -> None:
+def _check_rotation(state: dict, config: EncoderConfig) -> None:
     stored = state.get("rotary_emb.omega")
     if stored is not None:
         expected = torch.zeros(config.head_dim // 2)
         expected[: config.rotary_pairs] = rotary_angles(config)[1].float()
-        if stored.shape != expected.shape or not torch.allclose(stored, expected, rtol=1e-4):
-            raise CheckpointError(f"{path}: its rotary frequencies are not those of its settings")
+        if stored.shape != expected.shape or not torch.allclose(stored.float(), expected, rtol=1e-4):
+            raise ValueError("its rotary frequencies are not those of its settings")

@@ -6,6 +6,8 @@ import numpy as np
 
 from .checkpoint import load_checkpoint
 from .decoding.decoder import Decoder
+from .decoding.regression import Regressor
+from .decoding.storage import is_regressor
 from .extensions import computed_embedding
 from .nwb.neurons import fingerprint_now
 from .nwb.reading import stored, table_names
@@ -142,8 +144,11 @@ def store_facts(store: Store) -> dict:
 
 
 def decoder_facts(name: str) -> dict:
-    """A decoder of classes: what it reads, from which model's embeddings, fitted to whom."""
-    decoder = Decoder.load(name)
+    """A decoder of classes or a regressor of numbers: what it reads, from which embeddings, fitted to whom."""
+    return _regressor_facts(Regressor.load(name)) if is_regressor(name) else _decoder_facts(Decoder.load(name))
+
+
+def _decoder_facts(decoder: Decoder) -> dict:
     return {
         "decoder": decoder.name,
         "sha256": decoder.sha256,
@@ -153,6 +158,18 @@ def decoder_facts(name: str) -> dict:
         "other features": ", ".join(decoder.columns) or "none",
         **{f"labelled at {error:.0%} error": _share(decoder, error) for error in (0.05, 0.1)},
         **decoder.card,
+    }
+
+
+def _regressor_facts(regressor: Regressor) -> dict:
+    return {
+        "regressor": regressor.name,
+        "sha256": regressor.sha256,
+        "target": regressor.target,
+        "animals": ", ".join(regressor.animals),
+        "other features": ", ".join(regressor.columns) or "none",
+        **{f"{share:.0%} of true values within": f"± {regressor.half_width(share):.4g}" for share in (0.5, 0.9)},
+        **regressor.card,
     }
 
 

@@ -1,6 +1,6 @@
 """The network: patches of activity of whole populations in, one embedding for each neuron and window out."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -17,6 +17,20 @@ INPUT_SCALES = {
     "log1p+acg": (lambda patches: torch.cat([patches, autocorrelogram(patches)], dim=-1).log1p(), 2),
 }
 SIGNALS = ("spikes", "traces")
+# Fields of the config that every checkpoint states. One that a later version adds is stated, and is part of a
+# checkpoint's identity, only where it differs from its default, which then must stay for ever.
+_STATED = (
+    *("bin_s", "patch_size", "num_patches", "signal", "input_scale", "dim", "heads", "head_dim", "temporal_blocks"),
+    *("spatiotemporal_blocks", "feed_forward_multiple", "rotary_fraction", "dropout"),
+)
+# A config can come out of a file. These are far beyond any that was ever trained, and harmless.
+_LARGEST = {
+    **dict.fromkeys(("patch_size", "dim"), 100_000),
+    "num_patches": 10_000,
+    **dict.fromkeys(("heads", "head_dim", "feed_forward_multiple", "temporal_blocks", "spatiotemporal_blocks"), 1_000),
+}
+_MOST_PARAMETERS = 10_000_000_000
+_BIN_S = (1e-4, 1e3)
 
 # Rows that a feed-forward layer widens at a time. On a processor the widened rows should stay in its cache.
 _ROWS = {"cpu": 2048}
@@ -78,16 +92,18 @@ class EncoderConfig:
 
     def __post_init__(self):
         check_types(self, [f.name for f in fields(self)], CheckpointError, "encoder config: ")
-        positive = ("bin_s", "patch_size", "num_patches", "dim", "heads", "head_dim", "feed_forward_multiple")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise CheckpointError(f"encoder config: {name} must be positive, not {getattr(self, name)!r}")
+        low, high = _BIN_S
+        if not low <= self.bin_s <= high:
+            raise CheckpointError(f"encoder config: bin_s must lie in [{low:g}, {high:g}] s, not {self.bin_s!r}")
+        for name, largest in _LARGEST.items():
+            least = 0 if name.endswith("blocks") else 1
+            if not least <= getattr(self, name) <= largest:
+                raise CheckpointError(
+                    f"encoder config: {name} must lie in [{least}, {largest}], not {getattr(self, name)!r}"
+                )
         for name in ("rotary_fraction", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise CheckpointError(f"encoder config: {name} must lie in [0, 1], not {getattr(self, name)!r}")
-        for name in ("temporal_blocks", "spatiotemporal_blocks"):
-            if not 0 <= getattr(self, name) <= 1000:
-                raise CheckpointError(f"encoder config: {name} must lie in [0, 1000], not {getattr(self, name)!r}")
         if self.signal not in SIGNALS:
             raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {self.signal!r}")
         if self.signal == "traces" and self.input_scale == "log1p+acg":
@@ -96,6 +112,24 @@ class EncoderConfig:
             raise CheckpointError(
                 f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {self.input_scale!r}"
             )
+        if self.num_parameters > _MOST_PARAMETERS:
+            raise CheckpointError(
+                f"encoder config: {self.num_parameters:,} parameters, at most {_MOST_PARAMETERS:,} are supported: "
+                "choose smaller dimensions"
+            )
+        for name in ("bin_s", "rotary_fraction", "dropout"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one config
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of an `Encoder` of this config, known without building one."""
+        inner, wide = self.heads * self.head_dim, self.feed_forward_multiple * self.dim
+        norm = 2 * self.dim
+        attention = norm + 3 * inner * (self.dim + 1) + self.dim * (inner + 1)
+        feed_forward = norm + 2 * wide * (self.dim + 1) + self.dim * (wide + 1)
+        read_in = self.dim * (INPUT_SCALES[self.input_scale][1] * self.patch_size + 1)
+        layers = self.temporal_blocks + 2 * self.spatiotemporal_blocks
+        return read_in + layers * (attention + feed_forward)
 
     @property
     def layout(self) -> Layout:
@@ -108,15 +142,18 @@ class EncoderConfig:
         return int(self.head_dim // 2 * self.rotary_fraction)
 
     def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON: all that the first version knew, and what differs from its default of the others."""
+        values = {f: getattr(self, f.name) for f in fields(self)}
+        return {f.name: value for f, value in values.items() if f.name in _STATED or value != f.default}
 
     @classmethod
     def from_dict(cls, values: dict) -> "EncoderConfig":
-        """The config of these values; CheckpointError where one is unknown."""
-        unknown = set(values) - {f.name for f in fields(cls)}
+        """The config of these values; CheckpointError where they are none, or one is unknown."""
+        if not isinstance(values, dict):
+            raise CheckpointError(f"encoder config: must be a JSON object, not of type {type(values).__name__}")
+        unknown = sorted(map(str, set(values) - {f.name for f in fields(cls)}))
         if unknown:
-            raise CheckpointError(f"encoder config: unknown entries {sorted(unknown)}: a newer version may know them")
+            raise CheckpointError(f"encoder config: unknown entries {unknown[:5]}: a newer version may know them")
         return cls(**values)
 
 

@@ -22,6 +22,7 @@ from .nwb.writing import write_nwb
 from .sources import kind_of, read_population
 from .sources.nwb_file import open_nwb
 from .sources.sortings import load_spikeinterface
+from .text import for_csv
 from .unit_embeddings import UnitEmbeddings
 
 
@@ -34,7 +35,7 @@ def predict_to_file(
     _, embeddings = _embeddings(source, reader, settings, reading)
     found = reader.predict(embeddings, max_error=max_error)
     with written_whole(output, overwrite=force) as temporary:
-        found.to_dataframe().to_csv(temporary)
+        for_csv(found.to_dataframe()).to_csv(temporary)
     return f"{output}: {_summary(found)}"
 
 

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 from .cohort import Cohort
-from .decoding.evaluation import EMBEDDING, POOLED, SHUFFLED, Evaluation
-from .files import written_whole
+from .decoding.evaluation import EMBEDDING, POOLED, SHUFFLED, Evaluation, check_folder, write_folder
+from .text import for_csv, for_markdown
 
+PAGE = "report.md"
+_CURVES = ("share.csv", "animals.csv")
+_FILES = ("predictions.csv", "scores.csv", "per_class.csv", "provenance.json", "evaluation.png", *_CURVES, PAGE)
 _PROTOCOLS = {
     "leave-one-animal-out": "Each animal was left out in turn: what is said of it comes from the others.",
     "zero-shot": "The test animals took no part in the fit or in any choice.",
@@ -14,15 +17,32 @@ _PROTOCOLS = {
 }
 
 
-def write_report(folder: Path, evaluation: Evaluation, cohort: Cohort, figure) -> Path:
-    """Write ``report.md`` with its figure and tables into a folder; gives the page's path."""
-    evaluation.save(folder)
-    with written_whole(folder / "evaluation.png", overwrite=True) as temporary:
-        figure.savefig(temporary, dpi=120)
-    page = folder / "report.md"
-    with written_whole(page, overwrite=True) as temporary:
-        temporary.write_text(_page(evaluation, cohort), encoding="utf-8")
-    return page
+def check_report(folder: Path, *, overwrite: bool) -> None:
+    """InputError where a report is in the folder already, or cannot be written there."""
+    check_folder(folder, _FILES, overwrite=overwrite)
+
+
+def write_report(folder: Path, evaluation: Evaluation, cohort: Cohort, figure, curves, *, overwrite: bool) -> Path:
+    """Write ``report.md`` with its figure and tables into a folder; gives the page's path.
+
+    `curves` are tables of `label_efficiency` and `animal_scaling`.
+    """
+    page = _page(evaluation, cohort)
+    write_folder(
+        folder,
+        {
+            **evaluation.writers(),
+            **{f"{curve.columns[0]}.csv": _writer(curve) for curve in curves},
+            "evaluation.png": lambda path: figure.savefig(path, dpi=120),
+            PAGE: lambda path: path.write_text(page, encoding="utf-8"),
+        },
+        overwrite=overwrite,
+    )
+    return folder / PAGE
+
+
+def _writer(curve):
+    return lambda path: for_csv(curve).to_csv(path, index=False)
 
 
 def _page(evaluation: Evaluation, cohort: Cohort) -> str:
@@ -30,14 +50,15 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
     model = cohort.embeddings[0].provenance
     own = evaluation.scores[(evaluation.scores["method"] == EMBEDDING) & (evaluation.scores["score"] == "macro-F1")]
     row = own.iloc[0]
+    model_name = for_markdown(Path(model["checkpoint"]).name)
     return "\n".join(
         [
-            f"# {evaluation.target}: {evaluation.protocol}",
+            f"# {for_markdown(evaluation.target)}: {evaluation.protocol}",
             "",
             _PROTOCOLS[evaluation.protocol],
             "",
             f"{provenance['units']} labelled units of {len(provenance['animals'])} animals in {len(cohort.names)} "
-            f"recordings, {int(row['animals'])} animals tested; embedded by {Path(model['checkpoint']).name} "
+            f"recordings, {int(row['animals'])} animals tested; embedded by {model_name} "
             f"(sha256 {model['checkpoint_sha256'][:12]}…).",
             "",
             "![Scores, confusions, calibration](evaluation.png)",
@@ -70,16 +91,15 @@ def _scores(evaluation: Evaluation) -> str:
             interval = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] == row["low"] else ""  # NaN: one animal
             cells.append(f"{row['value']:.2f}{interval}")
         p = table.loc[(method, "macro-F1")]["p"]
-        lines.append(f"| {method} | {' | '.join(cells)} | {f'{p:.3f}' if p == p else ''} |")
+        lines.append(f"| {for_markdown(method)} | {' | '.join(cells)} | {f'{p:.3f}' if p == p else ''} |")
     return "\n".join([*lines, ""])
 
 
 def _classes(evaluation: Evaluation) -> str:
     lines = ["| | precision | recall | f1 | support |", "|---|---|---|---|---|"]
     for name, row in evaluation.per_class().iterrows():
-        lines.append(
-            f"| {name} | {row['precision']:.2f} | {row['recall']:.2f} | {row['f1']:.2f} | {int(row['support'])} |"
-        )
+        cells = [f"{row[key]:.2f}" for key in ("precision", "recall", "f1")]
+        lines.append(f"| {for_markdown(name)} | {' | '.join(cells)} | {int(row['support'])} |")
     return "\n".join([*lines, ""])
 
 
@@ -96,7 +116,7 @@ def _calibration(evaluation: Evaluation) -> str:
         kept = [
             f"{row[f'coverage at {error}% error']:.2f}" + _error(row[f"error at {error}% error"]) for error in (5, 10)
         ]
-        lines.append(f"| {method} | {row['ECE before']:.3f} | {row['ECE']:.3f} | {' | '.join(kept)} |")
+        lines.append(f"| {for_markdown(method)} | {row['ECE before']:.3f} | {row['ECE']:.3f} | {' | '.join(kept)} |")
     return "\n".join([*lines, ""])
 
 

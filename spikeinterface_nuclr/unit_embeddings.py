@@ -1,14 +1,16 @@
 """UnitEmbeddings: what embedding gives, and its files."""
 
 import json
+import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from .errors import InputError
-from .files import check_format, written_whole
+from .errors import InputError, reading
+from .files import check_declared, check_format, written_whole
+from .text import for_csv
 
 FORMATS = (".npz", ".csv")
 # One number a unit, beside its embedding.
@@ -37,7 +39,7 @@ class UnitEmbeddings:
     Raises
     ------
     InputError
-        A ValueError naming the array that does not hold one row a unit.
+        A ValueError naming the array that does not hold one row a unit, or whose numbers are none.
     """
 
     unit_ids: np.ndarray
@@ -48,7 +50,9 @@ class UnitEmbeddings:
     spike_count: np.ndarray | None = None
 
     def __post_init__(self):
-        n = len(self.unit_ids)
+        if not isinstance(self.provenance, dict) or not isinstance(self.provenance.get("source", {}), dict):
+            raise InputError("provenance, and source in it, must be dicts")
+        n = len(np.atleast_1d(np.asarray(self.unit_ids)))
         for name, shape in (("unit_ids", "n"), ("embedding", "n, dim"), *((name, "n") for name in _COLUMNS)):
             values = getattr(self, name)
             if values is None and name == "spike_count":
@@ -56,8 +60,10 @@ class UnitEmbeddings:
             values = np.asarray(values)
             if name == "unit_ids" and values.dtype.kind not in "iuU":
                 values = values.astype(str)
-            if len(values) != n or values.ndim != len(shape.split(",")):
+            if values.ndim != len(shape.split(",")) or len(values) != n:
                 raise InputError(f"{name} has shape {values.shape}, not ({shape}) of {n} units")
+            if name != "unit_ids" and values.dtype.kind not in "iuf":
+                raise InputError(f"{name} has dtype {values.dtype}, and should hold numbers")
             object.__setattr__(self, name, values)
 
     def select(self, units) -> "UnitEmbeddings":
@@ -85,13 +91,13 @@ class UnitEmbeddings:
 
     @classmethod
     def load(cls, path) -> "UnitEmbeddings":
-        """Read what `save` wrote as ``.npz``."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in ("unit_ids", "embedding", *_COLUMNS) if name in file}
-                return cls(**values, provenance=json.loads(str(file["provenance"])))
-        except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path}: not an .npz file of embeddings ({error})") from None
+        """Read what `save` wrote as ``.npz``; InputError where the file is damaged, or none of these."""
+        with reading(path, ".npz file of embeddings", "embed again"):
+            with zipfile.ZipFile(path) as file:
+                members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+                names = ["unit_ids", "embedding", "provenance", *(name for name in _COLUMNS if name in members)]
+                values = {name: _read_array(file, members[name], path) for name in names}
+            return cls(provenance=json.loads(str(values.pop("provenance"))), **values)
 
     def _write_npz(self, path: Path):
         columns = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
@@ -101,11 +107,24 @@ class UnitEmbeddings:
     def _write_csv(self, path: Path):
         with open(path, "w", newline="", encoding="utf-8") as file:
             file.write(f"# {json.dumps(self.provenance)}\n")
-            self.to_dataframe().to_csv(file)
+            for_csv(self.to_dataframe()).to_csv(file)
 
     def __repr__(self):
         n, dim = self.embedding.shape
         return f"UnitEmbeddings({n} units, dim {dim}, {(self.window_count > 0).sum()} embedded)"
+
+
+def _read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo, path) -> np.ndarray:
+    """An array of an ``.npz``, whose header is believed no more than its file holds."""
+    check_declared(f"{path}: {member.filename}", member.file_size, member.compress_size)
+    with file.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        if dtype.hasobject or stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(f"{member.filename} is not the array that it says")
+    with file.open(member) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def join_embeddings(parts: list[UnitEmbeddings]) -> UnitEmbeddings:

@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spikeinterface_nuclr import CheckpointError, Decoder, InputError, RecordingWarning, UnitEmbeddings, fit_decoder
+from spikeinterface_nuclr import (
+    CheckpointError,
+    Decoder,
+    InputError,
+    RecordingWarning,
+    UnitEmbeddings,
+    fit_decoder,
+    fit_regressor,
+)
 from spikeinterface_nuclr.decoding.calibration import (
     abstention_threshold,
     expected_calibration_error,
@@ -16,11 +24,10 @@ from spikeinterface_nuclr.decoding.calibration import (
     softmax,
     tempered,
 )
-from spikeinterface_nuclr.decoding.labelled import as_labels
 from spikeinterface_nuclr.decoding.linear import fit_logistic
 from spikeinterface_nuclr.decoding.neighbours import pooled
 
-CLASSES = np.array(["α", "NA", "fast spiking"])
+CLASSES = np.array(["α", "PV", "fast spiking"])
 
 
 def recording(animal: str, units: int = 80, seed: int = 0, sha: str = "s1", shift: float = 1.5, dim: int = 16):
@@ -185,15 +192,15 @@ def test_several_checkpoints_are_averaged():
 
 def test_other_features_are_fused_by_name():
     embeddings, labels = cohort(4, shift=0.0)  # nothing to be read from the embeddings
-    frames = [pd.DataFrame({"width": (of == "NA") * 2.0, "noise": np.arange(len(of)) % 7}) for of in labels]
+    frames = [pd.DataFrame({"width": (of == "PV") * 2.0, "noise": np.arange(len(of)) % 7}) for of in labels]
     frames[0].iloc[3] = np.nan
     fused = fit_decoder(embeddings, labels, target="type", features=frames)
     assert fused.columns == ("width", "noise")
     new, truth = recording("new", shift=0.0)
-    frame = pd.DataFrame({"other": 1.0, "noise": np.arange(80) % 7, "width": (truth == "NA") * 2.0})
+    frame = pd.DataFrame({"other": 1.0, "noise": np.arange(80) % 7, "width": (truth == "PV") * 2.0})
     found = fused.predict(new, frame)
-    na = found.probability[1:, found.classes.tolist().index("NA")]
-    assert na[truth[1:] == "NA"].mean() > na[truth[1:] != "NA"].mean() + 0.2
+    pv = found.probability[1:, found.classes.tolist().index("PV")]
+    assert pv[truth[1:] == "PV"].mean() > pv[truth[1:] != "PV"].mean() + 0.2
     assert found.provenance["features"] == ["width", "noise"]
     with pytest.raises(InputError, match="give width, noise"):
         fused.predict(new)
@@ -208,7 +215,7 @@ def test_other_features_are_fused_by_name():
         (lambda e, y: (e, y[:-1]), "labels: give one entry for each of the 3 recordings"),
         (lambda e, y: (e, [np.full(80, "same")] * 3), "two classes"),
         (lambda e, y: (e, [np.full(80, "")] * 3), "both an embedding and a label"),
-        (lambda e, y: (e, [np.full(80, 1.0), *y[1:]]), "another kind"),
+        (lambda e, y: (e, [np.arange(80) / 3, *y[1:]]), r"recording 0: labels: holds numbers, .*: use fit_regressor"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(change, message):
@@ -230,7 +237,7 @@ def test_doubtful_classes_are_named():
     embeddings, labels = cohort(3)
     labels[1] = labels[1].astype(object)
     labels[1][5:7] = "rare"
-    labels[2] = np.where(labels[2] == "NA", "local", labels[2])
+    labels[2] = np.where(labels[2] == "PV", "local", labels[2])
     with pytest.warns(RecordingWarning) as caught:
         fit_decoder(embeddings, labels, target="type")
     said = " ".join(str(one.message) for one in caught)
@@ -258,7 +265,7 @@ def test_a_scale_is_read_with_an_interval(tmp_path):
         return 100 * embeddings.embedding[:, 0].astype(float) + 30 * noise
 
     embeddings, _ = cohort(5)
-    regressor = fit_decoder(embeddings, [depths(one) for one in embeddings], target="depth")
+    regressor = fit_regressor(embeddings, [depths(one) for one in embeddings], target="depth")
     new = [recording(f"new{k}")[0] for k in range(10)]
     found = [regressor.predict(one, coverage=0.8) for one in new]
     truth = np.concatenate([depths(one)[1:] for one in new])
@@ -339,28 +346,15 @@ def test_pooling_takes_the_nearest_on_the_same_probe():
     np.testing.assert_allclose(lost[:3], [[0.5, 0.5], [0.5, 0.5], [0, 1]])  # without a place, without neighbours
 
 
-# --- labels and features as people have them --------------------------------------------------------------------------
-
-
-def test_labels_of_every_kind_are_understood():
-    import pandas as pd
-
-    text, said = as_labels(["PV", float("nan"), None, "", "unknown", "SST"])
-    assert said.tolist() == [True, False, False, False, False, True]
-    assert text[said].tolist() == ["PV", "SST"]
-    text, said = as_labels(pd.Series(["PV", pd.NA], dtype="string"))
-    assert said.tolist() == [True, False]
-    values, said = as_labels([100.0, None, float("nan")])
-    assert values.dtype == np.float64
-    assert said.tolist() == [True, False, False]
+# --- features as people have them -------------------------------------------------------------------------------------
 
 
 def test_features_are_matched_by_unit_id():
     embeddings, labels = cohort(3, shift=0.0)
-    frames = [pd.DataFrame({"width": (of == "NA") * 2.0}, index=[f"{k}" for k in range(80)]) for of in labels]
+    frames = [pd.DataFrame({"width": (of == "PV") * 2.0}, index=[f"{k}" for k in range(80)]) for of in labels]
     fused = fit_decoder(embeddings, labels, target="type", features=frames)
     new, truth = recording("new", shift=0.0)
-    frame = pd.DataFrame({"width": (truth == "NA") * 2.0}, index=np.arange(80) + 0)
+    frame = pd.DataFrame({"width": (truth == "PV") * 2.0}, index=np.arange(80) + 0)
     frame.index = pd.Index(np.arange(80), name="unit_id")
     straight, turned = fused.predict(new, frame), fused.predict(new, frame.iloc[::-1])
     np.testing.assert_array_equal(straight.probability, turned.probability)

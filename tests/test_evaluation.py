@@ -133,7 +133,7 @@ def test_pooling_is_reported_apart():
 
 def test_a_class_that_a_fit_has_not_seen_gets_no_probability():
     embeddings, labels = cohort(3)
-    labels[1] = np.where(labels[1] == "NA", "local", labels[1])
+    labels[1] = np.where(labels[1] == "PV", "local", labels[1])
     found = evaluated(embeddings, labels, shuffles=2)
     rows = found.of("embedding")
     assert (rows[rows["animal"] == "animal1"]["p(local)"] == 0).all()
@@ -343,7 +343,7 @@ def test_pooling_within_animals_does_not_leak():
 
 def test_an_animal_of_one_class_is_left_out_within_animals():
     embeddings, labels = cohort(2)
-    labels[0][:] = "NA"
+    labels[0][:] = "PV"
     assert set(evaluated(embeddings, labels, protocol="within-animal", shuffles=0).of("embedding")["animal"]) == {
         "animal1"
     }
@@ -359,7 +359,7 @@ def test_fusion_with_features_is_scored_beside_the_embedding():
     import pandas as pd
 
     embeddings, labels = cohort(4)
-    frames = [pd.DataFrame({"width": (of == "NA") * 2.0}) for of in labels]
+    frames = [pd.DataFrame({"width": (of == "PV") * 2.0}) for of in labels]
     found = evaluated(embeddings, labels, features=frames, shuffles=0)
     assert found.methods == ["embedding", "embedding and features, averaged"]
     assert macro(found, found.methods[1]) > macro(found) + 0.05

@@ -73,10 +73,10 @@ def decoder_fit(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a decoder to labelled recordings of several animals.
+    """Fit a decoder of classes to labelled recordings of several animals.
 
-    Properties that are floats (such as depth) are read by ridge regression with intervals, anything else by logistic
-    regression with calibrated probabilities.
+    Units whose label is empty, "nan", "none", "na", "n/a", "null", "unknown" or "unlabeled" are left out. For numbers,
+    such as depth, use fit_regressor in Python.
     """
     from ..decoding.decoder import fit_decoder
     from ..files import check_format, check_writable
@@ -184,6 +184,7 @@ def evaluate(
     keep_rejected: KeepRejected = False,
     device: Device = "auto",
     precision: Precision = "auto",
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Score how well a property is read from embeddings, beside what is read without them; write a report.
@@ -191,32 +192,28 @@ def evaluate(
     Animals are never on both sides, but with --protocol within-animal. Embeddings are kept in the report's folder: run
     it again, and those that are up to date are not computed again.
     """
-    from ..cohort import unit_property
     from ..decoding.evaluation import evaluate as score
     from ..decoding.learning_curves import animal_scaling, label_efficiency
     from ..decoding.splits import check_protocol
-    from ..report import write_report
+    from ..report import check_report, write_report
     from ..widgets import plot_nuclr_evaluation
 
     check_protocol(protocol, test_animal or ())
-    how, reading = (
-        _settings(model, device, precision, quiet),
+    check_report(output, overwrite=overwrite)
+    cohort = _cohort(
+        sources, label, level, classes, _settings(model, device, precision, quiet),
         reading_of(group_by, series, traces, keep_rejected, sampling_frequency),
-    )
-    cohort = _cohort(sources, label, level, classes, how, reading, output / "embeddings", control)
+        cache=output / "embeddings", beside=True, control=control, depth=depth,
+    )  # fmt: skip
     split = {"protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "progress": not quiet}
     given = (cohort.embeddings, cohort.labels, cohort.animals)
-    recordings = zip(cohort.populations, cohort.names, strict=True)
-    positions = [unit_property(population, depth, name) for population, name in recordings] if depth else None
     found = score(
-        *given, **split, target=label, populations=cohort.populations, positions=positions, shuffles=shuffles,
-        others=cohort.controls,
+        *given, **split, target=label, others=cohort.others, positions=cohort.positions, probes=cohort.probes,
+        shuffles=shuffles,
     )  # fmt: skip
     drawn = [label_efficiency(*given, **split)] if curves else []
     drawn += [animal_scaling(*given, **split)] if curves and protocol != "within-animal" else []
-    page = write_report(output, found, cohort, plot_nuclr_evaluation(found, *drawn).figure)
-    for curve in drawn:
-        curve.to_csv(output / f"{curve.columns[0]}.csv", index=False)
+    page = write_report(output, found, cohort, plot_nuclr_evaluation(found, *drawn).figure, drawn, overwrite=overwrite)
     typer.echo(found.to_frame()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string())
     typer.echo(f"report: {page}")
 
@@ -227,8 +224,8 @@ def _settings(model, device, precision, quiet):
     return Settings(model, device, precision, progress=not quiet)
 
 
-def _cohort(sources, label, level, classes, how, reading: dict, cache=None, control=False):
+def _cohort(sources, label, level, classes, how, reading: dict, **keywords):
     from ..cohort import LabelRule, read_classes, read_cohort
 
     rule = LabelRule(label, level or "", read_classes(classes) if classes else {})
-    return read_cohort(sources, rule, how, **reading, cache=cache, control=control)
+    return read_cohort(sources, rule, how, **reading, **keywords)

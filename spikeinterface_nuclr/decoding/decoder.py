@@ -1,22 +1,20 @@
 """Decoder: reads a property of each unit from its embedding, with probabilities, and says "unknown" where it must."""
 
-import json
 import platform
 import warnings
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
-from ..errors import CheckpointError, InputError, RecordingWarning
+from ..errors import InputError, RecordingWarning
 from ..identities import Identities
 from . import storage
 from .calibration import abstention_threshold
-from .labelled import FEATURES, Labelled, Recording, by_each, embedded, facts_of, label_units, tables_of
+from .labelled import FEATURES, Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
+from .labels import key_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
 from .novelty import Reference, fit_reference
-from .regression import Regressor, fit_regressor
 
 # Below this, a class's probabilities were learnt from a handful.
 _FEW = 5
@@ -44,6 +42,8 @@ class Decoder(storage.Saved):
     name : str
         Where it was loaded from.
     """
+
+    KIND = "nuclr_decoder"
 
     target: str
     classifier: Classifier
@@ -175,7 +175,7 @@ class Decoder(storage.Saved):
 
     def _warn_of_known(self, provenance: dict) -> None:
         animal = provenance.get("source", {}).get("subject", "")
-        if animal and animal in self.animals:
+        if key_of(str(animal)) in map(key_of, self.animals):
             warnings.warn(
                 f"{self.name or self.target} was fitted to animal {animal}: what it says of it is no test",
                 RecordingWarning,
@@ -194,43 +194,33 @@ class Decoder(storage.Saved):
             "novelty": {name: [reference.typical, reference.limit] for name, reference in self.references.items()},
             "columns": list(self.columns),
             "animals": list(self.animals),
-            "card": self.card,
         }
 
     @classmethod
-    def load(cls, name: str | Path, *, sha256: str | None = None) -> "Decoder":
-        """Read a decoder by its path, bundled name, or ``hf://owner/repo[/file][@revision]``.
-
-        Raises
-        ------
-        CheckpointError
-            It cannot be had, is damaged, or has another hash than `sha256`.
-        """
-        name = str(name)
-        arrays, facts = storage.read(storage.find(name), name)
-        if "classes" not in facts:
-            raise CheckpointError(f"{name}: reads numbers ({facts.get('target')}): use Regressor.load, in Python")
-        try:
-            readouts = storage.read_readouts(arrays, facts["strengths"])
-            references = {
-                key: Reference(arrays[f"{key}/reference"], *numbers) for key, numbers in facts["novelty"].items()
-            }
-            decoder = cls(
-                facts["target"],
-                Classifier(np.array(facts["classes"], dtype=str), readouts, float(facts["temperature"])),
-                references,
-                arrays["held_out/confidence"],
-                arrays["held_out/correct"].astype(bool),
-                tuple(facts["columns"]),
-                tuple(facts["animals"]),
-                dict(facts["card"]),
-                name,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{name}: a damaged decoder ({error}): fetch it again") from None
-        if sha256 is not None and decoder.sha256 != sha256:
-            raise CheckpointError(f"{name}: its sha256 is {decoder.sha256}, not the expected {sha256}")
-        return decoder
+    def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str) -> "Decoder":
+        classes = np.array(storage.texts_of(facts["classes"], "classes"), dtype=str)
+        readouts = storage.read_readouts(arrays, facts["strengths"], len(classes))
+        references = {}
+        for key, numbers in facts["novelty"].items():
+            rows = storage.array_of(arrays, f"{key}/reference", np.float32, (None, len(readouts[key].mean)))
+            typical, limit = (storage.positive_of(number, "novelty") for number in numbers)
+            references[key] = Reference(rows, typical, limit)
+        if len(classes) < 2 or readouts.keys() - {FEATURES} != references.keys():
+            raise ValueError("its parts do not belong together")
+        confidence = storage.array_of(arrays, "held_out/confidence", np.float32, (None,))
+        correct = storage.array_of(arrays, "held_out/correct", np.uint8, confidence.shape).astype(bool)
+        temperature = storage.positive_of(facts["temperature"], "temperature")
+        return cls(
+            storage.text_of(facts["target"], "target"),
+            Classifier(classes, readouts, temperature),
+            references,
+            confidence,
+            correct,
+            storage.texts_of(facts["columns"], "columns"),
+            storage.texts_of(facts["animals"], "animals"),
+            storage.card_of(card),
+            name,
+        )
 
     def __repr__(self):
         return f"Decoder({self.target!r}, classes {', '.join(self.classes[:6])}, {len(self.animals)} animals)"
@@ -246,8 +236,8 @@ def fit_decoder(
     balanced: bool = True,
     card: dict | None = None,
     seed: int = 0,
-) -> "Decoder | Regressor":
-    """Fit a decoder of a property to labelled units.
+) -> Decoder:
+    """Fit a decoder of classes to labelled units; `fit_regressor` is for numbers.
 
     Rows are standardised and read by multinomial logistic regression (as Arora et al. 2025). The strength of its
     penalty, the temperature that makes its probabilities honest (Guo et al. 2017), the confidence below which it
@@ -259,8 +249,9 @@ def fit_decoder(
         A recording or a list of recordings. A tuple holds embeddings of the same units by several checkpoints, whose
         probabilities are averaged.
     labels : array of shape (n_units,), or list of such arrays
-        Of each recording. Units whose label is empty, None or NaN are left out. Floats are values on a scale and
-        give a `Regressor`; anything else names classes.
+        Of each recording: text, or whole numbers that are codes of a few classes (at most 50, of two units each).
+        Units without a label are left out: None, NaN, and text that is empty or says, in any case, "nan", "none", "na",
+        "n/a", "null", "unknown" or "unlabeled".
     animals : str or array of shape (n_units,), or list of these
         Of each recording. Default: the subject that it names.
     target : str
@@ -276,27 +267,21 @@ def fit_decoder(
 
     Returns
     -------
-    Decoder or Regressor
+    Decoder
 
     Raises
     ------
     InputError
-        Names the recording or class that cannot be used.
+        Names the recording or class that cannot be used, or the labels are numbers on a scale.
 
     Warns
     -----
     RecordingWarning
-        A class has few units or was seen in one animal, or there is one animal only.
+        A class has few units or was seen in one animal, or there is one animal only; names of two animals differ by
+        case or blanks only; or units are labelled "NA".
     """
-    if not isinstance(target, str) or not target:
-        raise InputError("target must name the property, such as 'cell_type'")
-    try:
-        json.dumps(card)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"card: JSON cannot hold it ({error})") from None
+    check_fit(target, card)
     labelled = label_units(embeddings, labels, animals, features)
-    if labelled.continuous:
-        return fit_regressor(labelled, embeddings, target=target, card=card, seed=seed)
     _warn_of_classes(labelled)
     classifier, held = fit_classifier(labelled, balanced=balanced, seed=seed)
     confidence = held.predicted.max(axis=1)

@@ -1,7 +1,8 @@
 """evaluate: how well a property is read from embeddings, beside what can be read without them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import InputError
+from ..files import check_writable, written_whole
 from ..population import Population
+from ..text import for_csv
 from . import calibration, scores
 from .baselines import baseline_features
 from .labelled import Labelled, by_each, label_units
@@ -90,16 +93,45 @@ class Evaluation:
 
         return plot_nuclr_evaluation(self)
 
-    def save(self, folder) -> Path:
-        """Write ``predictions.csv``, ``scores.csv``, ``per_class.csv`` and ``provenance.json`` into a folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.predictions.to_csv(folder / "predictions.csv", index=False)
-        self.scores.to_csv(folder / "scores.csv", index=False)
-        self.per_class().to_csv(folder / "per_class.csv", index_label="class")
-        text = json.dumps(self.provenance, indent=1, ensure_ascii=False)
-        (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
-        return folder
+    def save(self, folder, *, overwrite: bool = False) -> Path:
+        """Write ``predictions.csv``, ``scores.csv``, ``per_class.csv`` and ``provenance.json`` into a folder.
+
+        Raises
+        ------
+        InputError
+            One of them exists, and `overwrite` is not set.
+        """
+        return write_folder(folder, self.writers(), overwrite=overwrite)
+
+    def writers(self) -> dict[str, Callable[[Path], object]]:
+        """What writes each file of `save`, by the file's name."""
+        provenance = json.dumps(self.provenance, indent=1, ensure_ascii=False) + "\n"
+        return {
+            "predictions.csv": lambda path: for_csv(self.predictions).to_csv(path, index=False),
+            "scores.csv": lambda path: for_csv(self.scores).to_csv(path, index=False),
+            "per_class.csv": lambda path: for_csv(self.per_class()).to_csv(path, index_label="class"),
+            "provenance.json": lambda path: path.write_text(provenance, encoding="utf-8"),
+        }
+
+
+def check_folder(folder, names, *, overwrite: bool) -> Path:
+    """The folder, after making sure that files of these names can be written there; InputError where not."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file: name a folder")
+    for name in names if folder.exists() else ():
+        check_writable(folder / name, overwrite=overwrite)
+    return folder
+
+
+def write_folder(folder, writers: dict[str, Callable[[Path], object]], *, overwrite: bool) -> Path:
+    """Write files into a folder: all are whole before the first takes its place, and the last comes last."""
+    folder = check_folder(folder, writers, overwrite=overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:
+        for name, write in reversed(writers.items()):
+            write(files.enter_context(written_whole(folder / name, overwrite=overwrite)))
+    return folder
 
 
 def evaluate(
@@ -113,6 +145,7 @@ def evaluate(
     others: dict[str, list] | None = None,
     features=None,
     positions=None,
+    probes=None,
     test_animals: Sequence[str] = (),
     splits: list[Split] | None = None,
     balanced: bool = True,
@@ -143,7 +176,10 @@ def evaluate(
         As of `fit_decoder`: scores what a decoder of embeddings and features says, beside that of the embeddings.
     positions : list of arrays, optional
         Of each recording, where its units lie in µm, (n_units,) or (n_units, d): gives the embedding's probabilities
-        pooled over neighbours. Of units on several probes, `populations` says which is whose.
+        pooled over neighbours.
+    probes : list of arrays, optional
+        Of each recording, what each unit was recorded with, so that neighbours are on the same. Default: the groups of
+        `populations`, where they are given.
     test_animals : sequence of str
         Of "zero-shot".
     splits : list of Split, optional
@@ -168,9 +204,8 @@ def evaluate(
     """
     fused = label_units(embeddings, labels, animals, features)
     labelled = fused.without_features()
-    if labelled.continuous:
-        raise InputError("labels are numbers on a scale: evaluate scores classes; see `fit_decoder` for r2_left_out")
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
+    populations = [populations] if isinstance(populations, Population) else populations
     tables = _tables(labelled, recordings, populations, others)
     # The same neurons for all.
     keep = np.all([np.ones(len(labelled), dtype=bool), *(np.isfinite(t).any(axis=1) for t in tables.values())], axis=0)
@@ -205,7 +240,10 @@ def evaluate(
             bar.update()
     predictions = _together(parts, np.unique(labelled.labels), recordings)
     if positions is not None:
-        predictions = _with_pooled(predictions, recordings, positions, populations)
+        if probes is None and populations is not None:
+            probes = [population.group for population in populations]
+        probes = None if probes is None else _per_recording("probes", probes, recordings)
+        predictions = _with_pooled(predictions, recordings, positions, probes)
     provenance = {
         "target": target, "protocol": protocol, "checkpoint_sha256": list(labelled.tables),
         "features": list(fused.columns),
@@ -221,7 +259,6 @@ def _tables(labelled: Labelled, recordings: list, populations, others) -> dict[s
     """Numbers of the labelled units by every other method."""
     given: dict[str, list] = {}
     if populations is not None:
-        populations = [populations] if isinstance(populations, Population) else list(populations)
         if len(populations) != len(recordings):
             raise InputError(f"populations: give one for each of the {len(recordings)} recordings")
         features = [baseline_features(population) for population in populations]
@@ -295,18 +332,17 @@ def _together(parts: list, classes: np.ndarray, recordings: list):
     return table[known + columns]
 
 
-def _with_pooled(predictions, recordings: list, positions, populations):
+def _with_pooled(predictions, recordings: list, positions, probes):
     """The predictions with those of the embedding pooled over neighbours on the same probe."""
     import pandas as pd
 
-    populations = [populations] if isinstance(populations, Population) else populations
     rows = predictions[predictions["method"] == EMBEDDING].copy()
     columns = [column for column in rows.columns if column.startswith("p(")]
     probability = rows[columns].to_numpy(copy=True)
     # Within animals, a neighbour of another fold was read by a decoder that knew this unit's label.
     for (_, number), of in rows.reset_index(drop=True).groupby(["split", "recording"]).indices.items():
         units = rows["unit"].to_numpy()[of]
-        probe = populations[number].group[units] if populations is not None else np.zeros(len(units))
+        probe = np.zeros(len(units)) if probes is None else np.asarray(probes[number])[units]
         probability[of] = pooled(probability[of], positions[number][units], probe)
     rows[columns] = probability
     rows["method"], rows["confidence"] = POOLED, probability.max(axis=1)

@@ -1,15 +1,16 @@
 """Labelled: embedded units and what is known of them, ready to be fitted to or scored on."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..identities import UNKNOWN
+from ..errors import InputError, reason_of
 from ..unit_embeddings import UnitEmbeddings
+from .labels import as_animals, as_labels, check_classes, warn_of_similar
 
 # One recording: its embeddings, or a tuple of the embeddings of the same units by several checkpoints.
 Recording = UnitEmbeddings | tuple[UnitEmbeddings, ...]
@@ -77,26 +78,33 @@ class Labelled:
         return replace(self, tables={name: rows}, columns=())
 
 
-def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
+def label_units(embeddings, labels, animals=None, features=None, *, read: Callable = as_labels) -> Labelled:
     """Put embeddings, labels and animals side by side.
 
-    Units without an embedding or a label (empty, "unknown", None or NaN) are left out.
+    Units without an embedding or a label are left out.
 
     Parameters
     ----------
     embeddings : UnitEmbeddings, tuple of UnitEmbeddings, or list of these
         A recording or a list of recordings; a tuple holds the same units' embeddings by several checkpoints.
     labels : array of shape (n_units,), or list of such arrays
-        A recording's each. Floats are values on a scale, anything else names classes.
+        Of each recording.
     animals : str or array of shape (n_units,), or list of these
         Of each recording. Default: the subject that the recording names, where it names one.
     features : pandas DataFrame or list of DataFrames, optional
         Other numbers, a row a unit: by its id, where the index names units, else in their order.
+    read : callable
+        What the labels are: `as_labels` for classes, `as_values` for numbers.
 
     Raises
     ------
     InputError
         Names the recording whose arrays do not fit, or that was embedded by another checkpoint than the first.
+
+    Warns
+    -----
+    RecordingWarning
+        Names of two animals differ by case or blanks only.
     """
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
     one = not isinstance(embeddings, list)
@@ -105,7 +113,7 @@ def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
         for name, values in (("labels", labels), ("animals", animals), ("features", features))
     )
     parts = [
-        _labelled(number, *of)
+        _labelled(number, *of, read)
         for number, of in enumerate(zip(recordings, labels, animals, features, strict=True))
     ]  # fmt: skip
     parts = [part for part in parts if len(part)] or parts[:1]
@@ -119,8 +127,6 @@ def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
             )
         if part.columns != first.columns:
             raise InputError(f"recording {number}: its features are not those of the first: {list(part.columns)}")
-        if part.continuous != first.continuous:
-            raise InputError(f"recording {number}: its labels are of another kind than the first's")
     together = Labelled(
         {name: np.concatenate([part.tables[name] for part in parts]) for name in first.tables},
         first.columns,
@@ -129,6 +135,9 @@ def label_units(embeddings, labels, animals=None, features=None) -> Labelled:
     )  # fmt: skip
     if not len(together):
         raise InputError("no unit has both an embedding and a label")
+    if not together.continuous:
+        check_classes([together.labels])
+    warn_of_similar(together.animal_names)
     return together
 
 
@@ -147,6 +156,10 @@ def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray
             raise InputError(f"a recording is UnitEmbeddings, or a tuple of them, not {type(one).__name__}")
         if not np.array_equal(one.unit_ids, first.unit_ids):
             raise InputError("embeddings of one recording by several checkpoints must be of the same units, in order")
+        if "checkpoint_sha256" not in one.provenance:
+            raise InputError(
+                "embeddings do not say by which checkpoint they are: embed again, or load what `save` wrote"
+            )
         tables[one.provenance["checkpoint_sha256"]] = one.embedding.astype(np.float64)
     if len(tables) < len(several):
         raise InputError("a tuple holds embeddings by different checkpoints, these are twice of one")
@@ -184,21 +197,16 @@ def embedded(tables: dict[str, np.ndarray]) -> np.ndarray:
     return np.all([np.isfinite(rows).all(axis=1) for name, rows in tables.items() if name != FEATURES], axis=0)
 
 
-def as_labels(values) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as text or float64, and which of them say something: not None, NaN, "" or "unknown"."""
-    import pandas as pd
-
-    # A list of text and NaN would become text "nan".
-    values = np.array(values, dtype=object) if isinstance(values, list | tuple) else np.asarray(values)
-    if values.dtype.kind == "f":
-        return values.astype(np.float64), np.isfinite(values)
-    said = ~np.asarray(pd.isna(values))
-    if said.any() and all(isinstance(value, float) for value in values[said]):
-        return np.where(said, values, np.nan).astype(np.float64), said
-    text = np.array(
-        [str(value) if known else "" for value, known in zip(values.tolist(), said, strict=True)], dtype=str
-    )
-    return text, (text != "") & (text != UNKNOWN)
+def check_fit(target: str, card: dict | None) -> None:
+    """InputError where what is fitted has no name, or its card cannot be written."""
+    if not isinstance(target, str) or not target:
+        raise InputError("target must name the property, such as 'cell_type'")
+    if not isinstance(card, dict | None):
+        raise InputError(f"card must be a dict, not of type {type(card).__name__}")
+    try:
+        json.dumps(card)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"card: JSON cannot hold it ({reason_of(error)})") from None
 
 
 def facts_of(labelled: Labelled, embeddings, left_out: str, seed: int) -> dict:
@@ -228,24 +236,19 @@ def _checkpoint_names(embeddings) -> dict[str, str]:
     return {sha: name if name.startswith("hf://") else Path(name).name for sha, name in names.items()}
 
 
-def _labelled(number: int, recording: Recording, labels, animal, features) -> Labelled:
+def _labelled(number: int, recording: Recording, labels, animal, features, read: Callable) -> Labelled:
+    name = f"recording {number}"
     tables, columns = tables_of(recording, features)
     first = by_each(recording)[0]
     n = len(first.unit_ids)
-    labels, said = as_labels(labels)
+    labels, known = read(labels, f"{name}: labels")
     if labels.shape != (n,):
-        raise InputError(f"recording {number}: labels has shape {labels.shape} for {n} units")
-    if animal is None:
-        animal = first.provenance.get("source", {}).get("subject")
-        if not animal:
-            raise InputError(f"recording {number}: names no subject: give animals=, so that no animal is on both sides")
-    if not isinstance(animal, str) and any(name in (None, "") for name in np.ravel(np.asarray(animal, dtype=object))):
-        raise InputError(f"recording {number}: the animal of some units is not named")
-    animals = np.asarray(animal, dtype=str)
-    animals = np.full(n, animals) if animals.ndim == 0 else animals
-    if animals.shape != (n,):
-        raise InputError(f"recording {number}: animals has shape {animals.shape} for {n} units")
-    keep = np.flatnonzero(said & embedded(tables))
+        raise InputError(f"{name}: labels has shape {labels.shape} for {n} units")
+    animal = first.provenance.get("source", {}).get("subject") if animal is None else animal
+    if animal is None or (isinstance(animal, str) and not animal.strip()):
+        raise InputError(f"{name}: names no subject: give animals=, so that no animal is on both sides")
+    animals = as_animals(animal, n, name)
+    keep = np.flatnonzero(known & embedded(tables))
     return Labelled(
         {name: table[keep] for name, table in tables.items()},
         columns,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from .labels import as_labels
 
 LEVELS = ("fine", "group", "cosmos")
 # Alphabetical: the order that BrainWideBench scores.
@@ -27,7 +28,7 @@ def roll_up(acronyms, level: str) -> np.ndarray:
     -------
     str array, shape (n,)
         Empty where there is none: `root`, `void`, fibre tracts, ventricles, what is coarser than the level, and what
-        was empty before.
+        is no label in the eyes of `fit_decoder`, such as "unknown".
 
     Raises
     ------
@@ -43,7 +44,7 @@ def roll_up(acronyms, level: str) -> np.ndarray:
         raise InputError(f"level must be one of {LEVELS}, not {level!r}")
     table = _regions()
     found = []
-    for acronym in np.asarray(acronyms).astype(str).tolist():
+    for acronym in as_labels(acronyms, "acronyms")[0].tolist():
         if acronym and acronym not in table:
             raise InputError(f"{acronym!r} is no region of the Allen atlas: correct the label, or leave it as it is")
         group, cosmos = table.get(acronym, ("", ""))

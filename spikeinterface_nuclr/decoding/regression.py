@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from ..errors import CheckpointError, InputError
+from ..errors import InputError
 from . import storage
-from .labelled import FEATURES, Labelled, Recording, by_each, embedded, facts_of, tables_of
+from .labelled import FEATURES, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
+from .labels import as_values
 from .linear import STRENGTHS, Readout, averaged, fit_ridge, left_out
 from .splits import folds_of
 
@@ -50,6 +50,8 @@ class Regressor(storage.Saved):
     columns, animals, card, name
         As of `Decoder`.
     """
+
+    KIND = "nuclr_regressor"
 
     target: str
     readouts: dict[str, Readout]
@@ -103,28 +105,53 @@ class Regressor(storage.Saved):
             "strengths": {name: readout.strength for name, readout in self.readouts.items()},
             "columns": list(self.columns),
             "animals": list(self.animals),
-            "card": self.card,
         }
 
     @classmethod
-    def load(cls, name: str | Path) -> "Regressor":
-        """Read a regressor by its path, bundled name or ``hf://`` name; CheckpointError where it cannot be had."""
-        name = str(name)
-        arrays, facts = storage.read(storage.find(name), name)
-        try:
-            readouts = storage.read_readouts(arrays, facts["strengths"])
-            errors = arrays["held_out/errors"]
-            columns, animals = tuple(facts["columns"]), tuple(facts["animals"])
-            return cls(facts["target"], readouts, errors, columns, animals, dict(facts["card"]), name)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{name}: not a regressor, or a damaged one ({error})") from None
+    def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str) -> "Regressor":
+        return cls(
+            storage.text_of(facts["target"], "target"),
+            storage.read_readouts(arrays, facts["strengths"], 1),
+            storage.array_of(arrays, "held_out/errors", np.float32, (None,)),
+            storage.texts_of(facts["columns"], "columns"),
+            storage.texts_of(facts["animals"], "animals"),
+            storage.card_of(card),
+            name,
+        )
 
     def __repr__(self):
         return f"Regressor({self.target!r}, {len(self.animals)} animals)"
 
 
-def fit_regressor(labelled: Labelled, embeddings, *, target: str, card: dict | None, seed: int) -> Regressor:
-    """Fit ridge regression to each table; its strength and the errors come from animals left out."""
+def fit_regressor(
+    embeddings, values, animals=None, *, target: str, features=None, card: dict | None = None, seed: int = 0
+) -> Regressor:
+    """Fit a regressor of a number, such as depth, to units whose value is known.
+
+    Rows are standardised and read by ridge regression. The strength of its penalty and the width of its intervals come
+    from animals left out of the fit, up to five parts of them.
+
+    Parameters
+    ----------
+    embeddings, animals, features, card, seed
+        As of `fit_decoder`.
+    values : array of shape (n_units,), or list of such arrays
+        Of each recording: numbers, or text that reads as one. Units without a value (NaN, None, or what `fit_decoder`
+        takes for no label) are left out.
+    target : str
+        What the values are, such as "depth_um".
+
+    Returns
+    -------
+    Regressor
+
+    Raises
+    ------
+    InputError
+        Names the recording whose arrays do not fit, or the value that is no number; or there are too few.
+    """
+    check_fit(target, card)
+    labelled = label_units(embeddings, values, animals, features, read=as_values)
     if len(labelled) < _FEWEST:
         raise InputError(f"a regression needs {_FEWEST} labelled units or more, not {len(labelled)}")
     folds, of = folds_of(labelled.animals, labelled.labels, seed)

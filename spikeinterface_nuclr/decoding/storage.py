@@ -1,63 +1,83 @@
-"""Decoders on disk: arrays in a safetensors file, the rest as JSON in its metadata. Nothing in it can run."""
+"""Decoders and regressors on disk: which file a name means, and what a file holds, where it is what it should be."""
 
-import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_safetensors
 
-from ..errors import CheckpointError
+from .. import model_file
+from ..errors import CheckpointError, reason_of
 from ..files import check_format, written_whole
 from .linear import Readout
 
-FORMAT_VERSION = 1
 BUNDLED = Path(__file__).parent.parent / "models" / "decoders"
-# All metadata sits under one key: safetensors writes several in no fixed order, which would change the file's hash.
-_METADATA_KEY = "nuclr_decoder"
+# Key of the JSON in the file -> what it is, and who reads it.
+KINDS = {
+    "nuclr_decoder": ("decoder", "reads classes: use Decoder.load, in Python"),
+    "nuclr_regressor": ("regressor", "reads numbers: use Regressor.load, in Python"),
+}
 _PARTS = ("mean", "scale", "weight", "bias")
 
 
 class Saved:
-    """What has a file of its own, and is known by its hash."""
+    """What has a file of its own, and is known by its identity. Has a `card` and a `name`."""
+
+    KIND: str
 
     def _content(self) -> tuple[dict[str, np.ndarray], dict]:
-        """Arrays by name, and plain values for JSON."""
+        """Arrays by name, and plain values for JSON: all that decides what it predicts."""
+        raise NotImplementedError
+
+    @classmethod
+    def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str):
+        """The object of this content; ValueError, KeyError or TypeError where it does not fit together."""
         raise NotImplementedError
 
     @cached_property
-    def _bytes(self) -> bytes:
-        arrays, facts = self._content()
-        content = json.dumps({"format": FORMAT_VERSION, **facts}, ensure_ascii=False, sort_keys=True)
-        return to_safetensors(
-            {name: np.ascontiguousarray(values) for name, values in arrays.items()}, {_METADATA_KEY: content}
-        )
-
-    @cached_property
     def sha256(self) -> str:
-        """Hash (hex) of the file that `save` writes."""
-        return hashlib.sha256(self._bytes).hexdigest()
+        """Its identity: a hash (hex) of all that decides what it predicts. Neither the card nor the name does."""
+        return model_file.identity_of(self.KIND, *self._content())
 
     def save(self, path, *, overwrite: bool = False) -> Path:
         """Write a ``.safetensors`` file, whole or not at all."""
         path = check_format(path, ".safetensors")
+        content = model_file.to_bytes(self.KIND, *self._content(), self.card, self.sha256)
         with written_whole(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(self._bytes)
+            temporary.write_bytes(content)
         return path
 
+    @classmethod
+    def load(cls, name: str | Path, *, sha256: str | None = None):
+        """Read what `save` wrote, by its path, a bundled name, or ``hf://owner/repo[/file][@revision]``.
 
-def readout_arrays(readouts: dict[str, Readout]) -> dict[str, np.ndarray]:
-    """The arrays of read-outs by name, for a file."""
-    return {f"{name}/{part}": getattr(readout, part) for name, readout in readouts.items() for part in _PARTS}
+        Parameters
+        ----------
+        name : str or Path
+        sha256 : str, optional
+            What its `sha256` must be. Where a path leads nowhere any more, a bundled one of this identity is taken.
 
-
-def read_readouts(arrays: dict[str, np.ndarray], strengths: dict[str, float]) -> dict[str, Readout]:
-    """The read-outs whose arrays a file holds; KeyError where one is missing."""
-    return {
-        name: Readout(*(arrays[f"{name}/{part}"] for part in _PARTS), strength) for name, strength in strengths.items()
-    }
+        Raises
+        ------
+        CheckpointError
+            It cannot be had, is damaged, or is another than `sha256`.
+        """
+        path, name = _find(str(name), sha256)
+        what, _ = KINDS[cls.KIND]
+        found = model_file.kind_of_model(path)
+        if found in KINDS and found != cls.KIND:
+            raise CheckpointError(f"{name}: {KINDS[found][1]}")
+        arrays, facts, card, identity = model_file.read(path, name, cls.KIND, what)
+        try:
+            loaded = cls._from_content(arrays, facts, card, name)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise CheckpointError(f"{name}: a damaged {what} ({reason_of(error)}): fetch it again") from None
+        unknown = sorted(facts.keys() - loaded._content()[1].keys())
+        if unknown:
+            raise CheckpointError(f"{name}: unknown entries {unknown[:5]}: a newer version may know them")
+        model_file.check_identity(name, identity, loaded.sha256)
+        if sha256 is not None and loaded.sha256 != sha256:
+            raise CheckpointError(f"{name}: its sha256 is {loaded.sha256}, not the expected {sha256}")
+        return loaded
 
 
 def bundled_decoders() -> list[str]:
@@ -65,48 +85,96 @@ def bundled_decoders() -> list[str]:
     return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
 
 
-def find(name: str) -> Path:
-    """The file of a bundled name, a path or an ``hf://`` name; CheckpointError where there is none."""
+def is_decoder(path) -> bool:
+    """Whether a file says that it holds a decoder or a regressor."""
+    return model_file.kind_of_model(path) in KINDS
+
+
+def is_regressor(name: str) -> bool:
+    """Whether the file of this path holds a regressor."""
+    return model_file.kind_of_model(name) == "nuclr_regressor"
+
+
+def _find(name: str, sha256: str | None) -> tuple[Path, str]:
+    """The file of a bundled name, a path or an ``hf://`` name, and its name; CheckpointError where there is none."""
     if name.startswith("hf://"):
         from ..hub import fetch
 
-        return fetch(name, "decoder.safetensors")[0]
+        return fetch(name, "decoder.safetensors")[0], name
     if name in bundled_decoders():
-        return BUNDLED / f"{name}.safetensors"
+        return BUNDLED / f"{name}.safetensors", name
     if Path(name).is_file():
-        return Path(name)
+        return Path(name), name
+    moved = model_file.with_identity(BUNDLED, "nuclr_decoder", sha256)
+    if moved is not None:
+        return moved, moved.stem
     raise CheckpointError(
         f"{name}: no such decoder: give a .safetensors file, an hf:// name or a bundled name "
         f"({', '.join(bundled_decoders())})"
     )
 
 
-def is_decoder(path: Path) -> bool:
-    """Whether a file says that it holds a decoder."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return _METADATA_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+def readout_arrays(readouts: dict[str, Readout]) -> dict[str, np.ndarray]:
+    """The arrays of read-outs by name, for a file."""
+    return {f"{name}/{part}": getattr(readout, part) for name, readout in readouts.items() for part in _PARTS}
 
 
-def read(path: Path, name: str) -> tuple[dict[str, np.ndarray], dict]:
-    """Arrays and facts of a file; CheckpointError where it is none of ours."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{name}: not a readable safetensors file ({error}): fetch it again") from None
-    if _METADATA_KEY not in metadata:
-        raise CheckpointError(f"{name}: a safetensors file, but not a decoder: make one with nuclr decoder fit")
-    try:
-        facts = dict(json.loads(metadata[_METADATA_KEY]))
-        version = facts.pop("format")
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{name}: its metadata is damaged: fetch it again") from None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{name}: format {version}, this version reads {FORMAT_VERSION}: upgrade the package")
-    if not all(np.isfinite(values).all() for key, values in arrays.items() if not key.endswith("/bias")):
-        raise CheckpointError(f"{name}: holds numbers that are not finite: fetch it again")
-    return arrays, facts
+def read_readouts(arrays: dict[str, np.ndarray], strengths: dict[str, float], outputs: int) -> dict[str, Readout]:
+    """The read-outs whose arrays a file holds, of so many outputs each."""
+    readouts = {}
+    for name, strength in strengths.items():
+        size = len(arrays[f"{name}/mean"])
+        shapes = {"mean": (size,), "scale": (size,), "weight": (outputs, size), "bias": (outputs,)}
+        parts = [array_of(arrays, f"{name}/{part}", np.float64, shape) for part, shape in shapes.items()]
+        if not (parts[1] > 0).all():
+            raise ValueError(f"{name}/scale is not positive")
+        readouts[name] = Readout(*parts, positive_of(strength, "strength"))
+    if not readouts:
+        raise ValueError("it reads nothing")
+    return readouts
+
+
+def array_of(arrays: dict[str, np.ndarray], name: str, dtype, shape: tuple) -> np.ndarray:
+    """An array of a file; ValueError where its dtype, shape (None: any length) or a number is not as it should be."""
+    values = arrays[name]
+    fits = len(shape) == values.ndim and all(n in (None, m) for n, m in zip(shape, values.shape, strict=True))
+    if values.dtype != dtype or not fits or not values.size:
+        raise ValueError(f"{name} has dtype {values.dtype} and shape {values.shape}")
+    # A class that no unit showed has the bias -inf.
+    finite = np.isfinite(values) | (np.isneginf(values) if name.endswith("/bias") else False)
+    if not finite.all():
+        raise ValueError(f"{name} holds numbers that are not finite")
+    return values
+
+
+def positive_of(value, name: str) -> float:
+    """A finite number above 0; ValueError where it is something else."""
+    if not isinstance(value, float | int) or isinstance(value, bool) or not 0 < value < np.inf:
+        raise ValueError(f"{name} is no positive number")
+    return float(value)
+
+
+def texts_of(values, name: str) -> tuple[str, ...]:
+    """A list of different texts; ValueError where it is something else."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{name} is no list of names")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} names one twice")
+    return tuple(values)
+
+
+def text_of(value, name: str) -> str:
+    """A text that is not empty; ValueError where it is something else."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} is no name")
+    return value
+
+
+def card_of(card: dict) -> dict:
+    """The card, where what this package itself reads there is as it writes it; ValueError where not."""
+    checkpoints = card.get("checkpoints", {})
+    if not isinstance(checkpoints, dict) or not all(isinstance(name, str) for name in checkpoints.values()):
+        raise ValueError("checkpoints of its card are no names")
+    if not isinstance(card.get("calibrated_on", ""), str):
+        raise ValueError("calibrated_on of its card is no text")
+    return card

@@ -1,0 +1,183 @@
+"""Labels as people write them down: classes and values, what counts as none, names of animals."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+
+from ..errors import InputError, RecordingWarning
+
+# What tables of text say, in any mixture of cases, where a unit has no label.
+NO_LABEL = frozenset(
+    {"", "nan", "none", "na", "n/a", "<na>", "#n/a", "null", "nat", "unknown", "unlabeled", "unlabelled"}
+)
+# Numbers are classes where they are few, such as the codes of clusters.
+_MOST_CODES = 50
+
+
+def as_labels(values, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
+    """Labels that name classes, and which units have one.
+
+    Parameters
+    ----------
+    values : array or list, shape (n,)
+        Text, bytes, whole numbers, or a mixture with None and NaN. Blanks around a label are not part of it.
+    name : str
+        What they are, for messages.
+
+    Returns
+    -------
+    labels : str array, shape (n,)
+        "" where there is none: `NO_LABEL`, None, NaN, masked. Whole numbers are written without a point.
+    known : bool array, shape (n,)
+
+    Raises
+    ------
+    InputError
+        A label is something else than a name, or a number with a fraction.
+
+    Warns
+    -----
+    RecordingWarning
+        "NA" is among them, which may have been meant as a name.
+    """
+    texts = np.array([_text(value, name) for value in _objects(values, name)], dtype=str)
+    missing = np.array([text.casefold() in NO_LABEL for text in texts.tolist()], dtype=bool)
+    if (texts == "NA").any():
+        warnings.warn(
+            f"{name}: {(texts == 'NA').sum()} units are labelled 'NA', which counts as no label: rename it where it is "
+            "a class",
+            RecordingWarning,
+            stacklevel=2,
+        )
+    labels = np.where(missing, "", texts).astype(str)
+    numbers = [_number(text) for text in labels[~missing].tolist()]
+    if numbers and None not in numbers:
+        broken = next((number for number in numbers if not number.is_integer()), None)
+        if broken is not None:
+            raise InputError(f"{name}: holds numbers, such as {broken:g}, not classes: use fit_regressor for numbers")
+        labels[~missing] = list(map(_whole, labels[~missing].tolist()))
+    return labels, ~missing
+
+
+def as_values(values, name: str = "values") -> tuple[np.ndarray, np.ndarray]:
+    """Numbers on a scale, and which units have one.
+
+    Parameters
+    ----------
+    values : array or list, shape (n,)
+        Numbers or text that reads as one, with `NO_LABEL`, None and NaN where there is none.
+    name : str
+        What they are, for messages.
+
+    Returns
+    -------
+    values : float64 array, shape (n,)
+        NaN where there is none. An infinite number is none.
+    known : bool array, shape (n,)
+
+    Raises
+    ------
+    InputError
+        A value is no number.
+    """
+    numbers = []
+    for value in _objects(values, name):
+        text = _text(value, name)
+        number = _number(text)
+        if number is None and text.casefold() not in NO_LABEL:
+            raise InputError(f"{name}: {text[:40]!r} is no number: use fit_decoder for classes")
+        numbers.append(np.nan if number is None else number)
+    numbers = np.array(numbers, dtype=np.float64)
+    return numbers, np.isfinite(numbers)
+
+
+def check_classes(labels: list[np.ndarray], name: str = "labels") -> None:
+    """InputError where labels (of several recordings, as of `as_labels`) are numbers on a scale, and not codes."""
+    known = np.concatenate(labels).tolist()
+    numbers = [text for text in known if _number(text) is not None]
+    if len(set(numbers)) > min(_MOST_CODES, len(numbers) / 2):
+        raise InputError(
+            f"{name}: {len(set(numbers))} different numbers in {len(numbers)} units are values, not classes: use "
+            "fit_regressor for numbers"
+        )
+
+
+def as_animals(animals, count: int, name: str) -> np.ndarray:
+    """Names of the animals of `count` units: str array, shape (count,); InputError where one is missing."""
+    one = isinstance(animals, str | bytes) or np.ndim(animals) == 0
+    animals = animals.item() if one and isinstance(animals, np.ndarray) else animals
+    names = np.array([_text(value, name) for value in _objects([animals] if one else animals, name)], dtype=str)
+    if (names == "").any():
+        raise InputError(f"{name}: the animal of some units is not named")
+    names = np.repeat(names, count) if one else names
+    if names.shape != (count,):
+        raise InputError(f"{name}: animals has shape {names.shape} for {count} units")
+    return names
+
+
+def warn_of_similar(animals) -> None:
+    """RecordingWarning where two names of animals differ by case or blanks only: it may be one animal."""
+    names: dict[str, str] = {}
+    for animal in dict.fromkeys(map(str, animals)):
+        other = names.setdefault(key_of(animal), animal)
+        if other != animal:
+            warnings.warn(
+                f"animals {other!r} and {animal!r} count as two: where they are one, name it alike everywhere",
+                RecordingWarning,
+                stacklevel=1,
+            )
+
+
+def key_of(animal: str) -> str:
+    """What two ways of writing an animal's name have in common."""
+    return "".join(animal.split()).casefold()
+
+
+def _objects(values, name: str) -> list:
+    """One entry a unit, as Python objects; None where masked."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
+    if isinstance(values, list | tuple):
+        values = np.fromiter(values, dtype=object, count=len(values))
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise InputError(f"{name}: has shape {values.shape}, not one entry a unit")
+    if values.dtype.kind not in "OSUTbiuf":
+        raise InputError(f"{name}: is of dtype {values.dtype}, neither text nor numbers")
+    return values.tolist()
+
+
+def _text(value, name: str) -> str:
+    """An entry as text, "" where it is None or NaN."""
+    import pandas as pd
+
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            raise InputError(f"{name}: {value[:40]!r} is no UTF-8 text: decode it first") from None
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if isinstance(value, bool | np.bool_ | Integral):
+        return str(value)
+    if isinstance(value, Real):
+        return "" if not np.isfinite(float(value)) else _whole(repr(float(value)))
+    raise InputError(f"{name}: {str(value)[:40]!r} is of type {type(value).__name__}, neither text nor a number")
+
+
+def _whole(text: str) -> str:
+    """The text of a number, without a point where there is no fraction."""
+    number = float(text)
+    return f"{number:.0f}" if number.is_integer() and not text.lstrip("+-").isdigit() else text
+
+
+def _number(text: str) -> float | None:
+    """The finite number that a text reads as, if it does."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
