@@ -50,7 +50,7 @@ class Listed:
         if not isinstance(self.source, Path) or not self.source.exists():
             return []
         paths = [self.source, *self.source.rglob("*")] if self.source.is_dir() else [self.source]
-        stats = [path.stat() for path in paths]
+        stats = [path.stat() if path.exists() else path.lstat() for path in paths]
         size, changed = sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
         return [self.animal, self.session, self.probe, self.weight, size, changed]
 

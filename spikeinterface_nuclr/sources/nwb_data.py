@@ -1,6 +1,8 @@
 """Datasets and columns of an NWB file, HDF5 or Zarr: checked before they are read, and read in one go."""
 
+import os
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -20,8 +22,17 @@ def check_stored(data, name: str) -> None:
     stored = raw_dataset(data)
     if hasattr(stored, "nbytes_stored"):
         check_declared(name, stored.nbytes, stored.nbytes_stored)
-    elif hasattr(stored, "id") and hasattr(stored.id, "get_storage_size") and not stored.is_virtual:
-        check_declared(name, stored.nbytes, stored.id.get_storage_size())
+    elif hasattr(stored, "id") and hasattr(stored.id, "get_storage_size"):
+        check_declared(name, stored.nbytes, _virtual_size(stored) or stored.id.get_storage_size())
+
+
+def _virtual_size(dataset) -> int:
+    """Bytes of the files that a virtual dataset of HDF5 is made of; 0 of another one."""
+    if not dataset.is_virtual:
+        return 0
+    folder = Path(dataset.file.filename).parent
+    files = {dataset.file.filename if s.file_name == "." else folder / s.file_name for s in dataset.virtual_sources()}
+    return sum(os.path.getsize(file) for file in files if os.path.isfile(file))
 
 
 def ragged(column, name: str) -> list:

@@ -8,14 +8,14 @@ import numpy as np
 
 from ..errors import InputError, RecordingWarning
 from .columns import as_labels, as_text, flat
-from .nwb_data import ragged, read_whole
+from .nwb_data import check_stored, ragged, read_whole
 from .probes import Probes, most_common
 
 # Columns of units that name one electrode by its id, as the Allen Institute's files and SpikeInterface's have. Those
 # without "id" may count the channels of each probe.
 _ELECTRODE_ID = re.compile(r"((peak|main|max|primary|best|extremum)_)?(channel|electrode)_id")
 # Columns of units that name a probe.
-_PROBE = re.compile(r"(probe|device|electrode_group|group|shank|insertion)(_?(name|id|label|index|number))?", re.I)
+_PROBE = re.compile(r"(probe|device|electrode_group|insertion)(_?(name|id|label|index|number))?|group_?name", re.I)
 _REMEDY = "add a units column electrodes, electrode_group or probe_name, name another by group_by="
 
 
@@ -35,7 +35,10 @@ class ElectrodeGroups:
         if table is None or not len(table):
             self.names = {group.name: _called(group) for group in nwbfile.electrode_groups.values()}
             return
-        groups = list(table["group"][:]) if "group" in table.colnames else [None] * len(table)
+        groups = [None] * len(table)
+        if "group" in table.colnames:
+            check_stored(table["group"].data, f"{name}: electrodes/group")
+            groups = [group if hasattr(group, "device") else None for group in table["group"][:]]
         own = _own_names(groups)
         given = own
         if "group_name" in table.colnames:

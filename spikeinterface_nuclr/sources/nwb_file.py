@@ -4,12 +4,13 @@ import os
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from ..errors import REFUSALS, InputError, reading, reason_of
 from ..intervals import union
 from .columns import as_text
-from .nwb_data import ragged, seconds
+from .nwb_data import check_stored, ragged, seconds
 from .untrusted import check_zarr
 
 # What raises on damaged data while a file is read.
@@ -50,6 +51,7 @@ def open_nwb(path: Path):
     with ExitStack() as stack:
         with reading(path, "NWB file"):
             try:
+                _check_regions(path)
                 nwbfile = stack.enter_context(opened(os.fspath(path), mode="r")).read()
             except BlockingIOError:
                 raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
@@ -59,6 +61,19 @@ def open_nwb(path: Path):
             if isinstance(error, REFUSALS) or not _raised_by_a_library(error):
                 raise
             raise InputError(f"{path}: not a readable NWB file ({reason_of(error)})") from error
+
+
+def _check_regions(path: Path) -> None:
+    """InputError where references to rows of a table, which hdmf reads at once, claim more than the file can hold."""
+    if path.is_dir():
+        return
+
+    def look(where: str, held) -> None:
+        if held.attrs.get("neurodata_type") == "DynamicTableRegion":
+            check_stored(held, f"{path}: {where}")
+
+    with h5py.File(path, "r") as file:
+        file.visititems(look)
 
 
 def _raised_by_a_library(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from ..intervals import union
 from ..population import Population
 from .assembly import assemble
 from .columns import as_text, plain_columns
-from .nwb_data import checked_index, ragged, raw_dataset, read_whole
+from .nwb_data import check_stored, checked_index, ragged, raw_dataset, read_whole
 from .nwb_electrodes import ElectrodeGroups, unit_electrodes, unit_probes
 from .nwb_file import checked_rows, file_facts, tagged_intervals
 from .probes import choose_group
@@ -152,8 +152,8 @@ def _properties(units, name: str) -> dict[str, np.ndarray]:
 
 
 def _read_values(vector, name: str):
+    check_stored(vector.data, name)
     try:
-        read_whole(vector.data, name)
         return vector[:]
     except UnicodeDecodeError:  # text of variable length that is no UTF-8
         return raw_dataset(vector.data)[:]
