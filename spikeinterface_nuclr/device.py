@@ -1,5 +1,6 @@
-"""Which device computes, and in which precision."""
+"""Which device computes, in which precision, and with how many threads."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,8 @@ import torch
 from .errors import DeviceError, InputError, reason_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+_process: int | None = None  # the first that computed: torch's threads belong to it
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -18,6 +21,8 @@ def choose_device(name: str = "auto") -> torch.device:
     DeviceError
         The device is unknown or absent.
     """
+    global _process
+    _process = _process or os.getpid()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -60,10 +65,27 @@ def _fast_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def limited_threads(count: int | None) -> Iterator[None]:
-    """Let torch use this many processor threads inside the block; None leaves the number as it is."""
+    """Let torch use this many processor threads inside the block; None leaves the number as it is.
+
+    In a process that was forked from one that has computed, it stays at one.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(before if _forked() else count or before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _forked() -> bool:
+    return _process is not None and _process != os.getpid()
+
+
+def _keep_to_one_thread() -> None:
+    # A fork copies none of the parent's threads: the first parallel loop of the child would wait for them for ever.
+    if _forked():
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_keep_to_one_thread)

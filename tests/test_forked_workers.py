@@ -1,0 +1,65 @@
+"""Processes that are forked from one that has computed, as multiprocessing does on Linux by default."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+SCRIPT = """
+import multiprocessing, sys
+import torch
+from spikeinterface_nuclr import embed, load_checkpoint, simulate_population
+from spikeinterface_nuclr.device import limited_threads
+
+def computed(population):
+    with limited_threads(2):
+        return embed(population, load_checkpoint(), device="cpu", precision="float32", progress=False).embedding
+
+def threads(_):
+    return torch.get_num_threads()
+
+torch.set_num_threads(2)
+population = simulate_population(30, 40.0, 0)
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    before = pool.apply(threads, (0,))
+here = computed(population)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    there = pool.map(computed, [population] * 3)
+    after = pool.apply(threads, (0,))
+agree = all(abs(one - here).max() < 1e-5 for one in there)
+print(before, after, torch.get_num_threads(), agree)
+"""
+
+
+def test_a_forked_worker_embeds_after_its_parent_has(tmp_path):
+    """The parent's threads are not copied: a worker that waited for them would wait for ever."""
+    script = tmp_path / "workers.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    # Before anything was computed, a worker keeps its threads; afterwards it has one, and the parent keeps its own.
+    assert done.stdout.split() == ["2", "1", "2", "True"], done.stderr
+
+
+def shares(queue, population, checkpoint):
+    from spikeinterface_nuclr import embed
+
+    queue.put(embed(population, checkpoint, device="cpu", precision="float32", progress=False).embedding)
+
+
+def test_a_worker_computes_what_its_parent_computes(population, checkpoint):
+    from spikeinterface_nuclr import embed
+
+    here = embed(population, checkpoint, device="cpu", precision="float32", progress=False).embedding
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=shares, args=(queue, population, checkpoint))
+    process.start()
+    there = queue.get(timeout=60)
+    process.join(timeout=60)
+    assert not process.is_alive()
+    assert np.abs(here - there).max() < 1e-5
