@@ -118,8 +118,23 @@ def test_rois_that_are_no_numbers(path):
         del file[f"{SERIES}/rois"]
         file[f"{SERIES}/rois"] = np.array([0.5, 1.0, 2.0, 3.0])
         file[f"{SERIES}/rois"].attrs.update(attributes)
-    with pytest.raises(InputError, match=r"the rows of its ROIs are no whole numbers"):
+    with pytest.raises(InputError, match=r"a\.nwb: ophys/DfOverF/RoiResponseSeries is of ROIs that are no rows"):
         read_population(path)
+
+
+def test_a_series_that_is_not_asked_for_may_be_damaged(tmp_path):
+    nwbfile = ophys_file((4,))
+    add_series(nwbfile, activity(4))
+    add_series(nwbfile, raw(activity(4)), container="Fluorescence", rows=[1, 1, 2, 3])
+    assert np.array_equal(read_population(nwbfile, series="DfOverF").traces, scaled(activity(4)))
+
+
+def test_images_in_the_table_are_no_properties(tmp_path):
+    nwbfile = ophys_file((4,), footprint=np.ones((4, 8, 8)), depth=np.arange(4.0), pair=np.ones((4, 2)))
+    add_series(nwbfile, activity(4))
+    path = write_nwb_file(tmp_path / "a.nwb", nwbfile)
+    for source in (nwbfile, path):
+        assert set(read_population(source).properties) == {"plane", "depth"}
 
 
 def test_tables_beside_the_rois(tmp_path, path):

@@ -1,5 +1,6 @@
 """The ROI responses of an NWB file (two-photon, light-sheet, one-photon) -> Population."""
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -60,28 +61,36 @@ class Rois:
     rows: np.ndarray
 
 
-def all_rois(nwbfile) -> dict[str, Rois]:
+def all_series(nwbfile) -> dict[str, RoiResponseSeries]:
     """Every series of ROI responses in an open file, by its path."""
-    return {path: _rois(path, series) for path, series in _all_series(nwbfile)}
-
-
-def _all_series(nwbfile) -> Iterator[tuple[str, object]]:
+    found = {}
     for module in nwbfile.processing.values():
         for container in module.data_interfaces.values():
             path = f"{module.name}/{container.name}"
             if isinstance(container, RoiResponseSeries):
-                yield path, container
+                found[path] = container
             if isinstance(container, DfOverF | Fluorescence):
-                for series in container.roi_response_series.values():
-                    yield f"{path}/{series.name}", series
+                found |= {f"{path}/{name}": series for name, series in container.roi_response_series.items()}
+    return found
 
 
-def _rois(path: str, series) -> Rois:
-    with reading(path, "series of ROI responses", "correct the rows of its ROIs"):
-        rows = np.asarray(read_whole(series.rois.data, f"{path}/rois"))
-        if rows.dtype.kind not in "iuf" or rows.ndim != 1 or (rows != rows.astype(np.int64)).any():
-            raise ValueError("the rows of its ROIs are no whole numbers")
-        return Rois(path, series, series.rois.table, rows.astype(np.int64))
+def _rois(path: str, series: RoiResponseSeries, name: str) -> Rois:
+    """The rows that a series is of, each once; InputError where they are not such."""
+    where, table = f"{name}: {path}", series.rois.table
+    rows = np.asarray(read_whole(series.rois.data, f"{where}/rois"))
+    if rows.ndim != 1 or rows.dtype.kind not in "iuf" or (rows % 1 != 0).any():
+        raise InputError(f"{where} is of ROIs that are no rows of {table.name}: correct the rois of the series")
+    outside = rows[(rows < 0) | (rows >= len(table))]
+    if len(outside):
+        raise InputError(
+            f"{where} is of ROI row {outside[0]:g}, and {table.name} has {len(table)}: correct the rois of the series"
+        )
+    rows = rows.astype(np.int64)
+    different, times = np.unique(rows, return_counts=True)
+    if (times > 1).any():
+        twice = np.asarray(table.id[:])[different[times > 1][0]]
+        raise InputError(f"{where} names ROI {twice} {times.max()} times: correct the rois of the series")
+    return Rois(path, series, table, rows)
 
 
 def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois]:
@@ -90,20 +99,19 @@ def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois
     `wanted` is the name of a series or of its container, with as much of the path before it as tells it from others.
     InputError, which begins with `name`, where there is none, or a choice has to be made.
     """
-    found = all_rois(nwbfile)
+    found = all_series(nwbfile)
     if not found:
         raise InputError(f"{name}: it holds no RoiResponseSeries in a processing module: only ROI responses are read")
-    chosen = {path: rois for path, rois in found.items() if wanted is None or _names(wanted, path)}
-    neurons = {path: rois for path, rois in chosen.items() if not _AROUND.search(f"{path} {rois.table.name}")}
+    chosen = {path: series for path, series in found.items() if wanted is None or _names(wanted, path)}
+    neurons = {path: one for path, one in chosen.items() if not _AROUND.search(f"{path} {one.rois.table.name}")}
     chosen = neurons or chosen
     if not chosen:
         raise InputError(f"{name}: it holds no series {wanted!r}; it has: {', '.join(found)}")
-    for rois in chosen.values():
-        _check_rows(rois, name)
-    if len({path.rpartition("/")[0] for path in chosen}) > 1 or not _disjoint(list(chosen.values())):
+    rois = [_rois(path, series, name) for path, series in chosen.items()]
+    if len({path.rpartition("/")[0] for path in chosen}) > 1 or not _disjoint(rois):
         paths = ", ".join(chosen)
         raise InputError(f"{name}: it holds several series of ROI responses: give series= (--series): one of {paths}")
-    return list(chosen.values())
+    return rois
 
 
 def _names(wanted: str, path: str) -> bool:
@@ -114,20 +122,6 @@ def _names(wanted: str, path: str) -> bool:
 def _disjoint(rois: list[Rois]) -> bool:
     seen = [(id(one.table), row) for one in rois for row in one.rows.tolist()]
     return len(seen) == len(set(seen))
-
-
-def _check_rows(rois: Rois, name: str) -> None:
-    """InputError where the ROIs of a series are not different rows of their table."""
-    wrong = rois.rows[(rois.rows < 0) | (rois.rows >= len(rois.table))]
-    if len(wrong):
-        raise InputError(
-            f"{name}: {rois.path} is of ROI row {wrong[0]}, and {rois.table.name} has {len(rois.table)}: correct the "
-            "rois of the series"
-        )
-    rows, times = np.unique(rois.rows, return_counts=True)
-    if (times > 1).any():
-        twice = np.asarray(rois.table.id[:])[rows[times > 1][0]]
-        raise InputError(f"{name}: {rois.path} names ROI {twice} {times.max()} times: correct the rois of the series")
 
 
 def tables_of(rois: list[Rois]) -> list:
@@ -171,7 +165,7 @@ def read_ophys(
         if kinds == {"dff"} and traces == "auto" and _RATIO.fullmatch(one.series.unit or ""):
             part -= np.float32(1)
     ids = np.concatenate([unit_ids[mask] for unit_ids, mask in zip(roi_ids(chosen), kept, strict=True)])
-    properties = _properties(chosen, kept)
+    properties = _properties(chosen, kept, name)
     invalid = invalid_intervals(nwbfile, name)
     left_out = np.any([_bad_frames(one, name)[:count] for one in chosen], axis=0)
     return assemble_traces(
@@ -309,24 +303,40 @@ def _accepted(rois: Rois, name: str) -> np.ndarray:
     """Which ROIs curation has not rejected: bool, shape (n_rois,)."""
     columns = {}
     for column in filter(is_curation, rois.table.colnames):
-        values = rois.table[column]
-        columns[column] = None if hasattr(values, "target") else np.asarray(values[:])[rois.rows]
+        ragged = hasattr(rois.table[column], "target")
+        columns[column] = None if ragged else _column(rois.table, column, name)[rois.rows]
     return kept_rois(columns, len(rois.rows), f"{name}: {rois.table.name}")
 
 
-def _properties(rois: list[Rois], kept: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _column(table, column: str, name: str) -> np.ndarray:
+    """An entry a row of the table; InputError where there are more or fewer."""
+    where = f"{name}: {table.name}/{column}"
+    check_stored(table[column].data, where)
+    values = np.asarray(table[column][:])
+    if len(values) != len(table):
+        raise InputError(f"{where} has {len(values)} entries for {len(table)} ROIs: correct the table")
+    return values
+
+
+def _properties(rois: list[Rois], kept: list[np.ndarray], name: str) -> dict[str, np.ndarray]:
     """One value a ROI of every column that all the tables have, and the name of its plane."""
     tables = []
     for one, mask in zip(rois, kept, strict=True):
         columns = {
-            name: one.table[name][:]
-            for name in one.table.colnames
-            if "mask" not in name and not hasattr(one.table[name], "target") and not hasattr(one.table[name], "table")
+            column: _column(one.table, column, name)
+            for column in one.table.colnames
+            if "mask" not in column and _is_single(one.table[column])
         }
         # Planes that share a table are told by their series.
         several = sum(other.table is one.table for other in rois) > 1
         plane = np.full(len(one.table), one.series.name if several else one.table.name)
-        plain = {"plane": plane} | plain_columns(columns)
-        tables.append({name: values[one.rows][mask] for name, values in plain.items()})
-    shared = [name for name in tables[0] if all(name in table for table in tables)]
-    return {name: np.concatenate([table[name] for table in tables]) for name in shared}
+        plain = {"plane": plane} | plain_columns(columns, f"{name}: {one.table.name}")
+        tables.append({column: values[one.rows][mask] for column, values in plain.items()})
+    shared = [column for column in tables[0] if all(column in table for table in tables)]
+    return {column: np.concatenate([table[column] for table in tables]) for column in shared}
+
+
+def _is_single(column) -> bool:
+    """Whether a column holds one value a row: no lists, rows of other tables, or images."""
+    shape = getattr(column.data, "shape", ())
+    return not hasattr(column, "target") and not hasattr(column, "table") and math.prod(shape[1:]) <= 1

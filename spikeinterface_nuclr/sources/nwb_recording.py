@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..population import Population
 from .nwb_file import open_nwb
-from .nwb_ophys import all_rois, read_ophys
+from .nwb_ophys import all_series, read_ophys
 from .nwb_units import read_units
 
 
@@ -34,6 +34,6 @@ def read_nwbfile(
                 f"{name}: its units are read: traces and keep_rejected are of ROI responses (give series=)"
             )
         return read_units(nwbfile, name=name, group_by=group_by, observed=observed)
-    if series is None and not all_rois(nwbfile):
+    if series is None and not all_series(nwbfile):
         raise InputError(f"{name}: its units table is missing or empty, and it holds no ROI responses")
     return read_ophys(nwbfile, name=name, group_by=group_by, observed=observed, **optical)
