@@ -10,7 +10,7 @@ from .errors import DeviceError, InputError, reason_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
-_process: int | None = None  # the first that computed: torch's threads belong to it
+_process = os.getpid()  # the one that has torch's threads
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -21,8 +21,6 @@ def choose_device(name: str = "auto") -> torch.device:
     DeviceError
         The device is unknown or absent.
     """
-    global _process
-    _process = _process or os.getpid()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -67,7 +65,7 @@ def _fast_bfloat16(device: torch.device) -> bool:
 def limited_threads(count: int | None) -> Iterator[None]:
     """Let torch use this many processor threads inside the block; None leaves the number as it is.
 
-    In a process that was forked from one that has computed, it stays at one.
+    In a process that was forked, it stays at one.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(before if _forked() else count or before)
@@ -78,14 +76,9 @@ def limited_threads(count: int | None) -> Iterator[None]:
 
 
 def _forked() -> bool:
-    return _process is not None and _process != os.getpid()
-
-
-def _keep_to_one_thread() -> None:
-    # A fork copies none of the parent's threads: the first parallel loop of the child would wait for them for ever.
-    if _forked():
-        torch.set_num_threads(1)
+    return _process != os.getpid()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_keep_to_one_thread)
+    # A fork copies none of torch's threads: the first parallel loop of the child would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import device as _device  # noqa: F401 (sees to torch's threads after a fork)
 from .errors import CheckpointError
 from .windows import Layout
 
