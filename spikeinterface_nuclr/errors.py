@@ -40,6 +40,10 @@ def reason_of(error: BaseException) -> str:
     """What another library's error says, in one short line, to quote in one of ours."""
     if isinstance(error, REFUSALS):
         return str(error)
+    cause = error
+    while cause is not None and not isinstance(cause, OSError):  # Zarr's KeyError of a full disk, say
+        cause = cause.__cause__
+    error = error if cause is None else cause
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, RecursionError):

@@ -10,6 +10,7 @@ from .decoding.evaluation import EMBEDDING, SHUFFLED, Evaluation
 from .errors import InputError
 from .extensions import computed_embedding, computed_identity
 from .identities import UNKNOWN, Identities
+from .sources.untrusted import check_extension
 from .unit_embeddings import UnitEmbeddings
 
 _GREY = "0.75"
@@ -201,6 +202,7 @@ def embedding_map(embedding: np.ndarray) -> np.ndarray:
 def unit_depths(analyzer: SortingAnalyzer) -> np.ndarray:
     """Depth of each unit in µm, shape (n_units,): of its ``unit_locations`` where computed, else its main channel's."""
     if analyzer.has_extension("unit_locations"):
+        check_extension(analyzer, "unit_locations")
         return analyzer.get_extension("unit_locations").get_data(outputs="numpy")[:, 1]
     channels = analyzer.get_main_channels(outputs="index")
     return np.asarray(analyzer.get_channel_locations(), dtype=float)[channels, 1]

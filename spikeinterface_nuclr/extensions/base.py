@@ -2,7 +2,7 @@
 
 import os
 import time
-import weakref
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,15 @@ from spikeinterface.core import SortingAnalyzer
 from spikeinterface.core.job_tools import split_job_kwargs
 from spikeinterface.core.sortinganalyzer import AnalyzerExtension, _get_children_dependencies
 
-from ..errors import CheckpointError, DeviceError, InputError
-
-_REFUSALS = (CheckpointError, DeviceError, InputError)
-# Extensions that are alive: what a hard merge, which shows us the new analyzer only, may take unchanged rows from.
-_alive: "weakref.WeakSet[RowsExtension]" = weakref.WeakSet()
+from ..errors import REFUSALS, InputError, RecordingWarning
+from . import storage
 
 
 class RowsExtension(AnalyzerExtension):
-    """An extension whose data are arrays with a row for each unit (`rows`), and the dict ``provenance``."""
+    """An extension whose data are arrays with a row for each unit (`rows`), and the dict ``provenance``.
+
+    On disk a result is replaced by a complete one only (`storage`), also by ``analyzer.compute``.
+    """
 
     need_recording = False
     use_nodepipeline = False
@@ -26,7 +26,7 @@ class RowsExtension(AnalyzerExtension):
 
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
-        _alive.add(self)
+        self._staged: Path | None = None
 
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """The data for the units of an analyzer."""
@@ -44,15 +44,7 @@ class RowsExtension(AnalyzerExtension):
         raise NotImplementedError
 
     def _run(self, verbose=False, **job_kwargs):
-        try:
-            self.data = self.computed(self.sorting_analyzer, **job_kwargs)
-        except _REFUSALS as error:
-            # A hard merge computes anew, with the parameters of a result that exists, and must not fail with it.
-            donor = self._donor()
-            if donor is None:
-                raise
-            self.data = donor.unchanged_rows(self.sorting_analyzer, error)
-        self._refresh_properties(self.sorting_analyzer, self.data, save=self._save_to_disk)
+        self.data = self.computed(self.sorting_analyzer, **job_kwargs)
 
     def _merge_extension_data(
         self, merge_unit_groups, new_unit_ids, new_sorting_analyzer, keep_mask=None, verbose=False, **job_kwargs
@@ -65,35 +57,10 @@ class RowsExtension(AnalyzerExtension):
     def _recomputed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         try:
             data = self.computed(analyzer, **job_kwargs)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             data = self.unchanged_rows(analyzer, error)
         self._refresh_properties(analyzer, data)
         return data
-
-    def _donor(self) -> "RowsExtension | None":
-        """The result, of the same parameters, whose units were merged into those of our analyzer; None without one."""
-        merged = population_of(self.sorting_analyzer)
-        for other in list(_alive):
-            analyzer = other._sorting_analyzer()
-            known = type(other) is type(self) and analyzer not in (None, self.sorting_analyzer) and other.data
-            if known and other.params == self.params and _was_merged_into(population_of(analyzer), merged):
-                return other
-        return None
-
-    def load_data(self, lazy=False):
-        """Read the saved arrays, whole: they are small, and SpikeInterface does not copy lazy Zarr arrays.
-
-        A result that was not saved to its end is none: it has to be computed again.
-        """
-        from ..sources.sortings import refuse_pickles
-
-        refuse_pickles(self.sorting_analyzer, self.extension_name)
-        try:
-            super().load_data(lazy=False)
-        except (OSError, ValueError, EOFError):
-            self.data = {}
-        if not {*self.rows, "provenance"} <= self.data.keys():
-            self.data = {}
 
     def taken_rows(self, kept: np.ndarray) -> dict[str, np.ndarray]:
         """Our rows at these positions; where one is -1, NaN, 0 or ""."""
@@ -103,6 +70,83 @@ class RowsExtension(AnalyzerExtension):
             values[kept < 0] = np.nan if values.dtype.kind == "f" else values.dtype.type()
             data[name] = values
         return data
+
+    # --- on disk: nothing is written but a whole result
+
+    @property
+    def place(self) -> Path:
+        """The folder of the result in an analyzer on disk."""
+        return self._staged or storage.place_of(self.sorting_analyzer, self.extension_name)
+
+    def set_params(self, save=True, **params):
+        """As of the base class, but the result on disk stays until there is another."""
+        super().set_params(save=False, **params)
+
+    def run(self, save=True, **kwargs):
+        """As of the base class, but the result on disk stays until this one is complete."""
+        super().run(save=False, **kwargs)
+        save = save and not self.sorting_analyzer.is_read_only()
+        if save:
+            self.save()
+        self._refresh_properties(self.sorting_analyzer, self.data, save=save)
+
+    def save(self):
+        """Write the result whole, and let it take the place of the one that is there."""
+        if self.format != "memory":
+            storage.save(self)
+
+    def write_into(self, folder: Path) -> None:
+        """Write all of the result, as SpikeInterface lays it out, into a folder or a Zarr group that is there."""
+        self._staged = folder
+        try:
+            self._save_params()
+            self._save_importing_provenance()
+            self._save_run_info()
+            self._save_data()
+        finally:
+            self._staged = None
+
+    def delete(self):
+        """Remove the result from memory and from disk."""
+        if self.format != "memory":
+            storage.delete(self.sorting_analyzer, self.extension_name)
+        self.params, self.run_info, self.data = None, self._default_run_info_dict(), {}
+
+    @classmethod
+    def load(cls, sorting_analyzer, lazy=False):
+        """The saved extension; None, and a warning, where what is there is damaged: it has to be computed again.
+
+        Its arrays are read whole: they are small, and SpikeInterface does not copy lazy Zarr arrays.
+        """
+        extension = cls(sorting_analyzer)
+        try:
+            saved = storage.load(extension.place, extension.format)
+            if saved and not {*cls.rows, "provenance"} <= saved.data.keys():
+                raise InputError(f"{extension.place}: was not written to its end")
+        except InputError as error:
+            warnings.warn(f"{error}: compute {cls.extension_name} again", RecordingWarning, stacklevel=2)
+            return None
+        if saved is None:
+            return None
+        extension.params, extension.run_info, extension.data = saved.params, saved.run_info, saved.data
+        return extension
+
+    def _reset_extension_folder(self):
+        """Nothing: what is written goes into a folder of its own first."""
+
+    def _delete_extension_folder(self):
+        """Nothing: ``analyzer.compute`` asks for it when it fails, and then the result that is there is the old one."""
+
+    def _get_binary_extension_folder(self):
+        return self.place
+
+    def _get_zarr_extension_group(self, mode="r+"):
+        # Not by way of the store's consolidated metadata, which a kill may leave a step behind.
+        import zarr
+
+        return zarr.open_group(os.fspath(self.place), mode=mode)
+
+    # --- sorting properties
 
     def publish_properties(self) -> None:
         """Set the sorting properties that `published` names.
@@ -118,13 +162,11 @@ class RowsExtension(AnalyzerExtension):
 
     @staticmethod
     def _set_properties(analyzer: SortingAnalyzer, properties: dict[str, np.ndarray], save: bool = True) -> None:
-        """As `analyzer.set_sorting_property`, but a Zarr store keeps their type where it holds another."""
+        """As `analyzer.set_sorting_property`, but a property on disk is the old or the new one, whole."""
         for key, values in properties.items():
-            if save and analyzer.format == "zarr" and not analyzer.is_read_only():
-                stored = analyzer._get_zarr_root(mode="r+")["sorting"]["properties"]
-                if key in stored and stored[key].dtype != values.dtype:
-                    del stored[key]
-            analyzer.set_sorting_property(key, values, save=save)
+            analyzer.set_sorting_property(key, values, save=False)
+        if properties and save and analyzer.format != "memory" and not analyzer.is_read_only():
+            storage.save_properties(analyzer, properties)
 
 
 def computed_safely(extension_class: type[RowsExtension], analyzer, save: bool, kwargs: dict) -> RowsExtension:
@@ -152,12 +194,12 @@ def computed_safely(extension_class: type[RowsExtension], analyzer, save: bool, 
     extension.run_info = {"run_completed": True, "runtime_s": time.perf_counter() - began}
     save = save and not analyzer.is_read_only()
     if save:
-        _save_or_restore(extension, computed_extension(analyzer, name))
+        extension.save()
     analyzer.extensions[name] = extension
     # What was computed from the previous result goes with it, on disk only where that is replaced there.
     for child in _get_children_dependencies(name):
-        if save and analyzer.has_extension(child):
-            analyzer.delete_extension(child)
+        if save and analyzer.format != "memory":
+            storage.delete(analyzer, child)
         analyzer.extensions.pop(child, None)
     extension._refresh_properties(analyzer, extension.data, save=save)
     return extension
@@ -174,11 +216,25 @@ def named_file(name, bundled: list[str]) -> str:
     return os.path.abspath(name) if name not in bundled and Path(name).is_file() else name
 
 
-def population_of(analyzer: SortingAnalyzer):
-    """The analyzer's units as one Population."""
-    from ..sources import read_population
+def file_now(name: str, analyzer: SortingAnalyzer) -> str:
+    """The file of this recorded path; where it is gone, the one that lies to a moved analyzer as it did before.
 
-    return read_population(analyzer, group_by=None)
+    A project folder that is moved, or mounted elsewhere, takes its models with it. Whoever loads the file checks its
+    hash.
+    """
+    path = Path(name)
+    if analyzer.format == "memory" or not path.is_absolute() or path.exists():
+        return name
+    ends = [Path(*path.parts[k:]) for k in range(1, len(path.parts))]
+    candidates = (above / end for above in Path(analyzer.folder).absolute().parents for end in ends)
+    return str(next((file for file in candidates if file.is_file()), path))
+
+
+def population_of(analyzer: SortingAnalyzer):
+    """The analyzer's units as one Population, on a clock that does not depend on whether its recording is found."""
+    from ..sources.sortings import read_samples
+
+    return read_samples(analyzer)
 
 
 def fingerprint(analyzer: SortingAnalyzer, units=None) -> str:
@@ -198,29 +254,3 @@ def kept_rows(before: SortingAnalyzer, after: SortingAnalyzer) -> np.ndarray:
         i >= 0 and np.array_equal(old.spike_times[i], times) for i, times in zip(kept, new.spike_times, strict=True)
     ]
     return np.where(same, kept, -1)
-
-
-def _was_merged_into(before, after) -> bool:
-    """Whether the units of `after` are those of `before`, some of them merged.
-
-    Then there are fewer units, the same spikes but for those that a merge may drop as duplicates, and no others.
-    """
-    if not 0 < after.n_units < before.n_units:
-        return False
-    old, new = (np.sort(np.concatenate(population.spike_times)) for population in (before, after))
-    return 0.9 * len(old) <= len(new) <= len(old) and bool(np.isin(new, old).all())
-
-
-def _save_or_restore(extension: RowsExtension, previous: RowsExtension | None) -> None:
-    """Save the extension; where that fails, on a full disk say, save the previous one again."""
-    try:
-        extension.save()
-    except BaseException as error:
-        if previous is not None:
-            previous.save()
-        else:
-            extension._delete_extension_folder()
-        if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise InputError(f"{extension.folder}: {extension.extension_name} could not be saved ({reason})") from error
-        raise

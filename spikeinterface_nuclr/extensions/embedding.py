@@ -10,11 +10,21 @@ from spikeinterface.core.globals import is_set_global_job_kwargs_set
 from spikeinterface.core.job_tools import fix_job_kwargs
 from spikeinterface.core.sortinganalyzer import register_result_extension
 
-from ..errors import InputError, RecordingWarning
+from ..errors import CheckpointError, InputError, RecordingWarning
 from ..unit_embeddings import UnitEmbeddings
-from .base import RowsExtension, computed_extension, computed_safely, fingerprint, kept_rows, named_file, population_of
+from .base import (
+    RowsExtension,
+    computed_extension,
+    computed_safely,
+    file_now,
+    fingerprint,
+    kept_rows,
+    named_file,
+    population_of,
+)
 
 _ROWS = ("embedding", "window_count", "stability", "spike_count")
+_UNEMBEDDED = "the units were changed and could not be embedded anew"
 
 
 class ComputeNuCLREmbedding(RowsExtension):
@@ -66,6 +76,7 @@ class ComputeNuCLREmbedding(RowsExtension):
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
         self._spikes_now = (None, "")
+        self._recorded = False
 
     def _set_params(
         self,
@@ -85,6 +96,7 @@ class ComputeNuCLREmbedding(RowsExtension):
             )
         from ..checkpoint import DEFAULT_MODELS, bundled_models
 
+        self._recorded = model_sha256 is not None
         # What is recorded must mean the same later, with another default.
         model = named_file(model or DEFAULT_MODELS["spikes"], bundled_models())
         return {
@@ -99,6 +111,29 @@ class ComputeNuCLREmbedding(RowsExtension):
             "model_sha256": model_sha256 or _load(model).sha256,
         }
 
+    def _run(self, verbose=False, **job_kwargs):
+        try:
+            super()._run(verbose=verbose, **job_kwargs)
+        except CheckpointError as error:
+            # A hard merge computes what was recorded, on an analyzer that shows nothing of the one before.
+            if not self._recorded:
+                raise
+            self.data = self._without_model(error)
+
+    def _without_model(self, error: Exception) -> dict:
+        """No embedding for any unit, and the reason as ``stale``."""
+        population = population_of(self.sorting_analyzer)
+        n, reason = population.n_units, f"{_UNEMBEDDED} ({error}): a merge of merging_mode='soft' keeps unchanged rows"
+        warnings.warn(f"nuclr_embedding: {reason}", RecordingWarning, stacklevel=4)
+        missing = np.full((n, 1), np.nan, dtype=np.float32)
+        fingerprint = population.fingerprint()
+        provenance = {
+            "checkpoint": str(self.params["model"]), "checkpoint_sha256": self.params["model_sha256"], "units": n,
+            "population_fingerprint": fingerprint, "units_fingerprint": fingerprint, "stale": reason,
+        }  # fmt: skip
+        columns = np.zeros(n, dtype=np.int64), missing[:, 0].copy(), population.spike_counts
+        return {**dict(zip(_ROWS, (missing, *columns), strict=True)), "provenance": provenance}
+
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """Embeddings of an analyzer's units, whether or not it is ours."""
         from ..device import limited_threads
@@ -110,13 +145,13 @@ class ComputeNuCLREmbedding(RowsExtension):
         with limited_threads(_threads(job_kwargs)):
             found = embed(
                 population,
-                _load(params["model"], params["model_sha256"]),
+                _load(file_now(params["model"], self.sorting_analyzer), params["model_sha256"]),
                 device=params["torch_device"],
                 **{key: params[key] for key in ("precision", "overlap", "min_spikes", "skip_silence", "batch_size")},
                 progress=bool(fix_job_kwargs(job_kwargs)["progress_bar"]),
             )
         # The population is what was embedded, the units are those that the rows stand beside: fewer, once selected.
-        provenance = {**found.provenance, "units_fingerprint": found.provenance["population_fingerprint"]}
+        provenance = {**found.provenance, "units_fingerprint": fingerprint(analyzer)}
         return {**{name: getattr(found, name) for name in _ROWS}, "provenance": provenance}
 
     def _select_units_extension_data(self, unit_ids):
@@ -134,8 +169,7 @@ class ComputeNuCLREmbedding(RowsExtension):
         """Our rows for the units of `analyzer` that have the same spikes here, NaN for the others; marked as stale."""
         kept = kept_rows(self.sorting_analyzer, analyzer)
         reason = (
-            f"the units were changed and could not be embedded anew ({error}); {(kept < 0).sum()} of {len(kept)} have "
-            "no embedding, the others that of before"
+            f"{_UNEMBEDDED} ({error}); {(kept < 0).sum()} of {len(kept)} have no embedding, the others that of before"
         )
         warnings.warn(f"nuclr_embedding: {reason}", RecordingWarning, stacklevel=4)
         data = {**self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
@@ -191,10 +225,11 @@ def computed_embedding(analyzer: SortingAnalyzer) -> ComputeNuCLREmbedding | Non
 def compute_nuclr_embedding(
     analyzer: SortingAnalyzer, *, save: bool = True, verbose: bool = False, **kwargs
 ) -> ComputeNuCLREmbedding:
-    """As ``analyzer.compute("nuclr_embedding", …)``, but a result that exists is lost only to a new one.
+    """Like ``analyzer.compute("nuclr_embedding", …)``, but keeps everything that is there if the computation fails.
 
-    ``analyzer.compute`` deletes the previous result before it looks at the parameters. This function embeds first and
-    then replaces it: a misspelt parameter, a missing model or GPU, or an interrupt costs nothing.
+    ``analyzer.compute`` keeps the previous embeddings of an analyzer on disk, and deletes the identities that were
+    predicted from them before it begins; of an analyzer in memory it deletes both. This function embeds first: a
+    misspelt parameter, a missing model or GPU, or an interrupt costs nothing.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """nuclr_identity: what a decoder reads from the embeddings, as an extension of SpikeInterface's SortingAnalyzer."""
 
+import hashlib
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,8 @@ from spikeinterface.core.sortinganalyzer import register_result_extension
 
 from ..errors import InputError, RecordingWarning
 from ..identities import UNKNOWN, Identities
-from .base import RowsExtension, computed_extension, computed_safely, kept_rows, named_file
+from ..sources.untrusted import check_extension
+from .base import RowsExtension, computed_extension, computed_safely, file_now, kept_rows, named_file
 
 _ROWS = ("label", "probability", "confidence", "abstained", "novelty")
 _METRICS = ("quality_metrics", "template_metrics", "spiketrain_metrics")
@@ -31,7 +33,7 @@ class ComputeNuCLRIdentity(RowsExtension):
     max_error : float, default: 0.1
         Share of wrong labels that is accepted among those it does not abstain from, for animals like those that the
         decoder was fitted to. 1 abstains only from novel units.
-    publish : bool, default: True
+    publish : bool, default: False
         Set the sorting properties ``nuclr_<target>`` (the label, "unknown" where it abstains) and
         ``nuclr_<target>_probability``, which spikeinterface-gui and NWB exporters show.
     decoder_sha256 : str, optional
@@ -49,7 +51,7 @@ class ComputeNuCLRIdentity(RowsExtension):
     need_job_kwargs = False
     rows = _ROWS
 
-    def _set_params(self, decoder=None, max_error=0.1, publish=True, decoder_sha256=None):
+    def _set_params(self, decoder=None, max_error=0.1, publish=False, decoder_sha256=None):
         from ..decoding.storage import bundled_decoders
 
         if not isinstance(decoder, str | Path):
@@ -70,10 +72,10 @@ class ComputeNuCLRIdentity(RowsExtension):
         embedding = computed_extension(analyzer, "nuclr_embedding")
         if embedding is None:
             raise InputError("nuclr_identity needs nuclr_embedding: compute it first")
-        decoder = _load(self.params["decoder"], self.params["decoder_sha256"])
+        decoder = _load(file_now(self.params["decoder"], self.sorting_analyzer), self.params["decoder_sha256"])
         features = _metrics(analyzer) if decoder.columns else None
         found = decoder.predict(embedding.get_embeddings(warn=False), features, max_error=self.params["max_error"])
-        provenance = dict(found.provenance)
+        provenance = {**found.provenance, "embedding_sha256": _digest(embedding.data["embedding"])}
         if embedding.stale:
             provenance["stale"] = embedding.stale
         rows = {name: getattr(found, name) for name in _ROWS}
@@ -81,7 +83,13 @@ class ComputeNuCLRIdentity(RowsExtension):
 
     def _select_units_extension_data(self, unit_ids):
         index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
-        return {**self.data, **self.taken_rows(index)}
+        provenance = dict(self.data["provenance"])
+        embedding = computed_extension(self.sorting_analyzer, "nuclr_embedding")
+        if self.stale:
+            provenance["stale"] = self.stale
+        elif embedding is not None:
+            provenance["embedding_sha256"] = _digest(embedding.data["embedding"][index])
+        return {**self.data, **self.taken_rows(index), "provenance": provenance}
 
     def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
         """Our rows for units with the same spikes; the others have no label. Marked as stale."""
@@ -95,8 +103,13 @@ class ComputeNuCLRIdentity(RowsExtension):
     @property
     def stale(self) -> str:
         """Why the identities are not those of the analyzer's present units; empty where they are."""
+        provenance = self.data["provenance"]
         embedding = computed_extension(self.sorting_analyzer, "nuclr_embedding")
-        return self.data["provenance"].get("stale", "") or (embedding.stale if embedding else "")
+        if provenance.get("stale") or embedding is None:
+            return provenance.get("stale", "")
+        if provenance["embedding_sha256"] != _digest(embedding.data["embedding"]):
+            return "the embeddings are others than it was predicted from"
+        return embedding.stale
 
     def get_identities(self, *, warn: bool = True) -> Identities:
         """The result as the Identities that `Decoder.predict` gives, with a warning where it is stale."""
@@ -180,10 +193,17 @@ def _metrics(analyzer: SortingAnalyzer):
     import pandas as pd
 
     names = [name for name in _METRICS if analyzer.has_extension(name)]
+    for name in names:
+        check_extension(analyzer, name)
     frames = [analyzer.get_extension(name).get_data() for name in names]
     if not frames:
         raise InputError(f"the decoder also reads metrics: compute {', '.join(_METRICS)}, whichever hold them")
     return pd.concat(frames, axis=1).apply(pd.to_numeric, errors="coerce")
+
+
+def _digest(embedding: np.ndarray) -> str:
+    """Hash (hex) of the embeddings that identities were predicted from."""
+    return hashlib.sha256(np.ascontiguousarray(embedding).tobytes()).hexdigest()
 
 
 def _load(decoder: str, sha256: str | None = None):

@@ -1,0 +1,256 @@
+"""How an extension's result is kept in an analyzer on disk: one folder, complete or not there.
+
+The layout is SpikeInterface's own, in both of its formats. What differs is the way there: a result is written beside
+the old one, read back, and then takes its place in one step, so that a kill or a full disk leaves the old or the new.
+Last of all a marker is written: dtype, shape and hash of every array. A result without it, or with other arrays, is
+damaged.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, reading, reason_of
+from ..files import _copy_permissions, _exchange, _remove, _sweep, _workshop, written_whole
+from ..sources.untrusted import check_npy, check_zarr, read_json
+
+_MARKER = "complete"
+# What a folder holds beside arrays.
+_FACTS = ("params", "info", "run_info", _MARKER)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a result on disk consists of: parameters, run info, and data by name (arrays, and dicts for JSON)."""
+
+    params: dict
+    run_info: dict
+    data: dict
+
+
+def place_of(analyzer, name: str) -> Path:
+    """The folder of an extension in an analyzer on disk; InputError where the analyzer is a store on the network."""
+    if "://" in str(analyzer.folder):
+        raise InputError(f"{analyzer.folder}: is not on a disk: save a copy with analyzer.save_as, and use that")
+    return Path(analyzer.folder) / "extensions" / name
+
+
+def save(extension) -> None:
+    """Write an extension's result, and let it take the place of the one that is there.
+
+    Raises
+    ------
+    InputError
+        It could not be written, or does not read back as it was. The result that is there stays.
+    """
+    analyzer, place = extension.sorting_analyzer, extension.place
+    with _saving(place), _beside(place) as staged:
+        if analyzer.format == "zarr":
+            import zarr
+
+            zarr.open_group(os.fspath(staged), mode="w")
+        else:
+            staged.mkdir()
+        extension.write_into(staged)
+        _mark(staged, extension.data, analyzer.format)
+        _check_read_back(staged, extension.data, analyzer.format)
+        _put(staged, place)
+    if analyzer.format == "zarr":
+        with _saving(place):
+            _consolidate(analyzer)
+
+
+def load(place: Path, format: str) -> Result | None:
+    """The result in a folder; None where there is none.
+
+    Raises
+    ------
+    InputError
+        What is there is damaged, or was not written to its end.
+    """
+    if not place.is_dir() and _aside(place).is_dir():  # killed between two renames, where no swap is to be had
+        os.rename(_aside(place), place)
+    facts = _zarr_facts(place) if format == "zarr" else _folder_facts(place)
+    if "params" not in facts:
+        return None
+    marker = facts.get(_MARKER)
+    if not isinstance(marker, dict) or not isinstance(facts["params"], dict):
+        raise InputError(f"{place}: was not written to its end")
+    data = _zarr_data(place) if format == "zarr" else _folder_data(place)
+    for name in sorted(marker.keys() | data.keys()):
+        if name not in data or _described(data[name]) != marker.get(name):
+            raise InputError(f"{place}: its {name} is damaged")
+    run_info = facts.get("run_info")
+    return Result(facts["params"], run_info if isinstance(run_info, dict) else {"run_completed": True}, data)
+
+
+def delete(analyzer, name: str) -> None:
+    """Remove an extension from an analyzer on disk, in one step."""
+    place = place_of(analyzer, name)
+    with _saving(place):
+        if analyzer.format == "zarr":
+            _unlist(analyzer, [f"extensions/{name}"])
+        if place.exists():
+            with _beside(place) as discarded:
+                os.rename(place, discarded)
+
+
+def save_properties(analyzer, properties: dict[str, np.ndarray]) -> None:
+    """Write sorting properties, with their own dtypes, into an analyzer on disk: each is whole, or not there.
+
+    Raises
+    ------
+    InputError
+        One could not be written.
+    """
+    folder = Path(analyzer.folder) / "sorting" / "properties"
+    with _saving(folder):
+        folder.mkdir(exist_ok=True)
+        if analyzer.format == "zarr":
+            import zarr
+
+            _unlist(analyzer, [f"sorting/properties/{key}" for key in properties])
+            for key, values in properties.items():
+                with _beside(folder / key) as staged:
+                    zarr.open_array(os.fspath(staged), mode="w", shape=values.shape, dtype=values.dtype)[:] = values
+                    _put(staged, folder / key)
+            _consolidate(analyzer)
+        else:
+            for key, values in properties.items():
+                with written_whole(folder / f"{key}.npy", overwrite=True) as temporary:
+                    np.save(temporary, values, allow_pickle=False)
+
+
+@contextmanager
+def _saving(place: Path) -> Iterator[None]:
+    """Turn whatever is raised on a full disk, by Zarr above all, into one line that names the place."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{place}: could not be saved ({reason_of(error)}): free some room, and try again") from error
+
+
+def _unlist(analyzer, members: list[str]) -> None:
+    """Take groups and arrays off a Zarr store's consolidated metadata, by which SpikeInterface reads.
+
+    What is listed there and has no files reads as zeros: so before these go, the list does.
+    """
+    path = Path(analyzer.folder) / ".zmetadata"
+    if not path.is_file():
+        return
+    content = read_json(path)
+    listed = content.get("metadata", {})
+    beginnings = tuple(f"{member}/" for member in members)
+    content["metadata"] = {key: value for key, value in listed.items() if not key.startswith(beginnings)}
+    if len(content["metadata"]) < len(listed):
+        with written_whole(path, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _consolidate(analyzer) -> None:
+    """Bring the list of a Zarr store's arrays, by which SpikeInterface reads it, up to date."""
+    import zarr
+
+    zarr.consolidate_metadata(zarr.open_group(os.fspath(analyzer.folder), mode="r+").store)
+
+
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """A path in a hidden folder beside `place`, in which SpikeInterface sees no extension; removed afterwards."""
+    place.parent.mkdir(exist_ok=True)
+    _sweep(place)
+    workshop = _workshop(place)
+    try:
+        yield workshop / place.name
+    finally:
+        _remove(workshop)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
+
+
+def _put(staged: Path, place: Path) -> None:
+    for path in staged.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    if not place.exists():
+        os.rename(staged, place)
+        return
+    _copy_permissions(place, staged)
+    try:
+        _exchange(staged, place)
+    except InputError:  # a system, or a disk, that cannot swap two folders
+        shutil.rmtree(_aside(place), ignore_errors=True)
+        os.rename(place, _aside(place))
+        os.rename(staged, place)
+        shutil.rmtree(_aside(place), ignore_errors=True)
+
+
+def _mark(place: Path, data: dict, format: str) -> None:
+    marker = {name: _described(values) for name, values in data.items()}
+    if format == "zarr":
+        import zarr
+
+        zarr.open_group(os.fspath(place), mode="r+").attrs[_MARKER] = marker
+    else:
+        (place / f"{_MARKER}.json").write_text(json.dumps(marker), encoding="utf-8")
+
+
+def _described(values) -> dict:
+    """What tells an array, or a dict, from any other."""
+    if isinstance(values, np.ndarray):
+        kind = {"dtype": values.dtype.str, "shape": list(values.shape)}
+        content = np.ascontiguousarray(values).tobytes()
+    else:
+        kind, content = {"dtype": "JSON"}, json.dumps(values, sort_keys=True).encode()
+    return {**kind, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _check_read_back(place: Path, data: dict, format: str) -> None:
+    found = load(place, format)
+    if found is None or found.data.keys() != data.keys():
+        raise InputError(f"{place}: what was written does not come back: nothing was replaced")
+
+
+def _folder_facts(place: Path) -> dict:
+    return {name: read_json(place / f"{name}.json") for name in _FACTS if (place / f"{name}.json").is_file()}
+
+
+def _folder_data(place: Path) -> dict:
+    data = {}
+    for path in sorted(place.iterdir()):
+        if path.suffix == ".npy" and not path.name.startswith("._"):
+            check_npy(path)
+            with reading(path, ".npy file"):
+                data[path.stem] = np.load(path, allow_pickle=False)
+        elif path.suffix == ".json" and path.stem not in _FACTS:
+            data[path.stem] = read_json(path)
+        elif path.suffix == ".pkl":
+            raise InputError(f"{path}: is a pickle, which could run code: delete it")
+    return data
+
+
+def _zarr_facts(place: Path) -> dict:
+    return read_json(place / ".zattrs") if (place / ".zattrs").is_file() else {}
+
+
+def _zarr_data(place: Path) -> dict:
+    import zarr
+
+    check_zarr(place)
+    with reading(place, "Zarr group"):
+        group = zarr.open_group(os.fspath(place), mode="r")
+        return {
+            name: array[0] if "dict" in array.attrs else np.asarray(array[:]) for name, array in group.arrays()
+        }  # fmt: skip
