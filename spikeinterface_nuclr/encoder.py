@@ -43,7 +43,12 @@ def check_types(config, names, error: type[Exception], where: str = "") -> None:
     for name in names:
         value, declared = getattr(config, name), type(config).__dataclass_fields__[name].type
         if not isinstance(value, kinds[declared]) or isinstance(value, bool):
-            raise error(f"{where}{name} must be of type {declared.__name__}, not {value!r}")
+            raise error(f"{where}{name} must be of type {declared.__name__}, not {shown(value)}")
+
+
+def shown(value) -> str:
+    """A value out of a file, short enough for a message."""
+    return repr(value)[:40]
 
 
 @dataclass(frozen=True)
@@ -95,23 +100,23 @@ class EncoderConfig:
         check_types(self, [f.name for f in fields(self)], CheckpointError, "encoder config: ")
         low, high = _BIN_S
         if not low <= self.bin_s <= high:
-            raise CheckpointError(f"encoder config: bin_s must lie in [{low:g}, {high:g}] s, not {self.bin_s!r}")
+            raise CheckpointError(f"encoder config: bin_s must lie in [{low:g}, {high:g}] s, not {shown(self.bin_s)}")
         for name, largest in _LARGEST.items():
             least = 0 if name.endswith("blocks") else 1
             if not least <= getattr(self, name) <= largest:
                 raise CheckpointError(
-                    f"encoder config: {name} must lie in [{least}, {largest}], not {getattr(self, name)!r}"
+                    f"encoder config: {name} must lie in [{least}, {largest}], not {shown(getattr(self, name))}"
                 )
         for name in ("rotary_fraction", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
-                raise CheckpointError(f"encoder config: {name} must lie in [0, 1], not {getattr(self, name)!r}")
+                raise CheckpointError(f"encoder config: {name} must lie in [0, 1], not {shown(getattr(self, name))}")
         if self.signal not in SIGNALS:
-            raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {self.signal!r}")
+            raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {shown(self.signal)}")
         if self.signal == "traces" and self.input_scale == "log1p+acg":
             raise CheckpointError("encoder config: input_scale 'log1p+acg' counts pairs of spikes, not for traces")
         if self.input_scale not in INPUT_SCALES:
             raise CheckpointError(
-                f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {self.input_scale!r}"
+                f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {shown(self.input_scale)}"
             )
         if self.num_parameters > _MOST_PARAMETERS:
             raise CheckpointError(

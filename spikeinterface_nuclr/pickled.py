@@ -40,7 +40,7 @@ _LONGEST_PICKLE = 32_000_000  # bytes
 _MOST_TUPLES = 50_000
 _LARGEST_INT = 2**80
 # Values and characters of settings, and how deep they are nested; a real file has some hundred.
-_MOST_PLAIN, _DEEPEST = 1_000_000, 50
+_MOST_PLAIN, _DEEPEST = 200_000, 50
 # What the format before torch 1.6 begins with.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 

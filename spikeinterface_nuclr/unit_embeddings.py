@@ -97,7 +97,11 @@ class UnitEmbeddings:
                 members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
                 names = ["unit_ids", "embedding", "provenance", *(name for name in _COLUMNS if name in members)]
                 values = {name: _read_array(file, members[name], path) for name in names}
-            return cls(provenance=json.loads(str(values.pop("provenance"))), **values)
+            values["provenance"] = json.loads(str(values["provenance"]))
+        try:
+            return cls(**values)
+        except InputError as error:
+            raise InputError(f"{path}: {error}: embed again") from None
 
     def _write_npz(self, path: Path):
         columns = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
