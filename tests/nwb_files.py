@@ -4,6 +4,7 @@ import subprocess
 import sys
 from datetime import datetime, timezone
 
+import h5py
 import pynwb
 from pynwb.file import Subject
 
@@ -41,3 +42,26 @@ def kill_after(seconds, script, *arguments):
     except subprocess.TimeoutExpired:
         writer.kill()
         writer.wait()
+
+
+def replaced(path, where, data, **options):
+    """Replace a dataset of an HDF5 file, as other programs would have written it; its attributes stay."""
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file[where].attrs)
+        del file[where]
+        made = file.create_dataset(where, data=data, **options)
+        for name, value in attributes.items():
+            made.attrs[name] = value
+        index = f"{where}_index"
+        if index in file:
+            file[index].attrs["target"] = made.ref
+    return path
+
+
+def add_probes(nwbfile, *names, electrodes=4, device=None):
+    """Add a probe of some electrodes for each name: an electrode group, on a device of its own or a common one."""
+    for name in names:
+        group = nwbfile.create_electrode_group(name, "d", "CA1", device or nwbfile.create_device(f"device of {name}"))
+        for _ in range(electrodes):
+            nwbfile.add_electrode(group=group, location=f"area of {name}")
+    return nwbfile

@@ -41,7 +41,7 @@ def plain_columns(columns: dict, name: str = "") -> dict[str, np.ndarray]:
 def flat(values) -> np.ndarray:
     """The values as an array, one axis where all others have length 1."""
     try:
-        values = np.asarray(values)
+        values = np.atleast_1d(values)
     except ValueError:  # a list of arrays of several lengths
         values = np.fromiter(values, dtype=object, count=len(values))
     return values.reshape(len(values)) if values.ndim > 1 and values.size == len(values) else values

@@ -17,13 +17,16 @@ def read_whole(data, name: str):
     return data[:]
 
 
-def check_stored(data, name: str) -> None:
-    """InputError, which begins with `name`, where a dataset claims more than its file can hold."""
+def check_stored(data, name: str, memory: int = 0) -> None:
+    """InputError, which begins with `name`, where a dataset claims more than its file can hold.
+
+    `memory` are the bytes that it takes to use the dataset, where these are more than its own.
+    """
     stored = raw_dataset(data)
     if hasattr(stored, "nbytes_stored"):
-        check_declared(name, stored.nbytes, stored.nbytes_stored)
+        check_declared(name, max(stored.nbytes, memory), stored.nbytes_stored)
     elif hasattr(stored, "id") and hasattr(stored.id, "get_storage_size"):
-        check_declared(name, stored.nbytes, _virtual_size(stored) or stored.id.get_storage_size())
+        check_declared(name, max(stored.nbytes, memory), _virtual_size(stored) or stored.id.get_storage_size())
 
 
 def _virtual_size(dataset) -> int:
@@ -71,7 +74,7 @@ def checked_index(column, name: str) -> np.ndarray:
 def seconds(data, name: str) -> np.ndarray:
     """The values of a dataset as float64 seconds; InputError, which begins with `name`, where they are no numbers."""
     values = _array(data, name)
-    if values.dtype.kind not in "iuf":
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise InputError(f"{name}: holds no numbers of seconds: the file is damaged")
     return values.astype(np.float64)
 

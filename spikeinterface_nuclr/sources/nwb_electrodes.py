@@ -38,7 +38,7 @@ class ElectrodeGroups:
         groups = [None] * len(table)
         if "group" in table.colnames:
             check_stored(table["group"].data, f"{name}: electrodes/group")
-            groups = [group if hasattr(group, "device") else None for group in table["group"][:]]
+            groups = [group if hasattr(group, "neurodata_type") else None for group in table["group"][:]]
         own = _own_names(groups)
         given = own
         if "group_name" in table.colnames:

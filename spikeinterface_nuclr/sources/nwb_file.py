@@ -11,6 +11,7 @@ from ..errors import REFUSALS, InputError, reading, reason_of
 from ..intervals import union
 from .columns import as_text
 from .nwb_data import check_stored, ragged, seconds
+from .nwb_links import check_storage
 from .untrusted import check_zarr
 
 # What raises on damaged data while a file is read.
@@ -48,6 +49,8 @@ def open_nwb(path: Path):
     opened = io_class(path)
     if path.is_dir():
         check_zarr(path, references=True)
+    else:
+        check_storage(path)
     with ExitStack() as stack:
         with reading(path, "NWB file"):
             try:
@@ -113,7 +116,8 @@ def tagged_intervals(nwbfile, name: str) -> tuple[np.ndarray, list[set[str]]]:
     if table is None or not len(table):
         return np.empty((0, 2)), []
     where = f"{name}: invalid_times"
-    limits = np.stack([seconds(table[column].data, f"{where}/{column}") for column in ("start_time", "stop_time")], 1)
+    starts, stops = (seconds(table[column].data, f"{where}/{column}") for column in ("start_time", "stop_time"))
+    limits = np.stack([starts, stops], axis=1)
     tags = ragged(table["tags"], f"{where}/tags") if "tags" in table.colnames else [()] * len(limits)
     if len(tags) != len(limits):
         raise InputError(f"{where}: it has tags for {len(tags)} of {len(limits)} intervals: the file is damaged")

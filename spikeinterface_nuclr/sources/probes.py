@@ -85,12 +85,13 @@ def choose_group(name: str, properties: dict, group_by: str | None, find_probes=
     probes = find_probes()
     values = as_labels(properties["group"]) if "group" in properties else np.empty(0, dtype=str)
     kinds = sorted(set(values.tolist()) - {""})
+    named = bool(kinds) and {*kinds} <= {*probes.names, *probes.aliases}
     curation = [_is_curation(kind) for kind in kinds]
-    if all(curation):  # also where there is none
+    if all(curation) and not named:  # also where there is none
         return probes.of_units(name)
-    if any(curation) or _contradicts(values, probes):
+    if (any(curation) and not named) or _contradicts(values, probes):
         return _without_property(name, kinds, probes)
-    if {*kinds} <= {*probes.names, *probes.aliases} or all(_PROBES.search(kind) for kind in kinds):
+    if named or all(_PROBES.search(kind) for kind in kinds):
         return values
     if probes.names:
         return _without_property(name, kinds, probes)
