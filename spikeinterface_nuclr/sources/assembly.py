@@ -58,7 +58,7 @@ def assemble(
         invalid = None
     check_observed(name, observed)
     kept = _within(name, trains, observed, invalid)
-    warn_of_other_units(name, kept, observed)
+    warn_of_other_units(name, kept)
     try:
         return Population(unit_ids, kept, observed=observed, **known)
     except InputError as error:

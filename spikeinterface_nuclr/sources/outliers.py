@@ -10,7 +10,7 @@ _DAY = 86_400.0
 _YEAR = 365 * _DAY
 _EMPTY = 0.99  # of a recording, without a spike of any unit
 _FEW = 0.1  # of all spikes
-_SLOW = 0.01  # spikes a second
+_LONG = 100.0  # seconds between successive spikes
 _ENOUGH = 20  # spikes of a unit that say something of its rate
 _MANY = 100  # spikes that are no whole numbers of seconds by chance
 
@@ -54,17 +54,14 @@ def check_observed(name: str, observed) -> None:
             )
 
 
-def warn_of_other_units(name: str, trains: list[np.ndarray], observed) -> None:
-    """RecordingWarning where spike times within `observed` look like samples or milliseconds, not seconds."""
-    spiking = [times for times in trains if len(times)]
-    n_spikes = sum(map(len, spiking))
-    if n_spikes >= _MANY and all((times == np.floor(times)).all() for times in spiking):
+def warn_of_other_units(name: str, trains: list[np.ndarray]) -> None:
+    """RecordingWarning where spike times look like samples or milliseconds, not seconds."""
+    n_spikes = sum(map(len, trains))
+    intervals = [np.median(np.diff(times)) for times in trains if len(times) >= _ENOUGH]
+    if n_spikes >= _MANY and all((times == np.floor(times)).all() for times in trains):
         looks = f"all {n_spikes:,} spike times are whole numbers: are they samples or milliseconds, not seconds?"
+    elif intervals and np.median(intervals) > _LONG:
+        looks = f"its units fire every {np.median(intervals):,.0f} s: are their times milliseconds, not seconds?"
     else:
-        sets = [observed] if isinstance(observed, np.ndarray) else observed
-        length = max((np.ptp(intervals, axis=1).sum() for intervals in sets if len(intervals)), default=0.0)
-        middle = float(np.median([len(times) for times in spiking])) if spiking else 0.0
-        if middle < _ENOUGH or middle >= _SLOW * length:
-            return
-        looks = f"half of its units fire less than {_SLOW} spikes/s: are their times milliseconds, not seconds?"
+        return
     warnings.warn(f"{name}: {looks} Give spike times in seconds", RecordingWarning, stacklevel=4)

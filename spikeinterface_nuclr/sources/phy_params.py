@@ -31,7 +31,7 @@ def sample_rate(folder: Path) -> float:
     rate = value and _number(value)
     if rate is None:
         raise InputError(f"{path}: it sets no plain sample_rate: give sampling_frequency= in Hz")
-    return float(rate)
+    return rate
 
 
 def _parsed(text: str) -> ast.Module:
@@ -74,6 +74,6 @@ def _binds(statement: ast.stmt) -> bool:
 def _number(value: ast.expr) -> float | None:
     try:
         number = ast.literal_eval(value)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else None
+    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError):
         return None
-    return number if isinstance(number, int | float) and not isinstance(number, bool) else None
