@@ -15,6 +15,7 @@ from .errors import InputError
 
 _UNSUSPICIOUS = 64_000_000  # bytes that any file may claim
 _COMPRESSION = 1_000  # times: about what deflate makes of a constant
+_ASIDE = ".old"
 
 
 def check_writable(path, *, overwrite: bool = False) -> Path:
@@ -102,6 +103,53 @@ def written_whole(
         _remove(workshop)
 
 
+@contextmanager
+def folder_written_whole(path) -> Iterator[Path]:
+    """A temporary path for a folder, which takes the place of the one at `path`, if any, when the block ends well.
+
+    As `written_whole`. Where a system cannot swap two folders in one step, a kill between two renames leaves the old
+    one aside: `standing_folders` finds it.
+    """
+    path = Path(path)
+    _sweep(path)
+    workshop = _workshop(path)
+    temporary = workshop / path.name
+    try:
+        yield temporary
+        for made in temporary.rglob("*"):
+            if made.is_file():
+                _sync(made)
+        _put(temporary, path)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        _remove(workshop)
+
+
+def standing_folders(parent: Path) -> list[Path]:
+    """What `folder_written_whole` has made in a folder, by name: of each the one in place, else the one aside."""
+    folders = {path.name: path for path in parent.iterdir() if not path.name.startswith(".")}
+    for path in parent.glob(f".*{_ASIDE}"):
+        folders.setdefault(path.name[1 : -len(_ASIDE)], path)
+    return [folders[name] for name in sorted(folders)]
+
+
+def _put(temporary: Path, path: Path) -> None:
+    aside = path.with_name(f".{path.name}{_ASIDE}")
+    if path.exists():
+        _copy_permissions(path, temporary)
+        try:
+            _exchange(temporary, path)
+            return
+        except InputError:  # a system, or a disk, that cannot
+            _remove(aside)
+            os.rename(path, aside)
+    os.rename(temporary, path)
+    _remove(aside)
+
+
 def _workshop(path: Path) -> Path:
     """A new folder beside `path`, which nobody else may look into. Its name tells `_sweep` whose it is."""
     folder = path.with_name(f"{_mark(path)}{os.getpid()}-{secrets.token_hex(4)}")
@@ -116,10 +164,16 @@ def _mark(path: Path) -> str:
     return f".{path.name}.{platform.node()}-"
 
 
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are no more left behind in a folder."""
+    _sweep(folder / "*")
+
+
 def _sweep(path: Path) -> None:
-    """Remove what processes of this machine that are no more left behind of `path`."""
-    for left in path.parent.glob(f"{glob.escape(_mark(path))}*"):
-        process = left.name.removeprefix(_mark(path)).partition("-")[0]
+    """Remove what processes of this machine that are no more left behind of `path`, whose name may be a pattern."""
+    name = path.name if path.name == "*" else glob.escape(path.name)
+    for left in path.parent.glob(f".{name}.{glob.escape(platform.node())}-*-*"):
+        process = left.name.split("-")[-2]
         if process.isdigit() and not _alive(int(process)):
             _remove(left)
 

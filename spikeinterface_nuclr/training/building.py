@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import shutil
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..decoding.labels import warn_of_similar
 from ..errors import InputError, RecordingWarning, reason_of
-from ..files import check_writable, written_whole
+from ..files import check_writable, folder_written_whole, sweep, written_whole
 from ..population import Population
 from ..sources import read_population
 from ..sources.listing import Listed, list_sources
@@ -69,13 +69,15 @@ def build_store(
     Warns
     -----
     RecordingWarning
-        Sources name no animal: each counts as an animal of its own.
+        Sources name no animal: each counts as an animal of its own. Or two names of animals differ by case or blanks
+        only.
     """
     for name in reading.keys() - inspect.signature(read_population).parameters.keys():
         raise TypeError(f"build_store() got an unexpected keyword argument {name!r}")
     path = Path(path)
     listed = list_sources(sources)
     _make_store(path)
+    sweep(path / "sessions")
     add = partial(_add_session, path / "sessions", {"group_by": group_by, **reading}, frame_rate)
     with tqdm(total=len(listed), desc="storing", unit="session", disable=not progress) as bar:
         damaged = []
@@ -92,6 +94,7 @@ def build_store(
             RecordingWarning,
             stacklevel=2,
         )
+    warn_of_similar(store.animals)
     return store, damaged
 
 
@@ -121,31 +124,29 @@ def _each(add, listed: list[Listed], jobs: int) -> Iterator[str]:
 
 def _add_session(sessions: Path, reading: dict, frame_rate: float | None, listed: Listed) -> str:
     """Write one session's folder; what is wrong with its source, or nothing."""
-    staged = None
     try:
         folder = sessions / listed.key
         stamp = [*listed.stamp, reading, frame_rate] if listed.stamp else []
-        if stamp and folder.is_dir() and read_json(folder / "session.json").get("stamp") == stamp:
+        if stamp and _stamp_of(folder) == stamp:
             return ""
         population = read_population(listed.source, **reading | ({"group_by": None} if listed.probe else {}))
         if frame_rate is not None and population.signal == "traces":
             population = resampled(population, frame_rate)
-        # Names that begin with a dot are no sessions: what a kill leaves there is cleared by the next build.
-        staged, old = (sessions / f".{listed.key}.{what}" for what in ("new", "old"))
-        for path in (staged, old):
-            shutil.rmtree(path, ignore_errors=True)
-        staged.mkdir()
-        _write_session(staged, listed, stamp, population)
-        if folder.exists():
-            folder.rename(old)
-        staged.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with folder_written_whole(folder) as staged:
+            staged.mkdir()
+            _write_session(staged, listed, stamp, population)
     except Exception as error:  # one damaged source of hundreds must not stop the others, whatever is wrong with it
-        if staged:
-            shutil.rmtree(staged, ignore_errors=True)
         said = reason_of(error) or type(error).__name__
         return said if listed.name in said else f"{listed.name}: {said}"
     return ""
+
+
+def _stamp_of(folder: Path) -> list:
+    """What a session's folder says of its source; nothing where there is none, or a damaged one."""
+    try:
+        return read_json(folder / "session.json").get("stamp")
+    except InputError:
+        return []
 
 
 def _write_session(folder: Path, listed: Listed, stamp: list, population: Population) -> None:
@@ -173,7 +174,7 @@ def _write_session(folder: Path, listed: Listed, stamp: list, population: Popula
         "nuclr_store": FORMAT_VERSION,
         "source": listed.name,
         "stamp": stamp,
-        "animal": listed.animal or str(metadata.get("subject") or listed.name),
+        "animal": (listed.animal or str(metadata.get("subject") or "")).strip() or listed.name,
         "session": listed.session or str(metadata.get("session") or listed.name),
         "weight": listed.weight,
         "probes": probes,

@@ -15,14 +15,15 @@ Fractions are rounded up: a spike on the edge of a bin stays in the bin that sta
 
 import hashlib
 import json
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, reason_of
+from ..errors import InputError, reading, reason_of
+from ..files import standing_folders
 from ..population import Population
 from ..windows import Timeline
 
@@ -93,10 +94,21 @@ class Probe:
         low, high = np.clip([np.floor(start) - origin, np.ceil(stop) - origin], 0, len(first) - 1).astype(int)
         a, b = first[low], first[high]
         seconds = np.repeat(np.arange(low, high) + origin, np.diff(first[low : high + 1]))
-        return seconds + self._fraction[a:b] / TICKS, self._unit[a:b]
+        units = self._unit[a:b]
+        if units.max(initial=0) >= self.n_units:
+            raise self._damaged("unit", f"it names unit {units.max()} of {self.n_units}")
+        return seconds + self._fraction[a:b] / TICKS, units
 
     def population(self) -> Population:
         """The units with all of their activity in memory."""
+        try:
+            return self._population()
+        except InputError as error:
+            if str(self.path.parent) in str(error):
+                raise
+            raise self._damaged("*", reason_of(error)) from None
+
+    def _population(self) -> Population:
         shown = self.outline
         known = {"observed": shown.observed, "start": shown.start, "stop": shown.stop, "properties": shown.properties}
         known |= {"group": shown.group, "metadata": shown.metadata}
@@ -117,28 +129,48 @@ class Probe:
     # Opened at the first look: a store has thousands of these files.
     @cached_property
     def _fraction(self):
-        return self._open("fraction")
+        return self._open("fraction", np.uint32, (self.n_spikes,))
 
     @cached_property
     def _unit(self):
-        return self._open("unit")
+        return self._open("unit", np.uint16, (self.n_spikes,))
 
     @cached_property
     def _first(self):
-        return self._open("first")
+        index = self._open("first", np.int64, (-1,))
+        if len(index) < 2:
+            raise self._damaged("first", "it is empty")
+        origin, first = int(index[0]), index[1:]
+        if first[0] != 0 or first[-1] != self.n_spikes or (np.diff(first) < 0).any():
+            raise self._damaged("first", f"it is no index of {self.n_spikes} spikes")
+        # Rounding up may have carried the last spike into the second after the end.
+        inside = math.floor(self.outline.start) <= origin and origin + len(first) - 2 <= self.outline.stop + 1
+        if self.n_spikes and not inside:
+            raise self._damaged("first", "it lies outside the recording")
+        return index
 
     @cached_property
     def _traces(self):
-        return self._open("traces")
+        traces = self._open("traces", np.float32, (-1, self.n_units))
+        if len(traces) < math.floor((self.outline.stop - self.outline.start) * self.sampling_frequency):
+            raise self._damaged("traces", "it ends before the recording")
+        return traces
 
-    def _open(self, name: str):
-        path = self.path.with_name(f"{self.path.name}.{name}.npy")
-        try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path}: not readable ({reason_of(error)}): delete {path.parent} and build the store again"
-            ) from None
+    def _open(self, name: str, dtype, shape: tuple[int, ...]) -> np.ndarray:
+        """One of the probe's arrays; -1 stands for any length. InputError where it is another array."""
+        path = self._file(name)
+        with reading(path, "file of a store", _rebuild(path.parent)):
+            array = np.lib.format.open_memmap(path, mode="r")
+        expected = len(array.shape) == len(shape) and all(b in (a, -1) for a, b in zip(array.shape, shape, strict=True))
+        if array.dtype != dtype or not expected:
+            raise self._damaged(name, f"it holds {array.dtype} of shape {array.shape}")
+        return array
+
+    def _file(self, name: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{name}.npy")
+
+    def _damaged(self, name: str, reason: str) -> InputError:
+        return InputError(f"{self._file(name)}: damaged ({reason}): {_rebuild(self.path.parent)}")
 
 
 class Store:
@@ -158,7 +190,8 @@ class Store:
     def __init__(self, path):
         self.path = Path(path)
         check_store(self.path)
-        self.probes = [probe for folder in _session_folders(self.path) for probe in _read_session(folder)]
+        folders = standing_folders(self.path / "sessions")
+        self.probes = [probe for folder in folders for probe in _read_session(folder)]
         seen: dict[str, Probe] = {}
         for probe in self.probes:
             twin = seen.setdefault(probe.fingerprints[0], probe)
@@ -191,46 +224,62 @@ def is_store(path) -> bool:
     return isinstance(path, str | Path) and (Path(path) / "store.json").is_file()
 
 
-def _read_session(folder: Path) -> Iterator[Probe]:
+def _read_session(folder: Path) -> list[Probe]:
     content = read_json(folder / "session.json")
     try:
-        for number, held in enumerate(content["probes"]):
-            sets, which = [np.reshape(o, (-1, 2)) for o in held["observed"]], held["observed_set"]
-            outline = Population(
-                held["units"],
-                [np.empty(0)] * len(held["units"]),
-                observed=sets[0] if len(sets) == 1 else [sets[i] for i in which],
-                group=[held["label"]] * len(held["units"]),
-                start=held["start"],
-                stop=held["stop"],
-                properties=held["labels"],
-                metadata={"source": content["source"], "subject": content["animal"], "session": content["session"]},
-            )
-            frequency = held["sampling_frequency"]
-            yield Probe(
-                folder / str(number),
-                content["animal"],
-                content["session"],
-                held["label"],
-                outline,
-                "spikes" if frequency is None else "traces",
-                frequency,
-                content["weight"],
-                held["spikes"],
-                tuple(held["fingerprints"]),
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder}: damaged ({reason_of(error)}): delete it and build the store again") from None
+        return [_read_probe(folder / str(number), content, part) for number, part in enumerate(content["probes"])]
+    except Exception as error:  # whatever anybody may have written there
+        raise InputError(f"{folder}: damaged ({reason_of(error)}): {_rebuild(folder)}") from None
 
 
-def _session_folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in (path / "sessions").iterdir() if not folder.name.startswith("."))
+def _read_probe(path: Path, content: dict, part: dict) -> Probe:
+    units, which = _entry(part, "units", list), _entry(part, "observed_set", list)
+    sets = [np.reshape(np.asarray(intervals, dtype=np.float64), (-1, 2)) for intervals in part["observed"]]
+    if len(which) != len(units) or not all(type(number) is int and 0 <= number < len(sets) for number in which):
+        raise ValueError("observed_set does not name a set for each unit")
+    animal, session, source = (_entry(content, name, str) for name in ("animal", "session", "source"))
+    label, spikes, weight = _entry(part, "label", str), _entry(part, "spikes", int), _entry(content, "weight", float)
+    frequency = None if part["sampling_frequency"] is None else _entry(part, "sampling_frequency", float)
+    if spikes < 0 or not weight > 0 or not (frequency is None or frequency > 0):
+        raise ValueError("a number is not positive")
+    fingerprints = tuple(_entry({"fingerprint": text}, "fingerprint", str) for text in part["fingerprints"])
+    if len(fingerprints) != 2:
+        raise ValueError(f"{len(fingerprints)} fingerprints")
+    outline = Population(
+        units,
+        [np.empty(0)] * len(units),
+        observed=sets[0] if len(sets) == 1 else [sets[i] for i in which],
+        group=[label] * len(units),
+        start=_entry(part, "start", float),
+        stop=_entry(part, "stop", float),
+        properties=_entry(part, "labels", dict),
+        metadata={"source": source, "subject": animal, "session": session},
+    )
+    signal = "spikes" if frequency is None else "traces"
+    return Probe(path, animal, session, label, outline, signal, frequency, weight, spikes, fingerprints)
+
+
+def _entry(content: dict, name: str, kind: type):
+    """An entry of this kind; a whole number may stand for a float. ValueError where it is another, or not finite."""
+    value = content[name]
+    kinds = (float, int) if kind is float else (kind,)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{name} is of type {type(value).__name__}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}")
+    return value
+
+
+def _rebuild(folder: Path) -> str:
+    return f"delete {folder} and build the store again"
 
 
 def check_store(path: Path) -> None:
     """InputError where there is no store of this format."""
     if not is_store(path):
         raise InputError(f"{path}: not a store: make one with `nuclr store build SOURCES -o {path}`")
+    if not (path / "sessions").is_dir():
+        raise InputError(f"{path}: its folder of sessions is missing: build it anew")
     version = read_json(path / "store.json").get("nuclr_store")
     if version != FORMAT_VERSION:
         raise InputError(f"{path}: a store of format {version}, this version reads {FORMAT_VERSION}: build it anew")
@@ -238,9 +287,8 @@ def check_store(path: Path) -> None:
 
 def read_json(path: Path) -> dict:
     """One of the store's JSON files; InputError where it is damaged."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: not readable ({reason_of(error)}): delete {path.parent} and build the store again"
-        ) from None
+    with reading(path, "file of a store", _rebuild(path.parent)):
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+    return content
