@@ -44,7 +44,9 @@ def files(checkpoint, tmp_path_factory):
 def computed(files, format="memory", folder=None, **params):
     model, decoder = files
     analyzer = build_analyzer(simulate_population(12, 60.0, seed=9), format=format, folder=folder)
-    analyzer.compute({"nuclr_embedding": {"model": model, **QUICK}, NAME: {"decoder": decoder, **STRICT, **params}})
+    analyzer.compute(
+        {"nuclr_embedding": {"model": model, **QUICK}, NAME: {"decoder": decoder, "publish": True, **STRICT, **params}}
+    )
     return analyzer
 
 
@@ -91,9 +93,17 @@ def test_labels_are_sorting_properties(analyzer):
         np.testing.assert_array_equal(one.get_sorting_property("nuclr_cell_type_probability"), found.confidence)
 
 
-def test_properties_are_not_set_where_they_are_not_wanted(files):
+def test_properties_are_set_on_request_only(files):
     analyzer = computed(files, publish=False)
+    assert si.get_default_analyzer_extension_params(NAME)["publish"] is False
     assert "nuclr_cell_type" not in analyzer.get_sorting_property_keys()
+    analyzer.get_extension(NAME).publish_properties()
+    want = analyzer.get_extension(NAME).get_data("numpy")
+    np.testing.assert_array_equal(analyzer.get_sorting_property("nuclr_cell_type"), want)
+    # Once there, they are kept up to date.
+    analyzer.compute(NAME, decoder=files[1], max_error=1.0)
+    want = analyzer.get_extension(NAME).get_data("numpy")
+    np.testing.assert_array_equal(analyzer.get_sorting_property("nuclr_cell_type"), want)
 
 
 def test_it_is_loaded_and_saved_in_every_format(analyzer, tmp_path):
@@ -139,6 +149,9 @@ def test_without_the_decoder_changed_units_are_unknown(files, tmp_path, mode):
     assert found.label[new] == ""
     assert found.abstained[new]
     assert np.isnan(found.confidence[new])
+    if mode == "hard":  # which shows an extension nothing of the analyzer before
+        assert found.abstained.all()
+        return
     kept = [i for i, unit in enumerate(found.unit_ids) if unit in analyzer.unit_ids]
     old = [analyzer.unit_ids.tolist().index(found.unit_ids[i]) for i in kept]
     np.testing.assert_array_equal(found.label[kept], before.label[old])

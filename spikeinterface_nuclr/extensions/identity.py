@@ -9,12 +9,13 @@ import numpy as np
 from spikeinterface.core import SortingAnalyzer
 from spikeinterface.core.sortinganalyzer import register_result_extension
 
-from ..errors import InputError, RecordingWarning
+from ..errors import CheckpointError, InputError, RecordingWarning
 from ..identities import UNKNOWN, Identities
 from ..sources.untrusted import check_extension
 from .base import RowsExtension, computed_extension, computed_safely, file_now, kept_rows, named_file
 
 _ROWS = ("label", "probability", "confidence", "abstained", "novelty")
+_UNDECODED = "the units were changed and could not be decoded anew"
 _METRICS = ("quality_metrics", "template_metrics", "spiketrain_metrics")
 
 
@@ -51,6 +52,10 @@ class ComputeNuCLRIdentity(RowsExtension):
     need_job_kwargs = False
     rows = _ROWS
 
+    def __init__(self, sorting_analyzer):
+        super().__init__(sorting_analyzer)
+        self._recorded = False
+
     def _set_params(self, decoder=None, max_error=0.1, publish=False, decoder_sha256=None):
         from ..decoding.storage import bundled_decoders
 
@@ -59,6 +64,7 @@ class ComputeNuCLRIdentity(RowsExtension):
                 f"decoder must be a name or a path, not {decoder!r}: one of {', '.join(bundled_decoders())}, or a file "
                 "of nuclr decoder fit"
             )
+        self._recorded = decoder_sha256 is not None
         decoder = named_file(decoder, bundled_decoders())
         return {
             "decoder": decoder,
@@ -66,6 +72,27 @@ class ComputeNuCLRIdentity(RowsExtension):
             "publish": publish,
             "decoder_sha256": decoder_sha256 or _load(decoder).sha256,
         }
+
+    def _run(self, verbose=False, **job_kwargs):
+        try:
+            super()._run(verbose=verbose, **job_kwargs)
+        except CheckpointError as error:
+            # A hard merge computes what was recorded, on an analyzer that shows nothing of the one before.
+            if not self._recorded:
+                raise
+            self.data = self._without_decoder(error)
+
+    def _without_decoder(self, error: Exception) -> dict:
+        """No label for any unit, and the reason as ``stale``."""
+        n, reason = len(self.sorting_analyzer.unit_ids), f"{_UNDECODED} ({error})"
+        warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
+        missing = np.full(n, np.nan, dtype=np.float32)
+        columns = np.full(n, ""), missing[:, None].copy(), missing, np.ones(n, dtype=bool), missing.copy()
+        provenance = {"decoder": str(self.params["decoder"]), "stale": reason}
+        return {
+            **dict(zip(_ROWS, columns, strict=True)), "classes": np.array([UNKNOWN]), "provenance": provenance,
+            "target": np.array([Path(self.params["decoder"]).stem]),
+        }  # fmt: skip
 
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """Identities of an analyzer's units, whether or not it is ours."""
@@ -94,7 +121,7 @@ class ComputeNuCLRIdentity(RowsExtension):
     def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
         """Our rows for units with the same spikes; the others have no label. Marked as stale."""
         kept = kept_rows(self.sorting_analyzer, analyzer)
-        reason = f"the units were changed and could not be decoded anew ({error})"
+        reason = f"{_UNDECODED} ({error})"
         warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
         data = {**self.data, **self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
         data["abstained"] |= kept < 0
@@ -137,14 +164,15 @@ class ComputeNuCLRIdentity(RowsExtension):
         return dict(zip(found.unit_ids, found.said, strict=True))
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
-        """``nuclr_<target>`` and ``nuclr_<target>_probability``; nothing where they are not wanted."""
-        if not self.params["publish"]:
-            return {}
+        """``nuclr_<target>`` and ``nuclr_<target>_probability``."""
         key = f"nuclr_{data['target'][0]}".replace("/", "_")  # it names a file in an analyzer's folder
         return {key: np.where(data["abstained"], UNKNOWN, data["label"]), f"{key}_probability": data["confidence"]}
 
     def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
-        self._set_properties(analyzer, self.published(data), save)
+        if self.params["publish"]:
+            self._set_properties(analyzer, self.published(data), save)
+        else:
+            super()._refresh_properties(analyzer, data, save)
 
 
 register_result_extension(ComputeNuCLRIdentity)
