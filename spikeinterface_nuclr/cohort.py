@@ -136,26 +136,20 @@ def read_cohort(
     if not listed:
         raise InputError("no recording is named: the manifest is empty")
 
-    def read(one):
+    def read(one) -> Population:
         return read_population(one.source, group_by=None if one.probe else group_by, **keywords)
 
     # All are looked at before the first is embedded, which takes long. None is kept: there may be hundreds.
-    animals, labels, signals = [], [], set()
-    for one in listed:
-        population = read(one)
-        animals.append(_animal(one, population))
-        labels.append(rule.labels_of(population, one.name))
-        signals.add(population.signal)
-        if depth:
-            unit_property(population, depth, one.name)
-    if len(signals) > 1:
+    facts = [_facts(one, read(one), rule, depth) for one in listed]
+    animals, labels, signals = zip(*facts, strict=True)
+    if len(set(signals)) > 1:
         raise InputError("some recordings hold spikes and some traces: one model cannot embed both, so name one kind")
     check_classes(labels, repr(rule.column))
     warn_of_similar(animals)
-    checkpoint = load_checkpoint(settings.model, signal=signals.pop())
-    cohort = Cohort([one.name for one in listed], animals, [], [], [], [] if depth else None, {})
-    for one in tqdm(listed, desc="embedding", unit="recording", disable=not settings.progress):
-        population = read(one)
+    checkpoint = load_checkpoint(settings.model, signal=signals[0])
+    cohort = Cohort([one.name for one in listed], list(animals), [], [], [], [] if depth else None, {})
+
+    def add(one, population: Population) -> None:
         cohort.labels.append(rule.labels_of(population, one.name))
         cohort.probes.append(population.group)
         cohort.embeddings.append(_embedded(population, checkpoint, settings, cache and cache / f"{one.key}.npz"))
@@ -168,7 +162,17 @@ def read_cohort(
             others[f"embedding of {name}"] = _embedded(made(population), checkpoint, settings, path).embedding
         for name, rows in others.items():
             cohort.others.setdefault(name, []).append(rows)
+
+    for one in tqdm(listed, desc="embedding", unit="recording", disable=not settings.progress):
+        add(one, read(one))
     return cohort
+
+
+def _facts(one, population: Population, rule: LabelRule, depth: str | None) -> tuple[str, np.ndarray, str]:
+    """Animal, labels and signal of a recording."""
+    if depth:
+        unit_property(population, depth, one.name)
+    return _animal(one, population), rule.labels_of(population, one.name), population.signal
 
 
 def _animal(one, population: Population) -> str:

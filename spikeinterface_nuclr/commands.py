@@ -96,7 +96,8 @@ def embed_into_nwb(
             raise InputError(f"{shown}: {targets} was predicted from its {name!r} and goes with it: give --force")
     # What is out of date is computed again; whatever else lies at the output stays.
     overwrite = force or existing is not None
-    check_places(path, output, in_place=in_place, overwrite=overwrite)
+    imaged = population.signal == "traces"
+    check_places(path, output, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged)
     found = embed(population, **dataclasses.asdict(settings))
     target = {"in_place": True} if in_place else {"output": output, "units_only": units_only, "overwrite": overwrite}
     write_nwb(path, found, if_exists="replace", name=name, unit_columns=unit_columns, **target)

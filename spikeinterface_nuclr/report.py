@@ -28,16 +28,19 @@ def write_report(folder: Path, evaluation: Evaluation, cohort: Cohort, figure, c
     `curves` are tables of `label_efficiency` and `animal_scaling`.
     """
     page = _page(evaluation, cohort)
+    tables = {f"{curve.columns[0]}.csv": _writer(curve) for curve in curves}
     write_folder(
         folder,
         {
             **evaluation.writers(),
-            **{f"{curve.columns[0]}.csv": _writer(curve) for curve in curves},
+            **tables,
             "evaluation.png": lambda path: figure.savefig(path, dpi=120),
             PAGE: lambda path: path.write_text(page, encoding="utf-8"),
         },
         overwrite=overwrite,
     )
+    for name in set(_CURVES) - set(tables):  # of the report that was there
+        (folder / name).unlink(missing_ok=True)
     return folder / PAGE
 
 

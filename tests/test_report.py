@@ -1,0 +1,297 @@
+"""What the commands on labels write: whole or not at all, never over what is there, safe to open."""
+
+import dataclasses
+import gc
+import weakref
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from nwb_files import add_units, new_nwb, write_nwb_file
+from test_decoder import recording
+from typer.testing import CliRunner
+
+from spikeinterface_nuclr import (
+    InputError,
+    Population,
+    RecordingWarning,
+    Regressor,
+    UnitEmbeddings,
+    cohort,
+    evaluate,
+    fit_regressor,
+    read_population,
+    simulate_population,
+)
+from spikeinterface_nuclr.cli import app
+from spikeinterface_nuclr.cohort import Cohort, LabelRule, read_cohort
+from spikeinterface_nuclr.commands import Settings, embed_to_file
+from spikeinterface_nuclr.decoding.evaluation import write_folder
+from spikeinterface_nuclr.report import check_report, write_report
+
+
+@pytest.fixture(scope="module")
+def files(checkpoint, tmp_path_factory):
+    """A small model and the NWB files of three simulated mice."""
+    folder = tmp_path_factory.mktemp("report")
+    for k in range(3):
+        population = simulate_population(30, 60.0, seed=k)
+        nwbfile = new_nwb()
+        nwbfile.subject.fields["subject_id"] = f"mouse-{k}"
+        columns = {
+            "unit_name": population.unit_ids, "cell_type": population.properties["cell_type"],
+            "depth": population.properties["depth"], "depth_um": population.properties["depth"].astype(int),
+        }  # fmt: skip
+        write_nwb_file(folder / f"m{k}.nwb", add_units(nwbfile, population.spike_times, **columns))
+    checkpoint.save(folder / "small.safetensors")
+    return folder
+
+
+@pytest.fixture
+def settings(files) -> Settings:
+    return Settings(str(files / "small.safetensors"), precision="float32", progress=False)
+
+
+def nuclr(*arguments, code=0):
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_replaced_only_where_that_is_asked_for(files, tmp_path):
+    what = [*sorted(files.glob("*.nwb")), "--label", "cell_type", "--model", files / "small.safetensors", "-q"]
+    quick = [*what, "--no-control", "--shuffles", 0, "-o", tmp_path / "report"]
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "notes.txt").write_text("mine")
+    nuclr("evaluate", *quick)
+    (tmp_path / "report" / "share.csv").write_text("share\n")  # as --curves writes
+    before = {path: path.read_bytes() for path in (tmp_path / "report").iterdir() if path.is_file()}
+    assert {"report.md", "scores.csv", "notes.txt"} <= {path.name for path in before}
+    done = nuclr("evaluate", *quick, code=3)
+    assert "exists already: give --overwrite" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
+    embedded = [path.stat().st_mtime_ns for path in (tmp_path / "report" / "embeddings").iterdir()]
+    nuclr("evaluate", *quick, "--overwrite")
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {path.name for path in before} - {"share.csv"} | {"embeddings"}
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "report" / "embeddings").iterdir()] == embedded
+
+
+def test_embeddings_in_the_folder_are_no_report(files, tmp_path):
+    (tmp_path / "embeddings").mkdir()
+    check_report(tmp_path, overwrite=False)
+    check_report(tmp_path / "new" / "folder", overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["report.md", "scores.csv", "evaluation.png", "animals.csv", "provenance.json"])
+def test_no_file_of_a_report_is_overwritten(files, tmp_path, name):
+    (tmp_path / name).write_text("my notes")
+    done = nuclr("evaluate", files / "m0.nwb", "--label", "cell_type", "-o", tmp_path, "-q", code=3)
+    assert f"{name}: exists already" in done.stderr
+    assert (tmp_path / name).read_text() == "my notes"
+    assert [path.name for path in tmp_path.iterdir()] == [name], "it was asked before anything was embedded"
+
+
+def test_a_report_needs_a_folder(files, tmp_path):
+    (tmp_path / "report").write_text("")
+    done = nuclr("evaluate", files / "m0.nwb", "--label", "cell_type", "-o", tmp_path / "report", "-q", code=3)
+    assert "report: is a file: name a folder" in done.stderr
+
+
+def test_files_of_a_folder_change_together(tmp_path):
+    def fail(path):
+        path.write_text("half")
+        raise RuntimeError("full")
+
+    def write(text):
+        return {name: lambda path: path.write_text(text) for name in ("a.csv", "b.csv")}
+
+    write_folder(tmp_path / "x", write("old"), overwrite=False)
+    for broken in ("a.csv", "b.csv"):
+        with pytest.raises(RuntimeError, match="full"):
+            write_folder(tmp_path / "x", {**write("new"), broken: fail}, overwrite=True)
+        assert {path.name: path.read_text() for path in (tmp_path / "x").iterdir()} == {"a.csv": "old", "b.csv": "old"}
+    with pytest.raises(InputError, match=r"a\.csv: exists already"):
+        write_folder(tmp_path / "x", write("new"), overwrite=False)
+    write_folder(tmp_path / "x", write("new"), overwrite=True)
+    assert {path.name: path.read_text() for path in (tmp_path / "x").iterdir()} == {"a.csv": "new", "b.csv": "new"}
+
+
+def test_names_from_files_are_text_in_reports_and_tables(tmp_path):
+    made = [recording(f"=animal{k}") for k in range(3)]
+    classes = dict(zip(np.unique(made[0][1]), ["=cmd()", "<script>|x", "a_b\n# c\x1b[2J"], strict=True))
+    labels = [np.array([classes[label] for label in one]) for _, one in made]
+    embeddings = [UnitEmbeddings(np.array([f"@{k}" for k in range(80)]), *[
+        getattr(one, name) for name in ("embedding", "window_count", "stability")
+    ], {**one.provenance, "checkpoint": "<b>.safetensors"}) for one, _ in made]  # fmt: skip
+    others = {"x|<i>": [np.random.default_rng(k).standard_normal((80, 3)) for k in range(3)]}
+    found = evaluate(embeddings, labels, target="a|b\n# title", others=others, shuffles=0, progress=False)
+    held = Cohort(["a", "b", "c"], ["a", "b", "c"], embeddings, labels, [], None, others)
+    page = write_report(tmp_path, found, held, Figure(), [], overwrite=False)
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if "<" in line or "\x1b" in line]
+    assert len([line for line in lines if line.startswith("#")]) == 4
+    rows = [line.replace("\\|", "") for line in lines if line.startswith("|") and "script" in line]
+    assert [row.count("|") for row in rows] == [6]
+    predictions, per_class = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("predictions", "per_class"))
+    for column in ("animal", "unit_id"):
+        assert predictions[column].str.startswith("'").all()
+    assert "'=cmd()" in set(predictions["truth"])
+    assert "'=cmd()" in set(per_class["class"])
+
+
+def test_predictions_of_units_with_odd_names_are_text_in_a_table(files, tmp_path):
+    nwbfile = new_nwb()
+    population = simulate_population(4, 60.0, seed=9)
+    write_nwb_file(
+        tmp_path / "x.nwb", add_units(nwbfile, population.spike_times, unit_name=["=1+1", "+cmd", "-7", "u"])
+    )
+    what = [*sorted(files.glob("*.nwb")), "--label", "cell_type", "--model", files / "small.safetensors", "-q"]
+    nuclr("decoder", "fit", *what, "-o", tmp_path / "d.safetensors")
+    model = ["--model", files / "small.safetensors", "-q"]
+    nuclr("predict", tmp_path / "x.nwb", "--decoder", tmp_path / "d.safetensors", *model, "-o", tmp_path / "x.csv")
+    table = pd.read_csv(tmp_path / "x.csv", dtype={"unit_id": str})
+    assert not table["unit_id"].str.match(r"[=@]|\+[^\d.]").any()
+
+
+# --- cohorts ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_spikes_of_a_recording_are_let_go_before_the_next_is_read(files, settings, monkeypatch):
+    seen: list[weakref.ref] = []
+
+    def read(*args, **kwargs):
+        gc.collect()
+        assert not [ref for ref in seen if ref() is not None]
+        population = read_population(*args, **kwargs)
+        seen.append(weakref.ref(population))
+        return population
+
+    monkeypatch.setattr(cohort, "read_population", read)
+    found = read_cohort(files, LabelRule("cell_type"), settings, beside=True, control=True, depth="depth")
+    assert len(seen) == 6
+    assert [len(one) for one in found.positions] == [30] * 3
+    assert list(found.others) == [
+        "rate", "rate, intervals", "rate, intervals, autocorrelogram", "embedding of shuffled spikes"
+    ]  # fmt: skip
+
+
+def test_a_cohort_scores_as_its_populations_do(files, settings):
+    held = read_cohort(files, LabelRule("cell_type"), settings, beside=True, depth="depth")
+    populations = [read_population(path) for path in sorted(files.glob("*.nwb"))]
+    given, options = (held.embeddings, held.labels, held.animals), {"shuffles": 2, "progress": False}
+    found = evaluate(*given, others=held.others, positions=held.positions, probes=held.probes, **options)
+    depths = [population.properties["depth"] for population in populations]
+    want = evaluate(*given, populations=populations, positions=depths, **options)
+    pd.testing.assert_frame_equal(found.predictions, want.predictions)
+    pd.testing.assert_frame_equal(found.scores, want.scores)
+
+
+def test_what_does_not_fit_is_found_before_anything_is_embedded(files, settings, tmp_path):
+    spoilt = simulate_population(10, 60.0, seed=1)
+    last = dataclasses.replace(
+        spoilt, metadata={"source": "last", "subject": "m"}, properties={"depth_um": np.arange(10)}
+    )
+    traces = Population(
+        range(3), traces=np.random.default_rng(0).standard_normal((3, 3000)), sampling_frequency=5.0,
+        properties={"cell_type": np.array(["a", "b", "c"])}, metadata={"source": "imaged", "subject": "m"},
+    )  # fmt: skip
+    sources, cache = sorted(files.glob("*.nwb")), tmp_path / "cache"
+    for rule, more, message in (
+        (LabelRule("cell_type"), [last], "last: its units have no property 'cell_type'"),
+        (LabelRule("cell_type"), [traces], "some recordings hold spikes and some traces"),
+        (LabelRule("depth_um"), [], "'depth_um': .* different numbers in 90 units are values, not classes"),
+        (LabelRule("depth"), [], r"m0\.nwb: 'depth': holds numbers"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_cohort([*sources, *more], rule, settings, cache=cache)
+    assert not cache.exists()
+
+
+def test_a_damaged_cache_is_computed_again(files, settings, tmp_path):
+    want = read_cohort(files, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
+    for path in tmp_path.glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:500])
+    found = read_cohort(files, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
+    for a, b in zip(found, want, strict=True):
+        np.testing.assert_array_equal(a.embedding, b.embedding)
+    assert [UnitEmbeddings.load(path) for path in tmp_path.glob("*.npz")]
+
+
+def test_similar_names_of_animals_are_named_by_a_cohort(settings):
+    populations = [
+        dataclasses.replace(
+            simulate_population(10, 60.0, seed=k), metadata={"source": f"s{k}", "subject": subject}
+        )
+        for k, subject in enumerate(["M1", " M1 ", "m1"])
+    ]  # fmt: skip
+    with pytest.warns(RecordingWarning, match="animals 'M1' and 'm1' count as two") as caught:
+        found = read_cohort(populations, LabelRule("cell_type"), settings)
+    assert len(caught) == 1
+    assert found.animals == ["M1", "M1", "m1"]
+
+
+# --- embeddings in a file ---------------------------------------------------------------------------------------------
+
+
+def test_embeddings_in_a_file_follow_the_spikes(settings, tmp_path):
+    path = tmp_path / "x.npz"
+    populations = [simulate_population(12, duration, seed=seed) for duration, seed in ((60.0, 1), (60.0, 2), (80.0, 2))]
+
+    def embed(population, settings=settings, **kwargs):
+        return embed_to_file(lambda: population, path, settings, overwrite=False, **kwargs)
+
+    for population in populations:
+        assert "12 of 12 units embedded" in embed(population)
+        assert UnitEmbeddings.load(path).provenance["population_fingerprint"] == population.fingerprint()
+        assert "is up to date" in embed(population)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"x\.npz: holds other embeddings already \(overlap .*give --overwrite"):
+        embed(populations[0], dataclasses.replace(settings, overlap=0.5))
+    regrouped = dataclasses.replace(populations[2], group=np.resize(["a", "b"], 12))
+    with pytest.raises(InputError, match="other groups or observed times"):
+        embed(regrouped)
+    assert path.read_bytes() == before
+    path.write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"x\.npz: exists already: give --overwrite"):
+        embed(populations[0])
+    assert path.read_bytes() == b"something else"
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_for_a_regressor(files, tmp_path):
+    where = [
+        *sorted(files.glob("*.nwb")),
+        "--model",
+        files / "small.safetensors",
+        "-q",
+        "-o",
+        tmp_path / "d.safetensors",
+    ]
+    for label in ("depth", "depth_um"):
+        assert "use fit_regressor for numbers" in nuclr("decoder", "fit", *where, "--label", label, code=3).stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_regressor_says_what_it_is(files, tmp_path):
+    made = [recording(f"animal{k}") for k in range(4)]
+    regressor = fit_regressor([one for one, _ in made], [one.embedding[:, 0] for one, _ in made], target="depth_um")
+    path = regressor.save(tmp_path / "r.safetensors")
+    facts = nuclr("info", path).stdout
+    for text in (
+        "depth_um",
+        "animal0, animal1, animal2, animal3",
+        "90% of true values within",
+        "r2_left_out",
+        regressor.sha256,
+    ):
+        assert text in facts
+    done = nuclr("predict", files / "m0.nwb", "--decoder", path, "-o", tmp_path / "x.csv", "-q", code=4)
+    assert done.stderr.strip() == f"nuclr: {path}: reads numbers: use Regressor.load, in Python"
+    assert Regressor.load(path, sha256=regressor.sha256).sha256 == regressor.sha256
