@@ -57,8 +57,8 @@ def delta_f(fluorescence: np.ndarray, sampling_frequency: float, out: np.ndarray
     for low in range(0, len(fluorescence), together):
         part, change = fluorescence[low : low + together], out[low : low + together]
         baseline = _running_percentile(part, seen, width)
-        steady = np.array([row.min() > _STEADY * abs(np.median(row)) for row in baseline])
         with np.errstate(over="ignore", invalid="ignore"):
+            steady = np.array([row.min() > _STEADY * abs(np.median(row)) for row in baseline])
             np.subtract(part, baseline, out=change)
             np.divide(change, baseline, out=change, where=steady[:, None])
     return out

@@ -234,3 +234,13 @@ def test_data_in_any_chunks_are_read_alike(tmp_path, monkeypatch, chunks, block)
         del file[f"{SERIES}/data"]
         file.create_dataset(f"{SERIES}/data", data=dff.T, chunks=chunks).attrs.update(attributes)
     assert np.array_equal(read_population(path).traces, scaled(dff[np.arange(12) % 3 > 0]))
+
+
+def test_frames_that_nothing_is_stored_of_cost_no_memory(path):
+    """A byte a frame is little; the time of each is more."""
+    with h5py.File(path, "a") as file:
+        attributes = dict(file[f"{SERIES}/data"].attrs)
+        del file[f"{SERIES}/data"]
+        file.create_dataset(f"{SERIES}/data", (15_000_000, 4), "u1", chunks=(1024, 4)).attrs.update(attributes)
+    with pytest.raises(InputError, match=r"RoiResponseSeries/data: claims 1\.2 GB and has 0\.0 MB on disk"):
+        read_population(path)

@@ -2,6 +2,7 @@
 
 import collections
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -500,3 +501,23 @@ def test_real_worms(recordings):
         assert 1.3 < found.sampling_frequency < 1.7
         assert len(found.observed) == 1
         assert np.allclose(np.percentile(found.traces, 99, axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["fluorescence", "dff", "ready"])
+def test_reading_holds_one_copy_more(tmp_path, monkeypatch, kind):
+    """The traces that are returned, what they are made of, and blocks of a fixed size."""
+    for module in ("traces", "sources.optical", "sources.nwb_ophys"):
+        monkeypatch.setattr(f"spikeinterface_nuclr.{module}._BLOCK", 50_000)
+    traces = raw(activity(400, 3_000)).astype(np.float32)
+    nwbfile = ophys_file((400,))
+    add_series(nwbfile, traces.astype(np.float64))
+    path = write_nwb_file(tmp_path / "a.nwb", nwbfile)
+    np.save(tmp_path / "a.npy", traces)
+    for source, options in ((path, {}), (tmp_path / "a.npy", {"sampling_frequency": RATE})):
+        read_population(source, traces=kind, observed=[[0.0, 60.0]], **options)  # what is imported once
+        tracemalloc.start()
+        found = read_population(source, traces=kind, **options)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found.traces.nbytes == traces.nbytes
+        assert peak < 2.5 * traces.nbytes

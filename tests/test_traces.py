@@ -189,3 +189,57 @@ def test_real_worms_at_half_and_double_the_rate(recordings, factor):
         found, other = (embed(p, progress=False).embedding for p in (recorded, other_rates(recorded, factor)))
         assert cosines(found, other).min() > 0.95
         assert np.median(cosines(found - found.mean(axis=0), other - other.mean(axis=0))) > 0.95
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((0, 100)),
+        np.zeros((3, 0)),
+        np.zeros((3, 100)),
+        np.full((3, 100), np.nan),
+        np.full((3, 100), 3e38, dtype=np.float32),
+        np.full((3, 100), -1e-45, dtype=np.float32),
+        np.ones((3, 1)),
+        np.arange(300).reshape(3, 100),
+        np.tile([np.nan, 1.0, -1.0, 1e30], (3, 25)),
+        np.ones((3, 100), dtype=bool).astype(np.uint8),
+    ],
+    ids=range(10),
+)
+@pytest.mark.parametrize("rate", [1e-3, 5.0, 1e6])
+def test_values_of_any_kind_are_scaled(values, rate, recwarn):
+    found = scaled(delta_f(values, rate))
+    assert found.shape == values.shape
+    assert found.dtype == np.float32
+    assert not np.isinf(found).any()
+    assert not recwarn.list
+
+
+def test_results_may_take_the_place_of_what_they_are_made_of():
+    fluorescence = raw(activity()).astype(np.float32)
+    fluorescence[2, 50:80] = np.nan
+    expected = scaled(delta_f(fluorescence, RATE))
+    assert scaled(delta_f(fluorescence, RATE, out=fluorescence), out=fluorescence) is fluorescence
+    assert np.array_equal(fluorescence, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("rate", [401.0, 1e9, 1e300])
+def test_rates_that_would_fill_the_memory_are_refused(rate):
+    with pytest.raises(InputError, match=r"traces of 4 frames per second cannot be brought to .*: check their rate"):
+        resampled(sines(0.1, 4.0), rate)
+
+
+@pytest.mark.parametrize("rate", ["4", None, [4.0], np.inf])
+def test_rates_that_are_no_numbers_are_named(rate):
+    with pytest.raises(InputError, match="frame_rate must be a positive number of frames per second"):
+        resampled(sines(0.1, 4.0), rate)
+
+
+def test_stretches_of_a_frame_or_none():
+    observed = [[0.0, 0.2], [0.4, 0.4], [1.0, 1.25], [10.0, 60.0]]
+    population = Population(range(4), traces=activity(4, 300), sampling_frequency=RATE, observed=observed, stop=60.0)
+    for rate in (2.0, 3.3, 30.0):
+        found = resampled(population, rate)
+        assert np.isfinite(found.traces).all()
+        assert found.observed[-1].tolist() == pytest.approx([10.0, 60.0], abs=1 / rate)

@@ -38,6 +38,7 @@ _DELTA = re.compile(
 _RELATIVE = re.compile(r"%|percent|z[\W_]*scored?|norm", re.I)
 
 _BLOCK = 2_000_000  # values read at once
+_FRAME = 80  # bytes that the time of a frame takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +145,7 @@ def read_ophys(
     if not chosen:
         raise InputError(f"{name}: its ROI responses are of no ROI")
     for one in chosen:
-        check_stored(one.series.data, f"{name}: {one.path}/data")
+        check_stored(one.series.data, f"{name}: {one.path}/data", _FRAME * _oriented(one, name)[1])
     first = chosen[0]
     frames, count = _frames(first, name), min(_oriented(one, name)[1] for one in chosen)
     for one in chosen[1:]:
