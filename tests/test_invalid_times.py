@@ -76,6 +76,15 @@ def test_units_of_unknown_probe_lose_what_any_probe_lost():
         assert [found.observed_of(k).tolist() for k in range(2)] == [WHOLE, CUT]
 
 
+def test_probes_that_only_the_units_name():
+    columns = dict(probe_name=["imec0", "imec1"] * 2)
+    for tag, expected in (("imec1", [WHOLE, CUT]), ("probeB", [CUT, CUT]), ("imec2", [CUT, CUT])):
+        nwbfile = add_units(add_probes(new_nwb(), "probeA", "probeB"), TRAINS, **columns)
+        nwbfile.add_invalid_time_interval(start_time=10.0, stop_time=20.0, tags=[tag])
+        found = read_population(nwbfile)
+        assert [found.observed_of(k).tolist() for k in range(2)] == expected
+
+
 @pytest.mark.parametrize("interval", [(0.0, 200.0), (10.0, 20.0, "probeB"), (90.0, np.nan), (50.0, 40.0)])
 def test_observed_is_in_place_of_invalid_times(interval):
     with pytest.warns(RecordingWarning, match="observed= is given, so that its 1 invalid_times are not cut out"):

@@ -31,6 +31,14 @@ def test_electrodes_are_named_by_their_ids(column, tmp_path):
         assert found.properties["brain_area"].tolist() == [f"area of {probe}" for probe in TWO]
 
 
+@pytest.mark.parametrize("none", [-1, np.nan])
+def test_a_unit_without_an_id_has_no_electrode(none):
+    ids = np.array([0, 4, 1, 5, 2, none, 3, none])
+    with pytest.warns(RecordingWarning, match="the peak_channel_id of 2 units, such as 5, is no electrode"):
+        found = groups_of(add_units(add_probes(new_nwb(), "probeA", "probeB"), TRAINS, peak_channel_id=ids))
+    assert found == ["probeA", "probeB"] * 2 + ["probeA", ""] * 2
+
+
 def test_ids_of_electrodes_need_not_count_from_zero():
     nwbfile = new_nwb()
     for name in ("probeA", "probeB"):
@@ -96,6 +104,13 @@ def test_ids_that_count_each_probes_channels_are_no_ids():
     found = read_population(add_units(nwbfile, TRAINS, channel_id=[0, 0, 1, 1, 2, 2, 3, 3], probe_name=TWO))
     assert found.group.tolist() == TWO
     assert "brain_area" not in found.properties
+    nwbfile = add_probes(new_nwb(), "probeA", "probeB")
+    nwbfile.add_unit_column("channel_id", "id")
+    for k, times in enumerate(TRAINS):
+        nwbfile.add_unit(spike_times=times, channel_id=k // 2, electrode_group=nwbfile.electrode_groups[TWO[k]])
+    found = read_population(nwbfile)
+    assert found.group.tolist() == TWO
+    assert "brain_area" not in found.properties
     nwbfile = add_units(add_probes(new_nwb(), "probeA", "probeB"), TRAINS, channel_id=[0, 0, 1, 1, 2, 2, 3, 3])
     with pytest.warns(RecordingWarning, match="channel_id names electrodes of one of 2 groups only, probeA"):
         read_population(nwbfile)
@@ -139,7 +154,7 @@ def minus_one(tmp_path, *rows):
 
 def test_electrode_minus_one_is_nobody(tmp_path):
     path = minus_one(tmp_path, 0, 1, 2, 4, 5, -1, -1, -1)
-    with pytest.warns(RecordingWarning, match="electrode -1 of 3 units, such as 5, is none"):
+    with pytest.warns(RecordingWarning, match="the electrode -1 of 3 units, such as 5, is no electrode"):
         found = read_population(path)
     assert found.group.tolist() == ["probeA"] * 3 + ["probeB"] * 2 + [""] * 3
     assert found.properties["brain_area"][5:].tolist() == [""] * 3

@@ -54,6 +54,11 @@ class ElectrodeGroups:
         for label, called, group in zip(self.of_electrodes.tolist(), given.tolist(), groups, strict=True):
             self.names.setdefault(label, {label, called}).update(_called(group))
 
+    @property
+    def all_names(self) -> set[str]:
+        """Whatever any of the groups is called."""
+        return set().union(*self.names.values())
+
     def called(self, label: str) -> set[str]:
         """Every name of the group that is called so, or of the groups of the device that is."""
         return {label}.union(*(names for names in self.names.values() if label in names))
@@ -99,36 +104,57 @@ def unit_electrodes(nwbfile, unit_ids, properties: dict, name: str) -> UnitElect
     for column, values in properties.items():
         if table is not None and _ELECTRODE_ID.fullmatch(column):
             rows = _rows_of_ids(table, values, name)
-            if rows is not None and _agrees(rows, groups, properties, f"{name}: {column}"):
+            stated = _stated_probes(units, groups, properties)
+            if rows is not None and _agrees(rows, groups, stated, f"{name}: {column}"):
+                _warn_of_none(column, [unit for unit, row in zip(unit_ids, rows, strict=True) if not len(row)], name)
                 return UnitElectrodes(table, groups, rows, by_id=True)
     return UnitElectrodes(table, groups)
 
 
 def unit_probes(nwbfile, electrodes: UnitElectrodes, properties: dict) -> Probes:
     """What the file knows of each unit's probe: by its electrode group, its electrodes, or a column that names it."""
-    groups, units = electrodes.groups, nwbfile.units
-    aliases = tuple(sorted(set().union(*groups.names.values())))
-    held = list(units["electrode_group"][:]) if "electrode_group" in units.colnames else []
-    if any(group is not None for group in held):
-        labels = np.array([getattr(group, "name", group) or "" for group in held], dtype=str)
-    elif electrodes.rows is not None and not electrodes.by_id:
+    groups = electrodes.groups
+    labels = _grouped(nwbfile.units)
+    if labels is None and not electrodes.by_id and electrodes.rows is not None:
         labels = electrodes.most_common(groups.of_electrodes)
-    else:
-        labels = _named_probes(properties, {*groups.names, *aliases})
-        if labels is None and electrodes.rows is not None:
-            labels = electrodes.most_common(groups.of_electrodes)
-    return Probes("electrodes", tuple(groups.names), labels, _REMEDY, aliases)
+    if labels is None:
+        labels = _stated_probes(nwbfile.units, groups, properties)
+    if labels is None and electrodes.rows is not None:
+        labels = electrodes.most_common(groups.of_electrodes)
+    return Probes("electrodes", tuple(groups.names), labels, _REMEDY, tuple(sorted(groups.all_names)))
 
 
-def _agrees(rows: list[np.ndarray], groups: ElectrodeGroups, properties: dict, name: str) -> bool:
-    """Whether electrodes named by ids fit the column that names probes; a warning where they are of one group only.
+def _grouped(units) -> np.ndarray | None:
+    """Name of each unit's electrode_group; None where no unit has one."""
+    held = list(units["electrode_group"][:]) if "electrode_group" in units.colnames else []
+    if all(group is None for group in held):
+        return None
+    return np.array([getattr(group, "name", group) or "" for group in held], dtype=str)
+
+
+def _stated_probes(units, groups: ElectrodeGroups, properties: dict) -> np.ndarray | None:
+    """The probe of each unit as a column states it.
+
+    That is electrode_group, else a column that names groups or devices, else another one that is called so.
+    """
+    labels = _grouped(units)
+    if labels is not None:
+        return labels
+    columns = [as_labels(values) for column, values in properties.items() if _PROBE.fullmatch(column)]
+    for labels in columns:
+        if set(labels.tolist()) - {""} and set(labels.tolist()) <= {"", *groups.all_names}:
+            return labels
+    return next((labels for labels in columns if len(set(labels.tolist()) - {""}) > 1), None)
+
+
+def _agrees(rows: list[np.ndarray], groups: ElectrodeGroups, stated: np.ndarray | None, name: str) -> bool:
+    """Whether electrodes named by ids fit the probes that are stated; a warning where they are of one group only.
 
     Ids that count the channels of each probe from 0 do not fit: a group's electrodes are those of units of two probes.
     """
     labels = [groups.of_electrodes[row[0]] if len(row) else "" for row in rows]
-    probes = _named_probes(properties, {*groups.names}.union(*groups.names.values()))
-    if probes is not None:
-        pairs = {pair for pair in zip(labels, probes.tolist(), strict=True) if all(pair)}
+    if stated is not None:
+        pairs = {pair for pair in zip(labels, stated.tolist(), strict=True) if all(pair)}
         return len(pairs) == len({label for label, _ in pairs})
     if len(groups.names) > 1 and len(set(labels) - {""}) == 1:
         warnings.warn(
@@ -155,14 +181,18 @@ def _checked_rows(rows: list[np.ndarray], unit_ids, count: int, name: str) -> li
         if (row == -1).any():
             nobody.append(str(unit))
         rows[k] = row[row != -1].astype(np.int64)
-    if nobody:
+    _warn_of_none("electrode -1", nobody, name)
+    return rows
+
+
+def _warn_of_none(what: str, units: list, name: str) -> None:
+    if units:
         warnings.warn(
-            f"{name}: electrode -1 of {len(nobody)} units, such as {nobody[0]}, is none: their probe and brain_area "
+            f"{name}: the {what} of {len(units)} units, such as {units[0]}, is no electrode: their probe and area "
             "are not known from it",
             RecordingWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
-    return rows
 
 
 def _rows_of_ids(electrodes, values: np.ndarray, name: str) -> list[np.ndarray] | None:
@@ -178,15 +208,6 @@ def _rows_of_ids(electrodes, values: np.ndarray, name: str) -> list[np.ndarray] 
     if len(row) < len(ids) or not named or not all(value in row for value in named):
         return None
     return [np.array([row[v]] if v in row else [], dtype=np.int64) for v in values.tolist()]
-
-
-def _named_probes(properties: dict, known: set[str]) -> np.ndarray | None:
-    """The column that names the probe of each unit, one whose values are names of groups or devices before others."""
-    columns = [as_labels(values) for column, values in properties.items() if _PROBE.fullmatch(column)]
-    for labels in columns:
-        if set(labels.tolist()) - {""} and set(labels.tolist()) <= {"", *known}:
-            return labels
-    return next((labels for labels in columns if len(set(labels.tolist()) - {""}) > 1), None)
 
 
 def _own_names(groups: list) -> np.ndarray:

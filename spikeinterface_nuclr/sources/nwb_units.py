@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -34,7 +35,8 @@ def read_units(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Populat
     group = choose_group(name, properties, group_by, lambda: probes)
     invalid = None
     if observed is None:
-        invalid = _invalid(nwbfile, name, _names_of_probes(electrodes.groups, probes.labels, group, len(unit_ids)))
+        called = list(_names_of_probes(electrodes.groups, probes.labels, group))
+        invalid = _invalid(nwbfile, name, electrodes.groups, called)
     elif nwbfile.invalid_times is not None and len(nwbfile.invalid_times):
         warnings.warn(
             f"{name}: observed= is given, so that its {len(nwbfile.invalid_times):,} invalid_times are not cut out",
@@ -94,37 +96,35 @@ def _observed(units, name: str):
     return [r if len(r) else anyone for r in rows]
 
 
-def _names_of_probes(groups: ElectrodeGroups, labels, group, count: int) -> list[set[str] | None]:
-    """What each unit's probe is called, lower case; None where nothing is known of it."""
-    called: dict[tuple, set[str] | None] = {}
-    names = []
-    for key in zip(*([""] * count if known is None else known.tolist() for known in (labels, group)), strict=True):
+def _names_of_probes(groups: ElectrodeGroups, *labels: np.ndarray | None) -> Iterator[frozenset[str]]:
+    """What each unit's probe is called, lower case, by labels of the units; nothing of units that have none."""
+    called: dict[tuple, frozenset[str]] = {}
+    for key in zip(*(known.tolist() for known in labels if known is not None), strict=True):
         if key not in called:
-            found = set().union(*(groups.called(label) for label in key if label))
-            called[key] = {name.lower() for name in found} or None
-        names.append(called[key])
-    return names
+            names = set().union(*(groups.called(label) for label in key if label))
+            called[key] = frozenset(name.lower() for name in names)
+        yield called[key]
 
 
-def _invalid(nwbfile, name: str, probes: list[set[str] | None]):
-    """Invalid time of all units, or a list of one a unit where an interval's tags name probes."""
+def _invalid(nwbfile, name: str, groups: ElectrodeGroups, probes: list[frozenset[str]]):
+    """Invalid time of all units, or a list of one a unit where an interval's tags name probes.
+
+    A unit is spared what concerns other probes, unless it is unknown whether its own is one of them.
+    """
     limits, tags = tagged_intervals(nwbfile, name)
     if not len(limits):
         return None
-    known = {
-        label.lower()
-        for group in nwbfile.electrode_groups.values()
-        for label in (group.name, group.device.name if group.device is not None else group.name)
-    }.union(*(called for called in probes if called))
-    of_probes = [_words(tag) & known for tag in tags]
-    if not any(of_probes):
+    of_file = {name.lower() for name in groups.all_names}
+    of_units = set().union(*probes)
+    named = [_words(tag) & (of_file | of_units) for tag in tags]
+    if not any(named) or not probes:
         return union(limits)
-    cut: dict[frozenset | None, np.ndarray] = {}
+    cut: dict[frozenset, np.ndarray] = {}
     for called in probes:
-        key = called and frozenset(called)
-        if key not in cut:
-            cut[key] = union(limits[[not named or called is None or bool(named & called) for named in of_probes]])
-    return [cut[called and frozenset(called)] for called in probes]
+        if called not in cut:
+            spared = [bool(n and not n & called and (called & of_file or (called and n & of_units))) for n in named]
+            cut[called] = union(limits[~np.array(spared)])
+    return [cut[called] for called in probes]
 
 
 def _words(tags: set[str]) -> set[str]:
