@@ -62,9 +62,9 @@ def check_declared(name, declared: int, stored: int) -> None:
 
 @contextmanager
 def written_whole(
-    path, *, overwrite: bool = False, like=None, check: Callable[[], None] | None = None
+    path, *, overwrite: bool = False, beside: bool = False, like=None, check: Callable[[], None] | None = None
 ) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not.
+    """A temporary path near `path`, moved onto it when the block ends well and removed when it does not.
 
     A file or a folder may be made there; nobody else can read it until it is whole. Whenever the process is killed,
     `path` is as it was or as it shall be; what a killed process left is removed by the next one that writes the same
@@ -75,6 +75,9 @@ def written_whole(
     path : str or Path
     overwrite : bool
         Whether `path` may exist.
+    beside : bool
+        Whether the temporary path is in the very folder of `path`, whence relative links lead to the same files. The
+        block then has to make the file, or folder, such that nobody else can read it. Default: in a folder of its own.
     like : Path, optional
         The file or folder whose permissions the new one gets. Default: the one that it replaces, if any.
     check : callable, optional
@@ -84,7 +87,7 @@ def written_whole(
     _sweep(path)
     like = path if like is None else Path(like)
     workshop = _workshop(path)
-    temporary = workshop / path.name
+    temporary = workshop.with_name(f"{workshop.name}{path.suffix}") if beside else workshop / path.name
     try:
         yield temporary
         if like.exists():
@@ -100,6 +103,7 @@ def written_whole(
     except OSError as error:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
+        _remove(temporary)
         _remove(workshop)
 
 

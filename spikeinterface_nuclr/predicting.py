@@ -48,7 +48,8 @@ def predict_into_nwb(
     """
     in_place = output is None
     output = output_of(source, output, in_place=in_place, units_only=False)
-    check_places(source, output, in_place=in_place, overwrite=force)
+    imaged = reading.get("series") is not None
+    check_places(source, output, in_place=in_place, overwrite=force, imaged=imaged)
     reader = Decoder.load(decoder)
     name, embeddings = _embeddings(source, reader, settings, reading)
     found = reader.predict(embeddings, max_error=max_error)

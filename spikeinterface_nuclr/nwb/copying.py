@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import h5py
 
-from ..errors import InputError
+from ..errors import InputError, RecordingWarning
 from ..sources.nwb_file import open_nwb
+from ..sources.nwb_links import pointers_of
 from .hdf5 import copy_without
+from .rows import texts
 
 _SPIKE_COLUMNS = ("spike_times", "obs_intervals")
 # Groups of an NWB file that hold data rather than describe the session.
@@ -16,33 +19,20 @@ _RECORDED = ("acquisition", "stimulus/presentation", "stimulus/templates", "anal
 
 
 def copy_file(source: Path, target: Path, unwanted: list[str]) -> None:
-    """Copy an NWB file byte by byte; where there are `unwanted` objects, object by object, without these."""
+    """Copy an NWB file byte by byte, and remove the `unwanted` objects from the copy.
+
+    HDF5 does not give back the room of what is removed. Symbolic links of a Zarr store stay links.
+    """
     if source.is_dir():
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
         _remove_from_zarr(target, unwanted)
         return
-    _check_links(source, target)
+    shutil.copyfile(source, target)
     if unwanted:
-        copy_without(source, target, unwanted)
+        with h5py.File(target, "r+") as file:
+            for path in unwanted:
+                del file[path]
         _remove_columns(target, unwanted)
-    else:
-        shutil.copyfile(source, target)
-
-
-def _check_links(source: Path, target: Path) -> None:
-    """InputError where the file points to other files from its own folder and the copy is for another folder."""
-    if source.resolve().parent == target.resolve().parent:
-        return
-    found = []
-
-    def look(name, link):
-        if isinstance(link, h5py.ExternalLink) and not os.path.isabs(link.filename):
-            found.append(link.filename)
-
-    with h5py.File(source, "r") as file:
-        file.visititems_links(look)
-    if found:
-        raise InputError(f"{source}: it points to {found[0]} beside it: write the copy into the same folder")
 
 
 def _remove_columns(target: Path, unwanted: list[str]) -> None:
@@ -52,7 +42,8 @@ def _remove_columns(target: Path, unwanted: list[str]) -> None:
             table, _, column = path.rpartition("/")
             if table in file and "colnames" in file[table].attrs:
                 attributes = file[table].attrs
-                names = [name for name in attributes["colnames"] if name != column]
+                # Bytes, where the file's specification is of NWB 2.0 or 2.1.
+                names = [name for name in attributes["colnames"] if texts([name]) != [column]]
                 attributes.create("colnames", names, dtype=attributes.get_id("colnames").dtype)
 
 
@@ -75,7 +66,7 @@ def copy_rois(source: Path, target: Path, kept: list[str]) -> None:
     """Write an HDF5 file with what stands at the paths `kept` of the processed data, and what describes the session.
 
     Recorded data, such as movies, other processed data, units and intervals stay behind. Of links into these, such as
-    timestamps that two series share, datasets are copied and others are left out.
+    timestamps that two series share, datasets are copied and others are left out. Links to other files stay links.
     """
     if source.is_dir():
         raise InputError(f"{source}: a side file of imaged neurons is made of HDF5 files only: write a copy")
@@ -101,16 +92,35 @@ def copy_rois(source: Path, target: Path, kept: list[str]) -> None:
         ]
         # Timestamps, say, or ROIs, that are another series' own.
         resolved = [name for name in broken if isinstance(file.get(name), h5py.Dataset)]
+        for name in resolved:
+            if file[name].file.filename != file.filename:
+                raise InputError(f"{source}: {name} lies in {file[name].file.filename}: write a copy of the whole file")
     copy_without(source, target, unwanted + [name for name in broken if name not in resolved], resolved)
+    _check_side_file(source, target)
+
+
+def _check_side_file(source: Path, target: Path) -> None:
+    """InputError where data of a side file are parts of others, which it may have left behind."""
+
+    def look(name, thing):
+        if isinstance(thing, h5py.Dataset) and thing.is_virtual:
+            raise InputError(f"{source}: /{name} is a virtual dataset: write a copy of the whole file, not a side file")
+
+    with h5py.File(target, "r") as file:
+        file.visititems(look)
 
 
 def copy_units(source: Path, target: Path, columns: dict) -> None:
-    """Write an HDF5 file with the units' ids, spike times and these columns, and the session's identifiers."""
+    """Write an HDF5 file with the units' ids, spike times and these columns, and the session's identifiers.
+
+    RecordingWarning where these come out of files in other folders.
+    """
     from pynwb import NWBHDF5IO, H5DataIO, NWBFile
     from pynwb.file import Subject
     from pynwb.misc import Units
 
     with open_nwb(source) as nwbfile:
+        _check_origin(source, nwbfile.units)
         side = NWBFile(
             session_description=nwbfile.session_description,
             identifier=nwbfile.identifier,
@@ -139,3 +149,24 @@ def copy_units(source: Path, target: Path, columns: dict) -> None:
             side.add_invalid_time_interval(start_time=invalid.start_time, stop_time=invalid.stop_time)
         with NWBHDF5IO(os.fspath(target), "w") as writing:
             writing.write(side)
+
+
+def _check_origin(source: Path, units) -> None:
+    """Say which files in other folders the units come from; InputError where these could be any file whatsoever."""
+    for pointer in pointers_of(source):
+        if pointer.kind == "symbolic link":
+            raise InputError(
+                f"{source}: {pointer.place} is a symbolic link to {pointer.target}, which a side file would show: copy "
+                "the store with its links resolved (cp -rL), and write from that"
+            )
+    files = {Path(part.container_source) for part in (units, units.id, *units.columns)}
+    for file in tuple(files):
+        of_units = [p for p in pointers_of(file) if file != source.absolute() or p.place.startswith("/units/")]
+        files |= {file.parent / pointer.target for pointer in of_units if pointer.kind == "virtual dataset"}
+    for file in sorted(files):
+        if not file.resolve().is_relative_to(source.resolve().parent):
+            warnings.warn(
+                f"{source}: its units lie in {file}, behind a link; the side file shows what is there",
+                RecordingWarning,
+                stacklevel=2,
+            )

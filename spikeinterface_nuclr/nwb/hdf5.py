@@ -1,7 +1,7 @@
-"""A copy of an HDF5 file without some of its objects.
+"""A copy of an HDF5 file without some of its objects, for side files.
 
-HDF5 never gives back the room of what is deleted, so a file that shall lose something is written anew. hdmf's export
-would do it too, but makes columns of references such that nobody can add a row to them later.
+HDF5 never gives back the room of what is deleted, so a file without its movie is written object by object. hdmf's
+export would do it too, but makes columns of references such that nobody can add a row to them later.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def copy_without(source: Path, target: Path, unwanted: list[str], resolved: list
     Raises
     ------
     InputError
-        The file has something that cannot be copied apart: references to regions, or objects of several names.
+        The file has something that cannot be copied alone: references to regions, or objects of several names.
     """
     with h5py.File(source, "r") as old, h5py.File(target, "w", track_order=_tracks_order(old)) as new:
         _copy_attributes(old["/"], new["/"])
@@ -63,7 +63,9 @@ def _mend_references(old: h5py.File, new: h5py.File) -> None:
     def mend(path, thing):
         address = h5py.h5o.get_info(thing.id).addr
         if address in seen or h5py.h5o.get_info(old[path].id).rc > 1:
-            raise InputError(f"{old.filename}: {path} has several names and cannot be copied apart: name another table")
+            raise InputError(
+                f"{old.filename}: {path} has several names and cannot be copied alone: write a copy of the whole file"
+            )
         seen.add(address)
         for name in old[path].attrs:
             dtype = old[path].attrs.get_id(name).dtype
@@ -81,7 +83,7 @@ def _holds_references(dtype: np.dtype) -> bool:
     kinds = [dtype] if dtype.names is None else [dtype[name] for name in dtype.names]
     found = {h5py.check_ref_dtype(kind) for kind in kinds}
     if h5py.RegionReference in found:
-        raise InputError("the file has references to regions, which cannot be copied apart: name another table")
+        raise InputError("it has references to regions, which cannot be copied alone: write a copy of the whole file")
     return h5py.Reference in found
 
 

@@ -100,7 +100,7 @@ def paths_of(nwbfile, population: Population) -> list[str]:
 def _ancestry(container) -> list[str]:
     """Names from the processing module down to the container."""
     above = container.parent
-    return [*(_ancestry(above) if above.neurodata_type != "NWBFile" else []), container.name]
+    return [*(_ancestry(above) if above.parent is not None else []), container.name]
 
 
 def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> Place:

@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
+from filelock import SoftFileLock, Timeout
+
 from ..errors import InputError
 from ..files import check_writable
+from ..sources.nwb_links import pointers_of
+
+# What a copy of the whole file is extended at.
+_EXTENDED = ("/units", "/processing", "/processing/nuclr", "/specifications", "/specifications/ndx-nuclr")
 
 
 def output_of(path: Path, output, *, in_place: bool, units_only: bool) -> Path:
@@ -33,8 +40,14 @@ def output_of(path: Path, output, *, in_place: bool, units_only: bool) -> Path:
     return output
 
 
-def check_places(path: Path, output: Path, *, in_place: bool, overwrite: bool) -> None:
-    """InputError where the output cannot be written, or the file to be replaced is read-only or open."""
+def check_places(
+    path: Path, output: Path, *, in_place: bool, overwrite: bool, units_only: bool = False, imaged: bool = False
+) -> None:
+    """InputError where the output cannot be written, or the file to be replaced is read-only or open.
+
+    Or where a copy of the file would not be one: what it points to is not where it looks for it, or what is to be
+    extended lies in another file. Imaged neurons are no rows of the units table, wherever that is.
+    """
     check_writable(output, overwrite=overwrite or in_place)
     if in_place:
         writable = os.stat(path).st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
@@ -43,8 +56,68 @@ def check_places(path: Path, output: Path, *, in_place: bool, overwrite: bool) -
                 f"{path}: is read-only: name an output (-o), or write a side file of its units (units_only=True, "
                 "--units-only)"
             )
-        with locked(path, exclusive=True):
-            pass
+    with locked(path, exclusive=in_place):
+        pass
+    if not units_only:
+        _check_pointers(path, output, imaged=imaged)
+
+
+def _check_pointers(path: Path, output: Path, *, imaged: bool) -> None:
+    pointers = pointers_of(path)
+    for pointer in pointers:
+        if pointer.place == "/units" and pointer.kind == "link" and not imaged:
+            raise InputError(
+                f"{path}: its units table lies in {pointer.target}, behind a link: write into that file, or write a "
+                "side file of the units (units_only=True, --units-only)"
+            )
+        extended = pointer.place in _EXTENDED and (pointer.place != "/units" or pointer.kind == "symbolic link")
+        if extended or (imaged and pointer.kind == "link" and _leads_to_rois(path, pointer.place)):
+            raise InputError(f"{path}: {pointer.place} lies in {pointer.target}, behind a link: write into that file")
+    check_relative(path, pointers, output)
+
+
+def _leads_to_rois(path: Path, place: str) -> bool:
+    """Whether a link leads to a table of ROIs, or to what holds one."""
+    if path.is_dir() or not place.startswith("/processing/"):
+        return False
+    with h5py.File(path, "r") as file:
+        attributes = file[place].attrs if place in file else {}
+        return attributes.get("neurodata_type") in ("PlaneSegmentation", "ImageSegmentation", "ProcessingModule")
+
+
+def check_relative(path: Path, pointers: list, output: Path) -> None:
+    """InputError where one of the pointers of a file leads elsewhere from the folder of the output."""
+    if path.resolve().parent == output.resolve().parent:
+        return
+    for pointer in pointers:
+        if pointer.relative:
+            raise InputError(
+                f"{path}: {pointer.place} points to {pointer.target} beside it ({pointer.kind}): write the copy into "
+                "the same folder"
+            )
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Keep other processes of this package from writing the same file; InputError where one does.
+
+    By a file beside it, ``.NAME.lock``, which does where file systems have no locks, as of clusters. What a killed
+    process of this machine left does not count.
+    """
+    lock = SoftFileLock(output.with_name(f".{output.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{output}: another process is writing it: write again when it is done, or, if there is none, delete "
+            f"{lock.lock_file}"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{output.parent}: cannot write there ({error.strerror}): choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ..unit_embeddings import UnitEmbeddings, join_embeddings
 from .rows import column_texts, texts
 
 MODULE = "nuclr"
-TABLE = "UnitEmbeddings"
+TABLE, IDENTITIES = "UnitEmbeddings", "UnitIdentities"
 # How the column that names the neurons of one of several planes begins: PLANE/ROI.
 PLANES = "plane/"
 
@@ -102,7 +102,7 @@ def _sets(nwbfile) -> dict[str, list[str]]:
     Planes of one population have one fingerprint, one model, and a name to which each adds its own. Where that name is
     of something else too, each table stands for itself.
     """
-    tables = {name: table for name, table in held(nwbfile).items() if table.neurodata_type == "UnitEmbeddings"}
+    tables = {name: table for name, table in held(nwbfile).items() if is_ours(table, TABLE)}
     together: dict[tuple, list[str]] = {}
     for name, table in tables.items():
         provenance = json.loads(table.provenance) if table.provenance else {}
@@ -147,7 +147,7 @@ def stored_table(nwbfile, name: str) -> Stored:
         [
             _identities(other, ids, rows)
             for other in module.values()
-            if other.neurodata_type == "UnitIdentities" and other.embeddings is table
+            if is_ours(other, IDENTITIES) and other.embeddings is table
         ],
     )
 
@@ -158,10 +158,18 @@ def stored_identities(nwbfile, name: str, of: Stored) -> Identities:
 
 
 def held(nwbfile) -> dict:
-    """What the module of an open file holds, by name; nothing where there is no module."""
+    """What the module of an open file holds, by name, others' too; nothing where there is no module."""
     if MODULE not in nwbfile.processing:
         return {}
     return dict(nwbfile.processing[MODULE].data_interfaces)
+
+
+def is_ours(container, neurodata_type: str) -> bool:
+    """Whether something in the module is of this type of ndx-nuclr; others may keep what they like there."""
+    return (getattr(container, "namespace", None), getattr(container, "neurodata_type", None)) == (
+        "ndx-nuclr",
+        neurodata_type,
+    )
 
 
 def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:

@@ -31,6 +31,25 @@ def add_specification(path: Path, catalog) -> None:
         add(path, NamespaceToBuilderHelper.convert_namespace(catalog, name), place)
 
 
+def wants_ascii_names(path: Path) -> bool:
+    """Whether the file's specification wants names of columns in ASCII, as those of NWB 2.0 and 2.1 do."""
+    root = "" if path.is_dir() else _root(path)  # there was no Zarr then
+    types = set()
+
+    def look(specification: dict):
+        if specification.get("name") == "colnames":
+            types.add(specification.get("dtype"))
+
+    def read(_, thing):
+        if isinstance(thing, h5py.Dataset) and h5py.check_string_dtype(thing.dtype):
+            json.loads(thing.asstr()[()], object_hook=look)
+
+    if root:
+        with h5py.File(path, "r") as file:
+            file[root].visititems(read)
+    return "ascii" in types
+
+
 def _root(path: Path) -> str:
     """The group that holds the file's specifications; empty where it carries none."""
     if path.is_dir():

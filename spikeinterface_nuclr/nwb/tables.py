@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 from hdmf.build import GroupBuilder
 
@@ -13,8 +14,9 @@ from ..identities import Identities
 from ..sources.nwb_file import io_class
 from ..unit_embeddings import UnitEmbeddings
 from .plan import Part, Plan
-from .reading import MODULE
-from .specification import add_specification
+from .reading import IDENTITIES, MODULE, TABLE, is_ours
+from .rows import texts
+from .specification import add_specification, wants_ascii_names
 
 UNIT_COLUMNS = {
     "nuclr_window_count": "Number of time windows behind the unit's NuCLR embedding.",
@@ -29,8 +31,8 @@ def with_dependents(nwbfile, names: list[str]) -> list[str]:
         return []
     held = nwbfile.processing[MODULE].data_interfaces.values()
     own = [table for table in held if table.name in names]
-    kept = [table.model for table in held if table.neurodata_type == "UnitEmbeddings" and table.name not in names]
-    gone = [*own, *(t for t in held if t.neurodata_type == "UnitIdentities" and t.embeddings in own)]
+    kept = [table.model for table in held if is_ours(table, TABLE) and table.name not in names]
+    gone = [*own, *(table for table in held if is_ours(table, IDENTITIES) and table.embeddings in own)]
     for model in (table.model for table in own):
         if model not in kept and model not in gone:
             gone.append(model)
@@ -85,7 +87,17 @@ def append(path: Path, plan: Plan) -> list[str]:
         catalog = io.manager.namespace_catalog
         added = [f"/processing/{MODULE}/{name}" for name in module.data_interfaces if name not in before]
     add_specification(path, catalog)
+    if wants_ascii_names(path):
+        _name_columns_in_ascii(path, [*added, *(["/units"] if plan.columns else [])])
     return [*([f"/processing/{MODULE}"] if new_module else added), *(f"/units/{column}" for column in plan.columns)]
+
+
+def _name_columns_in_ascii(path: Path, tables: list[str]) -> None:
+    with h5py.File(path, "r+") as file:
+        for attributes in (file[table].attrs for table in tables):
+            if "colnames" in attributes:
+                # Of fixed length: texts of any length are read as Unicode, whatever they are.
+                attributes.create("colnames", np.array(texts(attributes["colnames"]), dtype="S"))
 
 
 def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):
@@ -163,7 +175,7 @@ def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
     """The model in the file that has these weights, or a new one."""
     provenance = embeddings.provenance
     sha256 = provenance["checkpoint_sha256"]
-    models = [held for held in module.data_interfaces.values() if held.neurodata_type == "NuCLRModel"]
+    models = [held for held in module.data_interfaces.values() if is_ours(held, "NuCLRModel")]
     known = next((model for model in models if model.sha256 == sha256), None)
     if known is not None:
         return known

@@ -1,7 +1,6 @@
 """write_nwb: embeddings, and what was predicted from them, into a copy of an NWB file or in its place."""
 
 import dataclasses
-import shutil
 import warnings
 from pathlib import Path
 
@@ -11,14 +10,15 @@ from ..errors import InputError, RecordingWarning, reason_of
 from ..files import written_whole
 from ..identities import Identities
 from ..sources.nwb_file import open_nwb
+from ..sources.nwb_links import pointers_of
 from ..sources.nwb_recording import read_nwbfile
 from ..unit_embeddings import UnitEmbeddings
-from . import copying, tables, verifying
+from . import comparing, copying, tables, verifying
 from .inputs import results_of
 from .neurons import imaging_of, paths_of, places_of
-from .places import check_places, check_space, locked, output_of, size_of, stamp
+from .places import alone, check_places, check_relative, check_space, locked, output_of, size_of, stamp
 from .plan import Part, Plan
-from .reading import TABLE, held, stored_table, table_names
+from .reading import IDENTITIES, TABLE, held, is_ours, stored_table, table_names
 from .rows import column_texts
 
 _IF_EXISTS = ("error", "replace", "new_name")
@@ -108,26 +108,28 @@ def write_nwb(
     if not name or set(name) & set("/:"):
         raise InputError(f"name {name!r} cannot be that of a table: give one without '/' and ':'")
     output = output_of(path, output, in_place=in_place, units_only=units_only)
-    check_places(path, output, in_place=in_place, overwrite=overwrite)
+    imaged = series is not None or (isinstance(source, UnitEmbeddings) and source.provenance.get("signal") == "traces")
+    check_places(path, output, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged)
     source = path if source is None else source
     embeddings, predicted = results_of(source, series=series, allow_stale=allow_stale, **options)
     predicted += [identities] if isinstance(identities, Identities) else list(identities)
-    with locked(path, exclusive=False):
+    with alone(output), locked(path, exclusive=False):
         before = stamp(path)
-        how = (match, series, name, if_exists, unit_columns, allow_stale, units_only)
-        plan = _plan(path, embeddings, predicted, *how)
-        with written_whole(output, overwrite=overwrite or in_place) as temporary:
+
+        def check_same() -> None:
+            if stamp(path) != before:
+                raise InputError(f"{path}: was changed meanwhile by another program: write again")
+
+        plan = _plan(path, embeddings, predicted, match, series, name, if_exists, unit_columns, allow_stale, units_only)
+        how = {"overwrite": overwrite or in_place, "beside": True, "like": path, "check": check_same}
+        with written_whole(output, **how) as temporary:
             check_space(path, temporary, plan.size)
             try:
-                _write(path, temporary, plan)
-                if in_place:
-                    shutil.copymode(path, temporary)
+                _write(path, temporary, output, plan)
             except (InputError, KeyboardInterrupt):
                 raise
             except Exception as error:  # the libraries below raise what they please, on a full disk above all
                 raise InputError(f"{output}: could not be written ({reason_of(error)})") from error
-            if stamp(path) != before:
-                raise InputError(f"{path}: was changed meanwhile by another program: write again")
     return output
 
 
@@ -146,6 +148,8 @@ def _plan(path, embeddings, identities, match, series, name, if_exists, unit_col
                 raise InputError("unit_columns are of a units table, not of imaged neurons: leave them out")
             population = read_nwbfile(nwbfile, name=str(path), **reading)
             places = places_of(nwbfile, population, embeddings, match, allow_stale=allow_stale)
+            if reading or not units_only:
+                _check_inside(nwbfile, places)
             parts, unwanted = _parts(nwbfile, embeddings, identities, places, name, if_exists, units_only, reading)
         except InputError as error:
             said = str(error)
@@ -156,6 +160,15 @@ def _plan(path, embeddings, identities, match, series, name, if_exists, unit_col
     copied = 8 * int(population.spike_counts.sum()) if units_only else size_of(path)
     size = copied + 2 * embeddings.embedding.nbytes + 1_000_000
     return Plan(parts, unwanted, population.fingerprint(), columns, side, side_paths, size)
+
+
+def _check_inside(nwbfile, places) -> None:
+    """InputError where a table whose rows are referred to lies in another file."""
+    for place in places:
+        if place.table.container_source != nwbfile.container_source:
+            raise InputError(
+                f"its {place.table.name} lies in {place.table.container_source}, behind a link: write into that file"
+            )
 
 
 def _parts(
@@ -211,7 +224,7 @@ def _check_identities(identities: Identities, embeddings: UnitEmbeddings) -> Non
 
 def _holds(nwbfile, name: str, embeddings: UnitEmbeddings, rows: np.ndarray) -> bool:
     """Whether the file's table of this name holds these very embeddings."""
-    if name not in held(nwbfile) or held(nwbfile)[name].neurodata_type != "UnitEmbeddings":
+    if not is_ours(held(nwbfile).get(name), TABLE):
         return False
     found = stored_table(nwbfile, name)
     own, new = found.embeddings.provenance, embeddings.provenance
@@ -231,7 +244,7 @@ def _named(identities, suffix: str, taken: dict, if_exists: str, unwanted: list[
         if name in named:
             raise InputError(f"two of the identities are of {one.target}: write one of them, or rename its target")
         there = name in taken and name not in gone
-        if there and (if_exists == "error" or taken[name].neurodata_type != "UnitIdentities"):
+        if there and (if_exists == "error" or not is_ours(taken[name], IDENTITIES)):
             raise InputError(f"it holds {name!r} already: give if_exists='replace' or 'new_name'")
         if there and if_exists == "replace":
             unwanted.append(f"/processing/nuclr/{name}")
@@ -253,23 +266,29 @@ def _room(nwbfile, name: str, if_exists: str) -> tuple[str, bool]:
     taken = held(nwbfile)
     if if_exists == "new_name":
         return tables.free_name(name, taken), False
-    if name in taken and taken[name].neurodata_type != "UnitEmbeddings":
+    if name in taken and not is_ours(taken[name], TABLE):
         raise InputError(f"processing['nuclr'] holds a {name!r} that is no UnitEmbeddings: give another name=")
     if name in taken and if_exists == "error":
         raise InputError(f"it holds {name!r} already: give if_exists='replace' or 'new_name', or another name=")
     return name, name in taken
 
 
-def _write(path: Path, temporary: Path, plan: Plan) -> None:
+def _write(path: Path, temporary: Path, output: Path, plan: Plan) -> None:
     whole = plan.side_columns is None and plan.side_paths is None
+    # What is not for others to read is not while it is written, either.
+    if whole and path.is_dir():
+        temporary.mkdir(mode=0o700)
+    else:
+        temporary.touch(mode=0o600)
     if whole:
         copying.copy_file(path, temporary, plan.unwanted)
     elif plan.side_paths is None:
         copying.copy_units(path, temporary, plan.side_columns)
     else:
         copying.copy_rois(path, temporary, plan.side_paths)
+        check_relative(path, pointers_of(temporary), output)
     new = tables.append(temporary, plan)
     if whole:
-        verifying.check_unchanged(path, temporary, [*new, *plan.unwanted])
+        comparing.check_unchanged(path, temporary, [*new, *plan.unwanted])
     verifying.check_valid(path, temporary)
     verifying.check_read_back(temporary, plan)
