@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..checkpoint import Checkpoint, load_checkpoint
+from ..decoding.labels import warn_of_similar
 from ..device import choose_device, choose_precision
 from ..embedding import check_signal
 from ..encoder import Encoder
@@ -120,8 +121,13 @@ def pretrain(
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not for training: use auto, float32 or bfloat16")
     several = devices * nodes > 1
-    store = _store(sources, run, config, reading or {}, several=several, progress=progress)
-    recordings, validation = _divide(store, list(hold_out), list(exclude), config)
+    try:
+        store = _store(sources, run, config, reading or {}, several=several, progress=progress)
+        recordings, validation = _divide(store, list(hold_out), list(exclude), config)
+    except Exception:
+        if not resume:
+            run.discard_store()
+        raise
     run.identify(
         config=config.to_dict(), recordings=store.fingerprint(), precision=precision,
         hold_out=list(hold_out), exclude=list(exclude), initial=start.sha256 if start else "",
@@ -342,6 +348,7 @@ def _divide(
 ) -> tuple[list[Recording], list[Probe]]:
     """Recordings to train on, and probes to look at."""
     recordings, validation, unmatched = [], [], {*hold_out, *exclude}
+    warn_of_similar(store.animals)
     for probe in store.probes:
         matching = {pattern for pattern in (*hold_out, *exclude) if fnmatchcase(probe.animal, pattern)}
         unmatched -= matching

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..checkpoint import Checkpoint
-from ..errors import InputError
+from ..errors import InputError, reading, reason_of
 from ..files import check_format, check_writable, written_whole
 
 
@@ -49,8 +50,8 @@ class Run:
         if not resume:
             if self.tensorboard.exists() and not overwrite:
                 raise InputError(f"{self.tensorboard}: exists already: give --overwrite or another name")
-            shutil.rmtree(self.tensorboard, ignore_errors=True)
-            shutil.rmtree(self.store, ignore_errors=True)
+            # It is made again from its sources. What an earlier run has reached stays until this one has.
+            self.discard_store()
 
     @property
     def log(self) -> Path:
@@ -89,28 +90,32 @@ class Run:
         self._identity = json.loads(json.dumps(identity))
 
     def load(self, network: torch.nn.Module, optimizers: list) -> None:
-        """Take up the saved state; InputError where it is damaged or of another run."""
-        try:
+        """Take up the saved state; InputError where it is damaged, or of another run."""
+        with reading(self._state, "state", "start without --resume"):
             with safe_open(self._state, framework="pt") as file:
                 content = json.loads(file.metadata()["state"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self._state}: not a readable state ({error}): start without --resume") from None
+            _check_content(content)
         different = [key for key, value in self._identity.items() if content["run"].get(key) != value]
         if different:
             raise InputError(f"{self._state}: is of a run with another {different[0]}: start without --resume")
+        with reading(self._state, "state", "start without --resume"):
+            if content["step"] > self._identity["config"]["steps"]:
+                raise ValueError(f"it is at step {content['step']} of {self._identity['config']['steps']}")
+            _check_tensors(tensors, network, optimizers)
         network.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        for number, (parameter, states) in enumerate(_parameters(optimizers)):
-            prefix = f"optimizer.{number}."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            states[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
-        self.step, self.seconds, self.rows = content["step"], content["seconds"], content["rows"]
+        for number, (parameter, optimizer) in enumerate(_parameters(optimizers)):
+            state = {name: tensors[f"optimizer.{number}.{name}"] for name in _remembered(optimizer)}
+            optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+        self.step, self.seconds, self.rows = content["step"], float(content["seconds"]), content["rows"]
 
     def record(self, row: dict, checkpoint: Checkpoint, network, optimizers: list, *, plot: bool) -> None:
         """Save a look: the row of the log, the state, and the checkpoint if none was better."""
         card = {**checkpoint.card, "monitors": row}
         looked = Checkpoint(checkpoint.config, checkpoint.weights, card)
         best = all(_goodness(row) >= _goodness(other) for other in self.rows)
+        if not self.rows:
+            shutil.rmtree(self.tensorboard, ignore_errors=True)
         looked.save(self.output if best else self.last, overwrite=True)
         if best:
             self.last.unlink(missing_ok=True)
@@ -132,17 +137,24 @@ class Run:
         if self._writer:
             self._writer.close()
         self._state.unlink(missing_ok=True)
+        self.discard_store()
+
+    def discard_store(self) -> None:
+        """Delete the store of a run that was given none."""
         shutil.rmtree(self.store, ignore_errors=True)
 
     def _save_state(self, network, optimizers) -> None:
         tensors = {f"model.{key}": value for key, value in network.state_dict().items()}
-        for number, (parameter, states) in enumerate(_parameters(optimizers)):
-            for key, value in states[parameter].items():
+        for number, (parameter, optimizer) in enumerate(_parameters(optimizers)):
+            for key, value in optimizer.state[parameter].items():
                 tensors[f"optimizer.{number}.{key}"] = value
         content = {"run": self._identity, "step": self.step, "seconds": self.seconds, "rows": self.rows}
+        tensors = {key: value.contiguous() for key, value in tensors.items()}
         with written_whole(self._state, overwrite=True) as temporary:
-            tensors = {key: value.contiguous() for key, value in tensors.items()}
-            save_file(tensors, os.fspath(temporary), {"state": json.dumps(content)})
+            try:
+                save_file(tensors, os.fspath(temporary), {"state": json.dumps(content)})
+            except SafetensorError as error:  # of a full disk
+                raise InputError(f"{self._state}: could not be written ({reason_of(error)})") from error
 
     def _log_to_tensorboard(self, row: dict) -> None:
         if self._writer is None:
@@ -161,6 +173,43 @@ def _goodness(row: dict) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def _parameters(optimizers: list) -> list[tuple[torch.nn.Parameter, dict]]:
-    """Every parameter, and the states among which its own is."""
-    return [(p, o.state) for o in optimizers for group in o.param_groups for p in group["params"]]
+def _parameters(optimizers: list) -> list[tuple[torch.nn.Parameter, torch.optim.Optimizer]]:
+    """Every parameter, and the optimiser that moves it."""
+    return [(p, o) for o in optimizers for group in o.param_groups for p in group["params"]]
+
+
+def _remembered(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """What an optimiser keeps of each parameter from one step to the next."""
+    return ("step", "exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ("momentum_buffer",)
+
+
+def _check_content(content: dict) -> None:
+    """ValueError where this is not what a run says of where it stands."""
+    run, step, seconds, rows = (content[name] for name in ("run", "step", "seconds", "rows"))
+    if not isinstance(run, dict) or type(step) is not int or not _is_number(seconds) or not seconds >= 0:
+        raise ValueError("an entry is of the wrong type")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it has no rows of a log")
+    if not all(row.keys() == rows[0].keys() and all(map(_is_number, row.values())) for row in rows):
+        raise ValueError("the rows of its log are not alike")
+    steps = [row["step"] for row in rows]
+    if steps[0] < 1 or steps[-1] != step or any(a >= b for a, b in pairwise(steps)):
+        raise ValueError(f"its log does not lead to step {step}")
+
+
+def _check_tensors(tensors: dict[str, torch.Tensor], network: torch.nn.Module, optimizers: list) -> None:
+    """ValueError where these are not the tensors of this network and of what these optimisers remember."""
+    expected = {f"model.{key}": value for key, value in network.state_dict().items()}
+    for number, (parameter, optimizer) in enumerate(_parameters(optimizers)):
+        for name in _remembered(optimizer):
+            expected[f"optimizer.{number}.{name}"] = torch.tensor(0.0) if name == "step" else parameter
+    for key in sorted(expected.keys() | tensors.keys()):
+        if key not in tensors or key not in expected:
+            raise ValueError(f"{key} is {'missing' if key in expected else 'unknown'}")
+        tensor, like = tensors[key], expected[key]
+        if tensor.shape != like.shape or tensor.dtype != like.dtype or not torch.isfinite(tensor).all():
+            raise ValueError(f"{key} is of another shape or type, or not finite")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
