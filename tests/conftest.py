@@ -12,6 +12,10 @@ DATA = Path(__file__).parent / "data"
 RECORDINGS = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--corpus", type=int, default=300, help="damaged inputs that test_corpus.py reads")
+
+
 @pytest.fixture(scope="session")
 def recordings() -> Path:
     """Folder of real recordings; the test skips where it is absent."""

@@ -7,9 +7,22 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..errors import CheckpointError, DeviceError, InputError, RecordingWarning
+from ..errors import REFUSALS, CheckpointError, DeviceError, InputError, RecordingWarning, reading, reason_of
+from ..text import printable
 
 EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, OSError: 3, MemoryError: 5}
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line. Names from files may stand in it: line breaks, and what a terminal would obey, are escaped."""
+    typer.echo(printable(text), err=err)
+
+
+def _told(error: Exception) -> str:
+    """What to say of an error: the file of the system's, which puts it last, first."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {reason_of(error)}"
+    return str(error) if isinstance(error, REFUSALS) else reason_of(error)
 
 
 class _Commands(typer.core.TyperGroup):
@@ -20,12 +33,12 @@ class _Commands(typer.core.TyperGroup):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("default", RecordingWarning)
-                warnings.showwarning = lambda message, *_, **__: typer.echo(f"nuclr: warning: {message}", err=True)
+                warnings.showwarning = lambda message, *_, **__: say(f"nuclr: warning: {message}", err=True)
                 return super().invoke(ctx)
         except BrokenPipeError:  # whoever read our output has enough, as `head`
             raise typer.Exit(0) from None
         except tuple(EXIT_CODES) as error:
-            typer.echo(f"nuclr: {error or 'out of memory'}", err=True)
+            say(f"nuclr: {_told(error)}", err=True)
             code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
             raise typer.Exit(code) from None
         except KeyboardInterrupt:
@@ -101,7 +114,5 @@ def reading_of(
 
 def read_card(path: Path) -> dict:
     """The JSON object in a file."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a readable JSON object ({error})") from None
+    with reading(path, "JSON object"):
+        return dict(json.loads(path.read_text(encoding="utf-8")))

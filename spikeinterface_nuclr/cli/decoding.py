@@ -21,6 +21,7 @@ from .app import (
     app,
     read_card,
     reading_of,
+    say,
 )
 
 Sources = Annotated[
@@ -89,7 +90,7 @@ def decoder_fit(
         cohort.embeddings, cohort.labels, cohort.animals, target=target or label, balanced=balanced, card=said
     )
     found.save(output, overwrite=overwrite)
-    typer.echo(f"{output}: {found!r}, calibrated on {found.card['calibrated_on']}, sha256 {found.sha256}")
+    say(f"{output}: {found!r}, calibrated on {found.card['calibrated_on']}, sha256 {found.sha256}")
 
 
 @app.command()
@@ -151,7 +152,7 @@ def predict(
     else:
         more = ", -o FILE.nwb or --in-place" if kind == "nwb" else ""
         raise typer.BadParameter(f"name a file to write: -o FILE.csv{more}")
-    typer.echo(line)
+    say(line)
 
 
 @app.command()
@@ -214,8 +215,9 @@ def evaluate(
     drawn = [label_efficiency(*given, **split)] if curves else []
     drawn += [animal_scaling(*given, **split)] if curves and protocol != "within-animal" else []
     page = write_report(output, found, cohort, plot_nuclr_evaluation(found, *drawn).figure, drawn, overwrite=overwrite)
-    typer.echo(found.to_frame()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string())
-    typer.echo(f"report: {page}")
+    for line in found.to_frame()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string().splitlines():
+        say(line)
+    say(f"report: {page}")
 
 
 def _settings(model, device, precision, quiet):

@@ -21,6 +21,7 @@ from .app import (
     Traces,
     app,
     reading_of,
+    say,
 )
 
 
@@ -44,7 +45,7 @@ def demo(
     for line in run_demo(
         output, units=units, duration=duration, seed=seed, device=device, overwrite=overwrite, progress=not quiet
     ):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -130,7 +131,7 @@ def embed(
         raise typer.BadParameter(
             "name a file to write: -o FILE.npz" + (", -o FILE.nwb or --in-place" * (kind == "nwb"))
         )
-    typer.echo(line)
+    say(line)
 
 
 @app.command()
@@ -173,7 +174,7 @@ def info(
         facts = describe.population_facts(population) | describe.held_facts(path, population)
     width = max(map(len, facts))
     for name, value in facts.items():
-        typer.echo(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        say(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
 
 
 @app.command()
@@ -190,4 +191,4 @@ def convert(
     check_writable(output, overwrite=overwrite)
     checkpoint = convert_checkpoint(source)
     checkpoint.save(output, overwrite=overwrite)
-    typer.echo(f"{output}: {checkpoint.card['implementation']}, sha256 {checkpoint.sha256}")
+    say(f"{output}: {checkpoint.card['implementation']}, sha256 {checkpoint.sha256}")

@@ -24,6 +24,7 @@ from .app import (
     app,
     read_card,
     reading_of,
+    say,
 )
 
 store = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Put many sessions into one store to train on.")
@@ -62,9 +63,9 @@ def store_build(
 
     reading = reading_of(group_by, series, traces, keep_rejected, sampling_frequency)
     made, damaged = build_store(sources, output, frame_rate=frame_rate, jobs=jobs, progress=not quiet, **reading)
-    typer.echo(f"{output}: {made.summary()}")
+    say(f"{output}: {made.summary()}")
     for line in damaged:
-        typer.echo(f"nuclr: skipped: {line}", err=True)
+        say(f"nuclr: skipped: {line}", err=True)
     if damaged:
         raise typer.Exit(EXIT_CODES[InputError])
 
@@ -165,4 +166,4 @@ def train(
     )
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-    rank_zero_only(typer.echo)(f"{output}: sha256 {checkpoint.sha256}")
+    rank_zero_only(say)(f"{output}: sha256 {checkpoint.sha256}")
