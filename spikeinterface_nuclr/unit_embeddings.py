@@ -95,7 +95,8 @@ class UnitEmbeddings:
         with reading(path, ".npz file of embeddings", "embed again"):
             with zipfile.ZipFile(path) as file:
                 members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
-                names = ["unit_ids", "embedding", "provenance", *(name for name in _COLUMNS if name in members)]
+                names = ["unit_ids", "embedding", "window_count", "stability", "provenance"]
+                names += ["spike_count"] if "spike_count" in members else []
                 values = {name: _read_array(file, members[name], path) for name in names}
             values["provenance"] = json.loads(str(values["provenance"]))
         try:

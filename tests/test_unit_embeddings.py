@@ -90,6 +90,8 @@ def test_a_provenance_of_another_type_is_refused(path, provenance):
         {"provenance": npy(np.array(b"\xff"))},
         {"provenance": None},
         {"embedding": None},
+        {"window_count": None},
+        {"stability": None},
         {"embedding": npy(np.zeros((2, 4), np.float32))},
         {"embedding": npy(np.zeros(3, np.float32))},
         {"embedding": npy(np.array([["a"] * 4] * 3))},
