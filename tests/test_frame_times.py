@@ -42,6 +42,10 @@ CHANGING = {
     "a slower second half": step(10, 8),
     "a faster second half": step(8, 10),
     "half the rate": step(10, 5),
+    "twice the rate": step(10, 20),
+    "two thirds of the rate": step(30, 20),
+    "three halves of the rate": step(10, 15),
+    "a rate that swings": np.append(0, np.cumsum(0.1 * (1 + 0.5 * np.sin(np.arange(3000) / 200)))),
     "four times the rate": step(5, 20),
     "a drift that is slow": drift(10, 10.1),
     "a drift that is fast": drift(10, 7) + 1e6,
@@ -59,6 +63,7 @@ def test_frames_of_a_rate_that_changes_keep_their_times(times):
     assert whole.start == times[0]
     assert whole.stop == pytest.approx(times[-1] + usual, abs=1.01 * usual)
     assert np.array_equal(frames_in(whole), np.arange(len(times)))
+    assert len(whole.observed) == 1 + (np.diff(times).max() > 1)
     # Values between two frames lie between theirs: each is at its time.
     places = whole.start + np.arange(whole.traces.shape[1]) / whole.sampling_frequency
     seen = np.zeros(len(places), dtype=bool)
@@ -145,6 +150,24 @@ def test_frames_beyond_a_pause_of_a_day_are_read_by_observed():
     assert second.traces.shape == (3, 300)
 
 
+@pytest.mark.parametrize(("first", "second"), [(10, 6.5), (6.5, 10), (10, 15), (30, 14)])
+def test_a_step_of_rates_that_jitter_is_no_pause(first, second):
+    rng = np.random.default_rng(2)
+    times = np.cumsum(np.diff(step(first, second), prepend=0) * rng.uniform(0.85, 1.15, 1000))
+    frames = timed_frames(times, "x")
+    assert frames.border.nonzero()[0].tolist() == [0]
+    times[700:] += 5 / second
+    assert timed_frames(times, "x").border.nonzero()[0].tolist() == [0, 700]
+
+
+@pytest.mark.parametrize("length", [2, 3, 5, 11, 30])
+def test_pauses_between_short_bursts_are_pauses(length):
+    times = np.concatenate([burst + np.arange(length) / 10 for burst in 5.0 * np.arange(20)])
+    frames = timed_frames(times, "x")
+    assert frames.border.nonzero()[0].tolist() == list(range(0, 20 * length, length))
+    assert np.allclose(frames.end - frames.begin, 0.1)
+
+
 def test_bursts_of_frames_are_apart():
     times = np.concatenate([60.0 * trial + np.arange(50) / 10 for trial in range(3)])
     found = grid_of(timed_frames(times[:100], "x"), "x")
@@ -207,6 +230,7 @@ def test_a_file_of_a_changing_rate_is_embedded_by_its_own_times(tmp_path, popula
     with pytest.warns(RecordingWarning, match=r"a\.nwb: its frames keep no one rate \(6.667 to 10 per second\)"):
         found = read_population(path)
     expected = read_population(fluorescence[:, ::2], sampling_frequency=10.0, traces="fluorescence")
+    assert found.metadata["prepared"].endswith("percentile, interpolated to 10 frames per second")
     count = min(found.traces.shape[1], expected.traces.shape[1])
     same = [np.corrcoef(a[:count], b[:count])[0, 1] for a, b in zip(found.traces, expected.traces, strict=True)]
     assert np.median(same) > 0.8

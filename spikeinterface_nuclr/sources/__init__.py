@@ -50,7 +50,7 @@ def read_population(
         folder without ``ops.npy``.
     keep_rejected : bool, default: False
         Keep what curation rejected: phy's clusters of group "noise", ROIs that suite2p's ``iscell.npy``, or a column
-        such as ``accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table, calls no neurons.
+        such as ``is_accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table, calls no neurons.
     series : str, optional
         The ROI responses of an NWB file that are read: the name of a RoiResponseSeries or of its container, such as
         "DfOverF", with as much of the path before it as tells it from others. Needed where there are several, or units
@@ -58,8 +58,8 @@ def read_population(
     traces : {"auto", "fluorescence", "dff", "ready"}
         What the values of ROI responses or of an array are: raw fluorescence, which becomes dF/F by `delta_f`; dF/F;
         or, "ready", what a model shall see, as it is. All but the last are divided by their 99th percentile. "auto"
-        tells from an NWB file's container (DfOverF, else raw; of a unit such as F/F0 one is subtracted); of an array
-        it has to be said.
+        takes ROI responses of an NWB file for dF/F where their container, a name or the unit says so, and else for raw
+        (of a unit such as F/F0 one is subtracted); of an array, or a unit such as percent, it has to be said.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def read_population(
         With the units' columns (brain area, location, quality, …) in `properties`. Spikes outside observed time are
         left out, with a warning; those in an NWB file's ``invalid_times`` without. Frames that are missing between
         timestamps, in ``invalid_times``, NaN, in suite2p's ``badframes``, or that a series' ``control`` labels as bad
-        are not observed.
+        are not observed. Traces whose frame rate changes are interpolated to the fastest, with a warning.
 
     Raises
     ------

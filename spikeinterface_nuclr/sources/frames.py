@@ -8,7 +8,8 @@ import numpy as np
 from ..errors import InputError, RecordingWarning
 
 _SLOWEST, _FASTEST = 1 / 60, 20_000.0  # frames per second: beyond, times are in another unit
-_SUSTAINED = 10  # successive frames at an interval of their own that are a rate, and no pauses
+_SUSTAINED = 11  # successive frames over which a rate is looked at
+_VARIATION = 0.55  # of the usual interval: half would be the limit between 30 and 20 frames per second
 _LONGEST = 10  # times the recorded frames: pauses are held as empty frames
 _ROUNDING, _RESOLUTION = 0.001, 0.1  # of a frame: times in files are rounded
 
@@ -76,8 +77,8 @@ def regular_frames(count: int, rate: float, start: float = 0.0, *, name: str) ->
 def timed_frames(times, name: str) -> Frames:
     """Frames at these times (seconds); InputError, which begins with `name`, where they are not finite and increasing.
 
-    A frame is taken until the next one begins. Intervals that differ from the usual one by half of it or more are
-    pauses, unless ten or more in a row are alike: these are another rate.
+    A frame is taken until the next one begins. Intervals that differ from those around them by more than half are
+    pauses.
     """
     times = np.asarray(times)
     if times.ndim != 1 or times.dtype.kind not in "iuf":
@@ -91,12 +92,10 @@ def timed_frames(times, name: str) -> Frames:
     if len(wrong):
         k = wrong[0] + 1
         raise InputError(f"{name}: frame {k}, at {times[k]} s, does not follow frame {k - 1}: correct its timestamps")
-    usual = np.percentile(intervals, 50, method="lower")
-    _check_seconds(times, 1 / float(usual), name)
-    regular = _regular(intervals)
-    before = np.concatenate([[usual], np.where(regular, intervals, usual)])  # a pause begins when its frame would end
-    length = np.minimum(before, np.append(intervals, np.inf))
-    length[:-1][regular] = intervals[regular]
+    _check_seconds(times, 1 / float(np.median(intervals)), name)
+    usual = _usual(intervals)
+    regular = _regular(intervals, usual)
+    length = np.append(np.where(regular, intervals, np.minimum(intervals, usual)), usual[-1])
     return Frames(times, times + length, np.concatenate([[True], ~regular]), np.arange(len(times)))
 
 
@@ -109,14 +108,19 @@ def _check_seconds(times: np.ndarray, rate: float, name: str) -> None:
         raise InputError(f"{name}: times up to {times[-1]:.4g} s are too large to tell frames apart: correct them")
 
 
-def _regular(intervals: np.ndarray) -> np.ndarray:
-    """Which intervals between frames are no pauses: bool, as `intervals`."""
-    usual = np.percentile(intervals, 50, method="lower")  # one that there is
-    regular = np.abs(intervals - usual) < usual / 2
-    edges = np.flatnonzero(np.diff(regular, prepend=True, append=True))
-    for a, b in edges.reshape(-1, 2):
-        if b - a >= _SUSTAINED:  # frames at another rate
-            regular[a:b] = _regular(intervals[a:b])
+def _usual(intervals: np.ndarray) -> np.ndarray:
+    """The usual interval between frames around each: a running median, or somewhat less where pauses are many."""
+    from scipy.ndimage import percentile_filter
+
+    return percentile_filter(intervals, 40, size=_SUSTAINED, mode="mirror")
+
+
+def _regular(intervals: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Which intervals between frames are no pauses: those near the usual one around, before or after them."""
+    places, regular = np.arange(len(intervals)), np.zeros(len(intervals), dtype=bool)
+    for shift in (-_SUSTAINED // 2, 0, _SUSTAINED // 2 + 1):  # beside a step in rate, one of these is its own
+        near = usual[np.clip(places + shift, 0, len(intervals) - 1)]
+        regular |= np.abs(intervals - near) < _VARIATION * near
     return regular
 
 
@@ -171,7 +175,7 @@ def grid_of(frames: Frames, name: str) -> Grid:
 
     Regular frames get a place each; so do those that jitter about a regular time by less than half a frame, and pauses
     become whole numbers of empty places. Frames of a rate that changes or drifts are interpolated linearly to the
-    fastest rate that holds for ten of them, which a RecordingWarning says. InputError, which begins with `name`, where
+    fastest rate that they keep for a while, which a RecordingWarning says. InputError, which begins with `name`, where
     nearly all places would be empty.
     """
     if frames.rate is not None:
@@ -213,7 +217,7 @@ def _placed(frames: Frames, slots: np.ndarray, rate: float) -> Grid:
 def _interpolated(frames: Frames, intervals: np.ndarray, name: str) -> Grid:
     from scipy.ndimage import median_filter
 
-    usual = median_filter(intervals, _SUSTAINED + 1, mode="nearest")
+    usual = median_filter(intervals, _SUSTAINED, mode="nearest")
     rate = float(1 / usual.min())
     _check_span(frames, rate, name)
     warnings.warn(

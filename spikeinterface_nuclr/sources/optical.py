@@ -76,6 +76,9 @@ def assemble_traces(
         delta_f(traces, grid.sampling_frequency, out=traces)
     if kind != "ready":
         scaled(traces, out=traces)
+    prepared = KINDS[kind]
+    if grid.share is not None:
+        prepared += f", interpolated to {grid.sampling_frequency:.4g} frames per second"
     observed = list(_observed(traces, grid))
     _check_signal(name, unit_ids, np.array([not len(intervals) for intervals in observed]))
     for row in traces:
@@ -88,7 +91,7 @@ def assemble_traces(
             observed=observed[0] if all(intervals is observed[0] for intervals in observed) else observed,
             start=grid.start,
             stop=grid.stop,
-            metadata={**metadata, "prepared": KINDS[kind]},
+            metadata={**metadata, "prepared": prepared},
             **known,
         )
     except InputError as error:
