@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from ..errors import InputError, RecordingWarning
 from ..sources.nwb_file import open_nwb
@@ -30,9 +31,35 @@ def copy_file(source: Path, target: Path, unwanted: list[str]) -> None:
     shutil.copyfile(source, target)
     if unwanted:
         with h5py.File(target, "r+") as file:
+            _check_references(source, file, unwanted)
             for path in unwanted:
                 del file[path]
         _remove_columns(target, unwanted)
+
+
+def _check_references(source: Path, file: h5py.File, unwanted: list[str]) -> None:
+    """InputError where what stays refers to what is to be removed; nothing of ours does."""
+
+    def gone(place: str) -> bool:
+        return any(f"{place}/".startswith(f"{path}/") for path in unwanted)
+
+    def look(name, thing):
+        if gone(f"/{name}"):
+            return
+        values = [thing.attrs[key] for key in thing.attrs if _is_reference(thing.attrs.get_id(key).dtype)]
+        values += [thing[()]] if isinstance(thing, h5py.Dataset) and _is_reference(thing.dtype) else []
+        for reference in (one for value in values for one in np.ravel(value) if one):
+            if gone(file[reference].name or ""):
+                raise InputError(
+                    f"{source}: /{name} refers to {file[reference].name}, which would go: give another name=, or "
+                    "if_exists='new_name'"
+                )
+
+    file.visititems(look)
+
+
+def _is_reference(dtype: np.dtype) -> bool:
+    return h5py.check_ref_dtype(dtype) is h5py.Reference
 
 
 def _remove_columns(target: Path, unwanted: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import h5py
@@ -45,6 +46,12 @@ def free_name(name: str, taken) -> str:
     """The name, or where it is taken, the name with the first number that is free."""
     names = [name, *(f"{name}_{k}" for k in range(2, len(taken) + 3))]
     return next(free for free in names if free not in taken)
+
+
+def table_name(text: str) -> str:
+    """The text as a name that HDF5, Zarr and pynwb take."""
+    name = re.sub(r"[/:\\\x00-\x1f\x7f]", "_", text)
+    return f"_{name}" if not name or name.startswith(".") else name
 
 
 def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -115,7 +122,7 @@ def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):
         model=_model(ndx_nuclr, module, embeddings),
         population_fingerprint=embeddings.provenance["population_fingerprint"],
         units_fingerprint=units_fingerprint,
-        provenance=json.dumps(_portable(embeddings.provenance), ensure_ascii=False),
+        provenance=_storable(json.dumps(_portable(embeddings.provenance), ensure_ascii=False)),
     )
 
 
@@ -138,9 +145,9 @@ def _identities(ndx_nuclr, embeddings, neurons, name: str, identities: Identitie
         classes=identities.classes.tolist(),
         embeddings=embeddings,
         target=identities.target,
-        decoder=decoder if decoder.startswith("hf://") else Path(decoder).name,
+        decoder=_storable(decoder if decoder.startswith("hf://") else Path(decoder).name),
         decoder_sha256=provenance.pop("decoder_sha256", None),
-        provenance=json.dumps(provenance, ensure_ascii=False),
+        provenance=_storable(json.dumps(provenance, ensure_ascii=False)),
     )
 
 
@@ -183,7 +190,7 @@ def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
     version = provenance.get("versions", {}).get("spikeinterface-nuclr", "")
     made = ndx_nuclr.NuCLRModel(
         name=free_name("NuCLRModel", module.data_interfaces),
-        source=_portable(provenance)["checkpoint"],
+        source=_storable(_portable(provenance)["checkpoint"]),
         revision=provenance.get("checkpoint_revision") or None,
         sha256=sha256,
         config=json.dumps(config),
@@ -202,6 +209,11 @@ def _portable(provenance: dict) -> dict:
         source["source"] = Path(source["source"]).name
     checkpoint = checkpoint if checkpoint.startswith("hf://") else Path(checkpoint).name
     return {**provenance, "checkpoint": checkpoint, "source": source}
+
+
+def _storable(text: str) -> str:
+    """The text with escapes for what files cannot hold; names of files may have bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _config_and_card(provenance: dict, dim: int) -> tuple[dict, dict]:

@@ -105,8 +105,8 @@ def write_nwb(
         raise InputError(f"{path}: no such file")
     if if_exists not in _IF_EXISTS:
         raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
-    if not name or set(name) & set("/:"):
-        raise InputError(f"name {name!r} cannot be that of a table: give one without '/' and ':'")
+    if tables.table_name(name) != name:
+        raise InputError(f"name {name!r} cannot be that of a table: {tables.table_name(name)!r} could")
     output = output_of(path, output, in_place=in_place, units_only=units_only)
     imaged = series is not None or (isinstance(source, UnitEmbeddings) and source.provenance.get("signal") == "traces")
     check_places(path, output, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged)
@@ -240,7 +240,7 @@ def _named(identities, suffix: str, taken: dict, if_exists: str, unwanted: list[
     named: dict[str, Identities] = {}
     gone = {path.rpartition("/")[2] for path in unwanted} | ({*taken} if "/processing/nuclr" in unwanted else set())
     for one in identities:
-        name = (one.target + suffix).replace("/", "_").replace(":", "_")
+        name = tables.table_name(one.target + suffix)
         if name in named:
             raise InputError(f"two of the identities are of {one.target}: write one of them, or rename its target")
         there = name in taken and name not in gone
