@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hdmf.backends.hdf5 import H5DataIO
 from nwb_files import add_units, write_nwb_file
 from ophys_files import RATE, activity, add_series, ophys_file, raw
 
@@ -294,6 +295,14 @@ def test_data_as_a_list_are_read():
     for values in (dff.T, dff):
         series.fields["data"] = values.tolist()
         assert np.array_equal(read_population(nwbfile).traces, scaled(dff))
+
+
+def test_data_that_are_to_be_compressed_are_read():
+    nwbfile = ophys_file()
+    dff = activity()
+    series = add_series(nwbfile, dff)
+    series.fields["data"] = H5DataIO(dff.T, compression="gzip")
+    assert np.array_equal(read_population(nwbfile).traces, scaled(dff))
 
 
 def test_nothing_is_left():

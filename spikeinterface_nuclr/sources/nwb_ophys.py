@@ -154,16 +154,12 @@ def read_ophys(
     kept = [np.ones(len(one.rows), dtype=bool) if keep_rejected else _accepted(one, name) for one in chosen]
     if not any(mask.any() for mask in kept):
         raise InputError(f"{name}: every ROI is rejected: give keep_rejected=True (--keep-rejected) to keep them")
-    kinds = {_kind(one, name) for one in chosen} if traces == "auto" else {traces}
-    if len(kinds) > 1:
-        raise InputError(
-            f"{name}: {common_path(chosen)} holds raw fluorescence and dF/F: give one of them, series= (--series)"
-        )
+    kind = _common_kind(chosen, name) if traces == "auto" else traces
     values = np.empty((sum(mask.sum() for mask in kept), count), dtype=np.float32)
     rows = np.split(values, np.cumsum([mask.sum() for mask in kept])[:-1])
     for one, mask, part in zip(chosen, kept, rows, strict=True):
         _read_values(one, mask, part, name)
-        if kinds == {"dff"} and traces == "auto" and _RATIO.fullmatch(one.series.unit or ""):
+        if traces == "auto" and kind == "dff" and _RATIO.fullmatch(one.series.unit or ""):
             part -= np.float32(1)
     ids = np.concatenate([unit_ids[mask] for unit_ids, mask in zip(roi_ids(chosen), kept, strict=True)])
     properties = _properties(chosen, kept, name)
@@ -174,7 +170,7 @@ def read_ophys(
         ids,
         values,
         frames,
-        kind=kinds.pop(),
+        kind=kind,
         observed=observed,
         left_out=left_out if invalid is None else left_out | frames.touching(invalid),
         # A column "group" of ROIs is no probe; it is grouped by when it is asked for by another name.
@@ -198,8 +194,8 @@ def _frames(rois: Rois, name: str) -> Frames:
     series, where = rois.series, f"{name}: {rois.path}"
     count = _oriented(rois, name)[1]
     if series.timestamps is None:
-        start, rate = (np.nan if value is None else float(value) for value in (series.starting_time, series.rate))
-        return regular_frames(count, rate, start, name=where)
+        rate = np.nan if series.rate is None else float(series.rate)
+        return regular_frames(count, rate, float(series.starting_time or 0.0), name=where)
     with reading(where, "series of ROI responses", "correct its timestamps"):
         times = np.asarray(read_whole(series.timestamps, f"{where}/timestamps"))
     if len(times) != count:
@@ -255,6 +251,16 @@ def _tiles(shape: tuple[int, int], chunks: tuple[int, ...] | None) -> Iterator[t
     for low in range(0, shape[0], tall):
         for left in range(0, shape[1], wide):
             yield slice(low, min(low + tall, shape[0])), slice(left, min(left + wide, shape[1]))
+
+
+def _common_kind(rois: list[Rois], name: str) -> str:
+    """What the values of all series are; InputError where they differ."""
+    kinds = {_kind(one, name) for one in rois}
+    if len(kinds) > 1:
+        raise InputError(
+            f"{name}: {common_path(rois)} holds raw fluorescence and dF/F: give one of them, series= (--series)"
+        )
+    return kinds.pop()
 
 
 def _kind(rois: Rois, name: str) -> str:
