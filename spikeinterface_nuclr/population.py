@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import InputError
-from .intervals import checked_intervals, inside, intersection, union  # noqa: F401 (imported from here elsewhere)
+from .intervals import checked_intervals, inside, intersection
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +164,10 @@ class Population:
 
     def groups(self) -> Iterator[tuple[str, np.ndarray]]:
         """Each group's label and the positions of its units, in order of first appearance."""
-        labels, first = np.unique(self.group, return_index=True)
-        for label in labels[np.argsort(first)]:
-            yield str(label), np.flatnonzero(self.group == label)
+        labels, first, number = np.unique(self.group, return_index=True, return_inverse=True)
+        members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+        for k in np.argsort(first):
+            yield str(labels[k]), members[k]
 
     def select(self, units) -> "Population":
         """The units at these positions (or where a mask is True), with everything known of them."""

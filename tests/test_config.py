@@ -40,7 +40,7 @@ def test_single_settings_go_over_the_file(tmp_path):
         ("steps=many", "steps must be of type int"),
         ("steps=1.5", "steps must be of type int"),
         ("clip=true", "clip must be of type float"),
-        ("encoder.dim=0", "dim must be positive"),
+        ("encoder.dim=0", "dim must lie in"),
         ("samples=0", "samples must be positive"),
         ("temperature=0.0", "temperature must be positive"),
         ("warmup=-1.0", "warmup must lie"),
@@ -69,3 +69,19 @@ def test_files_that_cannot_be_are_named(tmp_path):
     path.write_text("[encoder]\nwidth = 3")
     with pytest.raises(InputError, match=r"run.toml: encoder.width is unknown"):
         read_config(path)
+    for text in ("steps = " + "[" * 100_000, "a." * 2_000 + "b = 1", "steps = 1" + "0" * 5000):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"^\S*run.toml: ") as error:
+            read_config(path)
+        assert "\n" not in str(error.value)
+    path.write_bytes(b"probe = '\xff'")
+    with pytest.raises(InputError, match=r"run.toml: not a readable TOML file"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("setting", ["steps", "samples", "seed", "learning_rate", "monitor_s"])
+def test_numbers_beyond_all_counts_are_named(setting):
+    with pytest.raises(InputError, match=f"{setting} must be at most"):
+        read_config(None, [f"{setting}=1{'0' * 400}"])
+    with pytest.raises(InputError, match=f"{setting} must be one value"):
+        read_config(None, [f"{setting}." * 1_000 + "x=1"])

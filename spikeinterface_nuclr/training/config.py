@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 
 from ..encoder import EncoderConfig, check_types
-from ..errors import CheckpointError, InputError, reason_of
+from ..errors import CheckpointError, InputError, reading
 from .losses import FORMS, SCALINGS
 from .views import TOO_FEW_UNITS
 
 OBJECTIVES = (*FORMS, "vicreg")
 OPTIMIZERS = ("adamw", "muon")
+_LARGEST = 2**62  # whole number: what a count, a seed or a float can be
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ class PretrainConfig:
 
     def __post_init__(self):
         check_types(self, [f.name for f in fields(self)[1:]], InputError)
+        for name in (f.name for f in fields(self)[1:]):
+            if isinstance(getattr(self, name), int) and getattr(self, name) > _LARGEST:
+                raise InputError(f"{name} must be at most {_LARGEST}")
         positive = ("steps", "samples", "batch_size", "learning_rate", "clip", "temperature")
         for name in (*positive, "monitor_every", "monitor_s"):
             if not getattr(self, name) > 0:
@@ -119,6 +123,9 @@ class PretrainConfig:
             unknown = sorted(set(given) - {f.name for f in fields(known)})
             if unknown:
                 raise InputError(f"{where}: {table}{unknown[0]} is unknown: `nuclr train --show-config` lists them all")
+            nested = [name for name, value in given.items() if isinstance(value, dict | list)]
+            if nested:
+                raise InputError(f"{where}: {table}{nested[0]} must be one value, not a table or a list")
         try:
             return replace(self, encoder=replace(self.encoder, **encoder), **values)
         except (CheckpointError, InputError) as error:
@@ -148,10 +155,8 @@ def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> 
     """
     values: dict = {}
     if path is not None:
-        try:
+        with reading(path, "TOML file"):
             values = _parsed(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a readable TOML file ({reason_of(error)})") from None
     for setting in settings:
         for name, value in _setting(setting).items():
             table = values.get(name)
@@ -165,7 +170,7 @@ def _setting(setting: str) -> dict:
     for written in (value, json.dumps(value)) if equals else ():
         try:
             return _parsed(f"{name} = {written}")
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     raise InputError(f"{setting}: a setting is NAME=VALUE, such as steps=1000 or encoder.dim=128")
 

@@ -4,7 +4,6 @@ import math
 import time
 from contextlib import nullcontext
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..checkpoint import Checkpoint, load_checkpoint
-from ..decoding.labels import warn_of_similar
 from ..device import choose_device, choose_precision
-from ..embedding import check_signal
 from ..encoder import Encoder
 from ..errors import InputError
-from ..population import Population
-from ..traces import same_rate
+from .animals import beginnings, divide
 from .building import build_store
 from .config import PretrainConfig
 from .losses import ContrastiveLoss, VICRegLoss
 from .monitors import look
 from .runs import Run
-from .store import Probe, Store, is_store
-from .views import TOO_FEW_UNITS, Recording, Views, draw_sample, packed
+from .store import Store, is_store
+from .views import Recording, Views, draw_sample, packed
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 _PATIENCE = timedelta(hours=12)  # of the other processes while one looks at the held-out animals
@@ -123,7 +119,7 @@ def pretrain(
     several = devices * nodes > 1
     try:
         store = _store(sources, run, config, reading or {}, several=several, progress=progress)
-        recordings, validation = _divide(store, list(hold_out), list(exclude), config)
+        recordings, validation = divide(store, list(hold_out), list(exclude), config)
     except Exception:
         if not resume:
             run.discard_store()
@@ -159,7 +155,7 @@ def pretrain(
     if start:
         facts["initial"] = {"name": start.name, "sha256": start.sha256}
 
-    populations = _beginnings(validation, config) if fabric.is_global_zero else []
+    populations = beginnings(validation, config) if fabric.is_global_zero else []
 
     def look_and_save(row: dict) -> None:
         looked = network.checkpoint({**(card or {}), **facts, "training_seconds": row["seconds"]})
@@ -341,52 +337,6 @@ def _store(sources, run: Run, config: PretrainConfig, reading: dict, *, several:
     if damaged:
         raise InputError(damaged[0])
     return store
-
-
-def _divide(
-    store: Store, hold_out: list[str], exclude: list[str], config: PretrainConfig
-) -> tuple[list[Recording], list[Probe]]:
-    """Recordings to train on, and probes to look at."""
-    recordings, validation, unmatched = [], [], {*hold_out, *exclude}
-    warn_of_similar(store.animals)
-    for probe in store.probes:
-        matching = {pattern for pattern in (*hold_out, *exclude) if fnmatchcase(probe.animal, pattern)}
-        unmatched -= matching
-        if matching & set(exclude):
-            continue
-        source = probe.outline.metadata["source"]
-        check_signal(probe.signal, config.encoder, f"the encoder to train (on {source})")
-        rate = 1 / config.encoder.bin_s
-        if probe.signal == "traces" and not same_rate(probe.sampling_frequency, rate):
-            raise InputError(
-                f"{source}: the store holds it at {probe.sampling_frequency:.4g} frames per second, the encoder takes "
-                f"{rate:.4g} (1 / bin_s): build the store with --frame-rate {rate:.6g}"
-            )
-        if matching:
-            validation.append(probe)
-        elif probe.n_units > TOO_FEW_UNITS:
-            recording = Recording(probe, config.encoder.layout)
-            if len(recording.starts):
-                recordings.append(recording)
-    if unmatched:
-        known = ", ".join(store.animals[:5])
-        raise InputError(f"{sorted(unmatched)[0]!r} matches no animal: nothing would be held out ({known}, …)")
-    if not recordings:
-        raise InputError(f"no recording is left to train on: each needs a window and more than {TOO_FEW_UNITS} units")
-    if config.probe and validation and not any(config.probe in probe.outline.properties for probe in validation):
-        raise InputError(f"probe {config.probe!r}: no held-out recording has labels of this name")
-    return recordings, validation
-
-
-def _beginnings(validation: list[Probe], config: PretrainConfig) -> list[Population]:
-    """The first `monitor_s` seconds of each probe, from where it was first observed."""
-    populations = []
-    for probe in validation:
-        observed = [probe.outline.observed_of(unit) for unit in range(probe.n_units)]
-        begin = min((intervals[0, 0] for intervals in observed if len(intervals)), default=None)
-        if begin is not None:
-            populations.append(probe.population().within([[begin, begin + config.monitor_s]]))
-    return populations
 
 
 def optimizers_of(network: Network, config: PretrainConfig) -> list[torch.optim.Optimizer]:

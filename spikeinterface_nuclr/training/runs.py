@@ -157,14 +157,17 @@ class Run:
                 raise InputError(f"{self._state}: could not be written ({reason_of(error)})") from error
 
     def _log_to_tensorboard(self, row: dict) -> None:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(self.tensorboard, purge_step=row["step"])
-        for name, value in row.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, row["step"])
-        self._writer.flush()
+        try:
+            if self._writer is None:
+                self._writer = SummaryWriter(self.tensorboard, purge_step=row["step"])
+            for name, value in row.items():
+                if name != "step":
+                    self._writer.add_scalar(name, value, row["step"])
+            self._writer.flush()
+        except OSError as error:
+            raise InputError(f"{self.tensorboard}: could not be written ({reason_of(error)})") from error
 
 
 def _goodness(row: dict) -> float:
