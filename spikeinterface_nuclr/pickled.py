@@ -36,13 +36,13 @@ _STORAGES = {
 }  # fmt: skip
 # What torch never writes, and what could take more memory than the file is long.
 _REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"}
-_LONGEST_PICKLE = 32_000_000  # bytes
+_LONGEST_PICKLE = 2_000_000  # bytes; a real one has some 20,000
 _MOST_TUPLES = 50_000
 _LARGEST_INT = 2**80
 # Values and characters of settings, and how deep they are nested; a real file has some hundred.
 _MOST_PLAIN, _DEEPEST = 200_000, 50
-# What the format before torch 1.6 begins with.
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+# The number that the format before torch 1.6 begins with, inside a pickle of its own.
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
 
 
 class Tensor:
@@ -81,7 +81,7 @@ class Pickled:
                 self._zip = zipfile.ZipFile(path)
                 self.content = self._from_zip()
             else:
-                self.content = self._from_legacy(io.BytesIO(path.read_bytes()))
+                self.content = self._from_legacy()
 
     def __enter__(self):
         return self
@@ -120,12 +120,13 @@ class Pickled:
         _check_order(order not in members or self._zip.read(order) == b"little")
         return self._unpickled(io.BytesIO(self._zip.read(pickles[0])))
 
-    def _from_legacy(self, stream: io.BytesIO):
+    def _from_legacy(self):
         """A row of pickles, then of each storage its length and its numbers."""
-        if self._unpickled(stream) != _LEGACY_MAGIC:
-            raise ValueError("it is no checkpoint")
-        sizes: dict[str, int] = {}
-        _, system, content, keys = (self._unpickled(stream, sizes) for _ in range(4))
+        with open(self._path, "rb") as file:
+            if _LEGACY_MAGIC not in file.read(32):
+                raise ValueError("it is no checkpoint")
+        stream, sizes = io.BytesIO(self._path.read_bytes()), {}
+        _, _, system, content, keys = (self._unpickled(stream, sizes) for _ in range(5))
         _check_order(system["little_endian"])
         for key in keys:
             stream.seek(8, io.SEEK_CUR)
