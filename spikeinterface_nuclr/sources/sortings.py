@@ -94,24 +94,50 @@ def load_spikeinterface(path: Path):
     its recording, which is then never opened. InputError where what they would load holds a pickle.
     """
     with reading(path, "SpikeInterface folder"):
-        saved = _saved(path)
-        if saved.get("object") == "SortingAnalyzer":
-            if (path / ".zgroup").is_file():
-                check_zarr(path, "sorting", "recording_info", "sparsity_mask")
-            else:
-                check_sorting(path / "sorting")
+        found = _loaded(path)
+        if found is not None:
+            _check_whole(found)
+    return found
+
+
+def _loaded(path: Path):
+    saved = _saved(path)
+    if saved.get("object") == "SortingAnalyzer":
+        if (path / ".zgroup").is_file():
+            check_zarr(path, "sorting", "recording_info", "sparsity_mask")
+        else:
+            check_sorting(path / "sorting")
+            check_sorting(path)
+        return si.SortingAnalyzer.load(path, recording=object(), load_extensions=False)
+    if _known_class(saved.get("zarr_class_info"), "ZarrSortingExtractor"):
+        check_zarr(path)
+        return si.read_zarr(path)
+    if (path / "si_folder.json").is_file():
+        written = read_json(path / "si_folder.json")
+        for name in ("NumpyFolderSorting", "NpzFolderSorting"):
+            if _known_class(written, name):
                 check_sorting(path)
-            return si.SortingAnalyzer.load(path, recording=object(), load_extensions=False)
-        if _known_class(saved.get("zarr_class_info"), "ZarrSortingExtractor"):
-            check_zarr(path)
-            return si.read_zarr(path)
-        if (path / "si_folder.json").is_file():
-            written = read_json(path / "si_folder.json")
-            for name in ("NumpyFolderSorting", "NpzFolderSorting"):
-                if _known_class(written, name):
-                    check_sorting(path)
-                    return getattr(si, name)(path)
+                return getattr(si, name)(path)
     return None
+
+
+def _check_whole(loaded) -> None:
+    """ValueError where the spikes of a folder are not those of its units: SpikeInterface does not look."""
+    analyzer = isinstance(loaded, si.SortingAnalyzer)
+    sorting = loaded.sorting if analyzer else loaded
+    fs = sorting.sampling_frequency
+    if not (isinstance(fs, int | float | np.number) and np.isfinite(fs) and fs > 0):
+        raise ValueError(f"a sampling frequency of {fs!r} Hz is impossible")
+    if analyzer and not len(loaded.channel_ids) == loaded.get_num_channels():
+        raise ValueError("its channels are not those of its recording")
+    spikes = sorting.to_spike_vector()
+    if spikes.ndim != 1 or not {"sample_index", "unit_index", "segment_index"} <= set(spikes.dtype.names or ()):
+        raise ValueError("its spikes are not of SpikeInterface's form")
+    for column, count in (("unit_index", len(sorting.unit_ids)), ("segment_index", sorting.get_num_segments())):
+        if len(spikes) and not 0 <= spikes[column].min() <= spikes[column].max() < count:
+            raise ValueError(f"a spike's {column} is none of the {count} that there are")
+    if analyzer:
+        loaded.get_total_samples()
 
 
 def is_analyzer(path: Path) -> bool:
