@@ -240,7 +240,7 @@ def test_provenance_says_what_ran(population, checkpoint):
 
 def test_a_file_that_holds_no_embeddings_is_named(tmp_path):
     np.savez(tmp_path / "other.npz", a=1)
-    with pytest.raises(InputError, match=r"other\.npz: not an \.npz file of embeddings"):
+    with pytest.raises(InputError, match=r"other\.npz: not a readable \.npz file of embeddings"):
         UnitEmbeddings.load(tmp_path / "other.npz")
 
 
