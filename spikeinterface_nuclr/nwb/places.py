@@ -49,6 +49,8 @@ def check_places(
     extended lies in another file. Imaged neurons are no rows of the units table, wherever that is.
     """
     check_writable(output, overwrite=overwrite or in_place)
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: you may not read it: ask its owner for permission")
     if in_place:
         writable = os.stat(path).st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
         if not writable or not os.access(path, os.W_OK):
