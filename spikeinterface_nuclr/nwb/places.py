@@ -1,5 +1,6 @@
 """Where a written file goes, and whether it may: links, permissions, locks, room on the disk."""
 
+import glob
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import h5py
 from filelock import SoftFileLock, Timeout
 
 from ..errors import InputError
-from ..files import check_writable
+from ..files import _alive, check_writable
 from ..sources.nwb_links import pointers_of
 
 # What a copy of the whole file is extended at.
@@ -117,9 +118,18 @@ def alone(output: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{output.parent}: cannot write there ({error.strerror}): choose another folder") from None
     try:
+        _sweep_marks(output)
         yield
     finally:
         lock.release()
+
+
+def _sweep_marks(output: Path) -> None:
+    """Remove what filelock leaves of a process that is killed while it takes over a lock, ``.NAME.lock.break.ID.…``."""
+    for left in output.parent.glob(f".{glob.escape(output.name)}.lock.break.*"):
+        process = left.name.split(".")[-2]
+        if process.isdigit() and not _alive(int(process)):
+            left.unlink(missing_ok=True)
 
 
 @contextmanager
