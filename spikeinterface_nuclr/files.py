@@ -132,16 +132,36 @@ def folder_written_whole(path) -> Iterator[Path]:
         _remove(workshop)
 
 
+def standing_folder(path: Path) -> Path:
+    """Where `folder_written_whole` has left the folder of this path: in its place, or after a kill aside."""
+    return path if path.exists() or not _aside(path).exists() else _aside(path)
+
+
 def standing_folders(parent: Path) -> list[Path]:
     """What `folder_written_whole` has made in a folder, by name: of each the one in place, else the one aside."""
-    folders = {path.name: path for path in parent.iterdir() if not path.name.startswith(".")}
-    for path in parent.glob(f".*{_ASIDE}"):
-        folders.setdefault(path.name[1 : -len(_ASIDE)], path)
-    return [folders[name] for name in sorted(folders)]
+    names = {path.name for path in parent.iterdir() if not path.name.startswith(".")}
+    names |= {path.name[1 : -len(_ASIDE)] for path in parent.glob(f".*{_ASIDE}")}
+    return [standing_folder(parent / name) for name in sorted(names)]
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there: it is whole until it is gone."""
+    _sweep(path)
+    workshop = _workshop(path)
+    try:
+        for folder in (path, _aside(path)):
+            if folder.exists():
+                os.rename(folder, workshop / folder.name)
+    finally:
+        _remove(workshop)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_ASIDE}")
 
 
 def _put(temporary: Path, path: Path) -> None:
-    aside = path.with_name(f".{path.name}{_ASIDE}")
+    aside = _aside(path)
     if path.exists():
         _copy_permissions(path, temporary)
         try:

@@ -23,6 +23,7 @@ from spikeinterface_nuclr import (
     RecordingWarning,
     compute_nuclr_embedding,
     compute_nuclr_identity,
+    files,
     simulate_population,
 )
 
@@ -89,9 +90,7 @@ class Steps:
             (zarr.storage.DirectoryStore, "__setitem__"), (zarr.storage.DirectoryStore, "__delitem__"),
         ):  # fmt: skip
             monkeypatch.setattr(module, name, self.watched(getattr(module, name)))
-        from spikeinterface_nuclr.extensions import storage
-
-        monkeypatch.setattr(storage, "_exchange", self.watched(storage._exchange))
+        monkeypatch.setattr(files, "_exchange", self.watched(files._exchange))
 
     def watched(self, real):
         def step(*args, **kwargs):
@@ -254,13 +253,12 @@ def test_two_at_once_leave_the_whole_result_of_one(analyzer_folder, format):
 
 def test_without_a_swap_of_folders_two_renames_are_gone_on_with(analyzer_folder, monkeypatch):
     """As on systems other than Linux."""
-    from spikeinterface_nuclr.extensions import storage
 
     def absent(a, b):
         raise InputError("this system cannot replace a folder in one step")
 
     folder = analyzer_folder("full", "binary_folder")
-    monkeypatch.setattr(storage, "_exchange", absent)
+    monkeypatch.setattr(files, "_exchange", absent)
     old = held(folder)
     changes(folder)
     assert not np.array_equal(held(folder), old)

@@ -9,7 +9,6 @@ damaged.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, reading, reason_of
-from ..files import _copy_permissions, _exchange, _remove, _sweep, _workshop, written_whole
+from ..files import folder_written_whole, remove_folder, standing_folder, written_whole
 from ..sources.untrusted import check_npy, check_zarr, read_json
 
 _MARKER = "complete"
@@ -51,7 +50,8 @@ def save(extension) -> None:
         It could not be written, or does not read back as it was. The result that is there stays.
     """
     analyzer, place = extension.sorting_analyzer, extension.place
-    with _saving(place), _beside(place) as staged:
+    place.parent.mkdir(exist_ok=True)
+    with _saving(place), folder_written_whole(place) as staged:
         if analyzer.format == "zarr":
             import zarr
 
@@ -61,7 +61,6 @@ def save(extension) -> None:
         extension.write_into(staged)
         _mark(staged, extension.data, analyzer.format)
         _check_read_back(staged, extension.data, analyzer.format)
-        _put(staged, place)
     if analyzer.format == "zarr":
         with _saving(place):
             _consolidate(analyzer)
@@ -75,8 +74,7 @@ def load(place: Path, format: str) -> Result | None:
     InputError
         What is there is damaged, or was not written to its end.
     """
-    if not place.is_dir() and _aside(place).is_dir():  # killed between two renames, where no swap is to be had
-        os.rename(_aside(place), place)
+    place = standing_folder(place)
     facts = _zarr_facts(place) if format == "zarr" else _folder_facts(place)
     if "params" not in facts:
         return None
@@ -98,8 +96,7 @@ def delete(analyzer, name: str) -> None:
         if analyzer.format == "zarr":
             _unlist(analyzer, [f"extensions/{name}"])
         if place.exists():
-            with _beside(place) as discarded:
-                os.rename(place, discarded)
+            remove_folder(place)
 
 
 def save_properties(analyzer, properties: dict[str, np.ndarray]) -> None:
@@ -118,9 +115,8 @@ def save_properties(analyzer, properties: dict[str, np.ndarray]) -> None:
 
             _unlist(analyzer, [f"sorting/properties/{key}" for key in properties])
             for key, values in properties.items():
-                with _beside(folder / key) as staged:
+                with folder_written_whole(folder / key) as staged:
                     zarr.open_array(os.fspath(staged), mode="w", shape=values.shape, dtype=values.dtype)[:] = values
-                    _put(staged, folder / key)
             _consolidate(analyzer)
         else:
             for key, values in properties.items():
@@ -161,40 +157,6 @@ def _consolidate(analyzer) -> None:
     import zarr
 
     zarr.consolidate_metadata(zarr.open_group(os.fspath(analyzer.folder), mode="r+").store)
-
-
-@contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """A path in a hidden folder beside `place`, in which SpikeInterface sees no extension; removed afterwards."""
-    place.parent.mkdir(exist_ok=True)
-    _sweep(place)
-    workshop = _workshop(place)
-    try:
-        yield workshop / place.name
-    finally:
-        _remove(workshop)
-
-
-def _aside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.old")
-
-
-def _put(staged: Path, place: Path) -> None:
-    for path in staged.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-    if not place.exists():
-        os.rename(staged, place)
-        return
-    _copy_permissions(place, staged)
-    try:
-        _exchange(staged, place)
-    except InputError:  # a system, or a disk, that cannot swap two folders
-        shutil.rmtree(_aside(place), ignore_errors=True)
-        os.rename(place, _aside(place))
-        os.rename(staged, place)
-        shutil.rmtree(_aside(place), ignore_errors=True)
 
 
 def _mark(place: Path, data: dict, format: str) -> None:
