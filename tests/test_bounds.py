@@ -16,7 +16,15 @@ from spikeinterface_nuclr.binning import iter_windows
 from spikeinterface_nuclr.intervals import intersection, union
 from spikeinterface_nuclr.training.store import Probe
 from spikeinterface_nuclr.training.views import Recording
-from spikeinterface_nuclr.windows import Layout, Membership, Starts, place_windows, timeline, windows_to_bin
+from spikeinterface_nuclr.windows import (
+    Layout,
+    Membership,
+    Starts,
+    observed_windows,
+    place_windows,
+    timeline,
+    windows_to_bin,
+)
 
 LAYOUT = Layout(bin_s=0.02, patch_size=50, num_patches=10)
 
@@ -168,7 +176,7 @@ def test_membership_is_what_looking_at_every_bin_says(length, rng):
             first = placed.at(np.arange(len(placed)))
             expected = brute_members(population, units, line, first)
             membership = Membership(population, units, line, LAYOUT)
-            assert np.array_equal(membership.of(first), expected)
+            assert np.array_equal(observed_windows(population, units, line, placed, LAYOUT), expected)
             assert np.array_equal(membership.anywhere(placed), expected.any(axis=0))
 
 
@@ -201,8 +209,7 @@ def test_memory_grows_with_intervals_and_not_with_their_square():
 
         def look():
             line = timeline(population, units, LAYOUT)
-            placed = place_windows(line, LAYOUT)
-            return Membership(population, units, line, LAYOUT).of(placed.at(np.arange(len(placed))))
+            return observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
 
         return look
 

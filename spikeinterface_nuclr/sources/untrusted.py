@@ -37,7 +37,7 @@ def check_npy(path: Path) -> None:
     """InputError where a .npy file holds objects, which are pickles, or claims more numbers than it has bytes."""
     with open(path, "rb") as file:
         if file.read(6) != b"\x93NUMPY":  # numpy takes anything else for a pickle, or for a zip of arrays
-            raise InputError(f"{path}: not a .npy file: delete it")
+            raise InputError(f"{path}: not a .npy file: the file is damaged, or of another kind")
         file.seek(0)
         shape, _, dtype = _header(file, path)
         _check_dtype(dtype, path)
