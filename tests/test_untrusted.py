@@ -244,7 +244,7 @@ def test_pickles_in_every_member_of_an_nwb_store_are_refused(tmp_path, mark):
     group = nwbfile.create_electrode_group("p", "d", "x", nwbfile.create_device("d"))
     nwbfile.add_electrode(location="CA1", group=group, group_name="p")
     for k in range(4):
-        nwbfile.add_unit(spike_times=np.arange(1.0, 30.0 + k), electrodes=[0])
+        nwbfile.add_unit(spike_times=np.arange(1.5, 30.0 + k), electrodes=[0])
     with nwb_zarr.NWBZarrIO(str(tmp_path / "s.nwb.zarr"), "w") as io:
         io.write(nwbfile)
     store = tmp_path / "s.nwb.zarr"

@@ -38,7 +38,8 @@ class ElectrodeGroups:
         groups = [None] * len(table)
         if "group" in table.colnames:
             check_stored(table["group"].data, f"{name}: electrodes/group")
-            groups = [group if hasattr(group, "neurodata_type") else None for group in table["group"][:]]
+            held = _objects(table["group"]) or groups
+            groups = [group if hasattr(group, "neurodata_type") else None for group in held]
         own = _own_names(groups)
         given = own
         if "group_name" in table.colnames:
@@ -126,10 +127,18 @@ def unit_probes(nwbfile, electrodes: UnitElectrodes, properties: dict) -> Probes
 
 def _grouped(units) -> np.ndarray | None:
     """Name of each unit's electrode_group; None where no unit has one."""
-    held = list(units["electrode_group"][:]) if "electrode_group" in units.colnames else []
+    held = _objects(units["electrode_group"]) if "electrode_group" in units.colnames else []
     if all(group is None for group in held):
         return None
     return np.array([getattr(group, "name", group) or "" for group in held], dtype=str)
+
+
+def _objects(column) -> list:
+    """The objects that a column refers to; none where they cannot be had."""
+    try:
+        return list(column[:])
+    except RuntimeError:  # numcodecs 0.15.2 and newer decode no pickles, which hdmf-zarr makes of references
+        return []
 
 
 def _stated_probes(units, groups: ElectrodeGroups, properties: dict) -> np.ndarray | None:
