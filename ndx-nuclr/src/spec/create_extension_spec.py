@@ -65,7 +65,7 @@ def nuclr_model():
                 "source", "Where the weights came from: the name of a bundled model, a file name, or a Hub name."
             ),
             attribute("revision", "Revision of the source, such as the commit on a Hub.", required=False),
-            attribute("sha256", "SHA-256 of the checkpoint file, 64 hexadecimal digits."),
+            attribute("sha256", "SHA-256 that identifies the weights and config of the checkpoint, 64 hexadecimal digits."),
             attribute("software", "Name and version of the software that ran the model."),
             attribute("license", "Licence of the weights.", required=False),
         ],
@@ -136,7 +136,7 @@ def unit_identities():
         attributes=[
             attribute("target", "The property that is predicted, such as 'cell_type' or 'brain_region'."),
             attribute("decoder", "Name of the decoder."),
-            attribute("decoder_sha256", "SHA-256 of the decoder's file, 64 hexadecimal digits.", required=False),
+            attribute("decoder_sha256", "SHA-256 that identifies the decoder, 64 hexadecimal digits.", required=False),
         ],
         datasets=[
             neuron(),
