@@ -8,12 +8,10 @@ import sys
 import warnings
 from pathlib import Path
 
-import numcodecs
 import numpy as np
 import pytest
 import spikeinterface.core as si
 import torch
-import zarr
 from analyzers import build_analyzer, reload
 from conftest import RECORDINGS
 

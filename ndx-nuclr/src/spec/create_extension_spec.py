@@ -65,7 +65,7 @@ def nuclr_model():
                 "source", "Where the weights came from: the name of a bundled model, a file name, or a Hub name."
             ),
             attribute("revision", "Revision of the source, such as the commit on a Hub.", required=False),
-            attribute("sha256", "SHA-256 that identifies the weights and config of the checkpoint, 64 hexadecimal digits."),
+            attribute("sha256", "SHA-256 that identifies the model's weights and config, 64 hexadecimal digits."),
             attribute("software", "Name and version of the software that ran the model."),
             attribute("license", "Licence of the weights.", required=False),
         ],
