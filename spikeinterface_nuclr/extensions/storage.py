@@ -50,7 +50,8 @@ def save(extension) -> None:
         It could not be written, or does not read back as it was. The result that is there stays.
     """
     analyzer, place = extension.sorting_analyzer, extension.place
-    place.parent.mkdir(exist_ok=True)
+    with _saving(place):
+        place.parent.mkdir(exist_ok=True)
     with _saving(place), folder_written_whole(place) as staged:
         if analyzer.format == "zarr":
             import zarr
