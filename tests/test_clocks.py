@@ -128,15 +128,36 @@ def test_jitter_and_drift_are_no_pauses():
         (lambda t: np.concatenate([t[:30_000], t[:30_000]]), "time of sample 30,000 of its recording does not follow"),
         (lambda t: np.where(np.arange(len(t)) == 17, np.nan, t), "time of sample 17 of its recording does not follow"),
         (lambda t: t * 1000, "samples of its recording are 1 s apart, and at 1000 Hz they would be 0.001 s"),
-        (lambda t: t * 0, "samples of its recording are 0 s apart"),
+        (lambda t: t * 0, "samples of its recording are 1.67e-08 s apart"),
+        (lambda t: t * 1.2, "samples of its recording are 0.0012 s apart"),
     ],
-    ids=["back", "NaN", "milliseconds", "constant"],
+    ids=["back", "NaN", "milliseconds", "constant", "another rate"],
 )
 def test_a_time_vector_that_is_none_is_refused(spoil, says):
     rec = recording(60.0)
     rec.set_times(spoil(np.arange(60_000) / FS))
     with pytest.raises(InputError, match=says):
         read_population(sorting(rec))
+
+
+def test_rounded_times_keep_their_rate():
+    """Times to the millisecond, and single-precision times: successive samples share a time."""
+    samples = np.arange(300_000)
+    for times in (np.round(samples / 30_000, 3), (5_000 + samples / 30_000).astype(np.float32)):
+        rec = NoiseGeneratorRecording(num_channels=2, sampling_frequency=30_000.0, durations=[10.0], seed=0)
+        rec.set_times(times)
+        made = si.NumpySorting.from_unit_dict([{"a": samples[::900], "b": samples[400::900]}], 30_000.0)
+        made.register_recording(rec)
+        found = read_population(made)
+        assert len(found.observed) == 1
+        assert np.isclose(np.ptp(found.observed), 10.0, atol=0.002)
+
+
+def test_a_pause_before_the_last_sample(monkeypatch):
+    """A block of one sample, whose only step is the pause."""
+    monkeypatch.setattr("spikeinterface_nuclr.sources.clocks._BLOCK", 59_999)
+    found = read_population(sorting(paused(59.999, by=7.0)))
+    assert np.allclose(found.observed, [[0.0, 59.999], [66.999, 67.0]])
 
 
 def test_windows_cross_no_pause(checkpoint):

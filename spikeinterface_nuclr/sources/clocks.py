@@ -4,11 +4,9 @@ import numpy as np
 
 from ..errors import InputError
 
-_BLOCK = 1_000_000  # samples whose times are looked at together
-_JITTER = (
-    1e-3  # seconds by which times of successive samples may differ from the sampling rate, as synchronised ones do
-)
-_RATE = 0.1  # by which the usual step may differ from it
+_BLOCK = 1_000_000  # samples whose times are checked together
+_JITTER = 1e-3  # seconds by which synchronised times of successive samples may differ from the sampling rate
+_RATE = 0.1  # by which the mean step outside of pauses may differ from it
 
 
 def sample_times(times_of, n_samples: int, fs: float, samples: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -41,32 +39,46 @@ def sample_times(times_of, n_samples: int, fs: float, samples: np.ndarray, name:
         return samples / fs, np.zeros((1, 2))
     times = np.empty(len(samples))
     start = end = None  # of all samples, and of the block before
-    limits = []
+    limits, paused = [], 0.0
     for low in range(0, n_samples, _BLOCK):
         high = min(low + _BLOCK, n_samples)
         block = np.asarray(times_of(low, high), dtype=np.float64)
         steps = np.diff(block, prepend=block[0] - 1 / fs if end is None else end)
-        _check_steps(steps, low, fs, name)
+        _check_order(steps, low, name)
         pauses = np.flatnonzero(steps > 1 / fs + max(_JITTER, 0.5 / fs))
+        start, paused = (block[0] if start is None else start), paused + float(steps[pauses].sum())
+        n_pauses = len(limits) // 2 + len(pauses)
+        _check_rate(block[-1] - start + 1 / fs, high, paused, n_pauses, fs, name)
         limits += [limit for k in pauses for limit in (block[k] - steps[k] + 1 / fs, block[k])]
         a, b = np.searchsorted(samples, [low if low else np.iinfo(np.int64).min, high])
         b = len(samples) if high == n_samples else b
         index = samples[a:b].astype(np.int64) - low
         within = np.clip(index, 0, len(block) - 1)
         times[a:b] = block[within] + (index - within) / fs
-        start, end = (block[0] if start is None else start), block[-1]
+        end = block[-1]
     return np.maximum.accumulate(times), np.array([start, *limits, end + 1 / fs]).reshape(-1, 2)
 
 
-def _check_steps(steps: np.ndarray, low: int, fs: float, name: str) -> None:
+def _check_order(steps: np.ndarray, first: int, name: str) -> None:
+    """InputError where times are not finite, or go back; `first` is the sample of the first step."""
     wrong = np.flatnonzero(~(steps >= -_JITTER) | ~np.isfinite(steps))
     if len(wrong):
         raise InputError(
-            f"{name}: the time of sample {low + wrong[0]:,} of its recording does not follow the one before it: "
+            f"{name}: the time of sample {first + wrong[0]:,} of its recording does not follow the one before it: "
             "correct the recording's times (set_times), or remove them (reset_times)"
         )
-    if abs(np.median(steps) * fs - 1) > _RATE:
+
+
+def _check_rate(elapsed: float, n_samples: int, paused: float, n_pauses: int, fs: float, name: str) -> None:
+    """InputError where the samples so far, outside of pauses, do not run at the sampling rate.
+
+    The mean step decides: single ones are 0 where times are rounded, and a block may hold little more than a pause.
+    """
+    if 2 * n_pauses > n_samples:  # no pauses, but steps in another unit
+        paused, n_pauses = 0.0, 0
+    step = (elapsed - paused) / (n_samples - n_pauses)
+    if abs(step * fs - 1) > _RATE:
         raise InputError(
-            f"{name}: the samples of its recording are {np.median(steps):.3g} s apart, and at {fs:g} Hz they would be "
+            f"{name}: the samples of its recording are {step:.3g} s apart, and at {fs:g} Hz they would be "
             f"{1 / fs:.3g} s: correct the recording's times (set_times), or remove them (reset_times)"
         )
