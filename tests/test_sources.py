@@ -145,6 +145,11 @@ def test_probes_come_from_templates_where_nothing_else_tells():
         read_population(analyzer)
     analyzer.compute(["random_spikes", "templates"])
     assert read_population(analyzer).group.tolist() == expected
+    everywhere = si.ChannelSparsity(np.ones((4, 8), dtype=bool), analyzer.unit_ids, analyzer.channel_ids)
+    dense = si.create_sorting_analyzer(sorting, recording, sparsity=everywhere)
+    dense.sorting.delete_property("main_channel_id")
+    with pytest.raises(InputError, match="2 groups"):
+        read_population(dense)
 
 
 def test_text_kept_as_objects_is_text():

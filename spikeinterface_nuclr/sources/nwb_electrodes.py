@@ -98,8 +98,9 @@ def unit_electrodes(nwbfile, unit_ids, properties: dict, name: str) -> UnitElect
         table = getattr(column, "target", column).table
         rows = [np.atleast_1d(row) for row in ragged(column, f"{name}: units/electrodes")]
         rows = _checked_rows(rows, unit_ids, len(table.id), name)
-        if any(map(len, rows)):
-            return UnitElectrodes(table, ElectrodeGroups(nwbfile, table, name), rows)
+        groups = ElectrodeGroups(nwbfile, table, name)
+        if any(map(len, rows)) and not _everywhere(rows, table, groups, name):
+            return UnitElectrodes(table, groups, rows)
     table = nwbfile.electrodes
     groups = ElectrodeGroups(nwbfile, table, name)
     for column, values in properties.items():
@@ -110,6 +111,11 @@ def unit_electrodes(nwbfile, unit_ids, properties: dict, name: str) -> UnitElect
                 _warn_of_none(column, [unit for unit, row in zip(unit_ids, rows, strict=True) if not len(row)], name)
                 return UnitElectrodes(table, groups, rows, by_id=True)
     return UnitElectrodes(table, groups)
+
+
+def electrode_locations(table, name: str) -> np.ndarray:
+    """The location of each electrode: text, shape (n_electrodes,)."""
+    return as_text(read_whole(table["location"].data, f"{name}: electrodes/location"))
 
 
 def unit_probes(nwbfile, electrodes: UnitElectrodes, properties: dict) -> Probes:
@@ -192,6 +198,25 @@ def _checked_rows(rows: list[np.ndarray], unit_ids, count: int, name: str) -> li
         rows[k] = row[row != -1].astype(np.int64)
     _warn_of_none("electrode -1", nobody, name)
     return rows
+
+
+def _everywhere(rows: list[np.ndarray], table, groups: ElectrodeGroups, name: str) -> bool:
+    """Whether every unit lists the same electrodes of several groups or areas, as files of dense waveforms do."""
+    first = rows[0]
+    if len(rows) == 1 or not all(np.array_equal(first, row) for row in rows):
+        return False
+    labels = [groups.of_electrodes]
+    if "location" in table.colnames:
+        labels.append(electrode_locations(table, name))
+    if all(len(set(values[first].tolist())) == 1 for values in labels):
+        return False
+    warnings.warn(
+        f"{name}: every unit lists the same {len(first)} electrodes, of several groups or areas: its probe and area "
+        "are not known from them",
+        RecordingWarning,
+        stacklevel=5,
+    )
+    return True
 
 
 def _warn_of_none(what: str, units: list, name: str) -> None:

@@ -244,9 +244,12 @@ def _main_channels(sorting) -> list | None:
 
 
 def _analyzer_channels(analyzer) -> list | None:
-    """Channels on which each unit lives: its main channel, else those of the sparsity, else of its template's peak."""
+    """Channels on which each unit lives: its main channel, else those of the sparsity, else of its template's peak.
+
+    A dense sparsity, in which every unit has all channels, locates no unit.
+    """
     known = _main_channels(analyzer.sorting)
-    if known is None and analyzer.sparsity is not None:
+    if known is None and analyzer.sparsity is not None and not analyzer.sparsity.mask.all():
         known = [np.asarray(analyzer.channel_ids)[mask] for mask in analyzer.sparsity.mask]
     if known is None and analyzer.has_extension("templates"):
         check_extension(analyzer, "templates")
