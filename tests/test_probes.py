@@ -166,6 +166,37 @@ def test_an_electrode_that_there_is_not_is_named(tmp_path, row):
         read_population(minus_one(tmp_path, 0, 1, 2, 4, 5, 6, row, 0))
 
 
+def everywhere(*probes, **columns):
+    """Every unit lists all electrodes, as files of dense waveforms do."""
+    nwbfile = add_probes(new_nwb(), *probes)
+    for name in columns:
+        nwbfile.add_unit_column(name, name)
+    for k, times in enumerate(TRAINS):
+        entries = {name: values[k] for name, values in columns.items()}
+        nwbfile.add_unit(spike_times=times, electrodes=list(range(4 * len(probes))), **entries)
+    return nwbfile
+
+
+def test_electrodes_that_every_unit_lists_locate_none():
+    warned = pytest.warns(RecordingWarning, match="every unit lists the same 8 electrodes")
+    with warned, pytest.raises(InputError, match="its electrodes form 2 groups"):
+        read_population(everywhere("probeA", "probeB"))
+    with pytest.warns(RecordingWarning, match="every unit lists"):
+        found = read_population(everywhere("probeA", "probeB", probe_name=TWO))
+    assert found.group.tolist() == TWO
+    assert "brain_area" not in found.properties
+    with pytest.warns(RecordingWarning, match="every unit lists"):
+        found = read_population(everywhere("probeA", "probeB", peak_channel_id=[0, 4, 1, 5, 2, 6, 3, 7]))
+    assert found.group.tolist() == TWO
+    assert found.properties["brain_area"].tolist() == [f"area of {probe}" for probe in TWO]
+
+
+def test_all_electrodes_of_a_tetrode_locate_its_units(recwarn):
+    found = read_population(everywhere("tetrode"))
+    assert found.properties["brain_area"].tolist() == ["area of tetrode"] * 8
+    assert not [w for w in recwarn if w.category is RecordingWarning]
+
+
 def test_minus_one_throughout_says_nothing(tmp_path):
     with (
         pytest.warns(RecordingWarning, match="electrode -1 of 8 units"),
@@ -185,10 +216,11 @@ CURATION = [
     ["artefact", "neuron"],
     ["accepted", "rejected", ""],
     ["unit_1", "noise"],
+    [True, False],
 ]
 
 
-@pytest.mark.parametrize("labels", CURATION, ids="-".join)
+@pytest.mark.parametrize("labels", CURATION, ids=str)
 def test_labels_of_curation_are_no_probes(labels):
     labels = (labels * 8)[:8]
     nwbfile = add_probes(new_nwb(), "probe0")
@@ -223,8 +255,26 @@ def recorded(*groups):
 def test_numbers_and_names_of_probes_are_probes(labels, recwarn):
     expected = [str(label).removesuffix(".0") for label in labels] * 4
     assert groups_of(sorting(group=labels * 4)) == expected
-    assert groups_of(sorting(recorded(0, 0, 0, 0), group=labels * 4)) == expected
     assert groups_of(add_units(new_nwb(), TRAINS, group=labels * 4)) == expected
+    assert not [w for w in recwarn if w.category is RecordingWarning]
+
+
+def test_values_that_divide_the_only_group_are_listed():
+    """Shanks, or codes of curation: nothing in the source says which."""
+    with pytest.warns(RecordingWarning, match=r"group is taken for the probe of each unit \(0, 1, 2, 3\)"):
+        assert groups_of(sorting(recorded(5, 5, 5, 5), group=[0, 1, 2, 3] * 2)) == list("0123") * 2
+    nwbfile = add_probes(new_nwb(), "probe0")
+    nwbfile.add_unit_column("group", "label")
+    for k, times in enumerate(TRAINS):
+        nwbfile.add_unit(spike_times=times, group=f"tier{k % 2}", electrodes=[k % 4])
+    with pytest.warns(RecordingWarning, match=r"taken for the probe of each unit \(tier0, tier1\)"):
+        assert groups_of(nwbfile) == ["tier0", "tier1"] * 4
+
+
+def test_values_for_each_group_of_the_recording_need_no_warning(recwarn):
+    recording = recorded("a", "a", "b", "b")
+    numbered = sorting(recording, main_channel_id=np.repeat(recording.channel_ids, 2), group=[0] * 4 + [1] * 4)
+    assert groups_of(numbered) == list("00001111")
     assert not [w for w in recwarn if w.category is RecordingWarning]
 
 

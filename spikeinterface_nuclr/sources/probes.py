@@ -14,7 +14,7 @@ _CURATION = re.compile(
     "good|bad|ok|poor|fair|excellent|clean|dirty|low|medium|high|quality|activity|su|sua|mu|mua|single|multi|units?"
     "|isolated|contaminated|noisy?|noise|art[ie]facts?|junk|unsorted|sorted|merged?|split|duplicate|accept(ed)?"
     "|reject(ed)?|keep|discard(ed)?|includ(ed?)|exclud(ed?)|valid|invalid|todo|maybe|unsure|uncertain|unclassified"
-    "|unlabell?ed|unknown|undecided|neural|non|nonneural|somatic|nonsomatic|neurons?|nan|none|null|na"
+    "|unlabell?ed|unknown|undecided|neural|non|nonneural|somatic|nonsomatic|neurons?|nan|none|null|na|true|false|yes|no"
 )
 # Words by which probes and their parts are called.
 _PROBES = re.compile(r"\d|probe|shank|tetrode|electrode|array|imec|bank|stereotrode|octrode|left|right", re.I)
@@ -59,7 +59,8 @@ def choose_group(name: str, properties: dict, group_by: str | None, find_probes=
 
     A property called "group" may hold other things than probes, such as labels of curation. It is taken where its
     values name the source's own probes, or are numbers or names of the kind that probes have, and join no units whose
-    electrodes are of several probes. Where neither values nor electrodes decide, a RecordingWarning says what is taken.
+    electrodes are of several probes. A RecordingWarning lists the values where they divide the only group that
+    the source knows, or where neither values nor electrodes decide.
 
     Parameters
     ----------
@@ -91,16 +92,18 @@ def choose_group(name: str, properties: dict, group_by: str | None, find_probes=
         return probes.of_units(name)
     if (any(curation) and not named) or _contradicts(values, probes):
         return _without_property(name, kinds, probes)
-    if named or all(_PROBES.search(kind) for kind in kinds):
+    if named:
         return values
-    if probes.names:
+    probe_like = all(_PROBES.search(kind) for kind in kinds)
+    if probes.names and not probe_like:
         return _without_property(name, kinds, probes)
-    warnings.warn(
-        f"{name}: the property group is taken for the probe of each unit ({_listed(kinds)}): give group_by=None for "
-        "one population if it holds something else",
-        RecordingWarning,
-        stacklevel=4,
-    )
+    if not probe_like or _divides(values, probes):
+        warnings.warn(
+            f"{name}: the property group is taken for the probe of each unit ({_listed(kinds)}): give group_by=None "
+            "for one population if it holds something else",
+            RecordingWarning,
+            stacklevel=4,
+        )
     return values
 
 
@@ -128,6 +131,12 @@ def _contradicts(values: np.ndarray, probes: Probes) -> bool:
     n_values, n_labels = len({value for value, _ in pairs}), len({label for _, label in pairs})
     joins, divides = len(pairs) > n_values, len(pairs) > n_labels
     return joins and (divides or (n_values == 1 and not {value for value, _ in pairs} <= {*probes.aliases}))
+
+
+def _divides(values: np.ndarray, probes: Probes) -> bool:
+    """Whether the values divide the only group that the source knows, as shanks do, and codes of curation."""
+    known = probes.names if probes.labels is None else probes.labels.tolist()
+    return len(set(known)) == 1 and len(set(values.tolist())) > 1
 
 
 def _without_property(name: str, kinds: list[str], probes: Probes) -> np.ndarray | None:
