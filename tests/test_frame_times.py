@@ -140,13 +140,20 @@ def test_pauses_are_gaps_that_hold_no_frame(recwarn):
     assert np.allclose(cut.observed, [[60, 87.8], [140, 150]], atol=0.21)
 
 
-def test_frames_beyond_a_pause_of_a_day_are_read_by_observed():
-    times = np.arange(600) / 5 + np.repeat([0, 86_400.0], 300)
+def test_sessions_of_one_day_are_read_together():
+    times = np.arange(600) / 5 + np.repeat([0, 36_000.0], 300)
+    found = read(recording(times))
+    assert np.allclose(found.observed, [[0, 60], [36_060, 36_120]])
+    assert np.array_equal(frames_in(found), np.arange(600))
+
+
+def test_frames_beyond_a_pause_of_months_are_read_by_observed():
+    times = np.arange(600) / 5 + np.repeat([0, 1e7], 300)
     with pytest.raises(InputError, match=r"mostly in pauses: correct its timestamps, or read a part .*\(observed=\)"):
         read(recording(times))
-    second = read(recording(times), observed=[[86_000, 87_000]])
-    assert np.allclose(second.observed, [[86_460, 86_520]])
-    assert second.start == 86_460
+    second = read(recording(times), observed=[[1e7, 1e7 + 1000]])
+    assert np.allclose(second.observed, [[1e7 + 60, 1e7 + 120]])
+    assert second.start == pytest.approx(1e7 + 60)
     assert second.traces.shape == (3, 300)
 
 

@@ -10,7 +10,8 @@ from ..errors import InputError, RecordingWarning
 _SLOWEST, _FASTEST = 1 / 60, 20_000.0  # frames per second: beyond, times are in another unit
 _SUSTAINED = 11  # successive frames over which a rate is looked at
 _VARIATION = 0.55  # of the usual interval: half would be the limit between 30 and 20 frames per second
-_LONGEST = 10  # times the recorded frames: pauses are held as empty frames
+_LONGEST, _EMPTY = 10, 64_000_000  # pauses are held as empty frames: times the recorded ones, or so many values
+_PLACE = 15  # values that take the memory of a place of the grid itself
 _ROUNDING, _RESOLUTION = 0.001, 0.1  # of a frame: times in files are rounded
 
 
@@ -170,27 +171,27 @@ class Grid:
         out[~np.isfinite(out)] = np.nan
 
 
-def grid_of(frames: Frames, name: str) -> Grid:
-    """The regular grid of these frames.
+def grid_of(frames: Frames, name: str, n_units: int = 1) -> Grid:
+    """The regular grid of these frames, for the traces of so many neurons.
 
     Regular frames get a place each; so do those that jitter about a regular time by less than half a frame, and pauses
     become whole numbers of empty places. Frames of a rate that changes or drifts are interpolated linearly to the
     fastest rate that they keep for a while, which a RecordingWarning says. InputError, which begins with `name`, where
-    nearly all places would be empty.
+    nearly all places would be empty, and these would take much memory.
     """
     if frames.rate is not None:
         return _placed(frames, frames.column - frames.column[0], frames.rate)
     follows = ~frames.border[1:]
     intervals = np.diff(frames.begin)[follows] if follows.any() else frames.end - frames.begin
     rate = float(1 / intervals.mean())
-    _check_span(frames, rate, name)
+    _check_span(frames, rate, name, n_units)
     slots = _slots(frames, rate)
-    return _interpolated(frames, intervals, name) if slots is None else _placed(frames, slots, rate)
+    return _interpolated(frames, intervals, name, n_units) if slots is None else _placed(frames, slots, rate)
 
 
-def _check_span(frames: Frames, rate: float, name: str) -> None:
+def _check_span(frames: Frames, rate: float, name: str, n_units: int) -> None:
     seconds, count = frames.end[-1] - frames.begin[0], frames.column[-1] - frames.column[0] + 1
-    if seconds * rate > _LONGEST * count + 1:
+    if seconds * rate > max(_LONGEST * count + 1, _EMPTY / (n_units + _PLACE)):
         raise InputError(
             f"{name}: {len(frames):,} frames, up to {rate:.4g} per second, lie in {seconds:,.0f} s, mostly in pauses: "
             "correct its timestamps, or read a part of it (observed=)"
@@ -214,12 +215,12 @@ def _placed(frames: Frames, slots: np.ndarray, rate: float) -> Grid:
     return Grid(float(frames.begin[0]), rate, column, border)
 
 
-def _interpolated(frames: Frames, intervals: np.ndarray, name: str) -> Grid:
+def _interpolated(frames: Frames, intervals: np.ndarray, name: str, n_units: int) -> Grid:
     from scipy.ndimage import median_filter
 
     usual = median_filter(intervals, _SUSTAINED, mode="nearest")
     rate = float(1 / usual.min())
-    _check_span(frames, rate, name)
+    _check_span(frames, rate, name, n_units)
     warnings.warn(
         f"{name}: its frames keep no one rate ({1 / usual.max():.4g} to {rate:.4g} per second): its traces are "
         f"interpolated to {rate:.4g} frames per second",

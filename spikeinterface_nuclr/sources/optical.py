@@ -65,7 +65,7 @@ def assemble_traces(
         frames = frames.within(observed)
     if not len(frames):
         raise InputError(f"{name}: no frame is left: all are invalid or outside observed time")
-    grid = grid_of(frames, name)
+    grid = grid_of(frames, name, len(values))
     traces = np.empty((len(values), len(grid)), dtype=np.float32)
     together = max(_BLOCK // len(grid), 1)
     for low in range(0, len(values), together):
