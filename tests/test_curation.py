@@ -20,12 +20,14 @@ def read(**columns):
     return read_population(nwbfile).unit_ids.tolist()
 
 
-@pytest.mark.parametrize("column", ["is_accepted", "Is Accepted", "isAccepted", "accepted", "keep", "is_cell", "valid"])
+@pytest.mark.parametrize(
+    "column", ["is_accepted", "Is Accepted", "isAccepted", "accepted", "keep", "is_cell", "valid", "include"]
+)
 def test_columns_that_keep(column):
     assert read(**{column: [True, False, True]}) == KEPT
 
 
-@pytest.mark.parametrize("column", ["is_rejected", "rejected", "IsRejected", "excluded"])
+@pytest.mark.parametrize("column", ["is_rejected", "rejected", "IsRejected", "excluded", "discard"])
 def test_columns_that_reject(column):
     assert read(**{column: [False, True, False]}) == KEPT
 

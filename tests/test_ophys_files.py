@@ -84,6 +84,14 @@ def test_units_that_may_be_anything_are_asked_about(unit):
     assert np.array_equal(read_population(nwbfile, traces="dff").traces, scaled(activity(4)))
 
 
+@pytest.mark.parametrize("name", ["ZScored", "z_scored_F", "F_zscore"])
+def test_names_of_z_scores_are_asked_about(name):
+    nwbfile = ophys_file((4,))
+    add_series(nwbfile, activity(4), name, container="Fluorescence")
+    with pytest.raises(InputError, match=f"{name} has the unit 'n.a.': say what its values are"):
+        read_population(nwbfile)
+
+
 def test_planes_of_raw_fluorescence_and_delta_f_are_not_joined():
     nwbfile = ophys_file((3, 4))
     add_series(nwbfile, activity(3), "P0", container="Fluorescence", plane="Plane0", unit="dF/F")

@@ -9,8 +9,14 @@ import numpy as np
 from ..errors import RecordingWarning
 
 # Columns as suite2p, CaImAn, neuroconv and the Allen Institute call them, in small letters and nothing else.
-_KEEPING = {"accepted", "isaccepted", "keep", "iscell", "isneuron", "valid", "isvalid", "validroi"}
-_DROPPING = {"rejected", "isrejected", "excluded", "isexcluded"}
+_KEEPING = {
+    *("accepted", "isaccepted", "accept", "keep", "kept", "included", "isincluded", "include"),
+    *("iscell", "isneuron", "valid", "isvalid", "validroi", "isvalidroi"),
+}
+_DROPPING = {
+    *("rejected", "isrejected", "reject", "excluded", "isexcluded", "exclude"),
+    *("discarded", "isdiscarded", "discard", "invalid", "isinvalid"),
+}
 # What their entries say: of the column's own name, or by themselves; and entries of nobody's.
 _YES, _NO = {"1", "true", "t", "yes", "y"}, {"0", "false", "f", "no", "n"}
 _KEPT = {"cell", "acell", "iscell", "neuron", "accepted", "accept", "keep", "kept", "good", "valid", "notrejected"}

@@ -34,8 +34,9 @@ _DELTA = re.compile(
     ),
     re.I,
 )
-# Units of what is neither raw fluorescence nor, for sure, dF/F.
-_RELATIVE = re.compile(r"%|percent|z[\W_]*scored?|norm", re.I)
+# Units, and names, of what is neither raw fluorescence nor, for sure, dF/F.
+_Z_SCORE = re.compile(r"z[\W_]*scored?", re.I)
+_RELATIVE = re.compile(rf"%|percent|norm|{_Z_SCORE.pattern}", re.I)
 
 _BLOCK = 2_000_000  # values read at once
 _FRAME = 80  # bytes that the time of a frame takes
@@ -269,7 +270,7 @@ def _kind(rois: Rois, name: str) -> str:
     texts = [_CAPITAL.sub(" ", text) for text in (rois.path, unit)]
     if isinstance(parent, DfOverF) or any(_DELTA.search(text) for text in texts):
         return "dff"
-    if _RELATIVE.search(unit):
+    if _RELATIVE.search(unit) or _Z_SCORE.search(rois.path):
         raise InputError(
             f"{name}: {rois.path} has the unit {unit!r}: say what its values are: traces= (--traces) fluorescence, dff "
             "or ready"
