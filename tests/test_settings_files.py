@@ -118,6 +118,7 @@ def test_no_bad_frames(plane, none):
     "badframes",
     [
         np.ones(500, dtype=bool),
+        (np.arange(700) == 7).astype(np.uint8),
         np.full(600, 2.5),
         np.array([600]),
         [-1, 5],

@@ -45,16 +45,20 @@ def _table(file: Path) -> Rows:
         delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
         lines = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     for line in lines:
-        entries = {column.strip(): entry.strip() for column, entry in line.items() if column and entry}
+        entries = {_name(column): entry.strip() for column, entry in line.items() if column and entry}
         key = entries.pop("cluster_id", None) or entries.pop("id", None)
         unit = _whole_number(key)
         if unit is not None:
-            # "group" is what decides, however it is written.
-            entries = {"group" if column.lower() == "group" else column: entry for column, entry in entries.items()}
             rows.setdefault(unit, {}).update((column, entry) for column, entry in entries.items() if entry)
     if lines and not rows:
         warnings.warn(f"{file}: no row names a cluster_id; it is left out", RecordingWarning, stacklevel=4)
     return rows
+
+
+def _name(column: str) -> str:
+    """A column's name without blanks; of those that decide, in small letters."""
+    column = column.strip()
+    return column.lower() if column.lower() in ("group", "cluster_id", "id") else column
 
 
 def _warn_of_contradictions(rows: Rows, table: Rows, said_by: dict, file: Path) -> None:

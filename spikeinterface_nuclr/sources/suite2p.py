@@ -109,7 +109,8 @@ def _bad_frames(plane: Path, ops: dict, count: int) -> np.ndarray:
         values = np.ravel(found)
         if values.dtype.kind in "biuf" and len(values) == count and np.isin(values, (0, 1)).all():
             return values.astype(bool)
-        if not len(values) or (values.dtype.kind in "iuf" and np.isin(values, np.arange(count)).all()):
+        numbers = values.dtype.kind in "iuf" and len(np.unique(values)) == len(values)  # or a mask of another length
+        if not len(values) or (numbers and np.isin(values, np.arange(count)).all()):
             bad[values.astype(np.int64)] = True
             return bad
     warnings.warn(
