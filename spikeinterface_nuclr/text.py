@@ -1,4 +1,4 @@
-"""Text that came out of a file, on its way to a person: a terminal, a Markdown page, a table that a spreadsheet opens.
+"""Text that came out of a file, on its way to a person: a terminal, a Markdown page, a figure, a spreadsheet's table.
 
 Names of units, labels and groups are anybody's words. They may hold newlines, terminal commands or formulas.
 """
@@ -11,8 +11,9 @@ _UNPRINTABLE = {"Cc", "Zl", "Zp", "Cs"}
 # Marks that make text run in the other direction, so that a line reads as something else.
 _DIRECTIONS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MARKUP = re.compile(r"([\\`*_\[\]|#!~])")
-# What spreadsheets take for the beginning of a formula, unless a number follows.
-_FORMULA = re.compile(r"[=@\t\r]|[-+](?!\.?\d)")
+# What spreadsheets take for a formula: text that begins like one, also after blanks, unless it is a number.
+_FORMULA = re.compile(r"\s*[=@+\-\uff1d\uff20\uff0b\uff0d]|[\t\r\n]")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def printable(text) -> str:
@@ -30,10 +31,16 @@ def printable(text) -> str:
     )  # fmt: skip
 
 
+def for_figure(text) -> str:
+    """The text as Matplotlib draws it, without formulas of its own."""
+    return printable(text).replace("$", r"\$")
+
+
 def for_markdown(text) -> str:
     """The text as a Markdown page shows it, without markup or HTML of its own."""
     escaped = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(r"\\\1", escaped)
+    # A backslash does not keep "$…$" from being a formula everywhere.
+    return _MARKUP.sub(r"\\\1", escaped).replace("$", "&#36;")
 
 
 def for_csv(frame):
@@ -54,4 +61,5 @@ def for_csv(frame):
 
 
 def _safe_cell(value):
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if formula else value

@@ -11,6 +11,7 @@ from .errors import InputError
 from .extensions import computed_embedding, computed_identity
 from .identities import UNKNOWN, Identities
 from .sources.untrusted import check_extension
+from .text import for_figure
 from .unit_embeddings import UnitEmbeddings
 
 _GREY = "0.75"
@@ -59,7 +60,7 @@ class NuCLREmbeddingWidget(BaseWidget):
         self.axes = self.figure.subplots(1, len(labels), squeeze=False)[0]
         for axis, (title, values) in zip(self.axes, labels.items(), strict=True):
             _scatter(axis, data_plot["place"], np.asarray(values))
-            axis.set(title=title, xlabel="PC 1", ylabel="PC 2", xticks=[], yticks=[])
+            axis.set(title=for_figure(title), xlabel="PC 1", ylabel="PC 2", xticks=[], yticks=[])
             _open(axis)
 
 
@@ -113,9 +114,11 @@ class NuCLRIdentityWidget(BaseWidget):
             aside = 0.12 * (np.arange(len(of)) % 3 - 1)
             probe.scatter(place + aside, depths[of], s=size[of], **edge)
         counts = [int((identities.said == label).sum()) for label in columns]
-        names = [f"{name}\n{count}" for name, count in zip(columns, counts, strict=True)]
+        names = [f"{for_figure(name)}\n{count}" for name, count in zip(columns, counts, strict=True)]
         probe.set_xticks(range(len(columns)), names, rotation=0 if len(columns) <= 5 else 90)
-        probe.set(title=f"predicted {identities.target}", ylabel="depth (µm)", xlim=(-0.6, len(columns) - 0.4))
+        probe.set(
+            title=for_figure(f"predicted {identities.target}"), ylabel="depth (µm)", xlim=(-0.6, len(columns) - 0.4)
+        )
         order = np.argsort(depths, kind="stable")
         left = np.zeros(len(order))
         for k, label in enumerate(identities.classes.tolist()):
@@ -253,7 +256,7 @@ def _scatter(axis, place: np.ndarray, values: np.ndarray) -> None:
     values = values.astype(str)
     names = [name for name in np.unique(values) if name != UNKNOWN]
     for name, colour in class_colours(names).items():
-        axis.scatter(*place[values == name].T, s=22, color=colour, label=name, linewidths=0)
+        axis.scatter(*place[values == name].T, s=22, color=colour, label=for_figure(name), linewidths=0)
     if (values == UNKNOWN).any():
         axis.scatter(*place[values == UNKNOWN].T, s=22, facecolor="none", edgecolor=_GREY, label=UNKNOWN)
     axis.legend(frameon=False, fontsize="small")
@@ -267,11 +270,11 @@ def _draw_scores(axis, evaluation: Evaluation) -> None:
             axis.plot([row.low, row.high], [place, place], color=colour, linewidth=3, solid_capstyle="round")
         axis.plot(row.value, place, "o", color=colour)
         axis.annotate(f"{row.value:.2f}", (row.value, place), (0, 6), textcoords="offset points", ha="center", size=8)
-    axis.set_yticks(range(len(table)), table["method"])
+    axis.set_yticks(range(len(table)), map(for_figure, table["method"]))
     animals = int(table["animals"].iloc[0])
     axis.set(
-        title=f"{evaluation.target}: {evaluation.protocol}, {animals} animals", xlabel="macro-F1", xlim=(0, 1.05),
-        ylim=(len(table) - 0.5, -0.7),
+        title=f"{for_figure(evaluation.target)}: {evaluation.protocol}, {animals} animals", xlabel="macro-F1",
+        xlim=(0, 1.05), ylim=(len(table) - 0.5, -0.7),
     )  # fmt: skip
     axis.grid(axis="x", color="0.92")
     _open(axis)
@@ -285,8 +288,9 @@ def _draw_confusion(axis, evaluation: Evaluation) -> None:
     for (i, j), value in np.ndenumerate(counts) if small else ():
         axis.text(j, i, f"{share[i, j]:.2f}\n{value}", ha="center", va="center", size=7,
                   color="white" if share[i, j] > 0.6 else "black")  # fmt: skip
-    axis.set_xticks(range(len(counts)), evaluation.classes, rotation=45, ha="right")
-    axis.set_yticks(range(len(counts)), evaluation.classes)
+    names = [for_figure(name) for name in evaluation.classes]
+    axis.set_xticks(range(len(counts)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(counts)), names)
     axis.set(title="share of each class given each label", xlabel="label", ylabel="class")
 
 
@@ -309,7 +313,13 @@ def _draw_risk(axis, evaluation: Evaluation) -> None:
         rows = evaluation.of(method)
         right = (rows["truth"] == rows["label"]).to_numpy()
         table = calibration.selective_risk(rows["confidence"].to_numpy(), right)
-        axis.plot(table["coverage"], table["risk"], color=f"C{number}", label=method, linewidth=1 if number else 2.5)
+        axis.plot(
+            table["coverage"],
+            table["risk"],
+            color=f"C{number}",
+            label=for_figure(method),
+            linewidth=1 if number else 2.5,
+        )
     axis.set(title="abstaining from the less confident", xlabel="share that is labelled", ylabel="share that is wrong")
     axis.set(xlim=(0, 1), ylim=(0, None))
     axis.legend(frameon=False, fontsize="small")

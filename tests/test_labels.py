@@ -195,3 +195,10 @@ def test_animals_of_every_kind_are_named(animals, names):
 def test_units_without_an_animal_are_refused(animals):
     with pytest.raises(InputError, match="x: the animal of some units is not named"):
         as_animals(animals, 3, "x")
+
+
+def test_names_with_underscores_are_no_numbers():
+    labels, _ = as_labels(["1_2", "12", "1_0", "10"])
+    assert labels.tolist() == ["1_2", "12", "1_0", "10"]
+    with pytest.raises(InputError, match="'1_000' is no number"):
+        as_values(["1_000"])

@@ -1,11 +1,13 @@
 """What a file's text may do to a terminal, a page, a spreadsheet: nothing."""
 
+import warnings
+
 import pandas as pd
 import pytest
 
 from spikeinterface_nuclr.errors import CheckpointError, InputError, RecordingWarning, reading, reason_of
 from spikeinterface_nuclr.files import check_declared
-from spikeinterface_nuclr.text import for_csv, for_markdown, printable
+from spikeinterface_nuclr.text import for_csv, for_figure, for_markdown, printable
 
 HOSTILE = "unit\n7\x1b[2J\r\u202e|<script>\u2028\x00\ud800"
 
@@ -24,17 +26,31 @@ def test_markdown_shows_text_without_its_markup():
     assert "<script>" not in shown
     assert "\\|" in shown
     assert "\\[x\\]" in shown
+    assert for_markdown("$x$ & #1") == r"&#36;x&#36; &amp; \#1"
+
+
+@pytest.mark.parametrize("name", ["$", r"$\nonsense{$", r"\$x$", "a$b$c", "a\nb", HOSTILE])
+def test_figures_show_text_without_formulas_of_its_own(name, tmp_path):
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots()
+    axis.set_title(for_figure(name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of characters that no font has
+        figure.savefig(tmp_path / "a.svg")
+    plt.close(figure)
+    assert "\n" not in for_figure(name)
 
 
 def test_csv_cells_are_no_formulas_and_numbers_stay(tmp_path):
     frame = pd.DataFrame(
         {"label": ["=cmd|' /C calc'!A0", "@SUM(1)", "-x", "PV", "-1.5"], "p": [-1.0, 2.0, 3.0, 4.0, 5.0]},
-        index=pd.Index(["=1+1", "+a", "u", "-3", "v"], name="unit_id"),
+        index=pd.Index(["=1+1", "-1+cmd|' /C calc'!A0", "u", "-3", " =1"], name="unit_id"),
     )
     for_csv(frame).to_csv(tmp_path / "t.csv")
     read = pd.read_csv(tmp_path / "t.csv", dtype=str)
     assert read["label"].tolist() == ["'=cmd|' /C calc'!A0", "'@SUM(1)", "'-x", "PV", "-1.5"]
-    assert read["unit_id"].tolist() == ["'=1+1", "'+a", "u", "-3", "v"]
+    assert read["unit_id"].tolist() == ["'=1+1", "'-1+cmd|' /C calc'!A0", "u", "-3", "' =1"]
     assert frame["label"].iloc[0] == "=cmd|' /C calc'!A0"
     pd.testing.assert_series_equal(for_csv(frame)["p"].reset_index(drop=True), frame["p"].reset_index(drop=True))
 

@@ -64,7 +64,7 @@ def test_an_analyzer_is_drawn_with_its_identities(checkpoint, tmp_path):
     with pytest.raises(InputError, match="no nuclr_identity"):
         plot_nuclr_identity(analyzer)
     assert [a.get_title() for a in plot_nuclr_embedding(analyzer).axes] == ["depth (µm)"]
-    analyzer.compute("nuclr_identity", decoder=decoder, max_error=0.02)
+    analyzer.compute("nuclr_identity", decoder=decoder, max_error=0.02, publish=True)
     titles = [axis.get_title() for axis in plot_nuclr_embedding(analyzer).axes]
     assert titles == ["predicted cell_type", "confidence", "depth (µm)"]
     assert plot_nuclr_embedding(analyzer, ["nuclr_cell_type"]).axes[0].get_title() == "nuclr_cell_type"
@@ -105,3 +105,23 @@ def test_neighbours_agree_where_labels_are_separable(rng):
     assert share == 1.0
     assert chance == pytest.approx(19 / 39)
     assert neighbours_agree(rows, rng.permutation(labels))[0] < 0.8
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # of characters that the font lacks
+def test_names_of_any_kind_are_drawn_as_they_are(tmp_path):
+    names = ["$\\frac{", "a\nb$", "\x1b[2J", "_x"]
+    embeddings, labels = cohort(3, units=40)
+    kinds = dict(zip(np.unique(np.concatenate(labels)), names, strict=False))
+    labels = [np.array([kinds[label] for label in one]) for one in labels]
+    found = evaluate(embeddings, labels, shuffles=0, target="$\\type{", others={"$\\other{": [
+        one.embedding for one in embeddings]}, progress=False)  # fmt: skip
+    drawn = plot_nuclr_evaluation(found)
+    drawn.figure.savefig(tmp_path / "evaluation.png")
+    assert drawn.axes[0, 0].get_title().startswith(r"\$\type{: ")
+    map_of = plot_nuclr_embedding(embeddings[0], {"$\\title{": labels[0]})
+    map_of.figure.savefig(tmp_path / "map.png")
+    decoder = fit_decoder(embeddings, labels, ["a", "b", "c"], target="$\\type{")
+    identities = decoder.predict(embeddings[0])
+    drawn = plot_nuclr_identity(identities, depths=np.arange(len(identities.unit_ids)))
+    drawn.figure.savefig(tmp_path / "identity.svg")
+    assert drawn.axes[0].get_title() == r"predicted \$\type{"

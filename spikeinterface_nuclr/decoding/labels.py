@@ -180,4 +180,6 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
+    if "_" in text:  # "1_2" is the name of a cluster, though Python reads 12
+        return None
     return number if np.isfinite(number) else None
