@@ -1,21 +1,31 @@
 """Files are written whole or not at all."""
 
 import ctypes
-import glob
+import errno
 import os
 import platform
+import re
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, reason_of
 
 _UNSUSPICIOUS = 64_000_000  # bytes that any file may claim
 _COMPRESSION = 1_000  # times: about what deflate makes of a constant
 _ASIDE = ".old"
+_LONGEST_NAME = 60  # characters of a file's name in that of its workshop; encrypted home folders take 143 in all
+# How file systems say that they know no permissions, no swap or no sync: of memory sticks, of the network, of FUSE.
+_UNSUPPORTED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+# By system, the call that lets two names change places in one step, and its arguments.
+_SWAPS = {
+    "linux": ("renameat2", lambda a, b: (-100, a, -100, b, 2)),  # AT_FDCWD, RENAME_EXCHANGE
+    "darwin": ("renamex_np", lambda a, b: (a, b, 2)),  # RENAME_SWAP
+}
 
 
 def check_writable(path, *, overwrite: bool = False) -> Path:
@@ -24,13 +34,19 @@ def check_writable(path, *, overwrite: bool = False) -> Path:
     To be asked before long work, so that its result finds a place.
     """
     path = Path(path)
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written ({reason_of(error)}): give another name") from None
     if path.is_dir() and not (path / ".zgroup").is_file():
         raise InputError(f"{path}: is a directory: name a file inside it")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already: give --overwrite (overwrite=True) or another name")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such directory: create it first")
-    _workshop(path).rmdir()
+    _workshop(_place(path)).rmdir()
     return path
 
 
@@ -73,6 +89,7 @@ def written_whole(
     Parameters
     ----------
     path : str or Path
+        Where it is a symbolic link, what it leads to is written.
     overwrite : bool
         Whether `path` may exist.
     beside : bool
@@ -83,11 +100,12 @@ def written_whole(
     check : callable, optional
         Called when the new file is safely on the disk, right before it takes its place; it may raise InputError.
     """
-    path = check_writable(path, overwrite=overwrite)
-    _sweep(path)
+    given = check_writable(path, overwrite=overwrite)
+    path = _place(given)
+    sweep(path.parent, path.name)
     like = path if like is None else Path(like)
     workshop = _workshop(path)
-    temporary = workshop.with_name(f"{workshop.name}{path.suffix}") if beside else workshop / path.name
+    temporary = workshop.with_name(f"{workshop.name}{given.suffix}") if beside else workshop / given.name
     try:
         yield temporary
         if like.exists():
@@ -96,8 +114,7 @@ def written_whole(
         if check is not None:
             check()
         _move(temporary, path, overwrite=overwrite)
-        with suppress(OSError):  # not every file system knows of it, and the file is there
-            _sync(path.parent)
+        _sync_names(path.parent)
     except InputError:
         raise
     except OSError as error:
@@ -115,7 +132,7 @@ def folder_written_whole(path) -> Iterator[Path]:
     one aside: `standing_folders` finds it.
     """
     path = Path(path)
-    _sweep(path)
+    sweep(path.parent, path.name)
     workshop = _workshop(path)
     temporary = workshop / path.name
     try:
@@ -140,24 +157,29 @@ def standing_folder(path: Path) -> Path:
 def standing_folders(parent: Path) -> list[Path]:
     """What `folder_written_whole` has made in a folder, by name: of each the one in place, else the one aside."""
     names = {path.name for path in parent.iterdir() if not path.name.startswith(".")}
-    names |= {path.name[1 : -len(_ASIDE)] for path in parent.glob(f".*{_ASIDE}")}
+    names |= {path.name for path in parent.glob(f".*{_ASIDE}/*")}
     return [standing_folder(parent / name) for name in sorted(names)]
 
 
 def remove_folder(path: Path) -> None:
     """Remove a folder, if it is there: it is whole until it is gone."""
-    _sweep(path)
+    sweep(path.parent, path.name)
     workshop = _workshop(path)
     try:
-        for folder in (path, _aside(path)):
+        for folder in (path, _aside(path).parent):
             if folder.exists():
                 os.rename(folder, workshop / folder.name)
     finally:
         _remove(workshop)
 
 
+def _place(path: Path) -> Path:
+    return path.resolve() if path.is_symlink() else path
+
+
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_ASIDE}")
+    """In a hidden folder, so that whoever lists the folder of `path` does not take it for one more of its kind."""
+    return path.with_name(f".{path.name}{_ASIDE}") / path.name
 
 
 def _put(temporary: Path, path: Path) -> None:
@@ -165,18 +187,21 @@ def _put(temporary: Path, path: Path) -> None:
     if path.exists():
         _copy_permissions(path, temporary)
         try:
-            _exchange(temporary, path)
-            return
-        except InputError:  # a system, or a disk, that cannot
-            _remove(aside)
+            exchange(temporary, path)
+        except InputError:  # a system, or a file system, that cannot
+            _remove(aside.parent)
+            aside.parent.mkdir()
             os.rename(path, aside)
-    os.rename(temporary, path)
-    _remove(aside)
+            os.rename(temporary, path)
+    else:
+        os.rename(temporary, path)
+    _remove(aside.parent)
+    _sync_names(path.parent)
 
 
 def _workshop(path: Path) -> Path:
-    """A new folder beside `path`, which nobody else may look into. Its name tells `_sweep` whose it is."""
-    folder = path.with_name(f"{_mark(path)}{os.getpid()}-{secrets.token_hex(4)}")
+    """A new folder beside `path`, which nobody else may look into. Its name tells `sweep` whose it is."""
+    folder = path.with_name(f".{_short(path.name)}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         folder.mkdir(mode=0o700)
     except OSError as error:
@@ -184,30 +209,36 @@ def _workshop(path: Path) -> Path:
     return folder
 
 
-def _mark(path: Path) -> str:
-    return f".{path.name}.{platform.node()}-"
+def _short(name: str) -> str:
+    return name[:_LONGEST_NAME]
 
 
-def sweep(folder: Path) -> None:
-    """Remove what processes of this machine that are no more left behind in a folder."""
-    _sweep(folder / "*")
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what processes of this machine that are no more left behind in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str, optional
+        Of the file or folder that they were writing. Default: of any.
+    """
+    of = ".*" if name is None else re.escape(_short(name))
+    # Of no other machine: "lab-2-17-…" is not of process 2 on "lab".
+    left_behind = re.compile(rf"\.{of}\.{re.escape(platform.node())}-(\d+)-[0-9a-f]{{8}}(\.\w+)?", re.DOTALL)
+    with suppress(OSError):  # a folder that may be written into and not be listed
+        for left in list(folder.iterdir()):
+            match = left_behind.fullmatch(left.name)
+            if match and not is_running(int(match[1])):
+                _remove(left)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what processes of this machine that are no more left behind of `path`, whose name may be a pattern."""
-    name = path.name if path.name == "*" else glob.escape(path.name)
-    for left in path.parent.glob(f".{name}.{glob.escape(platform.node())}-*-*"):
-        process = left.name.split("-")[-2]
-        if process.isdigit() and not _alive(int(process)):
-            _remove(left)
-
-
-def _alive(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether a process of this machine has this number; True where that cannot be known."""
     if os.name == "nt":  # where signal 0 is Ctrl-C
         return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # somebody else's
         return True
@@ -216,10 +247,11 @@ def _alive(process: int) -> bool:
 
 def _copy_permissions(like: Path, new: Path) -> None:
     """Give a new file, or folder with what is new in it, the permissions of another one."""
-    new.chmod(_permissions(like, folder=new.is_dir()))
-    for made in new.rglob("*") if new.is_dir() else ():
-        if not made.is_symlink() and not (like / made.relative_to(new)).exists():
-            made.chmod(_permissions(like, folder=made.is_dir()))
+    with _where_supported():
+        new.chmod(_permissions(like, folder=new.is_dir()))
+        for made in new.rglob("*") if new.is_dir() else ():
+            if not made.is_symlink() and not (like / made.relative_to(new)).exists():
+                made.chmod(_permissions(like, folder=made.is_dir()))
 
 
 def _permissions(like: Path, *, folder: bool) -> int:
@@ -231,19 +263,47 @@ def _permissions(like: Path, *, folder: bool) -> int:
 
 def _to_disk(new: Path) -> None:
     """Have the system write a file or a folder to the disk, which it would do later."""
-    if new.is_dir():
-        if hasattr(os, "sync"):  # a store has very many files
-            os.sync()
-    else:
+    if not new.is_dir():
         _sync(new)
+    elif hasattr(os, "sync"):  # a store has too many files to ask for each
+        _sync_file_system(new)
 
 
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
-        os.fsync(descriptor)
+        with _where_supported():
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_names(folder: Path) -> None:
+    with suppress(OSError):  # not every system can, and the file is there
+        _sync(folder)
+
+
+def _sync_file_system(folder: Path) -> None:
+    """All that waits to be written to the file system of a folder; of the whole machine, where no less can be asked."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _where_supported() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def _move(temporary: Path, path: Path, *, overwrite: bool) -> None:
@@ -255,7 +315,7 @@ def _move(temporary: Path, path: Path, *, overwrite: bool) -> None:
                 raise
             raise InputError(f"{path}: was made by another process meanwhile: give another name") from None
     elif path.exists() and (path.is_dir() or temporary.is_dir()):
-        _exchange(temporary, path)
+        exchange(temporary, path)
     else:
         os.replace(temporary, path)
 
@@ -274,13 +334,13 @@ def _move_to_free(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _exchange(a: Path, b: Path) -> None:
-    """Let two folders swap their names in one step, which only Linux offers (renameat2 with RENAME_EXCHANGE)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
+def exchange(a: Path, b: Path) -> None:
+    """Let two files or folders swap their names in one step; InputError where this system cannot."""
+    name, arguments = _SWAPS.get(sys.platform, ("", None))
+    swap = getattr(ctypes.CDLL(None, use_errno=True), name, None) if name else None
+    if swap is None:
         raise InputError(f"{b}: this system cannot replace a folder in one step: name another output")
-    at_working_directory, exchange = -100, 2
-    if libc.renameat2(at_working_directory, os.fsencode(a), at_working_directory, os.fsencode(b), exchange) != 0:
+    if swap(*arguments(os.fsencode(a), os.fsencode(b))) != 0:
         raise InputError(
             f"{b}: cannot be replaced in one step ({os.strerror(ctypes.get_errno())}): name another output"
         )
@@ -290,4 +350,5 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # open on Windows, say: the next one sweeps it
+            path.unlink(missing_ok=True)

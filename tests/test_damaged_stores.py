@@ -198,7 +198,7 @@ def killed_after(count, work):
 
     for name in ("rename", "replace", "rmdir", "unlink", "mkdir"):
         setattr(os, name, deadly(getattr(os, name)))
-    whole_files._exchange = deadly(whole_files._exchange)
+    whole_files.exchange = deadly(whole_files.exchange)
     try:
         work()
     finally:
@@ -213,7 +213,7 @@ def test_a_build_that_is_killed_anywhere_leaves_the_old_session_or_the_new(tmp_p
         def cannot(_, b):
             raise InputError(f"{b}: this system cannot replace a folder in one step")
 
-        monkeypatch.setattr(whole_files, "_exchange", cannot)
+        monkeypatch.setattr(whole_files, "exchange", cannot)
     source = {"metadata": {"source": "session", "subject": "a"}}
     old, new = (spikes(seed, **source) for seed in (0, 1))
     wanted = {p.fingerprint() for p in (old, new)}
@@ -223,7 +223,7 @@ def test_a_build_that_is_killed_anywhere_leaves_the_old_session_or_the_new(tmp_p
         killed = killed_after(count, lambda build=build: build_store([new], build, progress=False))
         [probe] = Store(build).probes
         assert probe.fingerprints[0] in wanted
-        read(probe.path.parent)
+        read(folder)
         build_store([new], build, progress=False)
         assert [p.name for p in folder.parent.iterdir()] == [folder.name]
         assert Store(build).probes[0].fingerprints[0] == new.fingerprint()

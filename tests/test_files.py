@@ -1,6 +1,8 @@
 """Files are written whole or not at all: by one process of several, for nobody else to read meanwhile."""
 
+import errno
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -8,8 +10,8 @@ import threading
 
 import pytest
 
-from spikeinterface_nuclr import InputError
-from spikeinterface_nuclr.files import check_writable, written_whole
+from spikeinterface_nuclr import InputError, files
+from spikeinterface_nuclr.files import check_writable, folder_written_whole, standing_folders, sweep, written_whole
 
 
 def mode(path):
@@ -215,7 +217,108 @@ def test_refusals_name_the_place(tmp_path):
     assert "is a directory: name a file inside it" in refusal(tmp_path)
     (tmp_path / "a.txt").write_text("x")
     assert "a.txt: exists already" in refusal(tmp_path / "a.txt")
-    assert "cannot write there (File name too long)" in refusal(tmp_path / ("x" * 250))
+    assert "x: cannot be written (File name too long): give another name" in refusal(tmp_path / ("x" * 300))
+    assert r"a\x00b: cannot be written (embedded null byte)" in refusal(tmp_path / "a\0b")
     full = OSError(28, "No space left on device")
     assert "b.txt: could not be written (No space left on device)" in refusal(tmp_path / "b.txt", check=raising(full))
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    link, target = tmp_path / "link.txt", tmp_path / "scratch" / "of-another-name"
+    link.symlink_to(target)
+    with written_whole(link) as temporary:
+        assert temporary.suffix == ".txt"
+        temporary.write_text("first")
+    assert link.is_symlink()
+    assert target.read_text() == "first"
+    write(link, "second", overwrite=True)
+    assert link.is_symlink()
+    assert target.read_text() == "second"
+    shutil.rmtree(tmp_path / "scratch")
+    assert "scratch: cannot write there (No such file or directory)" in refusal(link)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_a_file_system_without_permissions_or_sync_is_written_to(tmp_path, monkeypatch, number):
+    """As memory sticks, and folders of a network that another user has mounted."""
+
+    def unsupported(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "chmod", unsupported)
+    monkeypatch.setattr(files.Path, "chmod", unsupported)
+    monkeypatch.setattr(os, "fsync", unsupported)
+    write(path, overwrite=True)
+    assert path.read_text() == "new"
+
+
+def test_a_disk_that_fails_is_said(tmp_path, monkeypatch):
+    def broken(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    assert "could not be written (Input/output error)" in refusal(tmp_path / "a.txt")
+    assert os.listdir(tmp_path) == []
+
+
+def folder_with(path, text):
+    with folder_written_whole(path) as staged:
+        staged.mkdir()
+        (staged / "x").write_text(text)
+
+
+@pytest.mark.parametrize("system", ["linux", "win32", "freebsd14"])
+def test_folders_are_replaced_on_every_system(tmp_path, monkeypatch, system):
+    monkeypatch.setattr(sys, "platform", system)
+    path = tmp_path / "folder"
+    folder_with(path, "old")
+    folder_with(path, "new")
+    assert (path / "x").read_text() == "new"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_folder_that_a_kill_left_aside_is_found_and_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    path = tmp_path / "folder"
+    folder_with(path, "old")
+    with monkeypatch.context() as patch:
+        rename = os.rename
+
+        def killed(source, target):
+            if target == path:
+                raise KeyboardInterrupt
+            rename(source, target)
+
+        patch.setattr(os, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder_with(path, "new")
+    [left] = standing_folders(tmp_path)
+    assert (left / "x").read_text() == "old"
+    folder_with(path, "new")
+    assert standing_folders(tmp_path) == [path]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_long_names_leave_room_for_that_of_the_workshop(tmp_path):
+    path = tmp_path / f"{'x' * 120}.txt"
+    with written_whole(path) as temporary:
+        assert len(temporary.parent.name) < 143
+        temporary.write_text("x")
+    assert path.read_text() == "x"
+
+
+def test_what_processes_of_a_machine_of_a_longer_name_do_is_left_alone(tmp_path, monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setattr(platform, "node", lambda: "lab")
+    ours, theirs = f".a.txt.lab-{ended.pid}-0123abcd", f".a.txt.lab-2-{ended.pid}-0123abcd"
+    for name in (ours, theirs):
+        (tmp_path / name).mkdir()
+    sweep(tmp_path, "b.txt")
+    assert sorted(os.listdir(tmp_path)) == sorted([ours, theirs])
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == [theirs]

@@ -207,7 +207,11 @@ def computed_safely(extension_class: type[RowsExtension], analyzer, save: bool, 
 
 def computed_extension(analyzer: SortingAnalyzer, name: str) -> RowsExtension | None:
     """The analyzer's extension of this name; None where there is none, or one that was not computed to its end."""
-    return analyzer.get_extension(name) if analyzer.has_extension(name) else None
+    if analyzer.has_extension(name):
+        return analyzer.get_extension(name)
+    if analyzer.format != "memory" and storage.is_aside(analyzer, name):
+        return analyzer.load_extension(name)
+    return None
 
 
 def named_file(name, bundled: list[str]) -> str:

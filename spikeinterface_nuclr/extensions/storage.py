@@ -41,6 +41,12 @@ def place_of(analyzer, name: str) -> Path:
     return Path(analyzer.folder) / "extensions" / name
 
 
+def is_aside(analyzer, name: str) -> bool:
+    """Whether a kill has left an extension of an analyzer on disk where SpikeInterface does not look for it."""
+    place = Path(analyzer.folder) / "extensions" / name
+    return standing_folder(place) != place
+
+
 def save(extension) -> None:
     """Write an extension's result, and let it take the place of the one that is there.
 
@@ -52,18 +58,8 @@ def save(extension) -> None:
     analyzer, place = extension.sorting_analyzer, extension.place
     with _saving(place):
         place.parent.mkdir(exist_ok=True)
-    with _saving(place), folder_written_whole(place) as staged:
+        _write(extension, place)
         if analyzer.format == "zarr":
-            import zarr
-
-            zarr.open_group(os.fspath(staged), mode="w")
-        else:
-            staged.mkdir()
-        extension.write_into(staged)
-        _mark(staged, extension.data, analyzer.format)
-        _check_read_back(staged, extension.data, analyzer.format)
-    if analyzer.format == "zarr":
-        with _saving(place):
             _consolidate(analyzer)
 
 
@@ -123,6 +119,20 @@ def save_properties(analyzer, properties: dict[str, np.ndarray]) -> None:
             for key, values in properties.items():
                 with written_whole(folder / f"{key}.npy", overwrite=True) as temporary:
                     np.save(temporary, values, allow_pickle=False)
+
+
+def _write(extension, place: Path) -> None:
+    analyzer = extension.sorting_analyzer
+    with folder_written_whole(place) as staged:
+        if analyzer.format == "zarr":
+            import zarr
+
+            zarr.open_group(os.fspath(staged), mode="w")
+        else:
+            staged.mkdir()
+        extension.write_into(staged)
+        _mark(staged, extension.data, analyzer.format)
+        _check_read_back(staged, extension.data, analyzer.format)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import h5py
 from filelock import SoftFileLock, Timeout
 
 from ..errors import InputError
-from ..files import _alive, check_writable
+from ..files import check_writable, is_running
 from ..sources.nwb_links import pointers_of
 
 # What a copy of the whole file is extended at.
@@ -128,7 +128,7 @@ def _sweep_marks(output: Path) -> None:
     """Remove what filelock leaves of a process that is killed while it takes over a lock, ``.NAME.lock.break.ID.…``."""
     for left in output.parent.glob(f".{glob.escape(output.name)}.lock.break.*"):
         process = left.name.split(".")[-2]
-        if process.isdigit() and not _alive(int(process)):
+        if process.isdigit() and not is_running(int(process)):
             left.unlink(missing_ok=True)
 
 
@@ -158,7 +158,7 @@ def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files of a Zarr store."""
-    return sum(f.stat().st_size for f in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    return sum(f.lstat().st_size for f in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
 def stamp(path: Path) -> tuple:
