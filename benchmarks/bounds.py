@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, Population, embed
-from spikeinterface_nuclr.sources.assembly import subtract
+from spikeinterface_nuclr.intervals import subtract
 from spikeinterface_nuclr.training.store import Probe
 from spikeinterface_nuclr.training.views import Recording
 

@@ -48,6 +48,16 @@ def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([np.maximum(a[i, 0], b[j, 0]), np.minimum(a[i, 1], b[j, 1])], axis=1)
 
 
+def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
+    """What is left of the sorted `intervals` outside of `holes`: float64, shape (k, 2).
+
+    Intervals that touch stay apart, and a hole without length makes a border.
+    """
+    holes = union(holes)
+    free = np.stack([np.append(-np.inf, holes[:, 1]), np.append(holes[:, 0], np.inf)], axis=1)
+    return intersection(intervals, free)
+
+
 def overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which intervals of `a` and `b` share time: positions (i, j), ascending, at most len(a) + len(b) pairs."""
     a_number, b_number = (np.flatnonzero(intervals[:, 0] < intervals[:, 1]) for intervals in (a, b))

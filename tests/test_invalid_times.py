@@ -8,8 +8,7 @@ from nwb_files import add_probes, add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import InputError, read_population
 from spikeinterface_nuclr.errors import RecordingWarning
-from spikeinterface_nuclr.intervals import union
-from spikeinterface_nuclr.sources.assembly import subtract
+from spikeinterface_nuclr.intervals import subtract, union
 
 TRAINS = [np.linspace(0.5, 99.5, 100)] * 4
 

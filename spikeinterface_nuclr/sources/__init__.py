@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from ..population import Population, checked_intervals
+from ..intervals import checked_intervals
+from ..population import Population
 from .frames import regular_frames
 from .npy import load_numbers
 from .optical import assemble_traces

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from ..intervals import inside, intersection, union
+from ..intervals import inside, subtract
 from ..population import Population, checked_train, default_start
 from .outliers import check_observed, check_spread, warn_of_other_units
 
@@ -63,16 +63,6 @@ def assemble(
         return Population(unit_ids, kept, observed=observed, **known)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-
-
-def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
-    """What is left of the sorted `intervals` outside of `holes`: float64, shape (k, 2).
-
-    Intervals that touch stay apart, and a hole without length makes a border.
-    """
-    holes = union(holes)
-    free = np.stack([np.append(-np.inf, holes[:, 1]), np.append(holes[:, 0], np.inf)], axis=1)
-    return intersection(intervals, free)
 
 
 def _limits(name: str, unit_ids, trains, start: float | None) -> np.ndarray:

@@ -55,7 +55,7 @@ def as_text(values) -> np.ndarray:
     return np.array([_text(value) for value in values.tolist()], dtype=str)
 
 
-def as_labels(values) -> np.ndarray:
+def as_names(values) -> np.ndarray:
     """The values as text, whole numbers without a decimal point: 1.0 names the same shank as 1."""
     values = flat(values)
     if values.dtype.kind == "f":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from .columns import as_labels, as_text, flat
+from .columns import as_names, as_text, flat
 from .nwb_data import check_stored, ragged, read_whole
 from .probes import Probes, most_common
 
@@ -43,7 +43,7 @@ class ElectrodeGroups:
         own = _own_names(groups)
         given = own
         if "group_name" in table.colnames:
-            given = as_labels(read_whole(table["group_name"].data, f"{name}: electrodes/group_name"))
+            given = as_names(read_whole(table["group_name"].data, f"{name}: electrodes/group_name"))
         n_groups = len(set(zip(own.tolist(), given.tolist(), strict=True)))
         if n_groups == len(set(given.tolist())):
             self.of_electrodes = given
@@ -155,7 +155,7 @@ def _stated_probes(units, groups: ElectrodeGroups, properties: dict) -> np.ndarr
     labels = _grouped(units)
     if labels is not None:
         return labels
-    columns = [as_labels(values) for column, values in properties.items() if _PROBE.fullmatch(column)]
+    columns = [as_names(values) for column, values in properties.items() if _PROBE.fullmatch(column)]
     for labels in columns:
         if set(labels.tolist()) - {""} and set(labels.tolist()) <= {"", *groups.all_names}:
             return labels

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from .columns import as_labels
+from .columns import as_names
 
 # Words of curation. Tools keep such labels in a column called "group" too, and they name no probes.
 _CURATION = re.compile(
@@ -82,9 +82,9 @@ def choose_group(name: str, properties: dict, group_by: str | None, find_probes=
         if group_by not in properties:
             have = ", ".join(sorted(properties)) or "none"
             raise InputError(f"{name}: it has no unit property {group_by!r} to group by; it has: {have}")
-        return as_labels(properties[group_by])
+        return as_names(properties[group_by])
     probes = find_probes()
-    values = as_labels(properties["group"]) if "group" in properties else np.empty(0, dtype=str)
+    values = as_names(properties["group"]) if "group" in properties else np.empty(0, dtype=str)
     kinds = sorted(set(values.tolist()) - {""})
     named = bool(kinds) and {*kinds} <= {*probes.names, *probes.aliases}
     curation = [_is_curation(kind) for kind in kinds]

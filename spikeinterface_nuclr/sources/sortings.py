@@ -15,7 +15,7 @@ from ..errors import InputError, reading
 from ..population import Population
 from .assembly import assemble
 from .clocks import sample_times
-from .columns import as_labels, plain_columns
+from .columns import as_names, plain_columns
 from .outliers import check_spread
 from .probes import Probes, choose_group, most_common
 from .untrusted import check_extension, check_sorting, check_zarr, read_json
@@ -260,7 +260,7 @@ def _analyzer_channels(analyzer) -> list | None:
 
 def _groups(channel_ids, values) -> dict:
     """Group (probe or shank) of each channel."""
-    return dict(zip(np.asarray(channel_ids).tolist(), as_labels(values).tolist(), strict=True))
+    return dict(zip(np.asarray(channel_ids).tolist(), as_names(values).tolist(), strict=True))
 
 
 def _probes(groups: dict, find_channels) -> Probes:

@@ -130,9 +130,9 @@ def _arrays(store: Path) -> Iterator[tuple[str, dict]]:
                 yield key.removesuffix("/.zarray"), metadata
 
 
-def read_json(path: Path) -> dict:
-    """The JSON object in a file of a folder; InputError naming it where there is none."""
-    with reading(path, "JSON object", "the folder is damaged"):
+def read_json(path: Path, kind: str = "JSON object", remedy: str = "the folder is damaged") -> dict:
+    """The JSON object in a file; InputError naming the file, its `kind` and the `remedy` where there is none."""
+    with reading(path, kind, remedy):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise TypeError(f"{type(content).__name__} in place of an object")

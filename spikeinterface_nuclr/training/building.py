@@ -18,7 +18,7 @@ from ..population import Population
 from ..sources import read_population
 from ..sources.listing import Listed, list_sources
 from ..traces import resampled
-from .store import FORMAT_VERSION, TICKS, Store, check_store, read_json
+from .store import FORMAT_VERSION, TICKS, Store, check_store, read_part
 
 _LONGEST_S = 10_000_000  # the index holds every second
 
@@ -144,7 +144,7 @@ def _add_session(sessions: Path, reading: dict, frame_rate: float | None, listed
 def _stamp_of(folder: Path) -> list:
     """What a session's folder says of its source; nothing where there is none, or a damaged one."""
     try:
-        return read_json(folder / "session.json").get("stamp")
+        return read_part(folder / "session.json").get("stamp")
     except InputError:
         return []
 

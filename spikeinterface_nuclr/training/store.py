@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import InputError, reading, reason_of
 from ..files import standing_folders
 from ..population import Population
+from ..sources.untrusted import read_json
 from ..windows import Timeline
 
 FORMAT_VERSION = 1
@@ -225,7 +226,7 @@ def is_store(path) -> bool:
 
 
 def _read_session(folder: Path) -> list[Probe]:
-    content = read_json(folder / "session.json")
+    content = read_part(folder / "session.json")
     try:
         return [_read_probe(folder / str(number), content, part) for number, part in enumerate(content["probes"])]
     except Exception as error:  # whatever anybody may have written there
@@ -274,21 +275,17 @@ def _rebuild(folder: Path) -> str:
     return f"delete {folder} and build the store again"
 
 
+def read_part(path: Path) -> dict:
+    """One of the store's JSON files; InputError where it is damaged."""
+    return read_json(path, "file of a store", _rebuild(path.parent))
+
+
 def check_store(path: Path) -> None:
     """InputError where there is no store of this format."""
     if not is_store(path):
         raise InputError(f"{path}: not a store: make one with `nuclr store build SOURCES -o {path}`")
     if not (path / "sessions").is_dir():
         raise InputError(f"{path}: its folder of sessions is missing: build it anew")
-    version = read_json(path / "store.json").get("nuclr_store")
+    version = read_part(path / "store.json").get("nuclr_store")
     if version != FORMAT_VERSION:
         raise InputError(f"{path}: a store of format {version}, this version reads {FORMAT_VERSION}: build it anew")
-
-
-def read_json(path: Path) -> dict:
-    """One of the store's JSON files; InputError where it is damaged."""
-    with reading(path, "file of a store", _rebuild(path.parent)):
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}")
-    return content
