@@ -39,8 +39,9 @@ def test_trains_are_joined_by_what_names_them(how):
     assert found.observed_of(0).tolist() == [[0.0, 100.0], [101.0, 201.0]]
 
 
-def test_numbers_name_trains():
-    source = block(*[[(k, None, {"unit_id": np.int64(7 + k)}) for k in ks] for ks in ((0, 1, 2), (2, 0))])
+@pytest.mark.parametrize("kind", [int, np.int64, lambda k: np.array([k]), lambda k: np.array(k)])
+def test_numbers_name_trains(kind):
+    source = block(*[[(k, None, {"unit_id": kind(7 + k)}) for k in ks] for ks in ((0, 1, 2), (2, 0))])
     assert counts(source) == {7: 200, 8: 200, 9: 600}
 
 

@@ -122,8 +122,8 @@ def _repeated(ids: list):
 
 
 def _plain(value):
-    """The annotation as text or a number; None where it is neither."""
-    value = value.item() if isinstance(value, np.generic) else value
+    """The annotation as text or a number, also from an array of one; None where it is neither."""
+    value = value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
     return value if isinstance(value, str | int | float) else None
 
 
