@@ -47,16 +47,17 @@ def convert_checkpoint(pt_path) -> Checkpoint:
             config = _config(settings, state)
             weights = _weights(state, config, spatial_first=brainwidebench)
             _check_rotation(state, config)
+            known = {key: content.get(key) for key in ("train_step", "epoch", "run_id", "git_hash")}
+            known = {key: plain(value) for key, value in known.items() if isinstance(value, str | int | float)}
         except Exception as error:  # whatever a file of another layout leads to
             raise CheckpointError(
                 f"{path}: its layout is not that of a NuCLR checkpoint ({reason_of(error)})"
             ) from None
-    known = {key: content.get(key) for key in ("train_step", "epoch", "run_id", "git_hash")}
     card = {
         "converted_from": path.name,
         "implementation": "BrainWideBench (brainbench-org/ibl-bwb)" if brainwidebench else "reference (nerdslab/nuclr)",
         "settings": settings,
-        **{key: plain(value) for key, value in known.items() if isinstance(value, str | int | float)},
+        **known,
         # What each implementation does when it embeds.
         "overlap": 0.5 if brainwidebench else 0.0,
     }

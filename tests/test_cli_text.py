@@ -1,5 +1,9 @@
 """What files call their units reaches a terminal as text: on one line, without commands."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from nwb_files import add_units, new_nwb, write_nwb_file
@@ -87,3 +91,15 @@ def test_names_survive_as_they_are_where_they_are_data(session, population):
     assert result.exit_code == 0
     with np.load(session.with_suffix(".npz")) as file:
         assert file["unit_ids"][0] == f"{HOSTILE} 0"
+
+
+def test_names_that_the_output_s_alphabet_lacks_are_shown_all_the_same(tmp_path, population):
+    """As where output of Windows goes into a file."""
+    path = write_nwb_file(
+        tmp_path / "s.nwb", add_units(new_nwb(), population.spike_times, 脳=population.unit_ids.astype(str))
+    )
+    command = [sys.executable, "-c", "from spikeinterface_nuclr.cli import main; main()", "info", path]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u8133" in done.stdout

@@ -1,5 +1,6 @@
 """nuclr_identity through the life of a SortingAnalyzer."""
 
+import dataclasses
 import json
 import shutil
 import warnings
@@ -104,6 +105,19 @@ def test_properties_are_set_on_request_only(files):
     analyzer.compute(NAME, decoder=files[1], max_error=1.0)
     want = analyzer.get_extension(NAME).get_data("numpy")
     np.testing.assert_array_equal(analyzer.get_sorting_property("nuclr_cell_type"), want)
+
+
+@pytest.mark.parametrize("format", FORMATS[1:])
+def test_a_target_of_any_name_gives_properties_that_every_folder_takes(files, format, tmp_path):
+    model, decoder = files
+    target = 'layer/of\\cortex: "x"?'
+    dataclasses.replace(Decoder.load(decoder), target=target).save(tmp_path / "d.safetensors")
+    folder = tmp_path / ("a.zarr" if format == "zarr" else "a")
+    computed((model, tmp_path / "d.safetensors"), format, folder)
+    analyzer = si.load_sorting_analyzer(folder)
+    assert analyzer.get_extension(NAME).get_identities().target == target
+    key = "nuclr_layer_of_cortex_ _x__"
+    assert {key, f"{key}_probability"} <= set(analyzer.get_sorting_property_keys())
 
 
 def test_it_is_loaded_and_saved_in_every_format(analyzer, tmp_path):

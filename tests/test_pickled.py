@@ -237,6 +237,12 @@ def test_absurd_settings_are_refused(content, tmp_path, change):
     refused(tmp_path / "x.pt")
 
 
+def test_texts_of_the_card_are_no_longer_than_texts_are(content, tmp_path):
+    content["run_id"] = "x" * 300_000
+    torch.save(content, path := tmp_path / "long.pt")
+    assert "no settings: too many" in refused(path)
+
+
 def test_odd_text_in_settings_reaches_the_card_as_text(content, tmp_path):
     content["cfg"]["note"] = "a\x1b[2J\ud800"
     content["run_id"] = "\udcff"

@@ -1,6 +1,7 @@
 """nuclr_identity: what a decoder reads from the embeddings, as an extension of SpikeInterface's SortingAnalyzer."""
 
 import hashlib
+import re
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from .base import RowsExtension, computed_extension, computed_safely, file_now, 
 
 _ROWS = ("label", "probability", "confidence", "abstained", "novelty")
 _UNDECODED = "the units were changed and could not be decoded anew"
+# Properties are files of their names, which a folder on Windows takes too.
+_NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 _METRICS = ("quality_metrics", "template_metrics", "spiketrain_metrics")
 
 
@@ -165,7 +168,7 @@ class ComputeNuCLRIdentity(RowsExtension):
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
         """``nuclr_<target>`` and ``nuclr_<target>_probability``."""
-        key = f"nuclr_{data['target'][0]}".replace("/", "_")  # it names a file in an analyzer's folder
+        key = _NO_FILE_NAME.sub("_", f"nuclr_{data['target'][0]}")
         return {key: np.where(data["abstained"], UNKNOWN, data["label"]), f"{key}_probability": data["confidence"]}
 
     def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
