@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import REFUSALS, InputError, reading, reason_of
 from ..intervals import union
 from .columns import as_text
+from .hdf5_heaps import check_heaps
 from .nwb_data import check_stored, ragged, seconds
 from .nwb_links import check_storage
 from .untrusted import check_zarr
@@ -50,6 +51,8 @@ def open_nwb(path: Path):
     if path.is_dir():
         check_zarr(path, references=True)
     else:
+        with reading(path, "NWB file"):
+            check_heaps(path)
         check_storage(path)
     with ExitStack() as stack:
         with reading(path, "NWB file"):
