@@ -24,7 +24,7 @@ _PUBLIC = {
     "Decoder": "decoding.decoder",
     "DeviceError": "errors",
     "Encoder": "encoder",
-    "EncoderConfig": "encoder",
+    "EncoderConfig": "encoder_config",
     "Estimates": "decoding.regression",
     "Evaluation": "decoding.evaluation",
     "Identities": "identities",

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from . import model_file
-from .encoder import Encoder, EncoderConfig
+from .encoder import Encoder
+from .encoder_config import EncoderConfig
 from .errors import CheckpointError
 from .files import written_whole
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from .checkpoint import Checkpoint
-from .encoder import EncoderConfig, rotary_angles
+from .encoder import rotary_angles
+from .encoder_config import EncoderConfig
 from .errors import CheckpointError, reason_of
 from .pickled import Pickled, Tensor, plain
 

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from .binning import iter_windows
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import DTYPES, choose_device, choose_precision
-from .encoder import Encoder, EncoderConfig
+from .encoder import Encoder
+from .encoder_config import EncoderConfig
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
 from .population import Population
 from .traces import SAME_RATE, resampled

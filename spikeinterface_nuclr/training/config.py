@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..encoder import EncoderConfig, check_types
+from ..encoder_config import EncoderConfig, check_types
 from ..errors import CheckpointError, InputError, reading
 from .losses import FORMS, SCALINGS
 from .views import TOO_FEW_UNITS
