@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 from .errors import InputError, reason_of
 
 _UNSUSPICIOUS = 64_000_000  # bytes that any file may claim
@@ -74,6 +76,17 @@ def check_declared(name, declared: int, stored: int) -> None:
         raise InputError(
             f"{name}: claims {declared / 1e9:,.1f} GB and has {stored / 1e6:,.1f} MB on disk: the file is damaged"
         )
+
+
+def npy_header(stream) -> tuple[tuple, np.dtype]:
+    """Shape and dtype that a .npy file states, whose content comes next in the stream.
+
+    ValueError where it is none, or where its header is longer than numpy trusts.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, reading
-from .files import check_declared, check_format, written_whole
+from .files import check_declared, check_format, npy_header, written_whole
 from .text import for_csv
 
 FORMATS = (".npz", ".csv")
@@ -123,9 +123,7 @@ def _read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo, path) -> np.ndar
     """An array of an ``.npz``, whose header is believed no more than its file holds."""
     check_declared(f"{path}: {member.filename}", member.file_size, member.compress_size)
     with file.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
+        shape, dtype = npy_header(stream)
         if dtype.hasobject or stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
             raise ValueError(f"{member.filename} is not the array that it says")
     with file.open(member) as stream:

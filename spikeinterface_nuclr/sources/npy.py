@@ -1,4 +1,4 @@
-"""Files of numpy: plain numbers, and dicts of settings, of which nothing is run."""
+"""NumPy files: plain numbers, and dicts of settings, read without executing code."""
 
 import io
 import math
@@ -9,23 +9,24 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, reading
+from ..files import npy_header
 from .untrusted import check_npy
 
-# Types of numbers as numpy's pickles call them, and their functions that make arrays, by their name in numpy 1 and 2.
+# Types of numbers as named in numpy's pickles, and the functions that construct scalars and arrays (names of numpy 1).
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 _SCALAR, _ARRAY = "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct"
 _BUFFER = "numpy.core.numeric._frombuffer"
 _BYTES = {"__builtin__.bytes", "builtins.bytes", "__builtin__.bytearray", "builtins.bytearray"}
-# What a pickle may consist of: settings have some hundred steps and a dozen classes; a list has a step an entry.
+# Limits of a pickle: settings take some hundred steps and a dozen classes; a list takes a step per entry.
 _MOST_STEPS, _MOST_CLASSES = 2_000_000, 1_000
 
 
 class Unreadable:
-    """Stands for an entry of a file's settings that is no plain value."""
+    """Stands for an entry of a file's settings that is not a plain value."""
 
 
 def load_numbers(path: Path, dimensions: int | None = None, *, mapped: bool = False) -> np.ndarray:
-    """The numbers in a .npy file, where it has so many dimensions; InputError naming the file where not."""
+    """The numbers in a .npy file, of so many dimensions; InputError naming the file where it holds anything else."""
     with reading(path, ".npy file", "export it again"):
         check_npy(path)
         values = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
@@ -39,15 +40,13 @@ def load_numbers(path: Path, dimensions: int | None = None, *, mapped: bool = Fa
 def read_settings(path: Path) -> dict:
     """The dict in a .npy file: plain values, arrays of numbers, lists of plain values, and dicts of these.
 
-    Whatever else is in it is an `Unreadable`. numpy pickles such files, and wrote older protocols once. Here no class
-    and no function that the pickle names is called: their arguments are recorded, and numbers are made of what was
-    recorded. Time and memory are bounded by the file's size.
+    Any other entry is an `Unreadable`. numpy pickles such files, in any protocol. No class or function that the pickle
+    names is called: their arguments are recorded, and numbers are made from the record. Time and memory are bounded by
+    the file's size.
     """
     with reading(path, "file of settings", "run again what wrote it"):
         with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            read(file)
+            npy_header(file)
             content = file.read()
         _check_steps(content)
         # In Python 2 text and bytes were one: Latin-1 keeps every byte.
@@ -63,11 +62,11 @@ def _check_steps(content: bytes) -> None:
     for step, (opcode, value, _) in enumerate(pickletools.genops(content)):
         numbered = opcode.name.endswith("PUT") and int(value) > step
         if step > _MOST_STEPS or numbered or opcode.name.startswith("EXT"):  # objects that the process knows by number
-            raise ValueError("its pickle is none of settings")
+            raise ValueError("its pickle is not one of settings")
 
 
 class _Recorded:
-    """Stands in for whatever a pickle makes by calling: keeps its arguments and its state, does nothing."""
+    """Stands in for whatever a pickle would construct: keeps the arguments and the state, does nothing."""
 
     named, args, state = "", (), None
 
@@ -89,13 +88,13 @@ class _Recorder(pickle.Unpickler):
     def find_class(self, module, name):
         self.classes += 1
         if self.classes > _MOST_CLASSES:
-            raise ValueError("its pickle is none of settings")
-        # A class of its own each time: nothing that a pickle does to it reaches another.
+            raise ValueError("its pickle is not one of settings")
+        # A new class each time: what a pickle does to it affects no other.
         return type("_Named", (_Recorded,), {"named": f"{module.replace('numpy._core', 'numpy.core')}.{name}"})
 
 
 def _plain_dict(recorded: dict, done: dict[int, dict]) -> dict:
-    """The entries under text, as plain values; a dict that stands in several places is made once (`done`)."""
+    """The entries with text keys, as plain values; a dict shared by several entries is converted once (`done`)."""
     if id(recorded) not in done:
         plain = done[id(recorded)] = {}
         for key, value in recorded.items():
@@ -105,7 +104,7 @@ def _plain_dict(recorded: dict, done: dict[int, dict]) -> dict:
 
 
 def _plain(value):
-    """The value where it is plain, numbers of numpy, or a list of such; else Unreadable."""
+    """The value if it is plain, numbers of numpy, or a list of such; else Unreadable."""
     if isinstance(value, list | tuple):
         single = [_single(entry) for entry in value]
         return Unreadable() if any(isinstance(entry, Unreadable) for entry in single) else single
@@ -149,7 +148,7 @@ def _numbers(content, kind) -> np.ndarray | Unreadable:
 
 
 def _as_bytes(content) -> bytes | None:
-    """Bytes as any protocol writes them: those before 3 as Latin-1 text to be encoded, of Python 2 as text itself."""
+    """Bytes as any protocol writes them: before 3 as Latin-1 text to be encoded, in Python 2 as text itself."""
     if isinstance(content, _Recorded) and content.named == "_codecs.encode" and content.args[1:] == ("latin1",):
         content = content.args[0]
     if isinstance(content, _Recorded) and content.named in _BYTES:

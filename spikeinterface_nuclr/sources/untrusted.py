@@ -1,8 +1,8 @@
-"""Folders and stores of others, looked at before a library opens them: what could run code is refused by its name.
+"""Untrusted folders and stores, checked before a library opens them: members that could run code are refused.
 
 SpikeInterface reads properties with ``allow_pickle=True``, and an extension's ``.pkl`` as it is; Zarr decodes with
 whatever codec an array names. So headers and codecs are read here first, as bytes and JSON, and nothing else is.
-SpikeInterface writes pickles of its own: how a recording was made, the models of a PCA. They are never opened.
+SpikeInterface also writes pickles itself (a recording's provenance, PCA models). They are never opened.
 """
 
 import io
@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, reading
-from ..files import check_declared
+from ..files import check_declared, npy_header
 
-_HEADER = 10_000  # bytes, as numpy's own limit; longer headers are made to fill memory
 # Codecs of Zarr that turn bytes into numbers or text, and do nothing else.
 _CODECS = {
     *("blosc", "zstd", "lz4", "gzip", "zlib", "bz2", "lzma"),
@@ -26,7 +25,7 @@ _CODECS = {
     *("astype", "bitround", "categorize", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"),
     *("base64", "json2", "vlen-array", "vlen-bytes", "vlen-utf8"),
 }
-# What a pickled array of hdmf's references asks for: numpy's way of making an array, and a dict of its own.
+# What a pickled array of hdmf's references names: numpy's constructors of arrays, and a dict of hdmf-zarr.
 _HARMLESS = {
     *("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"),
     *("numpy ndarray", "numpy dtype", "_codecs encode", "hdmf_zarr.utils ZarrReference"),
@@ -39,7 +38,7 @@ def check_npy(path: Path) -> None:
         if file.read(6) != b"\x93NUMPY":  # numpy takes anything else for a pickle, or for a zip of arrays
             raise InputError(f"{path}: not a .npy file: the file is damaged, or of another kind")
         file.seek(0)
-        shape, _, dtype = _header(file, path)
+        shape, dtype = _header(file, path)
         _check_dtype(dtype, path)
         begin = file.tell()
         size = int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -54,7 +53,7 @@ def check_npz(path: Path) -> None:
         check_declared(path, sum(member.file_size for member in archive.infolist()), path.stat().st_size)
         for member in archive.infolist():
             with archive.open(member) as file:
-                _check_dtype(_header(file, f"{path}: {member.filename}")[2], f"{path}: {member.filename}")
+                _check_dtype(_header(file, f"{path}: {member.filename}")[1], f"{path}: {member.filename}")
 
 
 def check_sorting(folder: Path) -> None:
@@ -66,15 +65,15 @@ def check_sorting(folder: Path) -> None:
 
 
 def check_zarr(store: Path, *members: str, references: bool = False) -> None:
-    """InputError where arrays of a Zarr store have a codec that could run code, or that nobody here knows.
+    """InputError where arrays of a Zarr store have a codec that could run code, or is unknown.
 
     Parameters
     ----------
     store : Path
     *members : str
-        Groups and arrays to look at. Default: all.
+        Groups and arrays to check. Default: all.
     references : bool
-        hdmf-zarr pickles references: let pass arrays of which every pickle makes nothing but text and numbers.
+        hdmf-zarr pickles references: accept pickled arrays whose pickles make only text and numbers.
     """
     for name, metadata in _arrays(store):
         if members and not any(name == member or name.startswith(f"{member}/") for member in members):
@@ -87,7 +86,7 @@ def check_zarr(store: Path, *members: str, references: bool = False) -> None:
         if unknown == ["pickle"] and references:
             _check_pickled_chunks(store / name, metadata, where)
         elif unknown:
-            raise InputError(f"{where}: is stored as {unknown[0]!r}, which could run code: delete it, or write it anew")
+            raise InputError(f"{where}: is stored as {unknown[0]!r}, which could run code: delete it, or write it again")
         _check_chunks(store / name, shape, dtype, where)
 
 
@@ -108,9 +107,7 @@ def check_extension(analyzer, name: str) -> None:
 
 def _header(file, where) -> tuple:
     with reading(where, ".npy file", "save it again"):
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(file, max_header_size=_HEADER)
+        return npy_header(file)
 
 
 def _check_dtype(dtype: np.dtype, where) -> None:
@@ -140,7 +137,7 @@ def read_json(path: Path, kind: str = "JSON object", remedy: str = "the folder i
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, those behind links to folders included: whoever opens the store follows them."""
+    """Every file below a folder, including those behind links to folders, which libraries follow."""
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -159,12 +156,12 @@ def _check_chunks(array: Path, shape: list, dtype, where: str) -> None:
     """InputError where the array's shape claims more than its chunks can hold."""
     itemsize = 8 if dtype == "|O" or not isinstance(dtype, str) else np.dtype(dtype).itemsize
     declared = int(np.prod([int(length) for length in shape], dtype=object)) * itemsize
-    if declared > 1_000_000:  # smaller ones need no look at every chunk
+    if declared > 1_000_000:  # smaller ones are not worth a pass over all chunks
         check_declared(where, declared, sum(chunk.stat().st_size for chunk in _files(array)))
 
 
 def _check_pickled_chunks(array: Path, metadata: dict, where: str) -> None:
-    """InputError where a chunk of pickled references asks for more than numpy's own way of making an array."""
+    """InputError where a chunk of pickled references names anything but numpy's constructors of arrays."""
     import numcodecs
 
     codecs = [codec for codec in _codecs(metadata) if codec["id"] != "pickle"]
@@ -178,7 +175,7 @@ def _check_pickled_chunks(array: Path, metadata: dict, where: str) -> None:
 
 
 class _Stub(dict):
-    """Stands in for what a pickle makes by calling: takes anything, does nothing."""
+    """Stands in for whatever a pickle would construct: accepts any arguments, does nothing."""
 
     def __new__(cls, *args, **kwargs):
         return super().__new__(cls)
@@ -191,7 +188,7 @@ class _Stub(dict):
 
 
 class _Inert(pickle.Unpickler):
-    """Reads a pickle without making anything of it but plain values."""
+    """Reads a pickle and constructs only plain values."""
 
     def __init__(self, content, where: str):
         super().__init__(io.BytesIO(content))
