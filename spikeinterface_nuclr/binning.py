@@ -1,6 +1,6 @@
 """The activity inside windows: counts of spikes, or frames of traces, in the bins of a timeline.
 
-Overlapping windows are overlapping slices of counts that were binned once.
+Counts are binned once; overlapping windows are overlapping slices of them.
 """
 
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def iter_windows(
     """
     width = layout.window_bins
     budget = max(max_bins // max(len(units), 1), width)
-    # Where windows were left out, the bins between are not held.
+    # Where windows were left out, the bins between are not allocated.
     steps = np.diff(first)
     apart = steps >= 2 * width
     place = np.concatenate([[0], np.cumsum(np.where(apart, width, steps))])

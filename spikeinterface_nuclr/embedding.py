@@ -170,11 +170,11 @@ def _plan(population: Population, layout: Layout, overlap: float, skip_silence: 
 
 
 def _check_company(population: Population, plans: list[_Plan]) -> None:
-    """InputError for a single unit, a warning for units alone on their probe: identity here is told from others."""
+    """InputError for a single unit, a warning for units alone on their probe: embeddings are relative to others."""
     if population.n_units == 1:
         raise InputError(
-            f"the recording holds one unit, {population.unit_ids[0]}: an embedding tells a neuron from those recorded "
-            "with it, so give two units or more"
+            f"the recording holds one unit, {population.unit_ids[0]}: embeddings are relative to the "
+            "simultaneously recorded population, so give two units or more"
         )
     alone = [population.unit_ids[plan.units[0]] for plan in plans if len(plan.units) == 1]
     if alone:

@@ -1,6 +1,6 @@
-"""Intervals of time: arrays of (start, stop), shape (k, 2), sorted and without overlap unless said otherwise.
+"""Intervals of time: arrays of (start, stop), shape (k, 2), sorted and without overlap unless stated otherwise.
 
-Nothing here compares every interval with every other: time and memory grow with their number, but for a sort.
+Time and memory grow linearly with the number of intervals, apart from a sort.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def checked_intervals(intervals, name) -> np.ndarray:
 
 
 def union(intervals: np.ndarray) -> np.ndarray:
-    """The time inside any of the unsorted `intervals`: shape (k, 2). Those that only touch stay apart: a border."""
+    """The time inside any of the unsorted `intervals`: shape (k, 2). Intervals that only touch stay apart."""
     if not len(intervals):
         return np.empty((0, 2), dtype=intervals.dtype)
     intervals = intervals[np.lexsort((intervals[:, 1], intervals[:, 0]))]
@@ -49,7 +49,7 @@ def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
-    """What is left of the sorted `intervals` outside of `holes`: float64, shape (k, 2).
+    """The parts of the sorted `intervals` outside of `holes`: float64, shape (k, 2).
 
     Intervals that touch stay apart, and a hole without length makes a border.
     """

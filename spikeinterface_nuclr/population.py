@@ -272,7 +272,7 @@ def checked_train(unit, times) -> np.ndarray:
 
 
 def default_start(trains) -> float:
-    """Where a recording that does not say begins: with the second of its first spike, whatever its clock; else at 0."""
+    """Start of a recording that does not state it: the second of its first spike on any clock; 0 without spikes."""
     return float(np.floor(min((times[0] for times in trains if len(times)), default=0.0)))
 
 

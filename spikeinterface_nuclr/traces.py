@@ -48,7 +48,7 @@ def delta_f(fluorescence: np.ndarray, sampling_frequency: float, out: np.ndarray
     out = np.empty(fluorescence.shape, dtype=np.float32) if out is None else out
     if not fluorescence.size:
         return out
-    # Frames that nobody has do not take part: the minute is one of frames that were recorded.
+    # Frames without data of any neuron do not count: the minute is one of recorded frames.
     anybody = np.zeros(fluorescence.shape[1], dtype=bool)
     for row in fluorescence:
         anybody |= np.isfinite(row)

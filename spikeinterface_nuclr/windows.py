@@ -1,9 +1,9 @@
 """Where windows may lie in a recording. Training and inference share this code.
 
 Observed time is laid end to end on one axis of whole bins (`Timeline`). On that axis a window is a slice,
-whether it comes from one long interval or is stitched from many short trials. Nothing here is as long as the axis:
-memory and time grow with the spikes, the intervals and the windows that are asked for, so a stray spike that stretches
-the recording costs no more than another.
+whether it comes from one long interval or is stitched from many short trials. No array is as long as the
+axis: memory and time grow with the numbers of spikes, intervals and requested windows, so a stray spike that stretches
+the recording costs no more than any other.
 """
 
 import bisect
@@ -18,7 +18,7 @@ from .population import Population
 # A spike on a bin's edge belongs to the bin that starts there. Floating-point division can put it a hair
 # below the edge (0.58 / 0.02 = 28.999…), so quotients are raised by a hundred-millionth of a bin before the floor.
 _ROUNDING = 1e-8
-# Steps between neighbouring floating-point times, in bins, from which on times are too coarse to be binned.
+# Spacing of floating-point times, in bins, above which times are too coarse to be binned.
 _COARSE = 1e-3
 
 
@@ -100,7 +100,7 @@ class Timeline:
         return bins[: np.searchsorted(bins, self.piece_first[piece[0] + 1])]
 
     def locate(self, times: np.ndarray) -> np.ndarray:
-        """Bin of the axis in which each of the `times` lies, -1 where it has none: int64, as long as `times`."""
+        """Bin of the axis in which each of the `times` lies, -1 outside of it: int64, as long as `times`."""
         if len(self.piece_start) == 0:
             return np.full(len(times), -1, dtype=np.int64)
         piece = np.searchsorted(self.piece_start, times, side="right") - 1
@@ -119,7 +119,7 @@ class Timeline:
         return np.minimum(frames.astype(np.int64), count - 1)
 
     def slices(self, intervals: np.ndarray) -> np.ndarray:
-        """Slices of the axis whose bins lie whole within one of the `intervals`: ascending int64, shape (m, 2).
+        """Slices of the axis whose bins lie entirely within one of the `intervals`: ascending int64, shape (m, 2).
 
         `intervals` are sorted seconds, shape (k, 2). Slices of different intervals stay apart where they touch.
         """
@@ -191,7 +191,7 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
 
 
 class Starts:
-    """First bins of windows at regular steps in each run of a timeline, in order; none is held in memory.
+    """First bins of windows at regular steps in each run of a timeline, in order, computed on demand.
 
     Parameters
     ----------
@@ -235,11 +235,11 @@ class Starts:
         return self._ranges(bins, bins - self._width + 1, bins)
 
     def within(self, slices: np.ndarray) -> np.ndarray:
-        """Numbers of the windows that lie whole in each of the sorted `slices`: int64 ranges, as `slices`."""
+        """Numbers of the windows that lie entirely in each of the sorted `slices`: int64 ranges, as `slices`."""
         return self._ranges(slices[:, 0], slices[:, 0], slices[:, 1] - self._width)
 
     def alone(self, numbers: np.ndarray) -> np.ndarray:
-        """Which of these windows share no time with the last such before: bool, as `numbers`."""
+        """Which of these windows are disjoint, counted from the first of each run: bool, as `numbers`."""
         return (numbers - self._before[self._run(numbers)]) % -(-self._width // self._step) == 0
 
     def _run(self, numbers):
@@ -279,10 +279,10 @@ def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> Start
 
 
 def windows_to_bin(population: Population, units: np.ndarray, line: Timeline, starts: Starts) -> np.ndarray:
-    """Numbers of the windows to look into: all, or, where fewer than half hold a spike of `units`, only these.
+    """Numbers of the windows to bin: all, or, where fewer than half hold a spike of `units`, only those that do.
 
-    A recording with few silent windows keeps them: which windows are computed together, and with it the last bit of an
-    embedding, does not depend on them.
+    Few silent windows are kept: which windows are batched together, and so the last bit of an embedding, then does not
+    depend on them.
     """
     if population.spike_times is None or not len(starts):
         return np.arange(len(starts))
@@ -313,8 +313,8 @@ class Membership:
         slices = [_joined(line.slices(o)) if line.stitched else line.slices(o) for o in sets]
         self._owner = np.repeat(np.arange(len(sets)), [len(s) for s in slices])
         self._slices, self._width = np.concatenate(slices), layout.window_bins
-        # The axis once for each set, end to end, so that one search answers for all of them. A slice of nothing comes
-        # first, for windows before all others.
+        # The axis once for each set, end to end, so that one search serves all of them. An empty slice comes first,
+        # for windows before all others.
         self._origin = np.arange(len(sets)) * (line.num_bins + 1)
         self._low, self._high = np.insert(self._slices + self._origin[self._owner, None], 0, -1, axis=0).T
 
@@ -338,7 +338,7 @@ def observed_windows(
 
 
 def _joined(slices: np.ndarray) -> np.ndarray:
-    """The sorted slices with those in one that touch."""
+    """The sorted slices, with touching ones joined."""
     if not len(slices):
         return slices
     border = np.flatnonzero(slices[1:, 0] > slices[:-1, 1])

@@ -83,10 +83,10 @@ def test_what_nobody_has_curated_is_kept(columns):
 @pytest.mark.parametrize(
     ("column", "values", "says"),
     [
-        ("accepted", ["maybe", "no", "yes"], "'accepted' says 'maybe', neither yes nor no"),
-        ("is_cell", [0.9, 0.1, 0.7], "'is_cell' says '0.1', '0.7', '0.9', neither"),
-        ("rejected", [2, -1, 0], "'rejected' says '-1', '2', neither"),
-        ("keep", [*"abc"], "says 'a', 'b', 'c', neither"),
+        ("accepted", ["maybe", "no", "yes"], "'accepted' holds 'maybe', neither yes nor no"),
+        ("is_cell", [0.9, 0.1, 0.7], "'is_cell' holds '0.1', '0.7', '0.9', neither"),
+        ("rejected", [2, -1, 0], "'rejected' holds '-1', '2', neither"),
+        ("keep", [*"abc"], "holds 'a', 'b', 'c', neither"),
     ],
 )
 def test_entries_that_are_not_understood_are_told(column, values, says):
@@ -99,7 +99,7 @@ def test_a_column_of_several_entries_a_roi_is_told():
     table = nwbfile.processing["ophys"]["ImageSegmentation"]["PlaneSegmentation"]
     table.add_column("accepted", "x", data=[[1, 0], [1], [0]], index=True)
     add_series(nwbfile, activity(3))
-    with pytest.warns(RecordingWarning, match="the ROI column 'accepted' says 'several a ROI'"):
+    with pytest.warns(RecordingWarning, match="the ROI column 'accepted' holds 'several per ROI'"):
         assert read_population(nwbfile).n_units == 3
 
 

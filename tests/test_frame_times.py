@@ -58,7 +58,7 @@ CHANGING = {
 def test_frames_of_a_rate_that_changes_keep_their_times(times):
     begin, end = np.percentile(times, [40, 60])
     usual = np.diff(times).max(initial=0, where=np.diff(times) < 1)
-    with pytest.warns(RecordingWarning, match=r"NWBFile: its frames keep no one rate \(.* interpolated to"):
+    with pytest.warns(RecordingWarning, match=r"NWBFile: its frame rate varies \(.* interpolated to"):
         whole = read(recording(times))
     assert whole.start == times[0]
     assert whole.stop == pytest.approx(times[-1] + usual, abs=1.01 * usual)
@@ -74,7 +74,7 @@ def test_frames_of_a_rate_that_changes_keep_their_times(times):
     assert (away > 0.01).sum() <= 1 / usual  # the frame before a pause lasts
 
     with warnings.catch_warnings():  # what is left may be of one rate
-        warnings.filterwarnings("ignore", "NWBFile: its frames keep no one rate", RecordingWarning)
+        warnings.filterwarnings("ignore", "NWBFile: its frame rate varies", RecordingWarning)
         cut = read(recording(times, [(begin, end)]))
     touched = (times < end - 1e-3) & (np.append(times[1:], np.inf) > begin + 1e-3)
     assert set(np.flatnonzero(~touched)) >= set(frames_in(cut)) >= set(np.flatnonzero(~touched)[1:-1])
@@ -82,7 +82,7 @@ def test_frames_of_a_rate_that_changes_keep_their_times(times):
 
 
 @pytest.mark.parametrize("times", CHANGING.values(), ids=CHANGING)
-@pytest.mark.filterwarnings("ignore:NWBFile. its frames keep no one rate")
+@pytest.mark.filterwarnings("ignore:NWBFile. its frame rate varies")
 def test_observed_cuts_by_true_times(times):
     begin, end = np.percentile(times, [20, 70])
     found = read(recording(times), observed=[[begin, end]])
@@ -123,7 +123,7 @@ def test_intervals_that_add_up_are_followed():
     times = np.cumsum(rng.normal(0.1, 0.01, 20_000))
     rate = (len(times) - 1) / np.ptp(times)
     assert np.abs((times - times[0]) * rate - np.arange(len(times))).max() > 3
-    with pytest.warns(RecordingWarning, match="keep no one rate"):
+    with pytest.warns(RecordingWarning, match="its frame rate varies"):
         found = read(recording(times), observed=[[500.0, 1000.0]])
     kept = frames_in(found)
     assert times[kept[0]] == pytest.approx(500, abs=0.2)
@@ -198,8 +198,8 @@ def test_bursts_of_frames_are_apart():
         (np.append(np.arange(99.0), 1e300), "times up to 1e\\+300 s are too large"),
         (np.array([-1e308, 1e308]), "does not follow"),
         (np.array([5e-324, 1e-323]), "frames .* s apart"),
-        (np.array(["a", "b"]), "no list of seconds"),
-        (np.zeros((3, 3)), "no list of seconds"),
+        (np.array(["a", "b"]), "not a list of seconds"),
+        (np.zeros((3, 3)), "not a list of seconds"),
         (np.array([0.0]), r"1 frame\(s\): too few"),
     ],
 )
@@ -234,7 +234,7 @@ def test_a_file_of_a_changing_rate_is_embedded_by_its_own_times(tmp_path, popula
     values = np.stack([np.interp(times, regular, row) for row in fluorescence])
     add_series(nwbfile, values, container="Fluorescence", timestamps=times)
     path = write_nwb_file(tmp_path / "a.nwb", nwbfile)
-    with pytest.warns(RecordingWarning, match=r"a\.nwb: its frames keep no one rate \(6.667 to 10 per second\)"):
+    with pytest.warns(RecordingWarning, match=r"a\.nwb: its frame rate varies \(6.667 to 10 per second\)"):
         found = read_population(path)
     expected = read_population(fluorescence[:, ::2], sampling_frequency=10.0, traces="fluorescence")
     assert found.metadata["prepared"].endswith("percentile, interpolated to 10 frames per second")

@@ -54,7 +54,7 @@ def test_a_probe_may_be_lost_altogether():
     found = read_population(tagged((0.0, 200.0, "probeB"), (10.0, 20.0, "artifact")))
     assert found.observed_of(0).tolist() == CUT
     assert found.observed_of(1).tolist() == []
-    with pytest.raises(InputError, match=r"its invalid times leave nothing of its observed time.*give observed="):
+    with pytest.raises(InputError, match=r"its invalid times cover all observed time.*give observed="):
         read_population(tagged((0.0, 200.0)))
 
 

@@ -62,11 +62,11 @@ def test_positions_name_trains_of_equally_many():
     ("segments", "says"),
     [
         ([[(0, None, {}), (1, None, {})], [(1, None, {})]], "segments have 1 to 2 trains, and nothing names them"),
-        ([[(0, "a", {}), (1, "b", {})], [(0, "a", {}), (1, "a", {})]], "name does not tell, because a occurs"),
+        ([[(0, "a", {}), (1, "b", {})], [(0, "a", {}), (1, "a", {})]], "name does not identify them, because a occurs"),
         ([[(0, "a", {}), (1, "a", {})], [(0, "a", {})]], "a occurs more than once in segment 0"),
         ([[(0, "a", {}), (1, "b", {})], [(0, None, {}), (1, None, {})]], "it names only some of them"),
         ([[(0, None, {}), (1, None, {})], [(0, "a", {}), (1, "b", {})]], "it names only some of them"),
-        ([[(0, None, {"unit_id": 1})], [(0, None, {})]], "unit_id does not tell"),
+        ([[(0, None, {"unit_id": 1})], [(0, None, {})]], "unit_id does not identify them"),
     ],
 )  # fmt: skip
 def test_trains_that_nothing_joins_are_refused(segments, says):

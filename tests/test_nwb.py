@@ -207,7 +207,7 @@ def test_side_file_of_a_file_that_nobody_may_change(session, original, embedding
     assert read_population(side).fingerprint() == read_population(original).fingerprint()
 
 
-@pytest.mark.filterwarnings("ignore:.*is taken for the probe of each unit")
+@pytest.mark.filterwarnings("ignore:.*is used as the probe of each unit")
 def test_a_side_file_keeps_what_its_units_are_found_by(population, checkpoint, tmp_path):
     columns = dict(cluster=population.unit_ids, unit_name=[f"n{i}" for i in range(20)], group=["a"] * 10 + ["b"] * 10)
     nwbfile = add_units(new_nwb(), population.spike_times, **columns)

@@ -166,18 +166,18 @@ def test_an_index_that_falls_is_refused(path, column):
 
 def test_an_index_of_no_numbers_is_refused(path):
     replaced(path, "units/spike_times_index", np.linspace(0, 1, 8))
-    assert "units/spike_times_index: holds no whole numbers" in refused(path)
+    assert "units/spike_times_index: does not hold whole numbers" in refused(path)
 
 
 @pytest.mark.parametrize(
     ("where", "values", "says"),
     [
-        ("units/obs_intervals", np.zeros(16), "obs_intervals of row 0: holds no intervals of seconds"),
-        ("units/obs_intervals", np.zeros((16, 3)), "obs_intervals of row 0: holds no intervals of seconds"),
+        ("units/obs_intervals", np.zeros(16), "obs_intervals of row 0: does not hold intervals of seconds"),
+        ("units/obs_intervals", np.zeros((16, 3)), "obs_intervals of row 0: does not hold intervals of seconds"),
         ("units/spike_times", np.array([b"x"] * 188), "unit u0: spike times are not numbers of seconds"),
-        ("units/electrodes", np.zeros(8), "unit u0: its electrodes are no row numbers"),
-        ("intervals/invalid_times/start_time", np.array([b"x"]), "start_time: holds no numbers of seconds"),
-        ("intervals/invalid_times/start_time", np.zeros((1, 3)), "start_time: holds no numbers of seconds"),
+        ("units/electrodes", np.zeros(8), "unit u0: its electrodes are not row numbers"),
+        ("intervals/invalid_times/start_time", np.array([b"x"]), "start_time: does not hold numbers of seconds"),
+        ("intervals/invalid_times/start_time", np.zeros((1, 3)), "start_time: does not hold numbers of seconds"),
     ],
 )
 def test_columns_of_another_kind_are_named(path, where, values, says):

@@ -203,7 +203,7 @@ def test_a_frame_too_many_is_a_border():
     times[200:] -= 0.9 / RATE
     nwbfile = ophys_file()
     add_series(nwbfile, activity(n_frames=400), timestamps=times)
-    with pytest.warns(RecordingWarning, match="keep no one rate"):
+    with pytest.warns(RecordingWarning, match="its frame rate varies"):
         found = read_population(nwbfile)
     assert len(found.observed) == 2
     assert found.observed[0, 1] == pytest.approx(40.0, abs=0.3)
@@ -262,7 +262,7 @@ def test_frames_that_control_calls_something_else_are_data(label):
 def test_control_without_a_meaning_is_told():
     nwbfile = ophys_file()
     add_series(nwbfile, activity(), control=np.ones(600, dtype=np.uint8))
-    with pytest.warns(RecordingWarning, match="does not say what the labels mean"):
+    with pytest.warns(RecordingWarning, match="without control_description"):
         assert len(read_population(nwbfile).observed) == 1
 
 
@@ -378,7 +378,7 @@ def test_suite2p_without_ops_needs_a_rate(tmp_path):
     folder = write_plane(tmp_path / "plane0", activity(), neuropil=False)
     (folder / "ops.npy").unlink()
     (folder / "iscell.npy").unlink()
-    with pytest.raises(InputError, match=r"gives no one frame rate \(fs\): give it, sampling_frequency="):
+    with pytest.raises(InputError, match=r"does not give one frame rate \(fs\): give sampling_frequency="):
         read_population(folder)
     assert read_population(folder, sampling_frequency=RATE).n_units == 12
 
@@ -499,7 +499,7 @@ def test_arrays_that_cannot_be_read(array, options, says):
 
 
 def test_an_array_on_its_side_is_told():
-    with pytest.warns(RecordingWarning, match="600 neurons of 12 frames: was it to be transposed"):
+    with pytest.warns(RecordingWarning, match="600 neurons of 12 frames: is it transposed"):
         read_population(activity().T, sampling_frequency=RATE, traces="dff")
 
 

@@ -34,7 +34,7 @@ def test_electrodes_are_named_by_their_ids(column, tmp_path):
 @pytest.mark.parametrize("none", [-1, np.nan])
 def test_a_unit_without_an_id_has_no_electrode(none):
     ids = np.array([0, 4, 1, 5, 2, none, 3, none])
-    with pytest.warns(RecordingWarning, match="the peak_channel_id of 2 units, such as 5, is no electrode"):
+    with pytest.warns(RecordingWarning, match="the peak_channel_id of 2 units, such as 5, is not an electrode"):
         found = groups_of(add_units(add_probes(new_nwb(), "probeA", "probeB"), TRAINS, peak_channel_id=ids))
     assert found == ["probeA", "probeB"] * 2 + ["probeA", ""] * 2
 
@@ -154,7 +154,7 @@ def minus_one(tmp_path, *rows):
 
 def test_electrode_minus_one_is_nobody(tmp_path):
     path = minus_one(tmp_path, 0, 1, 2, 4, 5, -1, -1, -1)
-    with pytest.warns(RecordingWarning, match="the electrode -1 of 3 units, such as 5, is no electrode"):
+    with pytest.warns(RecordingWarning, match="the electrode -1 of 3 units, such as 5, is not an electrode"):
         found = read_population(path)
     assert found.group.tolist() == ["probeA"] * 3 + ["probeB"] * 2 + [""] * 3
     assert found.properties["brain_area"][5:].tolist() == [""] * 3
@@ -162,7 +162,7 @@ def test_electrode_minus_one_is_nobody(tmp_path):
 
 @pytest.mark.parametrize("row", [8, 400, -2])
 def test_an_electrode_that_there_is_not_is_named(tmp_path, row):
-    with pytest.raises(InputError, match=f"unit 6: electrode {row} is no row of the table of 8 electrodes"):
+    with pytest.raises(InputError, match=f"unit 6: electrode {row} is not in the table of 8 electrodes"):
         read_population(minus_one(tmp_path, 0, 1, 2, 4, 5, 6, row, 0))
 
 
@@ -261,13 +261,13 @@ def test_numbers_and_names_of_probes_are_probes(labels, recwarn):
 
 def test_values_that_divide_the_only_group_are_listed():
     """Shanks, or codes of curation: nothing in the source says which."""
-    with pytest.warns(RecordingWarning, match=r"group is taken for the probe of each unit \(0, 1, 2, 3\)"):
+    with pytest.warns(RecordingWarning, match=r"group is used as the probe of each unit \(0, 1, 2, 3\)"):
         assert groups_of(sorting(recorded(5, 5, 5, 5), group=[0, 1, 2, 3] * 2)) == list("0123") * 2
     nwbfile = add_probes(new_nwb(), "probe0")
     nwbfile.add_unit_column("group", "label")
     for k, times in enumerate(TRAINS):
         nwbfile.add_unit(spike_times=times, group=f"tier{k % 2}", electrodes=[k % 4])
-    with pytest.warns(RecordingWarning, match=r"taken for the probe of each unit \(tier0, tier1\)"):
+    with pytest.warns(RecordingWarning, match=r"used as the probe of each unit \(tier0, tier1\)"):
         assert groups_of(nwbfile) == ["tier0", "tier1"] * 4
 
 
@@ -285,7 +285,7 @@ def test_groups_of_the_recording_are_known_whatever_they_are_called(recwarn):
 
 
 def test_groups_of_unknown_kind_are_named_in_a_warning():
-    with pytest.warns(RecordingWarning, match=r"group is taken for the probe of each unit \(blue, red\)"):
+    with pytest.warns(RecordingWarning, match=r"group is used as the probe of each unit \(blue, red\)"):
         assert groups_of(sorting(group=["red", "blue"] * 4)) == ["red", "blue"] * 4
     with pytest.warns(RecordingWarning, match=r"group \(blue, red\) does not name its probes, so all units are one"):
         assert set(groups_of(sorting(recorded(0, 0), group=["red", "blue"] * 4))) == {""}

@@ -142,14 +142,14 @@ def test_bad_frames_that_are_not_understood_are_told(plane, badframes):
 @pytest.mark.parametrize("share", ["a", None, [0.7], np.nan, {}, np.arange(3)])
 def test_a_neuropil_share_that_is_none(plane, share):
     np.save(plane / "Fneu.npy", np.ones((12, 600), dtype=np.float32))
-    with pytest.raises(InputError, match=r"plane0: the neuropil's share \(neucoeff\) in its settings is no number"):
+    with pytest.raises(InputError, match=r"plane0: neucoeff in its settings is not a number"):
         observed(plane, neucoeff=share)
     assert len(observed(plane, neucoeff=np.array(0.5))) == 1
 
 
 @pytest.mark.parametrize("fs", [None, "10", np.nan, -5.0, [5.0], np.arange(2.0), {}, 0])
 def test_a_rate_that_is_none(plane, fs):
-    with pytest.raises(InputError, match=r"gives no one frame rate \(fs\)"):
+    with pytest.raises(InputError, match=r"does not give one frame rate \(fs\)"):
         observed(plane, fs=fs)
     assert read_population(plane, sampling_frequency=RATE).n_units == 12
 
@@ -348,5 +348,5 @@ def test_arrays_of_any_order_are_read(tmp_path, mapped):
 def test_a_folder_of_empty_arrays(plane):
     for shape in ((0, 600), (12, 0)):
         np.save(plane / "F.npy", np.zeros(shape, dtype=np.float32))
-        with pytest.raises(InputError, match=r"F\.npy|no ROI is a cell|nothing to read"):
+        with pytest.raises(InputError, match=r"F\.npy|no ROI is classified as a cell|nothing to read"):
             read_population(plane, sampling_frequency=RATE)

@@ -241,7 +241,7 @@ def test_impossible_intervals_of_a_file_are_named(bad):
 
 
 def test_options_for_phy_are_refused_elsewhere():
-    with pytest.raises(InputError, match="sampling_frequency says nothing of a source of this kind"):
+    with pytest.raises(InputError, match="sampling_frequency does not apply to this kind of source"):
         read_population(add_units(new_nwb(), [[1.0]]), sampling_frequency=30_000.0)
 
 

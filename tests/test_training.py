@@ -98,7 +98,7 @@ def test_training_is_reproducible_and_resumes_exactly(store, tmp_path, monkeypat
         train(store, out, config, **options)
     monkeypatch.undo()
     assert load_checkpoint(out).card["monitors"]["step"] in (2, 4)
-    with pytest.raises(InputError, match="an unfinished run: go on with --resume"):
+    with pytest.raises(InputError, match="an unfinished run: continue it with --resume"):
         train(store, tmp_path / "c.safetensors", config, **options)
     resumed = train(store, out, config, resume=True, **options)
     assert same(whole, resumed)

@@ -50,24 +50,25 @@ def read_population(
         Samples per second, for a phy folder without ``params.py``; frames per second, for arrays and for a suite2p
         folder without ``ops.npy``.
     keep_rejected : bool, default: False
-        Keep what curation rejected: phy's clusters of group "noise", ROIs that suite2p's ``iscell.npy``, or a column
-        such as ``is_accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table, calls no neurons.
+        Keep what curation rejected: phy's clusters of group "noise", and ROIs rejected by suite2p's ``iscell.npy`` or
+        by a column such as ``is_accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table.
     series : str, optional
-        The ROI responses of an NWB file that are read: the name of a RoiResponseSeries or of its container, such as
-        "DfOverF", with as much of the path before it as tells it from others. Needed where there are several, or units
-        as well. A container's series of different ROIs are read together.
+        The ROI responses of an NWB file to read: the name of a RoiResponseSeries or of its container, such as
+        "DfOverF", with as much of the preceding path as identifies it. Required where there are several, or units as
+        well. A container's series of different ROIs are read together.
     traces : {"auto", "fluorescence", "dff", "ready"}
-        What the values of ROI responses or of an array are: raw fluorescence, which becomes dF/F by `delta_f`; dF/F;
-        or, "ready", what a model shall see, as it is. All but the last are divided by their 99th percentile. "auto"
-        takes ROI responses of an NWB file for dF/F where their container, a name or the unit says so, and else for raw
-        (of a unit such as F/F0 one is subtracted); of an array, or a unit such as percent, it has to be said.
+        What the values of ROI responses or of an array are: raw fluorescence, which is converted to dF/F by `delta_f`;
+        dF/F; or "ready", which is passed to the model unchanged. All but "ready" are divided by their 99th percentile.
+        "auto" reads ROI responses of an NWB file as dF/F where their container, name or unit says so, else as raw
+        fluorescence (1 is subtracted where the unit is a ratio such as F/F0); it is not accepted for arrays, nor for
+        units such as percent.
 
     Returns
     -------
     Population
         With the units' columns (brain area, location, quality, …) in `properties`. Spikes outside observed time are
-        left out, with a warning; those in an NWB file's ``invalid_times`` without. Frames that are missing between
-        timestamps, in ``invalid_times``, NaN, in suite2p's ``badframes``, or that a series' ``control`` labels as bad
+        left out, with a warning unless they lie in an NWB file's ``invalid_times``. Frames that are missing between
+        timestamps, in ``invalid_times``, NaN, in suite2p's ``badframes``, or labelled as bad in a series' ``control``
         are not observed. Traces whose frame rate changes are interpolated to the fastest, with a warning.
 
     Raises
@@ -85,7 +86,7 @@ def read_population(
     for option, value in given.items():
         if option not in known and value != _DEFAULTS[option]:
             name = source if isinstance(source, Path) else type(source).__name__
-            raise InputError(f"{name}: {option} says nothing of a source of this kind: leave it out")
+            raise InputError(f"{name}: {option} does not apply to this kind of source: leave it out")
     observed = None if observed is None else checked_intervals(observed, "observed")
     return read(source, group_by=group_by, observed=observed, **{option: given[option] for option in known})
 
@@ -174,7 +175,7 @@ def _read_array(
     """Traces of neurons 0, 1, …, one a row."""
     if source.ndim != 2 or source.dtype.kind not in "biuf" or not source.size:
         raise InputError(
-            f"{name}: is no array of traces (n_units, n_frames), but {source.shape}; accepted is {ACCEPTED}"
+            f"{name}: not an array of traces (n_units, n_frames), but of shape {source.shape}; accepted is {ACCEPTED}"
         )
     if not isinstance(sampling_frequency, int | float | np.number):
         raise InputError(f"{name}: give its frames per second: sampling_frequency= (--sampling-frequency)")
@@ -182,7 +183,7 @@ def _read_array(
         raise InputError(f"{name}: say what its values are: traces= (--traces) fluorescence, dff or ready")
     if len(source) > source.shape[1]:
         warnings.warn(
-            f"{name}: {len(source):,} neurons of {source.shape[1]:,} frames: was it to be transposed?",
+            f"{name}: {len(source):,} neurons of {source.shape[1]:,} frames: is it transposed?",
             RecordingWarning,
             stacklevel=3,
         )
@@ -199,7 +200,7 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def kind_of(path) -> str:
-    """What is at `path`: "nwb", "analyzer", or "other"; no more is looked at than tells these apart."""
+    """What is at `path`: "nwb", "analyzer", or "other"; reads only what distinguishes these."""
     from .nwb_file import is_zarr_nwb
     from .sortings import is_analyzer
 

@@ -1,4 +1,4 @@
-"""What every source of spikes shares on its way to a Population: its limits, and spikes outside of them."""
+"""What all sources of spikes share: the limits of the recording, and spikes outside of them."""
 
 import math
 import warnings
@@ -22,7 +22,7 @@ def assemble(
     invalid=None,
     **known,
 ) -> Population:
-    """A Population of what a source says, with spikes outside observed time left out.
+    """Make the Population of a source, leaving out spikes outside observed time.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ def assemble(
         The source, for messages.
     unit_ids, trains : sequences of equal length
     observed : array (k, 2), optional
-        Observed time as the user says it, in place of what the source says by the arguments that follow.
+        Observed time given by the user, which replaces what the source states (the arguments that follow).
     recorded : array (k, 2), or list of one a unit, optional
-        Observed time as the source says it. Where it does not, observation ends with the second of the last spike.
+        Observed time stated by the source. Default: until the end of the second of the last spike.
     start : float, optional
-        Where it begins then. Default: the second of the first spike.
+        Start of observed time where `recorded` is None. Default: the second of the first spike.
     invalid : array (k, 2), or list of one a unit, optional
         Intervals cut out of the observed time.
     **known
@@ -51,9 +51,7 @@ def assemble(
         if invalid is not None:
             observed = _without(observed, invalid)
             if not any(map(len, [observed] if isinstance(observed, np.ndarray) else observed)):
-                raise InputError(
-                    f"{name}: its invalid times leave nothing of its observed time: correct them, or give observed="
-                )
+                raise InputError(f"{name}: its invalid times cover all observed time: correct them, or give observed=")
     else:
         invalid = None
     check_observed(name, observed)
@@ -68,7 +66,7 @@ def assemble(
 def _limits(name: str, unit_ids, trains, start: float | None) -> np.ndarray:
     spiking = [times for times in trains if len(times)]
     if not spiking:
-        raise InputError(f"{name}: no unit has a spike")
+        raise InputError(f"{name}: no unit has a spike, so there is nothing to embed")
     check_spread(name, unit_ids, trains)
     stop = float(max(math.ceil(times[-1]) for times in spiking))
     return np.array([[default_start(spiking) if start is None else start, stop]])

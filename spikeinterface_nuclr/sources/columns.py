@@ -10,11 +10,11 @@ _NUMBERS = bool | np.bool_ | int | float | np.number
 
 
 def plain_columns(columns: dict, name: str = "") -> dict[str, np.ndarray]:
-    """The columns that hold one number, truth value or text a unit.
+    """The columns that hold one number, truth value or text per unit.
 
     Bytes become text, and so do objects of which some are text; None among numbers becomes NaN, among text an empty
-    entry. Columns of shape (n, 1) lose their second axis. Columns of several numbers a unit and of NWB objects are no
-    properties; a RecordingWarning, which begins with `name`, tells of other columns that are left out.
+    entry. Columns of shape (n, 1) lose their second axis. Columns of several numbers per unit and of NWB objects are
+    not properties; a RecordingWarning, which begins with `name`, names other columns that are left out.
     """
     plain = {}
     for column, values in columns.items():

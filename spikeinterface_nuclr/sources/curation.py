@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import RecordingWarning
 
-# Columns as suite2p, CaImAn, neuroconv and the Allen Institute call them, in small letters and nothing else.
+# Column names of suite2p, CaImAn, neuroconv and the Allen Institute: lower case, letters and digits only.
 _KEEPING = {
     *("accepted", "isaccepted", "accept", "keep", "kept", "included", "isincluded", "include"),
     *("iscell", "isneuron", "valid", "isvalid", "validroi", "isvalidroi"),
@@ -17,7 +17,7 @@ _DROPPING = {
     *("rejected", "isrejected", "reject", "excluded", "isexcluded", "exclude"),
     *("discarded", "isdiscarded", "discard", "invalid", "isinvalid"),
 }
-# What their entries say: of the column's own name, or by themselves; and entries of nobody's.
+# Entries that confirm or negate the column's name, entries that are verdicts themselves, and missing verdicts.
 _YES, _NO = {"1", "true", "t", "yes", "y"}, {"0", "false", "f", "no", "n"}
 _KEPT = {"cell", "acell", "iscell", "neuron", "accepted", "accept", "keep", "kept", "good", "valid", "notrejected"}
 _REJECTED = {
@@ -35,13 +35,13 @@ def is_curation(column: str) -> bool:
 def kept_rois(columns: Mapping[str, np.ndarray | None], count: int, name: str) -> np.ndarray:
     """Which ROIs no column rejects: bool, shape (count,).
 
-    Entries are truth values, 0 and 1, or words for these; of a table (n, k), as suite2p has it, the first column. ROIs
-    without an entry are kept. A column that holds anything else is passed over with a RecordingWarning.
+    Entries are truth values, 0 and 1, or words for these; of a table (n, k), as in suite2p, the first column counts.
+    ROIs without an entry are kept. A column that holds anything else is ignored, with a RecordingWarning.
 
     Parameters
     ----------
     columns : mapping of str to array or None
-        Columns that `is_curation`, an entry a ROI; None for one that holds several a ROI.
+        Columns that satisfy `is_curation`, one entry per ROI; None for a column that holds several.
     count : int
         Number of ROIs.
     name : str
@@ -50,13 +50,13 @@ def kept_rois(columns: Mapping[str, np.ndarray | None], count: int, name: str) -
     verdicts = {}
     for column, values in columns.items():
         keeps = _letters(column) in _KEEPING
-        words = ["several a ROI"] if values is None else [_word(value) for value in _first(values)]
+        words = ["several per ROI"] if values is None else [_word(value) for value in _first(values)]
         unclear = sorted({word for word in words if _verdict(word, keeps) is None})
         if unclear:
             listed = ", ".join(map(repr, unclear[:3])) + (", …" if len(unclear) > 3 else "")
             warnings.warn(
-                f"{name}: the ROI column {column!r} says {listed}, neither yes nor no: it is passed over, and what it "
-                "rejects is read",
+                f"{name}: the ROI column {column!r} holds {listed}, neither yes nor no: it is ignored, and no ROI is "
+                "rejected by it",
                 RecordingWarning,
                 stacklevel=7,
             )
@@ -67,7 +67,7 @@ def kept_rois(columns: Mapping[str, np.ndarray | None], count: int, name: str) -
 
 
 def _forget_uncurated(verdicts: dict[str, np.ndarray]) -> None:
-    """Leave out columns of what was accepted and rejected where nothing was: so CaImAn writes what nobody curated."""
+    """Drop columns of accepted and rejected ROIs where no ROI is either, as CaImAn writes them before curation."""
     both = {_letters(column).removeprefix("is"): column for column in verdicts}
     accepted, rejected = both.get("accepted"), both.get("rejected")
     if accepted and rejected and (verdicts[accepted] <= 0).all() and (verdicts[rejected] >= 0).all():
@@ -75,7 +75,7 @@ def _forget_uncurated(verdicts: dict[str, np.ndarray]) -> None:
 
 
 def _verdict(word: str, keeps: bool) -> int | None:
-    """1 where the word keeps a ROI, -1 where it rejects it, 0 where it is no entry; None where it is not understood."""
+    """1 if the word keeps a ROI, -1 if it rejects it, 0 if it is a missing entry; None if it is not understood."""
     if word in _OPEN:
         return 0
     if word in _YES | _NO:

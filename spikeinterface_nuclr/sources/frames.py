@@ -1,4 +1,4 @@
-"""When the frames of a recording were taken, and the regular grid that its traces are laid on."""
+"""When the frames of a recording were taken, and the regular grid on which its traces are placed."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import InputError, RecordingWarning
 
 _SLOWEST, _FASTEST = 1 / 60, 20_000.0  # frames per second: beyond, times are in another unit
-_SUSTAINED = 11  # successive frames over which a rate is looked at
+_SUSTAINED = 11  # successive frames from which a rate is estimated
 _VARIATION = 0.55  # of the usual interval: half would be the limit between 30 and 20 frames per second
 _LONGEST, _EMPTY = 10, 64_000_000  # pauses are held as empty frames: times the recorded ones, or so many values
 _PLACE = 15  # values that take the memory of a place of the grid itself
@@ -28,7 +28,7 @@ class Frames:
     column : int64, shape (n_frames,)
         Place of each frame in the source's data.
     rate : float or None
-        Frames per second where the source says that they are regular, None where it gives the time of each.
+        Frames per second where the source states a fixed rate, None where it gives the time of each frame.
     """
 
     begin: np.ndarray
@@ -47,7 +47,7 @@ class Frames:
         return Frames(self.begin[mask], self.end[mask], border, column, self.rate)
 
     def within(self, intervals: np.ndarray) -> "Frames":
-        """The frames that lie whole in one of the sorted `intervals` (k, 2), with a border between two of these."""
+        """The frames that lie entirely in one of the sorted `intervals` (k, 2), with a border between intervals."""
         begin, end = self._limits()
         k = np.searchsorted(intervals[:, 0], begin, side="right") - 1
         border = self.border | (np.diff(k, prepend=-1) != 0)
@@ -65,7 +65,7 @@ class Frames:
 
 
 def regular_frames(count: int, rate: float, start: float = 0.0, *, name: str) -> Frames:
-    """Frames at a fixed rate; InputError, which begins with `name`, where there can be none."""
+    """Frames at a fixed rate; InputError, which begins with `name`, where rate or start is impossible."""
     if not (np.isfinite(rate) and rate > 0):
         raise InputError(f"{name}: a rate of {rate} frames per second is impossible: correct it")
     if not np.isfinite(start):
@@ -78,12 +78,11 @@ def regular_frames(count: int, rate: float, start: float = 0.0, *, name: str) ->
 def timed_frames(times, name: str) -> Frames:
     """Frames at these times (seconds); InputError, which begins with `name`, where they are not finite and increasing.
 
-    A frame is taken until the next one begins. Intervals that differ from those around them by more than half are
-    pauses.
+    A frame lasts until the next one begins. Intervals that differ from those around them by more than half are pauses.
     """
     times = np.asarray(times)
     if times.ndim != 1 or times.dtype.kind not in "iuf":
-        raise InputError(f"{name}: its timestamps are no list of seconds, but {times.dtype} of shape {times.shape}")
+        raise InputError(f"{name}: its timestamps are not a list of seconds, but {times.dtype} of shape {times.shape}")
     times = times.astype(np.float64)
     if len(times) < 2:
         raise InputError(f"{name}: it has {len(times)} frame(s): too few to know their rate")
@@ -110,14 +109,14 @@ def _check_seconds(times: np.ndarray, rate: float, name: str) -> None:
 
 
 def _usual(intervals: np.ndarray) -> np.ndarray:
-    """The usual interval between frames around each: a running median, or somewhat less where pauses are many."""
+    """The local usual interval between frames: a running median, or slightly less where pauses are frequent."""
     from scipy.ndimage import percentile_filter
 
     return percentile_filter(intervals, 40, size=_SUSTAINED, mode="mirror")
 
 
 def _regular(intervals: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Which intervals between frames are no pauses: those near the usual one around, before or after them."""
+    """Which intervals between frames are not pauses: those close to the usual one around, before or after them."""
     places, regular = np.arange(len(intervals)), np.zeros(len(intervals), dtype=bool)
     for shift in (-_SUSTAINED // 2, 0, _SUSTAINED // 2 + 1):  # beside a step in rate, one of these is its own
         near = usual[np.clip(places + shift, 0, len(intervals) - 1)]
@@ -136,11 +135,11 @@ class Grid:
     sampling_frequency : float
         Places per second.
     column : int64, shape (n_places,)
-        Where in the source's data the frame of each place is, -1 where there is none.
+        Position in the source's data of the frame at each place, -1 where there is none.
     following : int64, shape (n_places,), or None
-        Where the frame is towards which it is interpolated.
+        Position of the frame towards which it is interpolated.
     share : float32, shape (n_places,), or None
-        How much of the way.
+        Weight of that frame.
     border : bool, shape (n_places,)
         Places that no window crosses into.
     """
@@ -161,7 +160,7 @@ class Grid:
         return self.start + len(self) / self.sampling_frequency
 
     def lay(self, values: np.ndarray, out: np.ndarray) -> None:
-        """Lay the source's data (n_units, n_frames) on the grid: float32 `out`, NaN where there is no frame."""
+        """Place the source's data (n_units, n_frames) on the grid: float32 `out`, NaN where there is no frame."""
         with np.errstate(over="ignore", invalid="ignore"):
             out[:] = values[:, self.column]
             if self.share is not None:
@@ -176,8 +175,8 @@ def grid_of(frames: Frames, name: str, n_units: int = 1) -> Grid:
 
     Regular frames get a place each; so do those that jitter about a regular time by less than half a frame, and pauses
     become whole numbers of empty places. Frames of a rate that changes or drifts are interpolated linearly to the
-    fastest rate that they keep for a while, which a RecordingWarning says. InputError, which begins with `name`, where
-    nearly all places would be empty, and these would take much memory.
+    fastest sustained rate, with a RecordingWarning. InputError, which begins with `name`, where nearly all places would
+    be empty, and these would take much memory.
     """
     if frames.rate is not None:
         return _placed(frames, frames.column - frames.column[0], frames.rate)
@@ -222,7 +221,7 @@ def _interpolated(frames: Frames, intervals: np.ndarray, name: str, n_units: int
     rate = float(1 / usual.min())
     _check_span(frames, rate, name, n_units)
     warnings.warn(
-        f"{name}: its frames keep no one rate ({1 / usual.max():.4g} to {rate:.4g} per second): its traces are "
+        f"{name}: its frame rate varies ({1 / usual.max():.4g} to {rate:.4g} per second): its traces are "
         f"interpolated to {rate:.4g} frames per second",
         RecordingWarning,
         stacklevel=8,

@@ -11,7 +11,7 @@ from .assembly import assemble
 from .columns import plain_columns
 from .probes import choose_group
 
-# Annotations that name a unit, those that do so most surely first.
+# Annotations that name a unit, the most specific first.
 _NAMES = ("unit_id", "unit_name", "unit", "neuron_id", "cluster_id", "id", "label", "channel_id", "channel")
 
 
@@ -27,7 +27,7 @@ def read_neo(source, *, group_by, observed) -> Population:
 
     A train is a unit. In a Block, trains of several segments are one unit where they have one name, or one annotation
     such as ``unit_id``; without either, where segments have equally many trains, those of one position. Each train's
-    ``t_start`` and ``t_stop`` bound its observed time. Segments whose times overlap are laid one after the other, a
+    ``t_start`` and ``t_stop`` bound its observed time. Segments whose times overlap are placed one after the other, a
     second apart.
     """
     kind = type(source).__name__
@@ -78,7 +78,7 @@ def _seconds(quantity) -> float:
 def _unit_ids(segments: list[list], name: str) -> list[list]:
     """The unit of each train of each segment: its name or annotation, where each has one of its own, else its position.
 
-    InputError where that would join trains of which nothing says that they are of one neuron.
+    InputError where nothing shows which trains of different segments are of one neuron.
     """
     candidates = {key: [[_named(train, key) for train in trains] for trains in segments] for key in ("name", *_NAMES)}
     for ids in candidates.values():
@@ -105,8 +105,8 @@ def _unclear(name: str, key: str, ids: list[list]) -> InputError:
     else:
         found = "it names only some of them, or others in each segment"
     return InputError(
-        f"{name}: which trains of its {len(ids)} segments are of one neuron is unknown. The {key} does not tell, "
-        f"because {found}: give each train of a segment a name, or an annotation unit_id, of its own"
+        f"{name}: which trains of its {len(ids)} segments are of one neuron is unknown. The {key} does not identify "
+        f"them, because {found}: give each train of a segment a name, or an annotation unit_id, of its own"
     )
 
 

@@ -1,4 +1,4 @@
-"""Datasets and columns of an NWB file, HDF5 or Zarr: checked before they are read, and read in one go."""
+"""Datasets and columns of an NWB file, HDF5 or Zarr: checked, then read in one go."""
 
 import os
 from itertools import pairwise
@@ -20,7 +20,7 @@ def read_whole(data, name: str):
 def check_stored(data, name: str, memory: int = 0) -> None:
     """InputError, which begins with `name`, where a dataset claims more than its file can hold.
 
-    `memory` are the bytes that it takes to use the dataset, where these are more than its own.
+    `memory` is the number of bytes needed to use the dataset, where that is more than its own size.
     """
     stored = raw_dataset(data)
     if hasattr(stored, "nbytes_stored"):
@@ -30,7 +30,7 @@ def check_stored(data, name: str, memory: int = 0) -> None:
 
 
 def _virtual_size(dataset) -> int:
-    """Bytes of the files that a virtual dataset of HDF5 is made of; 0 of another one."""
+    """Size of the files that a virtual dataset of HDF5 maps; 0 for other datasets."""
     if not dataset.is_virtual:
         return 0
     folder = Path(dataset.file.filename).parent
@@ -39,7 +39,7 @@ def _virtual_size(dataset) -> int:
 
 
 def ragged(column, name: str) -> list:
-    """The rows of an indexed column, read from disk in one go; an unindexed one holds a value a row.
+    """The rows of an indexed column, read from disk in one go; an unindexed column holds one value per row.
 
     InputError, which begins with `name`, where the index does not fit its data.
     """
@@ -51,11 +51,11 @@ def ragged(column, name: str) -> list:
 
 
 def checked_index(column, name: str) -> np.ndarray:
-    """Where each row of an indexed column ends in its data: int64; InputError where it is no index of these data."""
+    """Where each row of an indexed column ends in its data: int64; InputError where it does not fit these data."""
     ends = _array(column.data, f"{name}_index")
     count = len(column.target.data)
     if ends.ndim != 1 or ends.dtype.kind not in "iu":
-        raise InputError(f"{name}_index: holds no whole numbers: the file is damaged")
+        raise InputError(f"{name}_index: does not hold whole numbers: the file is damaged")
     ends = ends.astype(np.int64)
     fall = np.flatnonzero(np.diff(ends, prepend=0) < 0)
     if len(fall):
@@ -72,15 +72,15 @@ def checked_index(column, name: str) -> np.ndarray:
 
 
 def seconds(data, name: str) -> np.ndarray:
-    """The values of a dataset as float64 seconds; InputError, which begins with `name`, where they are no numbers."""
+    """The values of a dataset as float64 seconds; InputError, which begins with `name`, where they are not numbers."""
     values = _array(data, name)
     if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise InputError(f"{name}: holds no numbers of seconds: the file is damaged")
+        raise InputError(f"{name}: does not hold numbers of seconds: the file is damaged")
     return values.astype(np.float64)
 
 
 def raw_dataset(data):
-    """The array of h5py or Zarr inside what hdmf wraps around it."""
+    """The h5py or Zarr array that hdmf has wrapped."""
     return getattr(data, "dset", getattr(data, "dataset", data))
 
 

@@ -11,7 +11,7 @@ from .columns import as_names, as_text, flat
 from .nwb_data import check_stored, ragged, read_whole
 from .probes import Probes, most_common
 
-# Columns of units that name one electrode by its id, as the Allen Institute's files and SpikeInterface's have. Those
+# Columns of units that name one electrode by its id, as in files of the Allen Institute and of SpikeInterface. Columns
 # without "id" may count the channels of each probe.
 _ELECTRODE_ID = re.compile(r"((peak|main|max|primary|best|extremum)_)?(channel|electrode)_id")
 # Columns of units that name a probe.
@@ -27,7 +27,7 @@ class ElectrodeGroups:
     of_electrodes : array of str, shape (n_electrodes,)
         Label of each electrode's group: its group_name, unless groups share it; then the group's own name, or both.
     names : dict of str to set of str
-        What each group is called: its label, the group's own name, its electrodes' group_name, its device.
+        All names of each group, by its label: that label, the group's own name, its electrodes' group_name, its device.
     """
 
     def __init__(self, nwbfile, table, name: str):
@@ -57,11 +57,11 @@ class ElectrodeGroups:
 
     @property
     def all_names(self) -> set[str]:
-        """Whatever any of the groups is called."""
+        """All names of all groups."""
         return set().union(*self.names.values())
 
     def called(self, label: str) -> set[str]:
-        """Every name of the group that is called so, or of the groups of the device that is."""
+        """All names of the group with this name, or of the groups of the device with this name."""
         return {label}.union(*(names for names in self.names.values() if label in names))
 
 
@@ -75,9 +75,9 @@ class UnitElectrodes:
     groups : ElectrodeGroups
         Of that table.
     rows : list of int64 arrays, or None
-        Each unit's rows of the table, empty where it has none. None where the file does not say.
+        Each unit's rows of the table, empty where it has none. None where the file does not state them.
     by_id : bool
-        Whether a column of ids says so, and no reference.
+        Whether the rows come from a column of ids rather than from references.
     """
 
     table: object
@@ -86,12 +86,12 @@ class UnitElectrodes:
     by_id: bool = False
 
     def most_common(self, values: np.ndarray) -> np.ndarray:
-        """Of one text an electrode, that of most of each unit's electrodes; empty where it has none."""
+        """The text, given per electrode, that most of each unit's electrodes share; empty where it has none."""
         return np.array([most_common(values[rows]) for rows in self.rows])
 
 
 def unit_electrodes(nwbfile, unit_ids, properties: dict, name: str) -> UnitElectrodes:
-    """The electrodes that the units table refers to, else those that it names by their ids."""
+    """The electrodes that the units table references, else those that it names by their ids."""
     units = nwbfile.units
     if "electrodes" in units.colnames:
         column = units["electrodes"]
@@ -119,7 +119,7 @@ def electrode_locations(table, name: str) -> np.ndarray:
 
 
 def unit_probes(nwbfile, electrodes: UnitElectrodes, properties: dict) -> Probes:
-    """What the file knows of each unit's probe: by its electrode group, its electrodes, or a column that names it."""
+    """The probe of each unit: from its electrode group, its electrodes, or a column that names it."""
     groups = electrodes.groups
     labels = _grouped(nwbfile.units)
     if labels is None and not electrodes.by_id and electrodes.rows is not None:
@@ -140,7 +140,7 @@ def _grouped(units) -> np.ndarray | None:
 
 
 def _objects(column) -> list:
-    """The objects that a column refers to; none where they cannot be had."""
+    """The objects that a column references; none where they cannot be decoded."""
     try:
         return list(column[:])
     except RuntimeError:  # numcodecs 0.15.2 and newer decode no pickles, which hdmf-zarr makes of references
@@ -150,7 +150,7 @@ def _objects(column) -> list:
 def _stated_probes(units, groups: ElectrodeGroups, properties: dict) -> np.ndarray | None:
     """The probe of each unit as a column states it.
 
-    That is electrode_group, else a column that names groups or devices, else another one that is called so.
+    That is electrode_group, else a column whose values name groups or devices, else one whose name is that of a probe.
     """
     labels = _grouped(units)
     if labels is not None:
@@ -163,9 +163,9 @@ def _stated_probes(units, groups: ElectrodeGroups, properties: dict) -> np.ndarr
 
 
 def _agrees(rows: list[np.ndarray], groups: ElectrodeGroups, stated: np.ndarray | None, name: str) -> bool:
-    """Whether electrodes named by ids fit the probes that are stated; a warning where they are of one group only.
+    """Whether electrodes named by ids agree with the stated probes; a warning where all are of one group.
 
-    Ids that count the channels of each probe from 0 do not fit: a group's electrodes are those of units of two probes.
+    Ids that count the channels of each probe from 0 disagree: units of two probes then share a group's electrodes.
     """
     labels = [groups.of_electrodes[row[0]] if len(row) else "" for row in rows]
     if stated is not None:
@@ -182,21 +182,21 @@ def _agrees(rows: list[np.ndarray], groups: ElectrodeGroups, stated: np.ndarray 
 
 
 def _checked_rows(rows: list[np.ndarray], unit_ids, count: int, name: str) -> list[np.ndarray]:
-    """The rows without -1, by which some programs say that there is none; InputError for others that are none."""
-    nobody = []
+    """The rows without -1, which some programs write for no electrode; InputError for others outside the table."""
+    without = []
     for k, (unit, row) in enumerate(zip(unit_ids, rows, strict=True)):
         if row.dtype.kind not in "iu" and len(row):
-            raise InputError(f"{name}: unit {unit}: its electrodes are no row numbers: the file is damaged")
+            raise InputError(f"{name}: unit {unit}: its electrodes are not row numbers: the file is damaged")
         wrong = (row < -1) | (row >= count)
         if wrong.any():
             raise InputError(
-                f"{name}: unit {unit}: electrode {row[wrong][0]} is no row of the table of {count} electrodes: correct "
+                f"{name}: unit {unit}: electrode {row[wrong][0]} is not in the table of {count} electrodes: correct "
                 "the file"
             )
         if (row == -1).any():
-            nobody.append(str(unit))
+            without.append(str(unit))
         rows[k] = row[row != -1].astype(np.int64)
-    _warn_of_none("electrode -1", nobody, name)
+    _warn_of_none("electrode -1", without, name)
     return rows
 
 
@@ -222,8 +222,8 @@ def _everywhere(rows: list[np.ndarray], table, groups: ElectrodeGroups, name: st
 def _warn_of_none(what: str, units: list, name: str) -> None:
     if units:
         warnings.warn(
-            f"{name}: the {what} of {len(units)} units, such as {units[0]}, is no electrode: their probe and area "
-            "are not known from it",
+            f"{name}: the {what} of {len(units)} units, such as {units[0]}, is not an electrode: their "
+            "probe and area are not known from it",
             RecordingWarning,
             stacklevel=6,
         )

@@ -19,9 +19,9 @@ from .nwb_file import file_facts, invalid_intervals
 from .optical import assemble_traces
 from .probes import choose_group
 
-# Series, or tables, of what is around neurons or was made of their fluorescence. They are read only by their own name.
+# Series, or tables, of background or of what was derived from fluorescence. They are read only when named.
 _AROUND = re.compile(r"background|neuropil|baseline|residual|deconvolved|spks", re.I)
-# A frame's control label that says it is no data, and words that say the contrary.
+# Words of control labels that mark frames as bad, and words that negate them.
 _BAD_FRAME = re.compile(r"\b(invalid|bad|dropped|missing|corrupt(ed)?|censored|excluded|arti?e?facts?)\b", re.I)
 _GOOD_FRAME = re.compile(r"\b(no|not|non|without|free|corrected|removed)\b", re.I)
 # A unit such as F/F0 or F/F20 names a ratio, which is 1 at the baseline.
@@ -34,7 +34,7 @@ _DELTA = re.compile(
     ),
     re.I,
 )
-# Units, and names, of what is neither raw fluorescence nor, for sure, dF/F.
+# Units, and names, of values that may be neither raw fluorescence nor dF/F.
 _Z_SCORE = re.compile(r"z[\W_]*scored?", re.I)
 _RELATIVE = re.compile(rf"%|percent|norm|{_Z_SCORE.pattern}", re.I)
 
@@ -77,11 +77,11 @@ def all_series(nwbfile) -> dict[str, RoiResponseSeries]:
 
 
 def _rois(path: str, series: RoiResponseSeries, name: str) -> Rois:
-    """The rows that a series is of, each once; InputError where they are not such."""
+    """The rows of a series' ROIs; InputError where they are not distinct rows of their table."""
     where, table = f"{name}: {path}", series.rois.table
     rows = np.asarray(read_whole(series.rois.data, f"{where}/rois"))
     if rows.ndim != 1 or rows.dtype.kind not in "iuf" or (rows % 1 != 0).any():
-        raise InputError(f"{where} is of ROIs that are no rows of {table.name}: correct the rois of the series")
+        raise InputError(f"{where} is of ROIs that are not rows of {table.name}: correct the rois of the series")
     outside = rows[(rows < 0) | (rows >= len(table))]
     if len(outside):
         raise InputError(
@@ -96,10 +96,10 @@ def _rois(path: str, series: RoiResponseSeries, name: str) -> Rois:
 
 
 def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois]:
-    """The series to read: the named ones, or the only ones; several are of different ROIs, one a plane.
+    """The series to read: those named, or the only ones; several are of different ROIs, one per plane.
 
-    `wanted` is the name of a series or of its container, with as much of the path before it as tells it from others.
-    InputError, which begins with `name`, where there is none, or a choice has to be made.
+    `wanted` is the name of a series or of its container, with as much of the preceding path as identifies it.
+    InputError, which begins with `name`, where there is none, or the choice is ambiguous.
     """
     found = all_series(nwbfile)
     if not found:
@@ -174,7 +174,7 @@ def read_ophys(
         kind=kind,
         observed=observed,
         left_out=left_out if invalid is None else left_out | frames.touching(invalid),
-        # A column "group" of ROIs is no probe; it is grouped by when it is asked for by another name.
+        # A column "group" of ROIs does not name probes; other columns are used on request.
         group=choose_group(name, properties, None if group_by == "group" else group_by),
         properties=properties,
         metadata={
@@ -187,7 +187,7 @@ def read_ophys(
 
 
 def common_path(rois: list[Rois]) -> str:
-    """What `choose_rois` finds them by: the path of a series, or of the container of several."""
+    """The name by which `choose_rois` finds them: the path of a series, or of the container of several."""
     return rois[0].path if len(rois) == 1 else rois[0].path.rpartition("/")[0]
 
 
@@ -265,7 +265,7 @@ def _common_kind(rois: list[Rois], name: str) -> str:
 
 
 def _kind(rois: Rois, name: str) -> str:
-    """dF/F stands in a container, or bears a name or a unit, that says so; anything else is raw."""
+    """What the values are: dF/F where the container, name or unit says so, else raw fluorescence."""
     parent, unit = rois.series.parent, str(rois.series.unit or "")
     texts = [_CAPITAL.sub(" ", text) for text in (rois.path, unit)]
     if isinstance(parent, DfOverF) or any(_DELTA.search(text) for text in texts):
@@ -279,26 +279,26 @@ def _kind(rois: Rois, name: str) -> str:
 
 
 def _bad_frames(rois: Rois, name: str) -> np.ndarray:
-    """Frames whose control label says that they are no data."""
+    """Frames whose control label marks them as bad."""
     series, count = rois.series, _oriented(rois, name)[1]
     bad = np.zeros(count, dtype=bool)
     if series.control is None:
         return bad
     with reading(f"{name}: {rois.path}", "series of ROI responses", "correct its control"):
         labels = np.asarray(read_whole(series.control, f"{name}: {rois.path}/control")).astype(np.int64)[:count]
-        said = [] if series.control_description is None else [str(text) for text in series.control_description[:]]
-    if not said:
+        meanings = [] if series.control_description is None else [str(text) for text in series.control_description[:]]
+    if not meanings:
         warnings.warn(
-            f"{name}: {rois.path} labels its frames (control) and does not say what the labels mean: all frames are "
+            f"{name}: {rois.path} labels its frames (control) without control_description: all frames are "
             "read; give observed= to leave some out",
             RecordingWarning,
             stacklevel=6,
         )
         return bad
-    worst = [k for k, text in enumerate(said) if _BAD_FRAME.search(text) and not _GOOD_FRAME.search(text)]
+    worst = [k for k, text in enumerate(meanings) if _BAD_FRAME.search(text) and not _GOOD_FRAME.search(text)]
     bad[: len(labels)] = np.isin(labels, worst)
     if bad.any():
-        meant = ", ".join(repr(said[k]) for k in worst)
+        meant = ", ".join(repr(meanings[k]) for k in worst)
         warnings.warn(
             f"{name}: {bad.sum():,} of {count:,} frames of {rois.path} are labelled {meant} (control) and left out",
             RecordingWarning,
@@ -335,7 +335,7 @@ def _properties(rois: list[Rois], kept: list[np.ndarray], name: str) -> dict[str
             for column in one.table.colnames
             if "mask" not in column and _is_single(one.table[column])
         }
-        # Planes that share a table are told by their series.
+        # Planes that share a table are named by their series.
         several = sum(other.table is one.table for other in rois) > 1
         plane = np.full(len(one.table), one.series.name if several else one.table.name)
         plain = {"plane": plane} | plain_columns(columns, f"{name}: {one.table.name}")

@@ -79,14 +79,16 @@ def _unit_ids(units, properties: dict, name: str) -> np.ndarray:
 
 
 def _observed(units, name: str):
-    """Each unit's observed intervals. A unit with none listed was observed when any other was."""
+    """Each unit's observed intervals. A unit with none listed counts as observed whenever any other was."""
     if "obs_intervals" not in units.colnames:
         return None
     where = f"{name}: obs_intervals"
     rows = []
     for k, row in enumerate(ragged(units["obs_intervals"], f"{name}: units/obs_intervals")):
         if len(row) and (row.dtype.kind not in "iuf" or row.shape[1:] != (2,)):
-            raise InputError(f"{where} of row {k}: holds no intervals of seconds, but {row.dtype} of shape {row.shape}")
+            raise InputError(
+                f"{where} of row {k}: does not hold intervals of seconds, but {row.dtype} of shape {row.shape}"
+            )
         rows.append(union(checked_rows(row.reshape(-1, 2).astype(np.float64), f"{where} of row {k}")))
     listed = [r for r in rows if len(r)]
     if not listed:
@@ -96,7 +98,7 @@ def _observed(units, name: str):
 
 
 def _names_of_probes(groups: ElectrodeGroups, *labels: np.ndarray | None) -> Iterator[frozenset[str]]:
-    """What each unit's probe is called, lower case, by labels of the units; nothing of units that have none."""
+    """All names of each unit's probe, in lower case, from labels of the units; empty for units without one."""
     called: dict[tuple, frozenset[str]] = {}
     for key in zip(*(known.tolist() for known in labels if known is not None), strict=True):
         if key not in called:
@@ -106,9 +108,9 @@ def _names_of_probes(groups: ElectrodeGroups, *labels: np.ndarray | None) -> Ite
 
 
 def _invalid(nwbfile, name: str, groups: ElectrodeGroups, probes: list[frozenset[str]]):
-    """Invalid time of all units, or a list of one a unit where an interval's tags name probes.
+    """Invalid time of all units, or a list of one per unit where tags of intervals name probes.
 
-    A unit is spared what concerns other probes, unless it is unknown whether its own is one of them.
+    Intervals of other probes do not apply to a unit, unless it is unknown whether its own probe is among them.
     """
     limits, tags = tagged_intervals(nwbfile, name)
     if not len(limits):
@@ -127,12 +129,12 @@ def _invalid(nwbfile, name: str, groups: ElectrodeGroups, probes: list[frozenset
 
 
 def _words(tags: set[str]) -> set[str]:
-    """The tags, lower case, and the parts of those that list several."""
+    """The tags in lower case, and the parts of tags that list several."""
     return {part for tag in tags for part in (tag.lower(), *re.split(r"[\s,;|/]+", tag.lower()))}
 
 
 def _properties(units, name: str) -> dict[str, np.ndarray]:
-    """One value a unit: text, numbers and truth values."""
+    """Columns of one value per unit: text, numbers and truth values."""
     columns = {}
     for column in units.colnames:
         vector = units[column]
@@ -154,5 +156,5 @@ def _read_values(vector, name: str):
     check_stored(vector.data, name)
     try:
         return vector[:]
-    except UnicodeDecodeError:  # text of variable length that is no UTF-8
+    except UnicodeDecodeError:  # text of variable length that is not UTF-8
         return raw_dataset(vector.data)[:]

@@ -1,4 +1,4 @@
-"""What every optical source shares on its way to a Population: frames without data, dF/F, one scale."""
+"""What all optical sources share: frames without data, dF/F, scaling."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from ..population import Population
 from ..traces import delta_f, scaled
 from .frames import Frames, Grid, grid_of
 
-# What the values of a source are, and what is said of the traces that come of them.
+# Kinds of values of a source, and how the traces made of them are described.
 KINDS = {
     "fluorescence": "dF/F of a running baseline, divided by its 99th percentile",
     "dff": "dF/F as given, divided by its 99th percentile",
     "ready": "as given",
 }
-_BLOCK = 4_000_000  # values held a second time
+_BLOCK = 4_000_000  # values processed at once
 
 
 def assemble_traces(
@@ -31,7 +31,7 @@ def assemble_traces(
     metadata: dict,
     **known,
 ) -> Population:
-    """A Population of what an optical source says, from the first frame that is data to the last.
+    """Make the Population of an optical source, from its first valid frame to its last.
 
     Frames that are NaN or infinite in a neuron are not observed of it.
 
@@ -41,14 +41,14 @@ def assemble_traces(
         The source, for messages.
     unit_ids : sequence
     values : float array, shape (n_units, n_frames)
-        Not changed; one copy of it is held.
+        Not changed; copied once.
     frames : Frames
     kind : str
         One of KINDS.
     observed : array (k, 2), optional
         Intervals in seconds outside of which there is no data.
     left_out : bool array, shape (n_frames,), optional
-        Frames that are no data.
+        Frames without valid data.
     metadata : dict
     **known
         `group` and `properties` of the Population.
@@ -99,7 +99,7 @@ def assemble_traces(
 
 
 def _observed(traces: np.ndarray, grid: Grid) -> Iterator[np.ndarray]:
-    """Intervals of the frames that each neuron has, (k, 2): one array for neurons in a row that are alike."""
+    """Intervals of the frames in which each neuron has data, (k, 2): one array for successive equal neurons."""
     same, intervals = np.empty(0, dtype=bool), None
     for row in traces:
         seen = np.isfinite(row)

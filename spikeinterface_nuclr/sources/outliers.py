@@ -1,4 +1,4 @@
-"""Spike times that cannot be times: sentinels, damaged values, samples or milliseconds in place of seconds."""
+"""Impossible spike times: sentinels, damaged values, samples or milliseconds in place of seconds."""
 
 import warnings
 
@@ -11,14 +11,14 @@ _YEAR = 365 * _DAY
 _EMPTY = 0.99  # of a recording, without a spike of any unit
 _FEW = 0.1  # of all spikes
 _LONG = 100.0  # seconds between successive spikes
-_ENOUGH = 20  # spikes of a unit that say something of its rate
-_MANY = 100  # spikes that are no whole numbers of seconds by chance
+_ENOUGH = 20  # spikes from which a unit's rate is judged
+_MANY = 100  # spikes that do not all fall on whole seconds by chance
 
 
 def check_spread(name: str, unit_ids, trains: list[np.ndarray]) -> None:
-    """InputError that names a unit and its spike where no recording could hold all spikes.
+    """InputError that names a unit and its spike where no recording could span all spikes.
 
-    They lie in more than a year, or a few of them beyond a pause of a day that makes up nearly all of the recording.
+    They span more than a year, or a few of them lie beyond a pause of over a day that is nearly all of the recording.
     """
     times = np.sort(np.concatenate(trains))
     span = times[-1] - times[0] if len(times) else 0.0
@@ -38,18 +38,18 @@ def check_spread(name: str, unit_ids, trains: list[np.ndarray]) -> None:
     unit = next(unit for unit, train in zip(unit_ids, trains, strict=True) if strange in train)
     alone = f", {pauses[k]:.3g} s from the nearest other" if lonely else ""
     raise InputError(
-        f"{name}: unit {unit}: a spike at {strange:.10g} s{alone}, cannot be: the recording would last "
+        f"{name}: unit {unit}: a spike at {strange:.10g} s{alone}, is impossible: the recording would last "
         f"{span / _DAY:,.0f} days. Remove it, give times in seconds, or give observed="
     )
 
 
 def check_observed(name: str, observed) -> None:
-    """InputError where observed time adds up to more than a year."""
+    """InputError where observed time exceeds a year in total."""
     for intervals in [observed] if isinstance(observed, np.ndarray) else observed:
         length = np.ptp(intervals, axis=1).sum() if len(intervals) else 0.0
         if length > _YEAR:
             raise InputError(
-                f"{name}: would have been observed for {length / _DAY:,.0f} days, from {intervals[0, 0]:g} to "
+                f"{name}: its observed time would be {length / _DAY:,.0f} days, from {intervals[0, 0]:g} to "
                 f"{intervals[-1, 1]:g} s: give observed= in seconds"
             )
 

@@ -28,7 +28,7 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_re
         A column of the cluster tables ("sh" for phy's shank).
     observed : array, shape (k, 2), optional
     sampling_frequency : float, optional
-        Samples per second. Needed where params.py does not say.
+        Samples per second. Required where params.py does not state them.
     keep_rejected : bool
         Keep clusters whose group is "noise".
     """

@@ -1,4 +1,4 @@
-"""phy's params.py, a Python program: its sample_rate is read from the text, and nothing in it is run."""
+"""phy's params.py, a Python program: sample_rate is parsed from its text, and no code is executed."""
 
 import ast
 import warnings
@@ -11,9 +11,9 @@ _LONGEST = 1_000_000  # bytes of a file that sets a few names
 
 
 def sample_rate(folder: Path) -> float:
-    """What Python would hold in `sample_rate` after running params.py.
+    """The value that `sample_rate` would have after running params.py.
 
-    InputError where the file is missing, or does not set it to a plain number in a statement of its own.
+    InputError where the file is missing, or sets it in any other way than by assigning a plain number.
     """
     path = folder / "params.py"
     if not path.is_file():
@@ -30,7 +30,7 @@ def sample_rate(folder: Path) -> float:
             value = None
     rate = value and _number(value)
     if rate is None:
-        raise InputError(f"{path}: it sets no plain sample_rate: give sampling_frequency= in Hz")
+        raise InputError(f"{path}: it does not set sample_rate to a plain number: give sampling_frequency= in Hz")
     return rate
 
 

@@ -14,20 +14,20 @@ Rows = dict[int, dict[str, str]]
 
 
 def cluster_tables(path: Path) -> Rows:
-    """What a folder's cluster tables say: cluster id -> column -> text. Empty entries say nothing.
+    """Entries of a folder's cluster tables: cluster id -> column -> text. Empty entries are ignored.
 
-    Of tables that contradict each other, those of one column (cluster_group.tsv) count before cluster_info.tsv, and
-    both before the .csv files of an older phy; a RecordingWarning tells of it.
+    Where tables contradict each other, those of one column (cluster_group.tsv) override cluster_info.tsv, and both
+    override the .csv files of an older phy, with a RecordingWarning.
     """
     files = [*path.glob("cluster_*.tsv"), *path.glob("cluster_*.csv")]
     rows: Rows = {}
-    said_by: dict[tuple[int, str], str] = {}
+    origin: dict[tuple[int, str], str] = {}
     for file in sorted(files, key=lambda file: (file.suffix == ".tsv", file.stem != "cluster_info", file.name)):
         table = _table(file)
-        _warn_of_contradictions(rows, table, said_by, file)
+        _warn_of_contradictions(rows, table, origin, file)
         for unit, row in table.items():
             rows.setdefault(unit, {}).update(row)
-            said_by |= {(unit, column): file.name for column in row}
+            origin |= {(unit, column): file.name for column in row}
     return rows
 
 
@@ -38,7 +38,7 @@ def cluster_columns(tables: Rows, ids: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _table(file: Path) -> Rows:
-    """One file's rows, without empty entries and without blanks around names and entries."""
+    """One file's rows, without empty entries and surrounding blanks."""
     rows: Rows = {}
     with reading(file, "cluster table", "export it from phy again"):
         text = decoded(file.read_bytes())
@@ -56,22 +56,22 @@ def _table(file: Path) -> Rows:
 
 
 def _name(column: str) -> str:
-    """A column's name without blanks; of those that decide, in small letters."""
+    """A column's name without surrounding blanks; lower case for the columns that this module interprets."""
     column = column.strip()
     return column.lower() if column.lower() in ("group", "cluster_id", "id") else column
 
 
-def _warn_of_contradictions(rows: Rows, table: Rows, said_by: dict, file: Path) -> None:
+def _warn_of_contradictions(rows: Rows, table: Rows, origin: dict, file: Path) -> None:
     contradicted: dict[tuple[str, str], list[int]] = {}
     for unit, row in table.items():
         for column, entry in row.items():
             if not _same(rows.get(unit, {}).get(column, entry), entry):
-                contradicted.setdefault((said_by[unit, column], column), []).append(unit)
+                contradicted.setdefault((origin[unit, column], column), []).append(unit)
     for (other, column), units in contradicted.items():
         unit = units[0]
         warnings.warn(
             f"{file}: contradicts {other} on the {column} of {len(units)} clusters, such as {unit} "
-            f"({table[unit][column]}, not {rows[unit][column]}), and is believed: remove the outdated one",
+            f"({table[unit][column]}, not {rows[unit][column]}), and overrides it: remove the outdated one",
             RecordingWarning,
             stacklevel=4,
         )

@@ -22,20 +22,20 @@ _PROBES = re.compile(r"\d|probe|shank|tetrode|electrode|array|imec|bank|stereotr
 
 @dataclass(frozen=True)
 class Probes:
-    """What a source itself knows of probes.
+    """What a source states about probes.
 
     Attributes
     ----------
     of_what : str
-        What forms them: "electrodes" or "channels".
+        What the groups consist of: "electrodes" or "channels".
     names : tuple of str
-        Of the groups that its electrodes or channels form.
+        Names of the groups that its electrodes or channels form.
     labels : array of str, shape (n_units,), or None
-        Group of each unit, empty where it has none. None where the source does not say.
+        Group of each unit, empty where it has none. None where the source does not state it.
     remedy : str
-        How the user can say which unit belongs to which.
+        How the user can assign units to groups, for messages.
     aliases : tuple of str
-        Other names of the groups, such as their devices'.
+        Other names of the groups, such as those of their devices.
     """
 
     of_what: str = "electrodes"
@@ -45,7 +45,7 @@ class Probes:
     aliases: tuple[str, ...] = ()
 
     def of_units(self, name: str) -> np.ndarray | None:
-        """Group of each unit; None where there is one probe. InputError where there are several and nothing tells."""
+        """Group of each unit; None for a single probe. InputError for several to which units are not assigned."""
         if self.labels is None and len(self.names) > 1:
             raise InputError(
                 f"{name}: its {self.of_what} form {len(self.names)} groups, and which unit belongs to which "
@@ -55,9 +55,9 @@ class Probes:
 
 
 def choose_group(name: str, properties: dict, group_by: str | None, find_probes=Probes):
-    """Probe of each unit: the named property, else the probes that the source itself knows, else one for all.
+    """Probe of each unit: the named property, else the probes that the source states, else one for all.
 
-    A property called "group" may hold other things than probes, such as labels of curation. It is taken where its
+    A property called "group" may hold other things than probes, such as curation labels. It is used where its
     values name the source's own probes, or are numbers or names of the kind that probes have, and join no units whose
     electrodes are of several probes. A RecordingWarning lists the values where they divide the only group that
     the source knows, or where neither values nor electrodes decide.
@@ -69,12 +69,12 @@ def choose_group(name: str, properties: dict, group_by: str | None, find_probes=
     properties : dict of str to array
     group_by : str or None
     find_probes : callable
-        Gives the `Probes` that the source knows. It is not called where `group_by` names another property, or is None.
+        Returns the `Probes` of the source. Not called where `group_by` names another property, or is None.
 
     Raises
     ------
     InputError
-        A property other than the default "group" is asked for and absent, or nothing tells several probes apart.
+        The requested property (other than the default "group") is absent, or units cannot be assigned to probes.
     """
     if group_by is None:
         return None
@@ -99,7 +99,7 @@ def choose_group(name: str, properties: dict, group_by: str | None, find_probes=
         return _without_property(name, kinds, probes)
     if not probe_like or _divides(values, probes):
         warnings.warn(
-            f"{name}: the property group is taken for the probe of each unit ({_listed(kinds)}): give group_by=None "
+            f"{name}: the property group is used as the probe of each unit ({_listed(kinds)}): give group_by=None "
             "for one population if it holds something else",
             RecordingWarning,
             stacklevel=4,
@@ -121,9 +121,9 @@ def _is_curation(label: str) -> bool:
 
 
 def _contradicts(values: np.ndarray, probes: Probes) -> bool:
-    """Whether a value joins units of several of the source's own probes, and is no name of what these have in common.
+    """Whether a value joins units of several of the source's own groups without naming what these have in common.
 
-    Values that only unite whole probes, as those that number the probes of several shanks, do not contradict them.
+    Values that only unite whole groups, such as numbers of probes with several shanks, do not contradict them.
     """
     if probes.labels is None:
         return False
@@ -134,7 +134,7 @@ def _contradicts(values: np.ndarray, probes: Probes) -> bool:
 
 
 def _divides(values: np.ndarray, probes: Probes) -> bool:
-    """Whether the values divide the only group that the source knows, as shanks do, and codes of curation."""
+    """Whether the values divide the only group that the source knows, as shanks or curation codes do."""
     known = probes.names if probes.labels is None else probes.labels.tolist()
     return len(set(known)) == 1 and len(set(values.tolist())) > 1
 

@@ -1,8 +1,8 @@
 """SpikeInterface's SortingAnalyzer and BaseSorting -> Population.
 
-Times are on the recording's clock where the recording is known, else on the sorting's own; both begin at 0 unless they
-say otherwise. Segments become separate observed intervals. Those whose times overlap are laid one after the other, with
-a second of unobserved time between them.
+Times are on the recording's clock where the recording is known, else on the sorting's own; both begin at 0 unless
+stated otherwise. Segments become separate observed intervals. Segments whose times overlap are placed one after the
+other, a second apart.
 """
 
 import os
@@ -37,9 +37,9 @@ def read_spikeinterface(source, *, name: str | None = None, group_by, observed) 
 
 
 def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed) -> Population:
-    """The Population of an analyzer. Its recording is not needed, but knows the clock and where it paused."""
-    held = analyzer.has_recording() or analyzer.has_temporary_recording()
-    recording = _known(analyzer.recording if held else None)
+    """The Population of an analyzer. Its recording is optional: it provides the clock, and where recording paused."""
+    available = analyzer.has_recording() or analyzer.has_temporary_recording()
+    recording = _known(analyzer.recording if available else None)
     properties = _properties(analyzer.sorting, name)
     channel_groups = analyzer.rec_attributes["properties"].get("group")
     groups = {} if channel_groups is None else _groups(analyzer.channel_ids, channel_groups)
@@ -76,10 +76,7 @@ def read_sorting(sorting: si.BaseSorting, *, name: str, group_by, observed) -> P
 
 
 def read_samples(analyzer: si.SortingAnalyzer) -> Population:
-    """The analyzer's units on the clock of its samples: the same wherever it is opened, with or without its recording.
-
-    An analyzer that is saved keeps its recording's clock only as long as the recording is found.
-    """
+    """The analyzer's units on the clock of its samples, which does not depend on whether its recording is found."""
     clocks = [_sample_clock(analyzer.sampling_frequency)] * analyzer.get_num_segments()
     return assemble(
         "analyzer", np.asarray(analyzer.unit_ids), **_laid_out(analyzer.sorting, clocks, _lengths(analyzer))
@@ -90,8 +87,8 @@ def load_spikeinterface(path: Path):
     """The analyzer or sorting saved in `path`, or None where SpikeInterface saved neither.
 
     SpikeInterface's own `load` would make an object of any class that the folder names, and unpickle a recording's
-    provenance. So folders of sortings are read by the class that wrote them, and an analyzer is handed a stand-in for
-    its recording, which is then never opened. InputError where what they would load holds a pickle.
+    provenance. So folders of sortings are read by the class that wrote them, and an analyzer is given a stand-in for
+    its recording, which is then never opened. InputError where a member that they would load is a pickle.
     """
     with reading(path, "SpikeInterface folder"):
         found = _loaded(path)
@@ -122,7 +119,7 @@ def _loaded(path: Path):
 
 
 def _check_whole(loaded) -> None:
-    """ValueError where the spikes of a folder are not those of its units: SpikeInterface does not look."""
+    """ValueError where the spikes of a folder are not those of its units, which SpikeInterface does not check."""
     analyzer = isinstance(loaded, si.SortingAnalyzer)
     sorting = loaded.sorting if analyzer else loaded
     fs = sorting.sampling_frequency
@@ -135,7 +132,7 @@ def _check_whole(loaded) -> None:
         raise ValueError("its spikes are not of SpikeInterface's form")
     for column, count in (("unit_index", len(sorting.unit_ids)), ("segment_index", sorting.get_num_segments())):
         if len(spikes) and not 0 <= spikes[column].min() <= spikes[column].max() < count:
-            raise ValueError(f"a spike's {column} is none of the {count} that there are")
+            raise ValueError(f"a spike's {column} is not below {count}")
     if analyzer:
         loaded.get_total_samples()
 
@@ -153,7 +150,7 @@ def _known_class(written, name: str) -> bool:
 
 
 def _saved(path: Path) -> dict:
-    """What SpikeInterface noted of a folder's content; nothing where it wrote none."""
+    """What SpikeInterface recorded about a folder's content; empty for other folders."""
     for marker in ("spikeinterface_info.json", ".zattrs"):
         if (path / marker).is_file():
             content = read_json(path / marker)
@@ -163,7 +160,7 @@ def _saved(path: Path) -> dict:
 
 
 def _known(recording) -> si.BaseRecording | None:
-    """The recording; None where it is none, or the stand-in with which an analyzer was loaded."""
+    """The recording; None for the stand-in with which an analyzer was loaded."""
     return recording if isinstance(recording, si.BaseRecording) else None
 
 

@@ -12,7 +12,7 @@ from .npy import load_numbers, read_settings
 from .optical import assemble_traces
 from .probes import choose_group
 
-_NEUROPIL = 0.7  # suite2p's own share of the neuropil, where ops.npy does not say
+_NEUROPIL = 0.7  # suite2p's default share of the neuropil
 
 
 def is_suite2p_folder(path: Path) -> bool:
@@ -32,8 +32,8 @@ def read_suite2p(
 ) -> Population:
     """The Population of a suite2p folder: of one plane's, or of one with planes in it, joined.
 
-    Fluorescence less the neuropil's, as much of it as the settings say (``neucoeff``, else 0.7), becomes dF/F. Frames
-    in ``badframes`` are no data. ROIs are named by their number, with the plane before it where there are several.
+    Fluorescence minus ``neucoeff`` (default: 0.7) times the neuropil's is converted to dF/F. Frames in ``badframes``
+    are left out. ROIs are named by their number, preceded by the plane where there are several.
 
     Parameters
     ----------
@@ -42,22 +42,24 @@ def read_suite2p(
         "plane" makes each plane a population of its own.
     observed : array, shape (k, 2), optional
     sampling_frequency : float, optional
-        Frames per second, where the settings do not say.
+        Frames per second, where the settings do not state them.
     keep_rejected : bool
-        Keep ROIs that ``iscell.npy`` calls no cells.
+        Keep ROIs that ``iscell.npy`` rejects.
     """
     name, planes = str(path), _planes(path)
     settings = [_settings(plane) for plane in planes]
     rates = {_number(sampling_frequency or ops.get("fs")) for ops in settings}
     if len(rates) > 1 or not min(rates) > 0:
         raise InputError(
-            f"{name}: its ops.npy gives no one frame rate (fs): give it, sampling_frequency= (--sampling-frequency)"
+            f"{name}: its ops.npy does not give one frame rate (fs): give sampling_frequency= (--sampling-frequency)"
         )
     fluorescence = [load_numbers(plane / "F.npy", 2, mapped=True) for plane in planes]
     cells = [_cells(plane / "iscell.npy", len(values)) for plane, values in zip(planes, fluorescence, strict=True)]
     kept = [np.flatnonzero(is_cell | keep_rejected) for is_cell, _ in cells]
     if not sum(map(len, kept)):
-        raise InputError(f"{name}: no ROI is a cell: give keep_rejected=True (--keep-rejected) to keep them")
+        raise InputError(
+            f"{name}: no ROI is classified as a cell: give keep_rejected=True (--keep-rejected) to keep them"
+        )
     # The last volume may lack its last planes.
     count = min(values.shape[1] for values in fluorescence)
     active = np.empty((sum(map(len, kept)), count), dtype=np.float32)
@@ -90,7 +92,7 @@ def read_suite2p(
 
 
 def _read_active(plane: Path, ops: dict, fluorescence: np.ndarray, rois: np.ndarray, out: np.ndarray) -> None:
-    """Fluorescence of these ROIs less their neuropil's share: float32 `out`, shape (n_rois, n_frames)."""
+    """Neuropil-corrected fluorescence of these ROIs: float32 `out`, shape (n_rois, n_frames)."""
     neuropil = None
     if (plane / "Fneu.npy").is_file():
         neuropil, share = _as_long(plane / "Fneu.npy", fluorescence), _neuropil_share(plane, ops)
@@ -101,7 +103,7 @@ def _read_active(plane: Path, ops: dict, fluorescence: np.ndarray, rois: np.ndar
 
 
 def _bad_frames(plane: Path, ops: dict, count: int) -> np.ndarray:
-    """Frames that the settings call bad, as a truth value a frame or by their numbers: bool, shape (count,)."""
+    """Bad frames of the settings, given as a truth value per frame or by number: bool, shape (count,)."""
     bad, found = np.zeros(count, dtype=bool), ops.get("badframes")
     if found is None:
         return bad
@@ -140,7 +142,7 @@ def _cells(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _settings(plane: Path) -> dict:
-    """What suite2p was told, and what it found of the frames: in one file before version 1, in several since."""
+    """suite2p's settings and what it found about the frames: one file before version 1, several since."""
     found = {}
     for name in ("settings.npy", "reg_outputs.npy", "ops.npy"):
         if (plane / name).is_file():
@@ -149,7 +151,7 @@ def _settings(plane: Path) -> dict:
 
 
 def _number(value) -> float:
-    """The number in an entry of the settings; NaN where it is none."""
+    """The number in an entry of the settings; NaN for anything else."""
     values = np.ravel(value) if isinstance(value, int | float | np.number | np.ndarray) else np.empty(0)
     return float(values[0]) if len(values) == 1 and np.isfinite(values[0]) else np.nan
 
@@ -159,5 +161,5 @@ def _neuropil_share(plane: Path, ops: dict) -> np.float32:
     nested = extraction.get("neuropil_coefficient") if isinstance(extraction, dict) else None
     found = ops.get("neucoeff", _NEUROPIL if nested is None else nested)
     if not np.isfinite(_number(found)):
-        raise InputError(f"{plane}: the neuropil's share (neucoeff) in its settings is no number: run suite2p again")
+        raise InputError(f"{plane}: neucoeff in its settings is not a number: run suite2p again")
     return np.float32(_number(found))

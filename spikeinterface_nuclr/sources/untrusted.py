@@ -86,7 +86,9 @@ def check_zarr(store: Path, *members: str, references: bool = False) -> None:
         if unknown == ["pickle"] and references:
             _check_pickled_chunks(store / name, metadata, where)
         elif unknown:
-            raise InputError(f"{where}: is stored as {unknown[0]!r}, which could run code: delete it, or write it again")
+            raise InputError(
+                f"{where}: is stored as {unknown[0]!r}, which could run code: delete it, or write it again"
+            )
         _check_chunks(store / name, shape, dtype, where)
 
 

@@ -1,4 +1,4 @@
-"""Which animals of a store a run trains on, and which it looks at."""
+"""Which animals of a store a run trains on, and which it monitors."""
 
 from fnmatch import fnmatchcase
 
@@ -15,7 +15,7 @@ from .views import TOO_FEW_UNITS, Recording
 def divide(
     store: Store, hold_out: list[str], exclude: list[str], config: PretrainConfig
 ) -> tuple[list[Recording], list[Probe]]:
-    """Recordings to train on, and probes to look at."""
+    """Recordings to train on, and probes to monitor."""
     recordings, validation, unmatched = [], [], {*hold_out, *exclude}
     warn_of_similar(store.animals)
     for probe in store.probes:

@@ -99,7 +99,7 @@ def build_store(
 
 
 def _make_store(path: Path) -> None:
-    """An empty store, unless one is there; a folder in which a build was killed at once is gone on with."""
+    """An empty store, unless one is there; a folder in which a build was killed at its start is reused."""
     if path.is_dir() and {inside.name for inside in path.iterdir()} <= {"sessions"}:
         unused = not any((path / "sessions").glob("*"))
     else:
@@ -136,13 +136,13 @@ def _add_session(sessions: Path, reading: dict, frame_rate: float | None, listed
             staged.mkdir()
             _write_session(staged, listed, stamp, population)
     except Exception as error:  # one damaged source of hundreds must not stop the others, whatever is wrong with it
-        said = reason_of(error) or type(error).__name__
-        return said if listed.name in said else f"{listed.name}: {said}"
+        reason = reason_of(error)
+        return reason if listed.name in reason else f"{listed.name}: {reason}"
     return ""
 
 
 def _stamp_of(folder: Path) -> list:
-    """What a session's folder says of its source; nothing where there is none, or a damaged one."""
+    """The stamp of a session's source; empty where there is no session, or a damaged one."""
     try:
         return read_part(folder / "session.json").get("stamp")
     except InputError:

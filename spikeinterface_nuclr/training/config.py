@@ -13,7 +13,7 @@ from .views import TOO_FEW_UNITS
 
 OBJECTIVES = (*FORMS, "vicreg")
 OPTIMIZERS = ("adamw", "muon")
-_LARGEST = 2**62  # whole number: what a count, a seed or a float can be
+_LARGEST = 2**62  # whole number that counts, seeds and floats can hold
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def pretrain(
     plot: bool = False,
     progress: bool = True,
 ) -> Checkpoint:
-    """Train an encoder without labels, anew or from the weights of another.
+    """Train an encoder without labels, from scratch or from the weights of another.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def pretrain(
     config : PretrainConfig, optional
         Default: the published settings, with the encoder of `initial` where one is given.
     initial : str, Path or Checkpoint, optional
-        As `load_checkpoint`: the weights to start from, to fine-tune them. The projector starts anew.
+        As `load_checkpoint`: the weights to start from, to fine-tune them. The projector starts from scratch.
     hold_out : list of str
         Animals (names, or patterns as of `fnmatch`) that are only monitored. The weights that are kept are those with
         the best re-identification on them, so they are no test.

@@ -44,13 +44,15 @@ class Run:
             if not self._state.is_file():
                 raise InputError(f"{self._state}: no saved state to resume from: start without --resume")
         elif self._state.exists() and not overwrite:
-            raise InputError(f"{self._state}: an unfinished run: go on with --resume, or begin anew with --overwrite")
+            raise InputError(
+                f"{self._state}: an unfinished run: continue it with --resume, or start over with --overwrite"
+            )
         for path in (self.output, self.log, self.last, self.curves):
             check_writable(path, overwrite=overwrite or resume)
         if not resume:
             if self.tensorboard.exists() and not overwrite:
                 raise InputError(f"{self.tensorboard}: exists already: give --overwrite or another name")
-            # It is made again from its sources. What an earlier run has reached stays until this one has.
+            # It is rebuilt from its sources. Results of an earlier run stay until this one has some.
             self.discard_store()
 
     @property
@@ -75,7 +77,7 @@ class Run:
 
     @property
     def store(self) -> Path:
-        """The store of a run that was given none: nobody else's, gone when the run is over."""
+        """The run's own store, where it was given none; deleted at the end of the run."""
         return self._beside("run-store")
 
     @property
@@ -86,11 +88,11 @@ class Run:
         return self.output.with_suffix(f".{kind}")
 
     def identify(self, **identity) -> None:
-        """Say what fixes the run (plain values for JSON): a state of another run is not gone on with."""
+        """Record what defines the run (plain values for JSON): states of other runs are not resumed."""
         self._identity = json.loads(json.dumps(identity))
 
     def load(self, network: torch.nn.Module, optimizers: list) -> None:
-        """Take up the saved state; InputError where it is damaged, or of another run."""
+        """Restore the saved state; InputError where it is damaged, or of another run."""
         with reading(self._state, "state", "start without --resume"):
             with safe_open(self._state, framework="pt") as file:
                 content = json.loads(file.metadata()["state"])
@@ -98,7 +100,7 @@ class Run:
             _check_content(content)
         different = [key for key, value in self._identity.items() if content["run"].get(key) != value]
         if different:
-            raise InputError(f"{self._state}: is of a run with another {different[0]}: start without --resume")
+            raise InputError(f"{self._state}: belongs to a run with another {different[0]}: start without --resume")
         with reading(self._state, "state", "start without --resume"):
             if content["step"] > self._identity["config"]["steps"]:
                 raise ValueError(f"it is at step {content['step']} of {self._identity['config']['steps']}")
@@ -171,7 +173,7 @@ class Run:
 
 
 def _goodness(row: dict) -> float:
-    """What the best weights have most of; later ones are better where nothing was looked at."""
+    """Score by which the best weights are chosen; equal where nothing was monitored, so that later ones win."""
     value = row.get("reidentification", math.nan)
     return -math.inf if math.isnan(value) else value
 
@@ -187,7 +189,7 @@ def _remembered(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
 
 
 def _check_content(content: dict) -> None:
-    """ValueError where this is not what a run says of where it stands."""
+    """ValueError where this is not the state of a run."""
     run, step, seconds, rows = (content[name] for name in ("run", "step", "seconds", "rows"))
     if not isinstance(run, dict) or type(step) is not int or not _is_number(seconds) or not seconds >= 0:
         raise ValueError("an entry is of the wrong type")
@@ -201,7 +203,7 @@ def _check_content(content: dict) -> None:
 
 
 def _check_tensors(tensors: dict[str, torch.Tensor], network: torch.nn.Module, optimizers: list) -> None:
-    """ValueError where these are not the tensors of this network and of what these optimisers remember."""
+    """ValueError where these are not the tensors of this network and of the state of these optimisers."""
     expected = {f"model.{key}": value for key, value in network.state_dict().items()}
     for number, (parameter, optimizer) in enumerate(_parameters(optimizers)):
         for name in _remembered(optimizer):

@@ -143,7 +143,7 @@ class Probe:
             raise self._damaged("first", "it is empty")
         origin, first = int(index[0]), index[1:]
         if first[0] != 0 or first[-1] != self.n_spikes or (np.diff(first) < 0).any():
-            raise self._damaged("first", f"it is no index of {self.n_spikes} spikes")
+            raise self._damaged("first", f"it is not an index of {self.n_spikes} spikes")
         # Rounding up may have carried the last spike into the second after the end.
         inside = math.floor(self.outline.start) <= origin and origin + len(first) - 2 <= self.outline.stop + 1
         if self.n_spikes and not inside:
@@ -229,7 +229,7 @@ def _read_session(folder: Path) -> list[Probe]:
     content = read_part(folder / "session.json")
     try:
         return [_read_probe(folder / str(number), content, part) for number, part in enumerate(content["probes"])]
-    except Exception as error:  # whatever anybody may have written there
+    except Exception as error:  # whatever the file holds
         raise InputError(f"{folder}: damaged ({reason_of(error)}): {_rebuild(folder)}") from None
 
 
@@ -285,7 +285,7 @@ def check_store(path: Path) -> None:
     if not is_store(path):
         raise InputError(f"{path}: not a store: make one with `nuclr store build SOURCES -o {path}`")
     if not (path / "sessions").is_dir():
-        raise InputError(f"{path}: its folder of sessions is missing: build it anew")
+        raise InputError(f"{path}: its folder of sessions is missing: build it again")
     version = read_part(path / "store.json").get("nuclr_store")
     if version != FORMAT_VERSION:
-        raise InputError(f"{path}: a store of format {version}, this version reads {FORMAT_VERSION}: build it anew")
+        raise InputError(f"{path}: a store of format {version}, this version reads {FORMAT_VERSION}: build it again")
