@@ -141,9 +141,9 @@ def test_a_state_of_another_run_is_not_resumed(store, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(store, out)
     monkeypatch.undo()
-    with pytest.raises(InputError, match="of a run with another config"):
+    with pytest.raises(InputError, match="belongs to a run with another config"):
         train(store, out, other(seed=5), resume=True)
-    with pytest.raises(InputError, match="of a run with another exclude"):
+    with pytest.raises(InputError, match="belongs to a run with another exclude"):
         train(store, out, exclude=["animal1"], resume=True)
     out.with_suffix(".state.safetensors").write_text("damaged")
     with pytest.raises(InputError, match="not a readable state"):
