@@ -93,8 +93,13 @@ def test_observed_is_in_place_of_invalid_times(interval):
 
 @pytest.mark.parametrize("interval", [(90.0, np.nan), (np.nan, 90.0), (50.0, 40.0), (np.nan, np.nan)])
 def test_an_interval_that_is_none_is_refused(interval):
-    with pytest.raises(InputError, match=r"invalid_times: .* is no interval: correct the file or give observed="):
+    with pytest.raises(InputError, match=r"invalid_times: .* is not an interval: correct the file or give observed="):
         read_population(tagged(interval))
+
+
+@pytest.mark.parametrize(("interval", "left"), [((60.0, np.inf), [0.0, 60.0]), ((-np.inf, 40.0), [40.0, 100.0])])
+def test_invalid_times_may_reach_beyond_the_recording(interval, left):
+    assert read_population(tagged(interval)).observed.tolist() == [left]
 
 
 # --- subtracting ----------------------------------------------------------------------------------------------------

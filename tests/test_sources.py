@@ -232,11 +232,11 @@ def test_intervals_given_by_the_user_replace_those_of_the_source():
 def test_impossible_intervals_of_a_file_are_named(bad):
     nwbfile = new_nwb()
     nwbfile.add_unit(spike_times=[1.0], obs_intervals=[bad])
-    with pytest.raises(InputError, match=r"obs_intervals of row 0: .* is no interval"):
+    with pytest.raises(InputError, match=r"obs_intervals of row 0: .* is not an interval"):
         read_population(nwbfile)
     nwbfile = add_units(new_nwb(), [[1.0]])
     nwbfile.add_invalid_time_interval(start_time=bad[0], stop_time=bad[1])
-    with pytest.raises(InputError, match=r"invalid_times: .* is no interval"):
+    with pytest.raises(InputError, match=r"invalid_times: .* is not an interval"):
         read_population(nwbfile)
 
 

@@ -60,10 +60,11 @@ def test_unsigned_sentinels_in_the_file(tmp_path):
         read_population(write_nwb_file(tmp_path / "s.nwb", nwbfile))
 
 
-def test_observed_time_of_more_than_a_year_is_refused():
+@pytest.mark.parametrize(("stop", "days"), [(1e10, "115,741"), (np.inf, "inf")])
+def test_observed_time_of_more_than_a_year_is_refused(stop, days):
     nwbfile = new_nwb()
-    nwbfile.add_unit(spike_times=TRAINS[0], obs_intervals=[[0.0, 1e10]])
-    with pytest.raises(InputError, match="observed time would be 115,741 days"):
+    nwbfile.add_unit(spike_times=TRAINS[0], obs_intervals=[[0.0, stop]])
+    with pytest.raises(InputError, match=f"observed time would be {days} days"):
         read_population(nwbfile)
     with pytest.raises(InputError, match="give observed= in seconds"):
         read_population(add_units(new_nwb(), TRAINS), observed=[[0.0, 1e9]])

@@ -108,13 +108,13 @@ def _stripped(text) -> str | None:
 
 
 def invalid_intervals(nwbfile, name: str) -> np.ndarray | None:
-    """Times in seconds that the file calls invalid, sorted, shape (k, 2)."""
+    """Intervals of seconds that the file marks as invalid, sorted, shape (k, 2)."""
     limits, _ = tagged_intervals(nwbfile, name)
     return union(limits) if len(limits) else None
 
 
 def tagged_intervals(nwbfile, name: str) -> tuple[np.ndarray, list[set[str]]]:
-    """Each interval of seconds that the file calls invalid, shape (k, 2), and its tags."""
+    """Each interval of seconds that the file marks as invalid, shape (k, 2), and its tags."""
     table = nwbfile.invalid_times
     if table is None or not len(table):
         return np.empty((0, 2)), []
@@ -128,9 +128,12 @@ def tagged_intervals(nwbfile, name: str) -> tuple[np.ndarray, list[set[str]]]:
 
 
 def checked_rows(intervals: np.ndarray, name: str) -> np.ndarray:
-    """The intervals (k, 2) as they are; InputError, which begins with `name`, for the first that is none."""
+    """The intervals (k, 2) as they are; InputError, which begins with `name`, for NaN and negative lengths.
+
+    Infinite limits stand for the beginning and the end of the recording.
+    """
     wrong = ~(intervals[:, 1] >= intervals[:, 0])
-    if wrong.any() or not np.isfinite(intervals).all():
-        a, b = intervals[wrong | ~np.isfinite(intervals).all(axis=1)][0]
-        raise InputError(f"{name}: {a:g} to {b:g} s is no interval: correct the file or give observed=")
+    if wrong.any():
+        a, b = intervals[wrong][0]
+        raise InputError(f"{name}: {a:g} to {b:g} s is not an interval: correct the file or give observed=")
     return intervals
