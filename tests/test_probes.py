@@ -191,6 +191,20 @@ def test_electrodes_that_every_unit_lists_locate_none():
     assert found.properties["brain_area"].tolist() == [f"area of {probe}" for probe in TWO]
 
 
+def test_all_electrodes_of_a_probe_name_no_area():
+    nwbfile = add_probes(new_nwb(), "probeA")
+    device = nwbfile.create_device("d")
+    group = nwbfile.create_electrode_group("probeB", "d", "CA1", device)
+    for area in ("CA1", "CA1", "DG"):
+        nwbfile.add_electrode(group=group, location=area)
+    for k, times in enumerate(TRAINS):
+        nwbfile.add_unit(spike_times=times, electrodes=[4, 5, 6] if k % 2 else [0, 1, 2, 3])
+    with pytest.warns(RecordingWarning, match="all 4 units of group probeB list the same electrodes"):
+        found = read_population(nwbfile)
+    assert found.group.tolist() == TWO
+    assert found.properties["brain_area"].tolist() == ["area of probeA", ""] * 4
+
+
 def test_all_electrodes_of_a_tetrode_locate_its_units(recwarn):
     found = read_population(everywhere("tetrode"))
     assert found.properties["brain_area"].tolist() == ["area of tetrode"] * 8

@@ -99,7 +99,14 @@ def unit_electrodes(nwbfile, unit_ids, properties: dict, name: str) -> UnitElect
         rows = [np.atleast_1d(row) for row in ragged(column, f"{name}: units/electrodes")]
         rows = _checked_rows(rows, unit_ids, len(table.id), name)
         groups = ElectrodeGroups(nwbfile, table, name)
-        if any(map(len, rows)) and not _everywhere(rows, table, groups, name):
+        if _list_the_same(rows, groups.of_electrodes):
+            warnings.warn(
+                f"{name}: every unit lists the same {len(rows[0])} electrodes, of several groups: its probe and area "
+                "are not known from them",
+                RecordingWarning,
+                stacklevel=4,
+            )
+        elif any(map(len, rows)):
             return UnitElectrodes(table, groups, rows)
     table = nwbfile.electrodes
     groups = ElectrodeGroups(nwbfile, table, name)
@@ -113,9 +120,24 @@ def unit_electrodes(nwbfile, unit_ids, properties: dict, name: str) -> UnitElect
     return UnitElectrodes(table, groups)
 
 
-def electrode_locations(table, name: str) -> np.ndarray:
-    """The location of each electrode: text, shape (n_electrodes,)."""
-    return as_text(read_whole(table["location"].data, f"{name}: electrodes/location"))
+def unit_areas(electrodes: UnitElectrodes, name: str) -> np.ndarray:
+    """The location of most of each unit's electrodes: text, shape (n_units,).
+
+    It is empty where all units of a group list the same electrodes of several areas, as files of dense waveforms do.
+    """
+    locations = as_text(read_whole(electrodes.table["location"].data, f"{name}: electrodes/location"))
+    areas, labels = electrodes.most_common(locations), electrodes.most_common(electrodes.groups.of_electrodes)
+    for label in np.unique(labels):
+        units = np.flatnonzero(labels == label)
+        if _list_the_same([electrodes.rows[unit] for unit in units], locations):
+            areas[units] = ""
+            warnings.warn(
+                f"{name}: all {len(units)} units of group {label} list the same electrodes, of several areas: their "
+                "area is not known from them",
+                RecordingWarning,
+                stacklevel=5,
+            )
+    return areas
 
 
 def unit_probes(nwbfile, electrodes: UnitElectrodes, properties: dict) -> Probes:
@@ -200,23 +222,10 @@ def _checked_rows(rows: list[np.ndarray], unit_ids, count: int, name: str) -> li
     return rows
 
 
-def _everywhere(rows: list[np.ndarray], table, groups: ElectrodeGroups, name: str) -> bool:
-    """Whether every unit lists the same electrodes of several groups or areas, as files of dense waveforms do."""
+def _list_the_same(rows: list[np.ndarray], values: np.ndarray) -> bool:
+    """Whether several units list the same electrodes, whose values (one per electrode) differ."""
     first = rows[0]
-    if len(rows) == 1 or not all(np.array_equal(first, row) for row in rows):
-        return False
-    labels = [groups.of_electrodes]
-    if "location" in table.colnames:
-        labels.append(electrode_locations(table, name))
-    if all(len(set(values[first].tolist())) == 1 for values in labels):
-        return False
-    warnings.warn(
-        f"{name}: every unit lists the same {len(first)} electrodes, of several groups or areas: its probe and area "
-        "are not known from them",
-        RecordingWarning,
-        stacklevel=5,
-    )
-    return True
+    return len(rows) > 1 and len(np.unique(values[first])) > 1 and all(np.array_equal(first, row) for row in rows)
 
 
 def _warn_of_none(what: str, units: list, name: str) -> None:

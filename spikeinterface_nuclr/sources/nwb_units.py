@@ -12,7 +12,7 @@ from ..population import Population
 from .assembly import assemble
 from .columns import as_text, plain_columns
 from .nwb_data import check_stored, checked_index, ragged, raw_dataset, read_whole
-from .nwb_electrodes import ElectrodeGroups, electrode_locations, unit_electrodes, unit_probes
+from .nwb_electrodes import ElectrodeGroups, unit_areas, unit_electrodes, unit_probes
 from .nwb_file import checked_rows, file_facts, tagged_intervals
 from .probes import choose_group
 
@@ -44,7 +44,7 @@ def read_units(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Populat
             stacklevel=4,
         )
     if electrodes.rows is not None and "brain_area" not in properties and "location" in electrodes.table.colnames:
-        properties["brain_area"] = electrodes.most_common(electrode_locations(electrodes.table, name))
+        properties["brain_area"] = unit_areas(electrodes, name)
     return assemble(
         name,
         unit_ids,
