@@ -44,6 +44,8 @@ def check_writable(path, *, overwrite: bool = False) -> Path:
         raise InputError(f"{path}: cannot be written ({reason_of(error)}): give another name") from None
     if path.is_dir() and not (path / ".zgroup").is_file():
         raise InputError(f"{path}: is a directory: name a file inside it")
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise InputError(f"{path}: is a device or a pipe: name a file")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already: give --overwrite (overwrite=True) or another name")
     if not path.parent.is_dir():

@@ -92,6 +92,8 @@ class UnitEmbeddings:
     @classmethod
     def load(cls, path) -> "UnitEmbeddings":
         """Read what `save` wrote as ``.npz``; InputError where the file is damaged, or none of these."""
+        if not Path(path).is_file():  # a pipe would be waited for
+            raise InputError(f"{path}: no such file")
         with reading(path, ".npz file of embeddings", "embed again"):
             with zipfile.ZipFile(path) as file:
                 members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}

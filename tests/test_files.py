@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from spikeinterface_nuclr import InputError, files
+from spikeinterface_nuclr import InputError, UnitEmbeddings, files
 from spikeinterface_nuclr.files import check_writable, folder_written_whole, standing_folders, sweep, written_whole
 
 
@@ -210,6 +210,15 @@ def test_what_a_killed_process_left_is_swept(tmp_path, moment):
     (tmp_path / ".a.txt.other-machine-1-aa").mkdir()  # of a process that nobody here can ask after
     write(path)
     assert sorted(os.listdir(tmp_path)) == [".a.txt.other-machine-1-aa", "a.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_neither_waited_for_nor_replaced(tmp_path):
+    path = tmp_path / "pipe.npz"
+    os.mkfifo(path)
+    assert "is a device or a pipe: name a file" in refusal(path, overwrite=True)
+    with pytest.raises(InputError, match="no such file"):
+        UnitEmbeddings.load(path)
 
 
 def test_refusals_name_the_place(tmp_path):
