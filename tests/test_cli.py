@@ -82,7 +82,7 @@ def test_embed_writes_both_formats(session, model, tmp_path):
     assert not nuclr("embed", session, "-o", tmp_path / "q.npz", "--model", model, "-q").stderr
     arguments = ("embed", session, "-o", tmp_path / "q.npz", "--model", model, "-q")
     assert "up to date, nothing to do" in nuclr(*arguments).stdout
-    refused(nuclr(*arguments, "--overlap", 0.5), 3, "q.npz: exists already")
+    refused(nuclr(*arguments, "--overlap", 0.5), 3, "q.npz: holds other embeddings already")
     refused(nuclr("embed", tmp_path / "absent.nwb", "--in-place"), 3, "absent.nwb: no such file or folder")
 
 

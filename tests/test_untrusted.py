@@ -258,3 +258,14 @@ def test_pickles_in_every_member_of_an_nwb_store_are_refused(tmp_path, mark):
             read_population(store)
         shutil.rmtree(store / array)
         shutil.move(before, store / array)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"dtype": "text\n"}, {"dtype": 3}, {"shape": None}, {"shape": ["a"]}, {"filters": 7}]
+)
+def test_odd_metadata_of_an_array_are_named(folder, changed):
+    path = folder / "sorting.zarr" / "unit_ids" / ".zarray"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    with pytest.raises(InputError, match=r"sorting\.zarr: unit_ids: not a readable Zarr array") as caught:
+        read_population(folder / "sorting.zarr")
+    assert len(str(caught.value).splitlines()) == 1

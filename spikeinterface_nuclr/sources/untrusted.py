@@ -81,7 +81,7 @@ def check_zarr(store: Path, *members: str, references: bool = False) -> None:
         where = f"{store}: {name}"
         with reading(where, "Zarr array", "the store is damaged"):
             codecs = [codec["id"] for codec in _codecs(metadata)]
-            shape, dtype = metadata["shape"], metadata["dtype"]
+            declared = _declared(metadata)
         unknown = [codec for codec in codecs if codec not in _CODECS]
         if unknown == ["pickle"] and references:
             _check_pickled_chunks(store / name, metadata, where)
@@ -89,7 +89,8 @@ def check_zarr(store: Path, *members: str, references: bool = False) -> None:
             raise InputError(
                 f"{where}: is stored as {unknown[0]!r}, which could run code: delete it, or write it again"
             )
-        _check_chunks(store / name, shape, dtype, where)
+        if declared > 1_000_000:  # smaller ones are not worth a pass over all chunks
+            check_declared(where, declared, sum(chunk.stat().st_size for chunk in _files(store / name)))
 
 
 def check_extension(analyzer, name: str) -> None:
@@ -154,12 +155,11 @@ def _codecs(metadata: dict) -> list[dict]:
     return [codec for codec in (*(metadata.get("filters") or ()), metadata.get("compressor")) if codec is not None]
 
 
-def _check_chunks(array: Path, shape: list, dtype, where: str) -> None:
-    """InputError where the array's shape claims more than its chunks can hold."""
-    itemsize = 8 if dtype == "|O" or not isinstance(dtype, str) else np.dtype(dtype).itemsize
-    declared = int(np.prod([int(length) for length in shape], dtype=object)) * itemsize
-    if declared > 1_000_000:  # smaller ones are not worth a pass over all chunks
-        check_declared(where, declared, sum(chunk.stat().st_size for chunk in _files(array)))
+def _declared(metadata: dict) -> int:
+    """Bytes that an array of this metadata claims; of one that holds objects, of as many references."""
+    dtype = metadata["dtype"]
+    itemsize = 8 if dtype == "|O" else np.dtype(dtype if isinstance(dtype, str) else [tuple(f) for f in dtype]).itemsize
+    return int(np.prod([int(length) for length in metadata["shape"]], dtype=object)) * itemsize
 
 
 def _check_pickled_chunks(array: Path, metadata: dict, where: str) -> None:
