@@ -69,7 +69,7 @@ def read_sorting(sorting: si.BaseSorting, *, name: str, group_by, observed) -> P
         np.asarray(sorting.unit_ids),
         **activity,
         observed=observed,
-        group=choose_group(name, properties, group_by, lambda: _probes(groups, lambda: _main_channels(sorting))),
+        group=choose_group(name, properties, group_by, lambda: _sorting_probes(sorting, properties, groups)),
         properties=properties,
         metadata={"source": name, "segments": sorting.get_num_segments()},
     )
@@ -231,13 +231,39 @@ def _trains(unit_index: np.ndarray, times: np.ndarray, n_units: int) -> list[np.
 
 
 def _properties(sorting, name: str) -> dict[str, np.ndarray]:
-    return plain_columns({key: sorting.get_property(key) for key in sorting.get_property_keys()}, name)
+    columns = {key: sorting.get_property(key) for key in sorting.get_property_keys()}
+    return plain_columns({key: _named_objects(sorting, values) for key, values in columns.items()}, name)
+
+
+def _named_objects(sorting, values: np.ndarray) -> np.ndarray:
+    """Names of the objects of an NWB file, such as electrode groups, that SpikeInterface's reader of such files gives.
+
+    It gives the objects, or references into the file that it keeps open. Other values are returned as they are.
+    """
+    if values.dtype.kind != "O":
+        return values
+    if all(hasattr(value, "neurodata_type") for value in values):
+        return np.array([value.name for value in values], dtype=str)
+    import h5py
+
+    file = getattr(getattr(sorting, "units_table", None), "file", None)
+    if isinstance(file, h5py.File) and all(isinstance(value, h5py.Reference) for value in values):
+        return np.array([file[value].name.rpartition("/")[2] if value else "" for value in values], dtype=str)
+    return values
 
 
 def _main_channels(sorting) -> list | None:
     if "main_channel_id" in sorting.get_property_keys():
         return [[channel] for channel in sorting.get_property("main_channel_id")]
     return None
+
+
+def _sorting_probes(sorting, properties: dict, groups: dict) -> Probes:
+    """The electrode group of each unit, as sortings of NWB files have it; else the group of its main channel."""
+    labels = properties.get("electrode_group")
+    if labels is None or labels.dtype.kind != "U" or not labels.astype(bool).any():
+        return _probes(groups, lambda: _main_channels(sorting))
+    return Probes("electrodes", tuple(sorted(set(labels.tolist()) - {""})), labels, _REMEDY)
 
 
 def _analyzer_channels(analyzer) -> list | None:
