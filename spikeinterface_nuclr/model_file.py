@@ -6,6 +6,7 @@ people edit, nor the name of the file is part of it.
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,8 @@ def check_identity(name: str, written, found: str) -> None:
 
 def kind_of_model(path) -> str:
     """The key under which a safetensors file holds its JSON; empty where it is no such file."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return ""
     try:
         with safe_open(path, framework="numpy") as file:
             return next(iter(file.metadata() or {}), "")

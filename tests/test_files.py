@@ -12,6 +12,7 @@ import pytest
 
 from spikeinterface_nuclr import InputError, UnitEmbeddings, files
 from spikeinterface_nuclr.files import check_writable, folder_written_whole, standing_folders, sweep, written_whole
+from spikeinterface_nuclr.model_file import kind_of_model
 
 
 def mode(path):
@@ -219,6 +220,7 @@ def test_a_pipe_is_neither_waited_for_nor_replaced(tmp_path):
     assert "is a device or a pipe: name a file" in refusal(path, overwrite=True)
     with pytest.raises(InputError, match="no such file"):
         UnitEmbeddings.load(path)
+    assert kind_of_model(path) == ""
 
 
 def test_refusals_name_the_place(tmp_path):
