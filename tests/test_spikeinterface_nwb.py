@@ -27,5 +27,6 @@ def test_the_electrode_groups_of_units_are_their_probes(probes, use_pynwb, tmp_p
     found = read_population(sorting)
     assert found.group.tolist() == read_population(path).group.tolist() == list(probes) * (8 // len(probes))
     assert found.properties["electrode_group"].tolist() == found.group.tolist()
+    assert read_population(sorting.select_units(sorting.unit_ids[2:5])).group.tolist() == found.group[2:5].tolist()
     assert read_population(sorting, group_by=None).group.tolist() == [""] * 8
     assert not [w for w in recwarn if w.category is RecordingWarning]

@@ -246,6 +246,8 @@ def _named_objects(sorting, values: np.ndarray) -> np.ndarray:
         return np.array([value.name for value in values], dtype=str)
     import h5py
 
+    while sorting.get_parent() is not None:  # such as that of a selection of units
+        sorting = sorting.get_parent()
     file = getattr(getattr(sorting, "units_table", None), "file", None)
     if isinstance(file, h5py.File) and all(isinstance(value, h5py.Reference) for value in values):
         return np.array([file[value].name.rpartition("/")[2] if value else "" for value in values], dtype=str)
