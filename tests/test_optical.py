@@ -489,8 +489,8 @@ def test_arrays_and_their_files(tmp_path):
         (activity(), {"traces": "dff"}, "give its frames per second: sampling_frequency="),
         (activity(), {"sampling_frequency": 5.0}, "say what its values are: traces="),
         (activity(), {"sampling_frequency": 5.0, "traces": "spikes"}, "traces must be one of fluorescence, dff, ready"),
-        (activity()[0], {"sampling_frequency": 5.0, "traces": "dff"}, "no array of traces"),
-        (np.array([["a"]]), {"sampling_frequency": 5.0, "traces": "dff"}, "no array of traces"),
+        (activity()[0], {"sampling_frequency": 5.0, "traces": "dff"}, "not an array of traces"),
+        (np.array([["a"]]), {"sampling_frequency": 5.0, "traces": "dff"}, "not an array of traces"),
     ],
 )
 def test_arrays_that_cannot_be_read(array, options, says):

@@ -64,14 +64,16 @@ def assemble_traces(
             raise InputError("observed holds no interval: give at least one (start, stop) in seconds")
         frames = frames.within(observed)
     if not len(frames):
-        raise InputError(f"{name}: no frame is left: all are invalid or outside observed time")
+        raise InputError(
+            f"{name}: no frame is left: all are invalid or outside observed time: correct them, or observed="
+        )
     grid = grid_of(frames, name, len(values))
     traces = np.empty((len(values), len(grid)), dtype=np.float32)
     together = max(_BLOCK // len(grid), 1)
     for low in range(0, len(values), together):
         grid.lay(values[low : low + together], traces[low : low + together])
     if not any(np.isfinite(row).any() for row in traces):
-        raise InputError(f"{name}: no frame is left: all are NaN")
+        raise InputError(f"{name}: no frame is left: all are NaN: correct its data")
     if kind == "fluorescence":
         delta_f(traces, grid.sampling_frequency, out=traces)
     if kind != "ready":
