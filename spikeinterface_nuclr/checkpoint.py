@@ -1,5 +1,6 @@
 """Checkpoint: an encoder's config, weights and card, and where to find them."""
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -132,9 +133,9 @@ def _local(model: str, sha256: str | None) -> Path:
     if model in bundled_models():
         return bundled
     path = Path(model)
-    if path.is_file():
+    if os.path.isfile(path):  # also False of a name that no system takes
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CheckpointError(f"{model}: is a directory: name a .safetensors file inside it")
     moved = model_file.with_identity(_BUNDLED, _KIND, sha256)
     if moved is not None:

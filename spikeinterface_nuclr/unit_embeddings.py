@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ class UnitEmbeddings:
     @classmethod
     def load(cls, path) -> "UnitEmbeddings":
         """Read what `save` wrote as ``.npz``; InputError where the file is damaged, or none of these."""
-        if not Path(path).is_file():  # a pipe would be waited for
+        if not os.path.isfile(path):  # a pipe would be waited for
             raise InputError(f"{path}: no such file")
         with reading(path, ".npz file of embeddings", "embed again"):
             with zipfile.ZipFile(path) as file:

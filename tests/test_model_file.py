@@ -18,7 +18,9 @@ from spikeinterface_nuclr import (
     Decoder,
     Encoder,
     EncoderConfig,
+    InputError,
     Regressor,
+    UnitEmbeddings,
     fit_decoder,
     fit_regressor,
     load_checkpoint,
@@ -348,3 +350,12 @@ def test_absurd_configs_are_refused_before_anything_is_built(change):
 )
 def test_the_number_of_parameters_is_known_before_they_are_made(config):
     assert config.num_parameters == sum(weight.numel() for weight in Encoder(config).state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_names_that_no_system_takes_are_no_files(name):
+    for load in (load_checkpoint, Decoder.load):
+        with pytest.raises(CheckpointError, match="no such (checkpoint|decoder)"):
+            load(name)
+    with pytest.raises(InputError, match="no such file"):
+        UnitEmbeddings.load(name)

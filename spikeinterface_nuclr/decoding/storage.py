@@ -1,5 +1,6 @@
 """Decoders and regressors on disk: which file a name means, and what a file holds, where it is what it should be."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def _find(name: str, sha256: str | None) -> tuple[Path, str]:
         return fetch(name, "decoder.safetensors")[0], name
     if name in bundled_decoders():
         return BUNDLED / f"{name}.safetensors", name
-    if Path(name).is_file():
+    if os.path.isfile(name):  # also False of a name that no system takes
         return Path(name), name
     moved = model_file.with_identity(BUNDLED, "nuclr_decoder", sha256)
     if moved is not None:
