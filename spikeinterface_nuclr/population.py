@@ -1,6 +1,7 @@
 """Population: neurons recorded together, what each did, and when each was observed."""
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -118,6 +119,8 @@ class Population:
         for name, values in properties.items():
             if values.ndim == 0 or len(values) != n:
                 raise InputError(f"property {name!r} has {values.shape} values for {n} units")
+        for name, values in {"unit_ids": ids, "group": group, **properties}.items():
+            _check_characters(values, name)
 
         values = dict(
             unit_ids=ids, spike_times=spikes, observed=observed, start=start, stop=stop, traces=traces,
@@ -252,6 +255,14 @@ def _checked_ids(unit_ids) -> np.ndarray:
     if (counts > 1).any():
         raise InputError(f"unit id {values[counts > 1][0]!s} occurs {counts.max()} times: ids must be unique")
     return ids
+
+
+def _check_characters(values: np.ndarray, name: str) -> None:
+    """InputError where an array of text holds what is no Unicode character, as damaged files do."""
+    if values.dtype.kind == "U" and values.size and values.itemsize:
+        native = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
+        if native.reshape(-1).view(np.uint32).max() > sys.maxunicode:
+            raise InputError(f"{name} holds text with characters that do not exist: the file is damaged")
 
 
 def checked_train(unit, times) -> np.ndarray:

@@ -24,10 +24,12 @@ def printable(text) -> str:
     >>> printable("unit\n7\x1b[2J")
     'unit\\n7\\x1b[2J'
     """
+    # A damaged array of text can hold what is no character; not even a loop over it is safe.
+    valid = str(text).encode("utf-8", "backslashreplace").decode("utf-8", "replace")
     return "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNPRINTABLE or char in _DIRECTIONS
         else char
-        for char in str(text)
+        for char in valid
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -92,3 +93,18 @@ def test_claims_beyond_a_file_s_bytes_are_refused():
     check_declared("a.npz", 900_000_000, 1_000_000)
     with pytest.raises(InputError, match=r"a.npz: claims 8,000.0 GB and has 0.0 MB on disk"):
         check_declared("a.npz", 8_000_000_000_000, 10)
+
+
+def test_what_is_no_character_is_shown_and_refused():
+    from spikeinterface_nuclr import Population
+
+    damaged = np.array(["ab", "cd"])
+    damaged.view(np.uint32)[1] = 0xFFFFFFFF
+    assert printable(damaged[0]).startswith("a")
+    assert printable(damaged[0]).encode("utf-8")
+    for order in ("=", ">", "<"):
+        with pytest.raises(InputError, match="unit_ids holds text with characters that do not exist"):
+            Population(damaged.astype(damaged.dtype.newbyteorder(order)), [[0.5], [0.7]])
+    with pytest.raises(InputError, match="area holds text"):
+        Population(["a", "b"], [[0.5], [0.7]], properties={"area": damaged})
+    assert Population(["é", "\U0010ffff"], [[0.5], [0.7]]).n_units == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, RecordingWarning
+from ..errors import InputError, RecordingWarning, reading
 from ..intervals import checked_intervals
 from ..population import Population
 from .frames import regular_frames
@@ -159,7 +159,8 @@ def _read_sorting_folder(path: Path, **options) -> Population:
 
     found = load_spikeinterface(path)
     if found is not None:
-        return read_spikeinterface(found, name=str(path), **options)
+        with reading(path, "SpikeInterface folder"):  # which reads some of its members only now
+            return read_spikeinterface(found, name=str(path), **options)
     inside = sorted(p.name for p in path.iterdir())
     listed = ", ".join(inside[:4]) + (", …" if len(inside) > 4 else "")
     raise InputError(f"{path}: a folder of no known kind ({listed or 'empty'}); accepted is {ACCEPTED}")
