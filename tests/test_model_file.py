@@ -355,7 +355,7 @@ def test_the_number_of_parameters_is_known_before_they_are_made(config):
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_names_that_no_system_takes_are_no_files(name):
     for load in (load_checkpoint, Decoder.load):
-        with pytest.raises(CheckpointError, match="no such (checkpoint|decoder)"):
+        with pytest.raises(CheckpointError, match=r"no such (checkpoint|decoder)"):
             load(name)
     with pytest.raises(InputError, match="no such file"):
         UnitEmbeddings.load(name)
