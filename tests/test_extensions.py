@@ -190,7 +190,7 @@ def test_without_the_weights_changed_units_are_nan_and_the_result_is_stale(compu
     count = int(read_population(analyzer).spike_counts[0])
     halves = {analyzer.unit_ids[0]: [list(range(0, count, 2)), list(range(1, count, 2))]}
     groups = [analyzer.unit_ids[:2].tolist()]
-    with pytest.warns(RecordingWarning, match="could not be embedded anew"):
+    with pytest.warns(RecordingWarning, match="could not be embedded again"):
         changed = analyzer.split_units(halves) if how == "split" else analyzer.merge_units(groups, merging_mode=how)
     extension = changed.get_extension(NAME)
     with pytest.warns(RecordingWarning, match="is stale"):

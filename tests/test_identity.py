@@ -155,7 +155,7 @@ def test_without_the_decoder_changed_units_are_unknown(files, tmp_path, mode):
     analyzer = computed((files[0], decoder))
     before = identities(analyzer)
     (tmp_path / "gone.safetensors").unlink()
-    with pytest.warns(RecordingWarning, match="could not be decoded anew"):
+    with pytest.warns(RecordingWarning, match="could not be decoded again"):
         merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()], merging_mode=mode)
     with pytest.warns(RecordingWarning, match="nuclr_identity is stale"):
         found = merged.get_extension(NAME).get_identities()

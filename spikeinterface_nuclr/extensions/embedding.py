@@ -24,7 +24,7 @@ from .base import (
 )
 
 _ROWS = ("embedding", "window_count", "stability", "spike_count")
-_UNEMBEDDED = "the units were changed and could not be embedded anew"
+_UNEMBEDDED = "the units were changed and could not be embedded again"
 
 
 class ComputeNuCLREmbedding(RowsExtension):
@@ -32,7 +32,7 @@ class ComputeNuCLREmbedding(RowsExtension):
 
     Needs no recording and no other extension. Spikes are read as `read_population` does; the same analyzer gives the
     same embeddings. Every unit's embedding depends on all units of its probe, so merging or splitting units embeds all
-    of them anew. Selected units keep the embeddings that they had among all.
+    of them again. Selected units keep the embeddings that they had among all.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from ..sources.untrusted import check_extension
 from .base import RowsExtension, computed_extension, computed_safely, file_now, kept_rows, named_file
 
 _ROWS = ("label", "probability", "confidence", "abstained", "novelty")
-_UNDECODED = "the units were changed and could not be decoded anew"
+_UNDECODED = "the units were changed and could not be decoded again"
 # Properties are files of their names, which a folder on Windows takes too.
 _NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 _METRICS = ("quality_metrics", "template_metrics", "spiketrain_metrics")
@@ -26,8 +26,8 @@ class ComputeNuCLRIdentity(RowsExtension):
     """Predict a property of every unit, such as its cell type or brain region, from its embedding.
 
     Needs ``nuclr_embedding``, of the model that the decoder was fitted with; for a decoder that was fitted with other
-    features as well, SpikeInterface's metrics of these names. Whenever units are merged or split, their
-    embeddings change, and the identities are predicted anew.
+    features as well, SpikeInterface's metrics of these names. Identities are recomputed
+    after merges and splits.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def computed_identity(analyzer: SortingAnalyzer) -> ComputeNuCLRIdentity | None:
 def compute_nuclr_identity(
     analyzer: SortingAnalyzer, decoder: str | Path, *, save: bool = True, verbose: bool = False, **kwargs
 ) -> ComputeNuCLRIdentity:
-    """As ``analyzer.compute("nuclr_identity", decoder=…)``, but a result that exists is lost only to a new one.
+    """Like ``analyzer.compute("nuclr_identity", decoder=…)``, but keeps the old result if the computation fails.
 
     Parameters
     ----------

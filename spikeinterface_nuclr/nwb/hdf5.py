@@ -26,7 +26,7 @@ def copy_without(source: Path, target: Path, unwanted: list[str], resolved: list
     with h5py.File(source, "r") as old, h5py.File(target, "w", track_order=_tracks_order(old)) as new:
         _copy_attributes(old["/"], new["/"])
         _copy_children(old["/"], new["/"], unwanted, resolved)
-        _mend_references(old, new)
+        _translate_references(old, new)
 
 
 def _tracks_order(file: h5py.File) -> bool:
@@ -56,11 +56,11 @@ def _copy_attributes(old, new) -> None:
             new.attrs.create(name, old.attrs[name], shape=kind.shape, dtype=kind.dtype)
 
 
-def _mend_references(old: h5py.File, new: h5py.File) -> None:
+def _translate_references(old: h5py.File, new: h5py.File) -> None:
     """Copied between files, references lead nowhere. Make them lead to the paths that they led to in the old file."""
     seen = set()
 
-    def mend(path, thing):
+    def translate(path, thing):
         address = h5py.h5o.get_info(thing.id).addr
         if address in seen or h5py.h5o.get_info(old[path].id).rc > 1:
             raise InputError(
@@ -75,8 +75,8 @@ def _mend_references(old: h5py.File, new: h5py.File) -> None:
         if isinstance(thing, h5py.Dataset) and _holds_references(thing.dtype) and thing.size:
             thing[...] = _translate(old, new, np.asarray(old[path][()], dtype=thing.dtype), thing.dtype)
 
-    mend("/", new["/"])
-    new.visititems(mend)
+    translate("/", new["/"])
+    new.visititems(translate)
 
 
 def _holds_references(dtype: np.dtype) -> bool:
