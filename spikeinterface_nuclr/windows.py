@@ -330,6 +330,13 @@ class Membership:
         return np.isin(self._set, self._owner[fit])
 
 
+def observed_windows(
+    population: Population, units: np.ndarray, line: Timeline, starts: Starts, layout: Layout
+) -> np.ndarray:
+    """In which of the windows each unit was observed throughout: bool, shape (n_windows, n)."""
+    return Membership(population, units, line, layout).of(starts.at(np.arange(len(starts))))
+
+
 def _joined(slices: np.ndarray) -> np.ndarray:
     """The sorted slices, with touching ones joined."""
     if not len(slices):

@@ -20,6 +20,7 @@ from spikeinterface_nuclr.windows import (
     Layout,
     Membership,
     Starts,
+    observed_windows,
     place_windows,
     timeline,
     windows_to_bin,
@@ -175,7 +176,7 @@ def test_membership_is_what_looking_at_every_bin_says(length, rng):
             first = placed.at(np.arange(len(placed)))
             expected = brute_members(population, units, line, first)
             membership = Membership(population, units, line, LAYOUT)
-            assert np.array_equal(membership.of(first), expected)
+            assert np.array_equal(observed_windows(population, units, line, placed, LAYOUT), expected)
             assert np.array_equal(membership.anywhere(placed), expected.any(axis=0))
 
 
@@ -208,8 +209,7 @@ def test_memory_grows_with_intervals_and_not_with_their_square():
 
         def look():
             line = timeline(population, units, LAYOUT)
-            starts = place_windows(line, LAYOUT)
-            return Membership(population, units, line, LAYOUT).of(starts.at(np.arange(len(starts))))
+            return observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
 
         return look
 

@@ -125,7 +125,7 @@ def embed(
     elif kind == "analyzer":
         group = reading.pop("group_by")
         if reading:
-            raise InputError(f"{source}: {next(iter(reading))} says nothing of a source of this kind: leave it out")
+            raise InputError(f"{source}: {next(iter(reading))} does not apply to this kind of source: leave it out")
         line = commands.embed_analyzer(source, read, settings, group_by=group, publish=publish, force=force)
     else:
         raise typer.BadParameter(
