@@ -19,6 +19,7 @@ from .errors import InputError, reason_of
 
 _UNSUSPICIOUS = 64_000_000  # bytes that any file may claim
 _COMPRESSION = 1_000  # times: about what deflate makes of a constant
+ARRAYS_OF_NUMBERS = 20  # times: more than it makes of embeddings or spikes
 _ASIDE = ".old"
 _LONGEST_NAME = 60  # characters of a file's name in that of its workshop; encrypted home folders take 143 in all
 # How file systems say that they know no permissions, no swap or no sync: of memory sticks, of the network, of FUSE.
@@ -62,7 +63,7 @@ def check_format(path, *suffixes: str) -> Path:
     return path
 
 
-def check_declared(name, declared: int, stored: int) -> None:
+def check_declared(name, declared: int, stored: int, *, ratio: int = _COMPRESSION) -> None:
     """InputError where a file claims more than its bytes can hold: it is damaged, or was made to fill the memory.
 
     Parameters
@@ -73,8 +74,10 @@ def check_declared(name, declared: int, stored: int) -> None:
         Bytes that would be allocated.
     stored : int
         Bytes on disk that they are read from.
+    ratio : int
+        How many times smaller than its content such a file may be.
     """
-    if declared > max(_UNSUSPICIOUS, _COMPRESSION * stored):
+    if declared > max(_UNSUSPICIOUS, ratio * stored):
         raise InputError(
             f"{name}: claims {declared / 1e9:,.1f} GB and has {stored / 1e6:,.1f} MB on disk: the file is damaged"
         )

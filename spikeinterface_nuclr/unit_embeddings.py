@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, reading
-from .files import check_declared, check_format, npy_header, written_whole
+from .files import ARRAYS_OF_NUMBERS, check_declared, check_format, npy_header, written_whole
 from .text import for_csv
 
 FORMATS = (".npz", ".csv")
@@ -124,7 +124,7 @@ class UnitEmbeddings:
 
 def _read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo, path) -> np.ndarray:
     """An array of an ``.npz``, whose header is believed no more than its file holds."""
-    check_declared(f"{path}: {member.filename}", member.file_size, member.compress_size)
+    check_declared(f"{path}: {member.filename}", member.file_size, member.compress_size, ratio=ARRAYS_OF_NUMBERS)
     with file.open(member) as stream:
         shape, dtype = npy_header(stream)
         if dtype.hasobject or stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from spikeinterface_nuclr.errors import CheckpointError, InputError, RecordingWarning, reading, reason_of
-from spikeinterface_nuclr.files import check_declared
+from spikeinterface_nuclr.files import ARRAYS_OF_NUMBERS, check_declared
 from spikeinterface_nuclr.text import for_csv, for_figure, for_markdown, printable
 
 HOSTILE = "unit\n7\x1b[2J\r\u202e|<script>\u2028\x00\ud800"
@@ -91,6 +91,8 @@ def test_refusals_of_this_package_pass_through_and_interrupts_too():
 def test_claims_beyond_a_file_s_bytes_are_refused():
     check_declared("a.npz", 60_000_000, 10)
     check_declared("a.npz", 900_000_000, 1_000_000)
+    with pytest.raises(InputError, match=r"a\.npz: claims 0\.9 GB"):
+        check_declared("a.npz", 900_000_000, 1_000_000, ratio=ARRAYS_OF_NUMBERS)
     with pytest.raises(InputError, match=r"a.npz: claims 8,000.0 GB and has 0.0 MB on disk"):
         check_declared("a.npz", 8_000_000_000_000, 10)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, reading
-from ..files import check_declared, npy_header
+from ..files import ARRAYS_OF_NUMBERS, check_declared, npy_header
 
 # Codecs of Zarr that turn bytes into numbers or text, and do nothing else.
 _CODECS = {
@@ -50,7 +50,8 @@ def check_npy(path: Path) -> None:
 def check_npz(path: Path) -> None:
     """InputError where a .npz file holds objects, or would unpack to much more than it has bytes."""
     with reading(path, ".npz file", "save it again"), zipfile.ZipFile(path) as archive:
-        check_declared(path, sum(member.file_size for member in archive.infolist()), path.stat().st_size)
+        size = sum(member.file_size for member in archive.infolist())
+        check_declared(path, size, path.stat().st_size, ratio=ARRAYS_OF_NUMBERS)
         for member in archive.infolist():
             with archive.open(member) as file:
                 _check_dtype(_header(file, f"{path}: {member.filename}")[1], f"{path}: {member.filename}")
