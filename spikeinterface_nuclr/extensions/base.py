@@ -10,7 +10,7 @@ from spikeinterface.core import SortingAnalyzer
 from spikeinterface.core.job_tools import split_job_kwargs
 from spikeinterface.core.sortinganalyzer import AnalyzerExtension, _get_children_dependencies
 
-from ..errors import REFUSALS, InputError, RecordingWarning
+from ..errors import REFUSALS, CheckpointError, InputError, RecordingWarning
 from . import storage
 
 
@@ -27,6 +27,7 @@ class RowsExtension(AnalyzerExtension):
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
         self._staged: Path | None = None
+        self._recorded = False  # set by `_set_params` where they hold the hash of what an earlier result came from
 
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """The data for the units of an analyzer."""
@@ -43,8 +44,18 @@ class RowsExtension(AnalyzerExtension):
         """
         raise NotImplementedError
 
+    def empty_rows(self, error: Exception) -> dict:
+        """Data that say nothing of any of our units, and `error`, the file that cannot be had, as ``stale``."""
+        raise NotImplementedError
+
     def _run(self, verbose=False, **job_kwargs):
-        self.data = self.computed(self.sorting_analyzer, **job_kwargs)
+        try:
+            self.data = self.computed(self.sorting_analyzer, **job_kwargs)
+        except CheckpointError as error:
+            # A hard merge computes what was recorded, on an analyzer that shows nothing of the one before.
+            if not self._recorded:
+                raise
+            self.data = self.empty_rows(error)
 
     def _merge_extension_data(
         self, merge_unit_groups, new_unit_ids, new_sorting_analyzer, keep_mask=None, verbose=False, **job_kwargs

@@ -10,7 +10,7 @@ from spikeinterface.core.globals import is_set_global_job_kwargs_set
 from spikeinterface.core.job_tools import fix_job_kwargs
 from spikeinterface.core.sortinganalyzer import register_result_extension
 
-from ..errors import CheckpointError, InputError, RecordingWarning
+from ..errors import InputError, RecordingWarning
 from ..unit_embeddings import UnitEmbeddings
 from .base import (
     RowsExtension,
@@ -76,7 +76,6 @@ class ComputeNuCLREmbedding(RowsExtension):
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
         self._spikes_now = (None, "")
-        self._recorded = False
 
     def _set_params(
         self,
@@ -111,16 +110,7 @@ class ComputeNuCLREmbedding(RowsExtension):
             "model_sha256": model_sha256 or _load(model).sha256,
         }
 
-    def _run(self, verbose=False, **job_kwargs):
-        try:
-            super()._run(verbose=verbose, **job_kwargs)
-        except CheckpointError as error:
-            # A hard merge computes what was recorded, on an analyzer that shows nothing of the one before.
-            if not self._recorded:
-                raise
-            self.data = self._without_model(error)
-
-    def _without_model(self, error: Exception) -> dict:
+    def empty_rows(self, error: Exception) -> dict:
         """No embedding for any unit, and the reason as ``stale``."""
         population = population_of(self.sorting_analyzer)
         n, reason = population.n_units, f"{_UNEMBEDDED} ({error}): a merge of merging_mode='soft' keeps unchanged rows"

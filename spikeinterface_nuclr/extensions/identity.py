@@ -10,7 +10,7 @@ import numpy as np
 from spikeinterface.core import SortingAnalyzer
 from spikeinterface.core.sortinganalyzer import register_result_extension
 
-from ..errors import CheckpointError, InputError, RecordingWarning
+from ..errors import InputError, RecordingWarning
 from ..identities import UNKNOWN, Identities
 from ..sources.untrusted import check_extension
 from .base import RowsExtension, computed_extension, computed_safely, file_now, kept_rows, named_file
@@ -55,10 +55,6 @@ class ComputeNuCLRIdentity(RowsExtension):
     need_job_kwargs = False
     rows = _ROWS
 
-    def __init__(self, sorting_analyzer):
-        super().__init__(sorting_analyzer)
-        self._recorded = False
-
     def _set_params(self, decoder=None, max_error=0.1, publish=False, decoder_sha256=None):
         from ..decoding.storage import bundled_decoders
 
@@ -76,16 +72,7 @@ class ComputeNuCLRIdentity(RowsExtension):
             "decoder_sha256": decoder_sha256 or _load(decoder).sha256,
         }
 
-    def _run(self, verbose=False, **job_kwargs):
-        try:
-            super()._run(verbose=verbose, **job_kwargs)
-        except CheckpointError as error:
-            # A hard merge computes what was recorded, on an analyzer that shows nothing of the one before.
-            if not self._recorded:
-                raise
-            self.data = self._without_decoder(error)
-
-    def _without_decoder(self, error: Exception) -> dict:
+    def empty_rows(self, error: Exception) -> dict:
         """No label for any unit, and the reason as ``stale``."""
         n, reason = len(self.sorting_analyzer.unit_ids), f"{_UNDECODED} ({error})"
         warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
