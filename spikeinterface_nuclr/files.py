@@ -10,7 +10,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -370,3 +370,23 @@ def _remove(path: Path) -> None:
     else:
         with suppress(OSError):  # open on Windows, say: the next one sweeps it
             path.unlink(missing_ok=True)
+
+
+def check_folder(folder, names, *, overwrite: bool) -> Path:
+    """The folder, after making sure that files of these names can be written there; InputError where not."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file: name a folder")
+    for name in names if folder.exists() else ():
+        check_writable(folder / name, overwrite=overwrite)
+    return folder
+
+
+def write_folder(folder, writers: dict[str, Callable[[Path], object]], *, overwrite: bool) -> Path:
+    """Write files into a folder: all are whole before the first takes its place, and the last comes last."""
+    folder = check_folder(folder, writers, overwrite=overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:
+        for name, write in reversed(writers.items()):
+            write(files.enter_context(written_whole(folder / name, overwrite=overwrite)))
+    return folder

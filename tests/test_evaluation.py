@@ -30,7 +30,7 @@ def evaluated(*args, protocol="leave-one-animal-out", **kwargs):
 
 
 def macro(found, method="embedding") -> float:
-    return float(found.to_frame().loc[method, "macro-F1"])
+    return float(found.to_dataframe().loc[method, "macro-F1"])
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,11 @@ def test_predictions_are_those_of_a_fitted_decoder():
     embeddings, labels = cohort(4)
     rows = evaluated(embeddings, labels, shuffles=0).of("embedding")
     rows = rows[rows["animal"] == "animal0"]
-    said = fit_decoder(embeddings[1:], labels[1:], target="type").predict(embeddings[0], max_error=0.1)
-    np.testing.assert_array_equal(rows["label"], said.label[1:])
+    fitted = fit_decoder(embeddings[1:], labels[1:], target="type")
+    said = fitted.predict(embeddings[0])
+    np.testing.assert_array_equal(rows["best_label"], said.label[1:])
     np.testing.assert_allclose(rows["confidence"], said.confidence[1:], atol=1e-6)
-    assert rows["threshold_10"].iloc[0] == pytest.approx(said.provenance["threshold"], abs=1e-6)
+    assert rows["threshold_10"].iloc[0] == pytest.approx(fitted.threshold(0.1), abs=1e-6)
 
 
 def test_baselines_stand_beside_the_embedding():
@@ -191,18 +192,11 @@ def test_scores_are_those_of_scikit_learn():
     assert scores.macro_f1(truth, said) == pytest.approx(f1_score(truth, said, average="macro", labels=classes))
     with pytest.warns(UserWarning, match="y_pred contains"):
         assert scores.balanced_accuracy(truth, said) == pytest.approx(balanced_accuracy_score(truth, said))
-    table = scores.per_class(truth, said)
+    table = scores.per_class(truth, said, classes)
     theirs = precision_recall_fscore_support(truth, said, labels=classes)
     np.testing.assert_allclose([list(row.values()) for row in table.values()], np.array(theirs).T)
     every = np.array(list("abcd"))
     np.testing.assert_array_equal(scores.confusion(truth, said, every), confusion_matrix(truth, said, labels=every))
-
-
-def test_intervals_are_over_animals():
-    assert np.isnan(scores.interval(np.array([0.5]))).all()
-    low, high = scores.interval(np.array([0.2, 0.4, 0.6]))
-    assert low == pytest.approx(0.2, abs=0.01)
-    assert high == pytest.approx(0.6, abs=0.01)
 
 
 def test_shuffles_stay_within_animals():
@@ -334,11 +328,11 @@ def test_pooling_within_animals_does_not_leak():
         embeddings, np.repeat(truth, 2), protocol="within-animal", positions=np.repeat(place, 2), shuffles=0
     )
     apart = evaluated(embeddings, np.repeat(truth, 2), protocol="within-animal", shuffles=0)
-    own, pooled_score = (found.to_frame().loc[name, "accuracy"] for name in found.methods)
-    assert own == apart.to_frame().loc["embedding", "accuracy"]
+    own, pooled_score = (found.to_dataframe().loc[name, "accuracy"] for name in found.methods)
+    assert own == apart.to_dataframe().loc["embedding", "accuracy"]
     assert abs(pooled_score - own) < 0.1
     # What was not calibrated has no such scores.
-    assert found.to_frame().loc[found.methods[1]].isna()["coverage at 10% error"]
+    assert found.to_dataframe().loc[found.methods[1]].isna()["coverage at 10% error"]
 
 
 def test_an_animal_of_one_class_is_left_out_within_animals():

@@ -96,7 +96,7 @@ def test_what_decides_the_output_is_part_of_it(files, checkpoint):
     config = dataclasses.replace(checkpoint.config, input_scale="log1p")
     assert dataclasses.replace(checkpoint, config=config).sha256 != checkpoint.sha256
     decoder = Decoder.load(files["nuclr_decoder"])
-    cooler = dataclasses.replace(decoder.classifier, temperature=decoder.classifier.temperature * 2)
+    cooler = dataclasses.replace(decoder.classifier, temperatures=decoder.classifier.temperatures * 2)
     for change in ({"classifier": cooler}, {"target": "other"}, {"correct": ~decoder.correct}):
         assert dataclasses.replace(decoder, **change).sha256 != decoder.sha256
 

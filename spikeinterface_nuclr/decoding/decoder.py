@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError, RecordingWarning
 from ..identities import Identities
 from . import storage
-from .calibration import abstention_threshold
+from .calibration import abstention_threshold, name_of
 from .labelled import FEATURES, Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
 from .labels import key_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
@@ -30,9 +30,9 @@ class Decoder(storage.Saved):
     classifier : Classifier
     references : dict of str to Reference
         Embeddings that it was fitted to, by the sha256 of their checkpoint.
-    confidence, correct : arrays, shape (m,)
-        Predictions on units left out while fitting: confidence of each (float32), and whether it was right (bool).
-        From these comes when to abstain.
+    confidence, correct, clusters : arrays, shape (m,)
+        Predictions on units left out while fitting: confidence of each (float32), whether it was right (bool), and a
+        number of its animal (int64; of a single animal, of the unit itself). From these comes when to abstain.
     columns : tuple of str
         Other features that it needs, by name.
     animals : tuple of str
@@ -50,6 +50,7 @@ class Decoder(storage.Saved):
     references: dict[str, Reference]
     confidence: np.ndarray
     correct: np.ndarray
+    clusters: np.ndarray
     columns: tuple[str, ...]
     animals: tuple[str, ...]
     card: dict = field(default_factory=dict)
@@ -135,9 +136,9 @@ class Decoder(storage.Saved):
             },
         )
 
-    def threshold(self, max_error: float) -> float:
-        """The confidence below which it abstains; infinite where no confidence was safe enough."""
-        return abstention_threshold(self.confidence, self.correct, max_error)
+    def threshold(self, target_error: float) -> float:
+        """The confidence below which it abstains, by `abstention_threshold`; infinite where none is safe enough."""
+        return abstention_threshold(self.confidence, self.correct, target_error, self.clusters)
 
     def _tables(self, embeddings: Recording, features) -> dict[str, np.ndarray]:
         tables, columns = tables_of(embeddings, features)
@@ -185,11 +186,12 @@ class Decoder(storage.Saved):
     def _content(self) -> tuple[dict[str, np.ndarray], dict]:
         readouts = self.classifier.readouts
         arrays = {"held_out/confidence": self.confidence, "held_out/correct": self.correct.astype(np.uint8)}
+        arrays["held_out/clusters"] = self.clusters.astype(np.float64)  # files hold no larger integers
         arrays |= {f"{name}/reference": reference.rows for name, reference in self.references.items()}
         return arrays | storage.readout_arrays(readouts), {
             "target": self.target,
             "classes": self.classes.tolist(),
-            "temperature": self.classifier.temperature,
+            "temperatures": self.classifier.temperatures.tolist(),
             "strengths": {name: readout.strength for name, readout in readouts.items()},
             "novelty": {name: [reference.typical, reference.limit] for name, reference in self.references.items()},
             "columns": list(self.columns),
@@ -209,13 +211,17 @@ class Decoder(storage.Saved):
             raise ValueError("its parts do not belong together")
         confidence = storage.array_of(arrays, "held_out/confidence", np.float32, (None,))
         correct = storage.array_of(arrays, "held_out/correct", np.uint8, confidence.shape).astype(bool)
-        temperature = storage.positive_of(facts["temperature"], "temperature")
+        clusters = storage.array_of(arrays, "held_out/clusters", np.float64, confidence.shape).astype(np.int64)
+        temperatures = np.array([storage.positive_of(number, "temperature") for number in facts["temperatures"]])
+        if len(temperatures) != len(classes) or clusters.min() < 0 or clusters.max() >= len(clusters):
+            raise ValueError("its parts do not belong together")
         return cls(
             storage.text_of(facts["target"], "target"),
-            Classifier(classes, readouts, temperature),
+            Classifier(classes, readouts, temperatures),
             references,
             confidence,
             correct,
+            clusters,
             storage.texts_of(facts["columns"], "columns"),
             storage.texts_of(facts["animals"], "animals"),
             storage.card_of(card),
@@ -240,8 +246,9 @@ def fit_decoder(
     """Fit a decoder of classes to labelled units; `fit_regressor` is for numbers.
 
     Rows are standardised and read by multinomial logistic regression (as Arora et al. 2025). The strength of its
-    penalty, the temperature that makes its probabilities honest (Guo et al. 2017), the confidence below which it
-    abstains and the scale of novelty are all learnt from animals left out of the fit, up to five parts of them.
+    penalty, temperatures that make its probabilities honest (Guo et al. 2017; none, where none do), the confidence
+    below which it abstains and the scale of novelty are all learnt from animals left out of the fit, up to five parts
+    of them.
 
     Parameters
     ----------
@@ -285,22 +292,24 @@ def fit_decoder(
     _warn_of_classes(labelled)
     classifier, held = fit_classifier(labelled, balanced=balanced, seed=seed)
     confidence = held.predicted.max(axis=1)
+    facts = {"balanced": balanced, "calibration": name_of(classifier.temperatures)}
     return Decoder(
         target,
         classifier,
         references_of(labelled, classifier.readouts, held, seed),
         confidence.astype(np.float32),
         held.predicted.argmax(axis=1) == held.truth,
+        held.clusters,
         labelled.columns,
         tuple(labelled.animal_names),
-        {**(card or {}), **facts_of(labelled, embeddings, held.of, seed), "balanced": balanced},
+        {**(card or {}), **facts_of(labelled, embeddings, held.of, seed), **facts},
     )
 
 
 def references_of(labelled: Labelled, readouts: dict[str, Readout], held: HeldOut, seed: int) -> dict[str, Reference]:
     """What novelty is measured from, in each checkpoint's embeddings."""
     return {
-        name: fit_reference(readouts[name].standardised(rows), held.folds, seed)
+        name: fit_reference(readouts[name].standardised(rows[held.units]), held.folds, seed)
         for name, rows in labelled.tables.items()
         if name != FEATURES
     }

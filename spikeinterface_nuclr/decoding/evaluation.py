@@ -1,8 +1,8 @@
 """evaluate: how well a property is read from embeddings, beside what can be read without them."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,24 +10,20 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..errors import InputError
-from ..files import check_writable, written_whole
+from ..errors import InputError, RecordingWarning
+from ..files import write_folder
+from ..identities import UNKNOWN
 from ..population import Population
 from ..text import for_csv
 from . import calibration, scores
 from .baselines import baseline_features
 from .labelled import Labelled, by_each, label_units
-from .linear import Classifier, HeldOut, fit_classifier, refitted_labels
-from .neighbours import pooled
-from .splits import Split, check_splits, split_units
-
-EMBEDDING = "embedding"
-FUSED = "embedding and features, averaged"
-POOLED = "embedding, pooled over neighbours"
-SHUFFLED = "labels shuffled within animals"
-ERRORS = (0.05, 0.10)
-# Means over animals.
-_AVERAGED = {"macro-F1": scores.macro_f1, "balanced accuracy": scores.balanced_accuracy}
+from .linear import Classifier, fit_classifier, refitted_labels
+from .neighbours import with_pooled
+from .parallel import in_parallel
+from .scores import EMBEDDING, FUSED, TARGET_ERRORS, threshold_column
+from .splits import Split, check_splits, scorable, split_units
+from .verdict import compared, verdict_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +34,22 @@ class Evaluation:
     ----------
     target, protocol : str
     classes : str array, shape (k,)
+        Those that occur among the units that were fitted to or tested on.
     predictions : pandas DataFrame
-        A row for each method and unit: method, split, animal, recording, unit_id, truth, label, confidence,
-        confidence_before (calibration), threshold_5 and threshold_10 (confidence below which at most 5 % and 10 % of
-        errors would have been exceeded on animals that were fitted to), and a column ``p(…)`` a class.
+        A row for each method and unit: method, split, animal, recording, unit, unit_id, truth, label ("unknown" where
+        the decoder abstains at a target error of 10 %), best_label, confidence, confidence_before and brier_before
+        (calibration), threshold_5 and threshold_10 (confidence from which on at most 5 % and 10 % of labels are wrong,
+        by `abstention_threshold` on animals that were fitted to), calibration (what was chosen), and a column
+        ``p(…)`` a class.
+    animal_scores : pandas DataFrame
+        A row for each method, score and test animal: method, score, animal, value.
     scores : pandas DataFrame
         A row for each method and score: method, score, value, low, high, animals, p. Of "macro-F1" and "balanced
-        accuracy": the mean over test animals, and the 95 % bootstrap interval over them (of the shuffled labels: 95 %
-        of the shuffles). ``p``, of the embedding, is the share of shuffles that reach the value.
+        accuracy": the mean over test animals, and its 95 % t interval where there are three or more (of the shuffled
+        labels: 95 % of the shuffles). ``p``, of the embedding, is the share of shuffles that reach the value, the
+        value itself counted in: with 20 shuffles no less than 0.048.
+    unscored : dict of str to int
+        Units whose class no other animal shows, so that no decoder could know it: by class. They are in no score.
     provenance : dict
         Checkpoint, parameters, versions. Plain values for JSON.
     """
@@ -54,7 +58,9 @@ class Evaluation:
     protocol: str
     classes: np.ndarray
     predictions: object
+    animal_scores: object
     scores: object
+    unscored: dict[str, int]
     provenance: dict
 
     @property
@@ -62,24 +68,43 @@ class Evaluation:
         """Those with predictions: the embedding first."""
         return list(dict.fromkeys(self.predictions["method"]))
 
-    def to_frame(self):
-        """The scores as a pandas DataFrame, a row a method, a column a score."""
-        return self.scores.pivot(index="method", columns="score", values="value").reindex(
-            list(dict.fromkeys(self.scores["method"]))
-        )
+    @property
+    def comparison(self):
+        """The embedding beside every other method, animal by animal: the pandas DataFrame of `verdict.compared`."""
+        return compared(self.animal_scores)
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers show, and what follows for use, in a few sentences."""
+        return verdict_of(self.scores, self.comparison, self.provenance)
+
+    def to_dataframe(self):
+        """The scores as a pandas DataFrame, a row a method, a column a score.
+
+        The first column, "verdict", says in the embedding's row what the numbers show, and in the others how the
+        embedding compares.
+        """
+        order = list(dict.fromkeys(self.scores["method"]))
+        table = self.scores.pivot(index="method", columns="score", values="value").reindex(order)
+        outcomes = {EMBEDDING: self.verdict, **self.comparison["outcome"]}
+        table.insert(0, "verdict", [outcomes.get(method, "") for method in order])
+        return table
 
     def per_class(self, method: str = EMBEDDING):
-        """Precision, recall, f1 and support of each class over all test units, as a pandas DataFrame."""
+        """Precision, recall, f1 and support of each class over all test units, as a pandas DataFrame.
+
+        NaN for a class of which no unit could be scored.
+        """
         import pandas as pd
 
         rows = self.of(method)
-        table = scores.per_class(rows["truth"].to_numpy(), rows["label"].to_numpy(), self.classes)
+        table = scores.per_class(rows["truth"].to_numpy(), rows["best_label"].to_numpy(), self.classes)
         return pd.DataFrame.from_dict(table, orient="index")
 
     def confusion(self, method: str = EMBEDDING) -> np.ndarray:
-        """Units of each class (row) that were given each label (column): int, shape (k, k)."""
+        """Units of each class (row) by their best label (column): int, shape (k, k)."""
         rows = self.of(method)
-        return scores.confusion(rows["truth"].to_numpy(), rows["label"].to_numpy(), self.classes)
+        return scores.confusion(rows["truth"].to_numpy(), rows["best_label"].to_numpy(), self.classes)
 
     def of(self, method: str):
         """The predictions of one method."""
@@ -94,44 +119,28 @@ class Evaluation:
         return plot_nuclr_evaluation(self)
 
     def save(self, folder, *, overwrite: bool = False) -> Path:
-        """Write ``predictions.csv``, ``scores.csv``, ``per_class.csv`` and ``provenance.json`` into a folder.
+        """Write ``predictions.csv``, ``scores.csv``, ``animals.csv``, ``per_class.csv`` and ``provenance.json``.
 
         Raises
         ------
         InputError
-            One of them exists, and `overwrite` is not set.
+            One of them exists in the folder, and `overwrite` is not set.
         """
         return write_folder(folder, self.writers(), overwrite=overwrite)
 
     def writers(self) -> dict[str, Callable[[Path], object]]:
         """What writes each file of `save`, by the file's name."""
-        provenance = json.dumps(self.provenance, indent=1, ensure_ascii=False) + "\n"
+        provenance = json.dumps({"verdict": self.verdict, **self.provenance}, indent=1, ensure_ascii=False) + "\n"
         return {
             "predictions.csv": lambda path: for_csv(self.predictions).to_csv(path, index=False),
             "scores.csv": lambda path: for_csv(self.scores).to_csv(path, index=False),
+            "animal_scores.csv": lambda path: for_csv(self.animal_scores).to_csv(path, index=False),
             "per_class.csv": lambda path: for_csv(self.per_class()).to_csv(path, index_label="class"),
             "provenance.json": lambda path: path.write_text(provenance, encoding="utf-8"),
         }
 
-
-def check_folder(folder, names, *, overwrite: bool) -> Path:
-    """The folder, after making sure that files of these names can be written there; InputError where not."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file: name a folder")
-    for name in names if folder.exists() else ():
-        check_writable(folder / name, overwrite=overwrite)
-    return folder
-
-
-def write_folder(folder, writers: dict[str, Callable[[Path], object]], *, overwrite: bool) -> Path:
-    """Write files into a folder: all are whole before the first takes its place, and the last comes last."""
-    folder = check_folder(folder, writers, overwrite=overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as files:
-        for name, write in reversed(writers.items()):
-            write(files.enter_context(written_whole(folder / name, overwrite=overwrite)))
-    return folder
+    def __repr__(self):
+        return f"{self.verdict}\nEvaluation({self.target!r}, {self.protocol}, {len(self.methods)} methods)"
 
 
 def evaluate(
@@ -151,12 +160,13 @@ def evaluate(
     balanced: bool = True,
     shuffles: int = 20,
     seed: int = 0,
+    n_jobs: int = -1,
     progress: bool = True,
 ) -> Evaluation:
     """Score a linear decoder of embeddings on units that it was not fitted to.
 
-    Whatever is chosen (strength of the penalty, temperature, confidence to abstain below) is chosen on the units that
-    are fitted to, across their animals.
+    Whatever is chosen (strength of the penalty, temperatures, confidence to abstain below) is chosen on the units that
+    are fitted to, across their animals. The result does not depend on the number of processes.
 
     Parameters
     ----------
@@ -167,8 +177,7 @@ def evaluate(
     target : str
         What the labels are.
     populations : list of Population, optional
-        What was embedded, in the same order: gives the baselines (of spikes: rate, intervals and autocorrelogram; of
-        traces: spectrum, autocorrelation and correlations with the population).
+        What was embedded, in the same order: gives the baselines (`decoding.baselines`), which know the population too.
     others : dict of str to list of arrays, optional
         Further numbers to set beside the embeddings, by name: an array (n_units, k) a recording, NaN rows where there
         is nothing to say, such as embeddings of shuffled spikes.
@@ -190,7 +199,9 @@ def evaluate(
         Times that the labels are shuffled within animals, fitted to and scored, with the strengths that were chosen
         for the true ones.
     seed : int, default: 0
-        Of folds, shuffles and bootstrap.
+        Of folds and shuffles.
+    n_jobs : int, default: -1
+        Processes, as of joblib: -1 for all processor cores. Small data stay in this one.
     progress : bool, default: True
 
     Returns
@@ -201,6 +212,21 @@ def evaluate(
     ------
     InputError
         Something does not fit; or an animal is on both sides of a split, and the protocol is not "within-animal".
+
+    Warns
+    -----
+    RecordingWarning
+        Some units cannot be scored, since their class occurs in no animal that is fitted to.
+
+    Examples
+    --------
+    >>> import spikeinterface_nuclr as nuclr
+    >>> populations = [nuclr.simulate_population(30, 60.0, seed=k) for k in range(3)]
+    >>> embeddings = [nuclr.embed(population, progress=False) for population in populations]
+    >>> labels = [population.properties["cell_type"] for population in populations]
+    >>> found = nuclr.evaluate(embeddings, labels, list("abc"), populations=populations, progress=False)
+    >>> found.to_dataframe().index[0]
+    'embedding'
     """
     fused = label_units(embeddings, labels, animals, features)
     labelled = fused.without_features()
@@ -218,41 +244,46 @@ def evaluate(
     if splits is None:
         splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
     check_splits(splits, labelled.animals, protocol)
+    splits, unscored = scorable(splits, labelled.labels)
+    _warn_of_unscored(unscored)
     methods = {EMBEDDING: labelled} | ({FUSED: fused} if fused.columns else {})
     methods |= {name: labelled.with_table(rows, name) for name, rows in tables.items()}
     positions = None if positions is None else _positions(positions, recordings)
-    parts, fits = [], {}
+    numbers = sum(rows.size for rows in labelled.tables.values()) * len(splits)
     with tqdm(total=len(methods) * len(splits) + shuffles, desc="evaluating", disable=not progress) as bar:
-        for name, of in methods.items():
-            for split in splits:
-                fit = of.select(split.fit)
-                classifier, held = fit_classifier(fit, balanced=balanced, seed=seed)
-                if name == EMBEDDING:
-                    fits[split.name] = classifier
-                parts.append(_predicted(name, split, of.select(split.test), classifier, held))
-                bar.update()
-        null = []
-        rng = np.random.default_rng([seed, 1])
-        for _ in range(shuffles):
-            shuffled = labelled.with_labels(scores.shuffled_within(labelled.labels, labelled.animals, rng))
-            of = refitted_labels(shuffled, splits, fits, balanced)
-            null.append([float(scores.of_animals(score, *of).mean()) for score in _AVERAGED.values()])
-            bar.update()
-    predictions = _together(parts, np.unique(labelled.labels), recordings)
+        tasks = [(name, of, split, balanced, seed) for name, of in methods.items() for split in splits]
+        results = list(in_parallel(_fitted, tasks, n_jobs, numbers, bar))
+        fits = {split.name: classifier for split, (_, classifier) in zip(splits, results, strict=False)}
+        tasks = [(labelled, splits, fits, balanced, [seed, 1, number]) for number in range(shuffles)]
+        null = list(in_parallel(_null, tasks, n_jobs, numbers, bar))
+    predictions = _together([rows for rows, _ in results], np.unique(labelled.labels), recordings)
     if positions is not None:
         if probes is None and populations is not None:
             probes = [population.group for population in populations]
         probes = None if probes is None else _per_recording("probes", probes, recordings)
-        predictions = _with_pooled(predictions, recordings, positions, probes)
+        predictions = with_pooled(predictions, positions, probes)
+    chosen = predictions[predictions["method"] == EMBEDDING].groupby("calibration")["split"].nunique()
     provenance = {
         "target": target, "protocol": protocol, "checkpoint_sha256": list(labelled.tables),
         "features": list(fused.columns),
         "units": len(labelled), "animals": labelled.animal_names, "test_animals": list(test_animals),
-        "splits": len(splits), "balanced": balanced, "shuffles": shuffles, "seed": seed,
+        "splits": len(splits), "unscored": unscored, "calibration": {k: int(n) for k, n in chosen.items()},
+        "balanced": balanced, "shuffles": shuffles, "seed": seed,
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "scikit-learn", "numpy")},
     }  # fmt: skip
-    table = _scores(predictions, np.array(null), seed)
-    return Evaluation(target, protocol, np.unique(labelled.labels), predictions, table, provenance)
+    animal_scores = scores.by_animal(predictions)
+    table = scores.score_table(predictions, animal_scores, np.array(null))
+    return Evaluation(
+        target, protocol, np.unique(labelled.labels), predictions, animal_scores, table, unscored, provenance
+    )
+
+
+def _warn_of_unscored(unscored: dict[str, int]) -> None:
+    if unscored:
+        listed = ", ".join(f"{name!r} ({count} units)" for name, count in unscored.items())
+        warnings.warn(
+            f"not scored, since no animal that is fitted to shows the class: {listed}", RecordingWarning, stacklevel=3
+        )
 
 
 def _tables(labelled: Labelled, recordings: list, populations, others) -> dict[str, np.ndarray]:
@@ -294,12 +325,20 @@ def _per_recording(name: str, arrays, recordings: list) -> list:
     return arrays
 
 
-def _predicted(method: str, split: Split, test: Labelled, classifier: Classifier, held: HeldOut):
-    """Rows of the predictions of one method on one split."""
+def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed: int):
+    """Rows of the predictions of one method on one split, and the classifier that they are by."""
     import pandas as pd
 
+    classifier, held = fit_classifier(labelled.select(split.fit), balanced=balanced, seed=seed)
+    test = labelled.select(split.test)
     probability, before = classifier.probability(test.tables), classifier.raw(test.tables)
     sure, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == held.truth
+    thresholds = {
+        threshold_column(error): calibration.abstention_threshold(sure, right, error, held.clusters)
+        for error in TARGET_ERRORS
+    }
+    best = classifier.classes[probability.argmax(axis=1)]
+    confidence = probability.max(axis=1)
     frame = {
         "method": method,
         "split": split.name,
@@ -307,15 +346,25 @@ def _predicted(method: str, split: Split, test: Labelled, classifier: Classifier
         "recording": test.recordings,
         "unit": test.units,
         "truth": test.labels,
-        "label": classifier.classes[probability.argmax(axis=1)],
-        "confidence": probability.max(axis=1),
+        "label": np.where(confidence >= thresholds[threshold_column(TARGET_ERRORS[-1])], best, UNKNOWN),
+        "best_label": best,
+        "confidence": confidence,
         "confidence_before": before.max(axis=1),
-    }
-    frame |= {
-        f"threshold_{round(100 * error)}": calibration.abstention_threshold(sure, right, error) for error in ERRORS
+        "brier_before": ((before - (test.labels[:, None] == classifier.classes)) ** 2).sum(axis=1),
+        **thresholds,
+        "calibration": calibration.name_of(classifier.temperatures),
     }
     frame |= {_column(name): probability[:, k] for k, name in enumerate(classifier.classes)}
-    return pd.DataFrame(frame)
+    return pd.DataFrame(frame), classifier
+
+
+def _null(labelled: Labelled, splits: list[Split], fits: dict[str, Classifier], balanced: bool, seed) -> list[float]:
+    """The averaged scores of decoders of labels that were shuffled within animals, among the units that are scored."""
+    scored = np.isin(np.arange(len(labelled)), np.concatenate([split.test for split in splits]))
+    groups = 2 * np.unique(labelled.animals, return_inverse=True)[1] + scored
+    labels = scores.shuffled_within(labelled.labels, groups, np.random.default_rng(seed))
+    outcome = refitted_labels(labelled.with_labels(labels), splits, fits, balanced)
+    return [float(scores.of_animals(score, *outcome).mean()) for score in scores.AVERAGED.values()]
 
 
 def _together(parts: list, classes: np.ndarray, recordings: list):
@@ -330,65 +379,6 @@ def _together(parts: list, classes: np.ndarray, recordings: list):
     table.insert(table.columns.get_loc("unit") + 1, "unit_id", ids)
     known = [column for column in table.columns if column not in columns]
     return table[known + columns]
-
-
-def _with_pooled(predictions, recordings: list, positions, probes):
-    """The predictions with those of the embedding pooled over neighbours on the same probe."""
-    import pandas as pd
-
-    rows = predictions[predictions["method"] == EMBEDDING].copy()
-    columns = [column for column in rows.columns if column.startswith("p(")]
-    probability = rows[columns].to_numpy(copy=True)
-    # Within animals, a neighbour of another fold was read by a decoder that knew this unit's label.
-    for (_, number), of in rows.reset_index(drop=True).groupby(["split", "recording"]).indices.items():
-        units = rows["unit"].to_numpy()[of]
-        probe = np.zeros(len(units)) if probes is None else np.asarray(probes[number])[units]
-        probability[of] = pooled(probability[of], positions[number][units], probe)
-    rows[columns] = probability
-    rows["method"], rows["confidence"] = POOLED, probability.max(axis=1)
-    rows["confidence_before"] = rows["confidence"]
-    rows["label"] = [columns[k][2:-1] for k in probability.argmax(axis=1)]
-    return pd.concat([predictions, rows], ignore_index=True)
-
-
-def _scores(predictions, null: np.ndarray, seed: int):
-    """The tidy table of scores."""
-    import pandas as pd
-
-    rows = []
-    for method, of in predictions.groupby("method", sort=False):
-        truth, said, animals = (of[name].to_numpy() for name in ("truth", "label", "animal"))
-        for k, (name, score) in enumerate(_AVERAGED.items()):
-            values = scores.of_animals(score, truth, said, animals)
-            low, high = scores.interval(values, seed)
-            # The null is the embedding's own. One more than was seen: with 20 shuffles, no p is below 1/21.
-            own = method == EMBEDDING and len(null)
-            p = (1 + (null[:, k] >= values.mean()).sum()) / (1 + len(null)) if own else np.nan
-            rows.append((method, name, values.mean(), low, high, len(values), p))
-        right = truth == said
-        for name, value in _calibration_scores(of, right).items():
-            # What was calibrated, before and by thresholds, is not what was pooled.
-            if method == POOLED and name not in ("accuracy", "ECE"):
-                continue
-            rows.append((method, name, value, np.nan, np.nan, len(np.unique(animals)), np.nan))
-    for k, name in enumerate(_AVERAGED if len(null) else ()):
-        low, high = np.quantile(null[:, k], [0.025, 0.975])
-        rows.append((SHUFFLED, name, null[:, k].mean(), low, high, predictions["animal"].nunique(), np.nan))
-    return pd.DataFrame(rows, columns=["method", "score", "value", "low", "high", "animals", "p"])
-
-
-def _calibration_scores(rows, right: np.ndarray) -> dict[str, float]:
-    """Of all test units together: accuracy, calibration, and what abstaining gives."""
-    found = {
-        "accuracy": right.mean(),
-        "ECE before": calibration.expected_calibration_error(rows["confidence_before"].to_numpy(), right),
-        "ECE": calibration.expected_calibration_error(rows["confidence"].to_numpy(), right),
-    }
-    for error in ERRORS:
-        kept = (rows["confidence"] >= rows[f"threshold_{round(100 * error)}"]).to_numpy()
-        found[f"coverage at {error:.0%} error"] = kept.mean()
-        found[f"error at {error:.0%} error"] = 1 - right[kept].mean() if kept.any() else np.nan
-    return {name: float(value) for name, value in found.items()}
 
 
 def _column(name: str) -> str:

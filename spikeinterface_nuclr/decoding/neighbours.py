@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .scores import EMBEDDING, POOLED
+
 RADIUS_UM = 60.0
 COUNT = 5
 
@@ -42,3 +44,29 @@ def pooled(
             nearest = np.argsort(row, kind="stable")[:count]
             mean[unit] = probability[of[nearest[row[nearest] <= radius]]].mean(axis=0)
     return mean
+
+
+def with_pooled(predictions, positions: list[np.ndarray], probes: list | None):
+    """An evaluation's predictions with those of the embedding pooled over neighbours on the same probe.
+
+    Parameters
+    ----------
+    predictions : pandas DataFrame
+        As of `Evaluation`.
+    positions, probes
+        Of each recording, as of `evaluate`.
+    """
+    import pandas as pd
+
+    rows = predictions[predictions["method"] == EMBEDDING].copy()
+    columns = [column for column in rows.columns if column.startswith("p(")]
+    probability = rows[columns].to_numpy(copy=True)
+    # Within animals, a neighbour of another fold was read by a decoder that knew this unit's label.
+    for (_, number), of in rows.reset_index(drop=True).groupby(["split", "recording"]).indices.items():
+        units = rows["unit"].to_numpy()[of]
+        probe = np.zeros(len(units)) if probes is None else np.asarray(probes[number])[units]
+        probability[of] = pooled(probability[of], positions[number][units], probe)
+    rows[columns] = probability
+    rows["method"], rows["confidence"] = POOLED, probability.max(axis=1)
+    rows["best_label"] = rows["label"] = [columns[k][2:-1] for k in probability.argmax(axis=1)]
+    return pd.concat([predictions, rows], ignore_index=True)

@@ -97,6 +97,26 @@ def check_splits(splits: list[Split], animals: np.ndarray, protocol: str) -> Non
             )
 
 
+def scorable(splits: list[Split], labels: np.ndarray) -> tuple[list[Split], dict[str, int]]:
+    """The splits without test units of classes that the fit cannot know, and how many units of each class these are.
+
+    Raises
+    ------
+    InputError
+        Nothing is left to score.
+    """
+    kept, left = [], []
+    for split in splits:
+        possible = np.isin(labels[split.test], labels[split.fit])
+        left.append(split.test[~possible])
+        if possible.any():
+            kept.append(Split(split.name, split.fit, split.test[possible]))
+    if not kept:
+        raise InputError("no class occurs both in what is fitted to and in what is tested: label more animals")
+    names, counts = np.unique(labels[np.concatenate(left)], return_counts=True)
+    return kept, dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
 def folds_of(animals: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[list[np.ndarray], str]:
     """At most five disjoint parts of the units, whole animals each, for choices inside what is fitted to.
 

@@ -1,0 +1,113 @@
+"""A verdict on an evaluation, in words that its numbers choose: better than the baselines, like them, or by chance."""
+
+import numpy as np
+
+from .scores import EMBEDDING, FUSED, MAIN, POOLED, interval
+
+# A p above this is taken for chance.
+_LEVEL = 0.05
+# What the methods are called that lack the relations between neurons.
+CONTROL = "embedding of"
+BETTER, ALIKE, WORSE, TOO_FEW = "embedding better", "alike", "embedding worse", "too few animals to tell"
+
+
+def compared(animal_scores):
+    """The embedding beside every other method, animal by animal.
+
+    Parameters
+    ----------
+    animal_scores : pandas DataFrame
+        As of `Evaluation`.
+
+    Returns
+    -------
+    pandas DataFrame
+        A row a method that does not contain the embedding itself: ``mean`` (of its macro-F1 over animals),
+        ``difference`` (mean of the embedding's less its own), ``low`` and ``high`` (95 % t interval of the difference
+        over animals), ``higher`` (animals in which the embedding is ahead), ``animals`` and ``outcome``: "embedding
+        better" or "embedding worse" where the interval excludes 0, else "alike"; below three animals "too few animals
+        to tell".
+    """
+    import pandas as pd
+
+    table = animal_scores[animal_scores["score"] == MAIN].pivot(index="animal", columns="method", values="value")
+    rows = {}
+    for method in table.columns.drop([EMBEDDING, FUSED, POOLED], errors="ignore"):
+        difference = (table[EMBEDDING] - table[method]).to_numpy()
+        low, high = interval(difference)
+        outcome = TOO_FEW if np.isnan(low) else BETTER if low > 0 else WORSE if high < 0 else ALIKE
+        rows[method] = (
+            table[method].mean(), difference.mean(), low, high, int((difference > 0).sum()), len(table), outcome,
+        )  # fmt: skip
+    columns = ["mean", "difference", "low", "high", "higher", "animals", "outcome"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def verdict_of(scores, comparison, provenance: dict) -> str:
+    """What an evaluation shows, and what follows for use, in a few sentences.
+
+    Parameters
+    ----------
+    scores : pandas DataFrame
+        As of `Evaluation`.
+    comparison : pandas DataFrame
+        Of `compared`.
+    provenance : dict
+        As of `Evaluation`: "protocol" and "shuffles".
+    """
+    row = scores[(scores["method"] == EMBEDDING) & (scores["score"] == MAIN)].iloc[0]
+    own = f"macro-F1 {row['value']:.2f} over {_animals(row['animals'])}"
+    controls = np.array([method.startswith(CONTROL) for method in comparison.index], dtype=bool)
+    chance = _by_chance(row, own, provenance["shuffles"])
+    sentences = [chance or _beside_baselines(own, comparison[~controls])]
+    if not chance:
+        sentences += [
+            f"{control!r} reads it as well: what is read is what each neuron does alone, not its relation to others."
+            for control, outcome in comparison.loc[controls, "outcome"].items()
+            if outcome in (ALIKE, WORSE)
+        ]
+    if provenance["protocol"] == "within-animal":
+        sentences.append("Units of the same animals were fitted to: this says little of a new animal.")
+    return " ".join(sentences)
+
+
+def _by_chance(row, own: str, shuffles: int) -> str:
+    """What to say where the score may be chance; empty where it is not, or was not compared."""
+    if not shuffles or row["p"] <= _LEVEL:
+        return ""
+    if 1 / (1 + shuffles) > _LEVEL:
+        return f"Chance is not excluded: {own}, and {shuffles} shuffles of the labels are too few to tell; ask for 20."
+    return (
+        f"No better than chance: {own}, and of {shuffles} shuffles of the labels a share p = {row['p']:.2f} scores as "
+        "high. A decoder of these embeddings says nothing of this property: do not use it."
+    )
+
+
+def _beside_baselines(own: str, comparison) -> str:
+    if not len(comparison):
+        return f"Not compared with any baseline: {own}. Give the populations, to see what their spikes alone tell."
+    best = comparison.loc[comparison["mean"].idxmax()]
+    beside = (
+        f"{own}, {best.name!r} reaches {best['mean']:.2f} (difference {best['difference']:+.2f}"
+        + (f" [{best['low']:+.2f}, {best['high']:+.2f}]" if np.isfinite(best["low"]) else "")
+        + f"; the embedding is ahead in {best['higher']} of {best['animals']})."
+    )
+    outcomes = set(comparison["outcome"])
+    if TOO_FEW in outcomes:
+        return f"Too few animals to compare: {beside} Three or more are needed to say which is better."
+    if outcomes == {BETTER}:
+        return (
+            f"Better than every baseline: {beside} In animals like these, a decoder of these embeddings tells "
+            "what simpler features do not."
+        )
+    if WORSE in outcomes:
+        names = ", ".join(repr(name) for name in comparison.index[comparison["outcome"] == WORSE])
+        return f"No better than the baselines, and worse than {names}: {beside} Read the property from those features."
+    return (
+        f"No better than the baselines: {beside} The embedding adds nothing that these animals could show: "
+        "simpler features read the property as well."
+    )
+
+
+def _animals(count) -> str:
+    return "1 animal" if count == 1 else f"{int(count)} animals"
