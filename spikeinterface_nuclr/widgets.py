@@ -5,8 +5,8 @@ import numpy as np
 from spikeinterface.core import SortingAnalyzer
 from spikeinterface.widgets.base import BaseWidget
 
-from .decoding import calibration
-from .decoding.evaluation import EMBEDDING, SHUFFLED, Evaluation
+from . import evaluation_figure
+from .decoding.evaluation import Evaluation
 from .errors import InputError
 from .extensions import computed_embedding, computed_identity
 from .identities import UNKNOWN, Identities
@@ -155,20 +155,21 @@ class NuCLREvaluationWidget(BaseWidget):
         super().__init__(data, backend=backend, **backend_kwargs)
 
     def plot_matplotlib(self, data_plot, **backend_kwargs):
-        """Scores, confusions, reliability, risk; then the learning curves."""
+        """Scores, confusions, reliability, risk; then the learning curves; one legend for all."""
         evaluation, curves = data_plot["evaluation"], data_plot["curves"]
         rows = 2 + bool(curves)
-        self.figure = _figure((10, 4 * rows), backend_kwargs)
+        self.figure = _figure((11, 4 * rows + 0.8), backend_kwargs)
         self.axes = self.figure.subplots(rows, 2)
-        _draw_scores(self.axes[0, 0], evaluation)
-        _draw_confusion(self.axes[0, 1], evaluation)
-        _draw_reliability(self.axes[1, 0], evaluation)
-        _draw_risk(self.axes[1, 1], evaluation)
-        for axis in self.axes[2:].ravel():
+        styles = evaluation_figure.styles_of(evaluation.methods)
+        evaluation_figure.draw_scores(self.axes[0, 0], evaluation, styles)
+        evaluation_figure.draw_confusion(self.axes[0, 1], evaluation)
+        evaluation_figure.draw_reliability(self.axes[1, 0], evaluation, styles)
+        evaluation_figure.draw_risk(self.axes[1, 1], evaluation, styles)
+        for axis in self.axes[2:].ravel()[len(curves) :]:
             axis.set_axis_off()
         for axis, (name, table) in zip(self.axes[2:].ravel(), curves.items(), strict=False):
-            axis.set_axis_on()
-            _draw_curve(axis, table, name)
+            evaluation_figure.draw_curve(axis, table, name, styles)
+        evaluation_figure.add_legend(self.figure, styles)
 
 
 plot_nuclr_embedding = NuCLREmbeddingWidget
@@ -260,79 +261,3 @@ def _scatter(axis, place: np.ndarray, values: np.ndarray) -> None:
     if (values == UNKNOWN).any():
         axis.scatter(*place[values == UNKNOWN].T, s=22, facecolor="none", edgecolor=_GREY, label=UNKNOWN)
     axis.legend(frameon=False, fontsize="small")
-
-
-def _draw_scores(axis, evaluation: Evaluation) -> None:
-    table = evaluation.scores[evaluation.scores["score"] == "macro-F1"]
-    for place, row in enumerate(table.itertuples()):
-        colour = "C0" if row.method.startswith(EMBEDDING) else _GREY if row.method == SHUFFLED else "0.35"
-        if np.isfinite(row.low):
-            axis.plot([row.low, row.high], [place, place], color=colour, linewidth=3, solid_capstyle="round")
-        axis.plot(row.value, place, "o", color=colour)
-        axis.annotate(f"{row.value:.2f}", (row.value, place), (0, 6), textcoords="offset points", ha="center", size=8)
-    axis.set_yticks(range(len(table)), map(for_figure, table["method"]))
-    animals = int(table["animals"].iloc[0])
-    axis.set(
-        title=f"{for_figure(evaluation.target)}: {evaluation.protocol}, {animals} animals", xlabel="macro-F1",
-        xlim=(0, 1.05), ylim=(len(table) - 0.5, -0.7),
-    )  # fmt: skip
-    axis.grid(axis="x", color="0.92")
-    _open(axis)
-
-
-def _draw_confusion(axis, evaluation: Evaluation) -> None:
-    counts = evaluation.confusion()
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    small = len(counts) <= 12
-    for (i, j), value in np.ndenumerate(counts) if small else ():
-        axis.text(j, i, f"{share[i, j]:.2f}\n{value}", ha="center", va="center", size=7,
-                  color="white" if share[i, j] > 0.6 else "black")  # fmt: skip
-    names = [for_figure(name) for name in evaluation.classes]
-    axis.set_xticks(range(len(counts)), names, rotation=45, ha="right")
-    axis.set_yticks(range(len(counts)), names)
-    axis.set(title="share of each class given each label", xlabel="label", ylabel="class")
-
-
-def _draw_reliability(axis, evaluation: Evaluation) -> None:
-    rows = evaluation.of(EMBEDDING)
-    right = (rows["truth"] == rows["label"]).to_numpy()
-    axis.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
-    for column, name, colour in (("confidence_before", "before", "0.5"), ("confidence", "calibrated", "C0")):
-        table = calibration.reliability(rows[column].to_numpy(), right)
-        error = calibration.expected_calibration_error(rows[column].to_numpy(), right)
-        axis.plot(table["confidence"], table["accuracy"], "o-", color=colour, label=f"{name}, ECE {error:.3f}")
-    axis.set(title="calibration on test animals", xlabel="confidence", ylabel="share that is right")
-    axis.set(xlim=(0, 1), ylim=(0, 1))
-    axis.legend(frameon=False)
-    _open(axis)
-
-
-def _draw_risk(axis, evaluation: Evaluation) -> None:
-    for number, method in enumerate(evaluation.methods):
-        rows = evaluation.of(method)
-        right = (rows["truth"] == rows["label"]).to_numpy()
-        table = calibration.selective_risk(rows["confidence"].to_numpy(), right)
-        axis.plot(
-            table["coverage"],
-            table["risk"],
-            color=f"C{number}",
-            label=for_figure(method),
-            linewidth=1 if number else 2.5,
-        )
-    axis.set(title="abstaining from the less confident", xlabel="share that is labelled", ylabel="share that is wrong")
-    axis.set(xlim=(0, 1), ylim=(0, None))
-    axis.legend(frameon=False, fontsize="small")
-    _open(axis)
-
-
-def _draw_curve(axis, table, name: str) -> None:
-    means = table.groupby([name, "animal_tested"])["macro_f1"].mean().unstack()
-    axis.plot(means.index, means.to_numpy(), color=_GREY, linewidth=1)
-    axis.plot(means.index, means.mean(axis=1), "o-", color="C0")
-    if name == "share":
-        axis.set(xscale="log", title="share of the labels", xlabel="share of the labelled units that is fitted to")
-    else:
-        axis.set(title="number of animals", xlabel="animals that are fitted to")
-    axis.set(ylabel="macro-F1 (grey: each animal)", ylim=(0, 1))
-    _open(axis)

@@ -27,7 +27,7 @@ from spikeinterface_nuclr import (
 from spikeinterface_nuclr.cli import app
 from spikeinterface_nuclr.cohort import Cohort, LabelRule, read_cohort
 from spikeinterface_nuclr.commands import Settings, embed_to_file
-from spikeinterface_nuclr.decoding.evaluation import write_folder
+from spikeinterface_nuclr.files import write_folder
 from spikeinterface_nuclr.report import check_report, write_report
 
 

@@ -119,7 +119,7 @@ class Evaluation:
         return plot_nuclr_evaluation(self)
 
     def save(self, folder, *, overwrite: bool = False) -> Path:
-        """Write ``predictions.csv``, ``scores.csv``, ``animals.csv``, ``per_class.csv`` and ``provenance.json``.
+        """Write ``predictions.csv``, the tables of scores, and ``provenance.json`` into a folder.
 
         Raises
         ------
