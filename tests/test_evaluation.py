@@ -107,8 +107,8 @@ def test_predictions_are_those_of_a_fitted_decoder():
     embeddings, labels = cohort(4)
     rows = evaluated(embeddings, labels, shuffles=0).of("embedding")
     rows = rows[rows["animal"] == "animal0"]
-    said = fit_decoder(embeddings[1:], labels[1:], target="type").predict(embeddings[0], max_error=0.1)
-    np.testing.assert_array_equal(rows["label"], said.label[1:])
+    said = fit_decoder(embeddings[1:], labels[1:], target="type").predict(embeddings[0], target_error=0.1)
+    np.testing.assert_array_equal(rows["label"], said.best_label[1:])
     np.testing.assert_allclose(rows["confidence"], said.confidence[1:], atol=1e-6)
     assert rows["threshold_10"].iloc[0] == pytest.approx(said.provenance["threshold"], abs=1e-6)
 
@@ -246,7 +246,7 @@ def predicted(units, classes, truth) -> Identities:
     probability[np.arange(len(units)), [list(classes).index(name) for name in truth]] = 0.9
     return Identities(
         "region", np.array(units), np.array(classes), np.array(truth), probability, probability.max(axis=1),
-        np.zeros(len(units), dtype=bool), {},
+        np.full(len(units), ""), {},
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_an_analyzer_is_drawn_with_its_identities(checkpoint, tmp_path):
     with pytest.raises(InputError, match="no nuclr_identity"):
         plot_nuclr_identity(analyzer)
     assert [a.get_title() for a in plot_nuclr_embedding(analyzer).axes] == ["depth (µm)"]
-    analyzer.compute("nuclr_identity", decoder=decoder, max_error=0.02, publish=True)
+    analyzer.compute("nuclr_identity", decoder=decoder, target_error=0.02, publish=True)
     titles = [axis.get_title() for axis in plot_nuclr_embedding(analyzer).axes]
     assert titles == ["predicted cell_type", "confidence", "depth (µm)"]
     assert plot_nuclr_embedding(analyzer, ["nuclr_cell_type"]).axes[0].get_title() == "nuclr_cell_type"
@@ -77,7 +77,7 @@ def test_an_analyzer_is_drawn_with_its_identities(checkpoint, tmp_path):
     assert points == 30  # every unit once
     assert len(drawn.axes[1].patches) == 30 * len(identities.classes)
     depth = drawn.axes[0].collections[0].get_offsets()[:, 1]
-    np.testing.assert_array_equal(depth, unit_depths(analyzer)[identities.said == identities.classes[0]])
+    np.testing.assert_array_equal(depth, unit_depths(analyzer)[identities.label == identities.classes[0]])
     with pytest.raises(InputError, match="depths has shape"):
         plot_nuclr_identity(identities)
 

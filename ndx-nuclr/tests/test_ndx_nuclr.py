@@ -85,9 +85,10 @@ def check_mock_file(path):
         assert embeddings.provenance == "{}"
         assert identities.embeddings is embeddings
         assert list(identities.classes[:]) == ["excitatory", "inhibitory"]
-        assert list(identities["label"][:]) == ["inhibitory"] * 3 + ["excitatory"] * 2
+        assert identities["best_label"][:].tolist() == ["inhibitory"] * 3 + ["excitatory"] * 2
+        assert identities["label"][:].tolist() == ["inhibitory"] * 2 + ["unknown"] + ["excitatory"] * 2
+        assert identities["reason"][:].tolist() == ["", "", "low confidence", "", ""]
         assert identities["probability"][:].shape == (5, 2)
-        assert identities["abstained"][:].tolist() == [False, False, True, False, False]
         assert identities.target == "cell_type"
         assert identities.decoder_sha256 == "5f" * 32
 
@@ -187,7 +188,7 @@ def test_tables_can_be_exported(tmp_path):
 def test_labels_of_every_kind_survive(tmp_path):
     labels = ["NA", "", "α-motor", "VISp2/3", "None"]
     nwbfile = new_file()
-    mock_UnitIdentities(nwbfile=nwbfile, label=labels)
+    mock_UnitIdentities(nwbfile=nwbfile, label=labels, best_label=labels, reason=[""] * 5)
     with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "labels.nwb"), "r") as io:
         assert io.read().processing["nuclr"]["cell_type"]["label"][:].tolist() == labels
 
@@ -217,7 +218,12 @@ WRONG_IDENTITIES = [
     ({"probability": np.ones((5, 3))}, "probability has 3 columns for 2 classes"),
     ({"label": ["a", None, "b", "c", "d"]}, "every neuron needs a text"),
     ({"label": ["a"]}, r"label has shape \(1,\)"),
-    ({"abstained": [True]}, r"abstained has shape \(1,\)"),
+    ({"best_label": ["a"]}, r"best_label has shape \(1,\)"),
+    ({"reason": ["novel"]}, r"reason has shape \(1,\)"),
+    ({"reason": ["", "", "tired", "", ""]}, "reason is one of low confidence, novel, no embedding, or empty"),
+    ({"reason": [""] * 5}, "label is 'unknown', not 'inhibitory'"),
+    ({"label": ["inhibitory"] * 3 + ["excitatory"] * 2}, "label is 'inhibitory', not 'unknown'"),
+    ({"best_label": None}, "the column 'best_label' is missing"),
     ({"decoder_sha256": "5f"}, "decoder_sha256 must be 64 hexadecimal digits"),
 ]
 

@@ -6,6 +6,7 @@ Everything here takes predictions on animals that the decoder was not fitted to.
 import numpy as np
 
 BINS = 10
+CONFIDENCE = 0.95  # of the bound that a threshold rests on
 # log of the range in which a temperature is looked for.
 _RANGE = (np.log(0.05), np.log(20.0))
 # What a probability of zero counts as, in a loss: a class that a fold has not seen.

@@ -149,10 +149,11 @@ class UnitIdentities(_NeuronTable):
     __columns__ = (
         {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "required": True,
          "table": True},
-        {"name": "label", "description": "The most probable class.", "required": True},
+        {"name": "label", "description": "The best label, 'unknown' where the decoder abstains.", "required": True},
+        {"name": "best_label", "description": "The most probable class.", "required": True},
+        {"name": "reason", "description": "Why the decoder abstains; empty where it does not.", "required": True},
         {"name": "probability", "description": "Calibrated probability of each of the classes.", "required": True},
         {"name": "confidence", "description": "Probability of the most probable class.", "required": True},
-        {"name": "abstained", "description": "Whether the decoder says 'unknown'.", "required": True},
         {"name": "novelty", "description": "Distance from the embeddings that the decoder was trained on."},
     )  # fmt: skip
 
@@ -160,10 +161,11 @@ class UnitIdentities(_NeuronTable):
         {"name": "name", "type": str, "doc": "Name of the table: that of the target."},
         {"name": "description", "type": str, "doc": "What was predicted.", "default": "Predicted identity of neurons."},
         *_NEURON_DOCVAL,
-        _optional("label", "text, (n,). The most probable class."),
+        _optional("label", "text, (n,). The best label, 'unknown' where there is a reason to abstain."),
+        _optional("best_label", "text, (n,). The most probable class; empty without an embedding."),
+        _optional("reason", "text, (n,). 'low confidence', 'novel' or 'no embedding', or empty."),
         _optional("probability", "float32, (n, k). Calibrated probability of each class."),
         _optional("confidence", "float32, (n,). Probability of the most probable class."),
-        _optional("abstained", "bool, (n,). Whether the decoder says 'unknown'."),
         _optional("novelty", "float32, (n,). Distance from the training embeddings."),
         {
             "name": "classes",
@@ -190,28 +192,45 @@ class UnitIdentities(_NeuronTable):
             shape = np.shape(kwargs["probability"])
             if len(shape) == 2 and shape[1] != len(fields["classes"]):
                 raise ValueError(f"{name}: probability has {shape[1]} columns for {len(fields['classes'])} classes")
+        made_here = kwargs["columns"] is None
         self._own_columns(kwargs, matrix="probability")
+        if made_here:
+            _check_labels(name, {column.name: column.data for column in kwargs["columns"]})
         super().__init__(**kwargs)
         for field, value in fields.items():
             setattr(self, field, value)
 
 
+_TEXTS = ("label", "best_label", "reason")
+_REASONS = ("low confidence", "novel", "no embedding")
 _DTYPES = {
     "neuron": np.int64, "embedding": np.float32, "window_count": np.int64, "stability": np.float32,
-    "spike_count": np.int64, "probability": np.float32, "confidence": np.float32, "abstained": np.bool_,
-    "novelty": np.float32,
+    "spike_count": np.int64, "probability": np.float32, "confidence": np.float32, "novelty": np.float32,
 }  # fmt: skip
 
 
 def _array(column, values):
     """The values in the type that the file has: a typed array, which may also be empty."""
     values = values.data if isinstance(values, VectorData) else values
-    if column != "label":
+    if column not in _TEXTS:
         return np.asarray(values, dtype=_DTYPES[column])
     values = np.asarray(values)
     if len(values) and not all(isinstance(value, str) for value in values.tolist()):
-        raise ValueError("label: every neuron needs a text; give an empty one where there is none")
+        raise ValueError(f"{column}: every neuron needs a text; give an empty one where there is none")
     return values.astype(str)
+
+
+def _check_labels(name, columns):
+    """That label is best_label, and 'unknown' exactly where there is one of the reasons."""
+    strange = sorted(set(columns["reason"].tolist()) - {"", *_REASONS})
+    if strange:
+        raise ValueError(f"{name}: reason is one of {', '.join(_REASONS)}, or empty, not {strange[0]!r}")
+    expected = np.where(columns["reason"] != "", "unknown", columns["best_label"])
+    for label, own in zip(columns["label"].tolist(), expected.tolist(), strict=True):
+        if label != own:
+            raise ValueError(
+                f"{name}: label is {label!r}, not {own!r}: it is best_label, and 'unknown' where there is a reason"
+            )
 
 
 def _check_rows(name, rows, table):
