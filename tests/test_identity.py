@@ -3,12 +3,18 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 import warnings
+from collections import Counter
 
 import numpy as np
+import pandas as pd
+import pynwb
 import pytest
 import spikeinterface.core as si
 from analyzers import build_analyzer, reload
+from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import (
     CheckpointError,
@@ -21,6 +27,7 @@ from spikeinterface_nuclr import (
     fit_decoder,
     read_population,
     simulate_population,
+    write_nwb,
 )
 
 NAME = "nuclr_identity"
@@ -171,6 +178,40 @@ def test_without_the_decoder_changed_units_are_unknown(files, tmp_path, mode):
         np.testing.assert_array_equal(getattr(found, name)[kept], getattr(before, name)[old])
 
 
+@pytest.mark.parametrize("format", FORMATS[1:])
+def test_a_result_of_an_older_version_is_to_be_computed_again(files, format, tmp_path):
+    analyzer = computed(files, format, tmp_path / ("a.zarr" if format == "zarr" else "a"))
+    extension = analyzer.get_extension(NAME)
+    want = identities(analyzer)
+    older = {"label": extension.data.pop("best_label"), "abstained": extension.data.pop("reason") != ""}
+    extension.data |= older
+    extension.save()
+    with pytest.warns(RecordingWarning, match="is of an older version, without best_label: compute nuclr_identity"):
+        again = reload(analyzer)
+    assert again.get_extension(NAME) is None
+    compute_nuclr_identity(again, files[1], **STRICT)
+    assert_same(identities(reload(again)), want)
+
+
+def test_counting_by_label_counts_no_refused_one(files, tmp_path):
+    analyzer = computed(files, "binary_folder", tmp_path / "a")
+    trains = [analyzer.sorting.get_unit_spike_train(unit, return_times=True) for unit in analyzer.unit_ids]
+    nwbfile = add_units(new_nwb(), trains, unit_name=analyzer.unit_ids)
+    session = write_nwb(write_nwb_file(tmp_path / "s.nwb", nwbfile), analyzer, in_place=True)
+    predict = ("predict", analyzer.folder, "--decoder", files[1], "--target-error", 0.02, "-o", tmp_path / "units.csv")
+    command = [sys.executable, "-W", "ignore", "-m", "spikeinterface_nuclr", *map(str, predict)]
+    subprocess.run(command, capture_output=True, check=True)
+    with pynwb.NWBHDF5IO(session, "r") as io:
+        table = io.read().processing["nuclr"]["cell_type"].to_dataframe()
+    answered = [label for label in analyzer.get_extension(NAME).get_data("numpy") if label != "unknown"]
+    assert 0 < len(answered) < 12
+    want = {**Counter(answered), "unknown": 12 - len(answered)}
+    for frame in (analyzer.get_extension(NAME).get_data(), table, pd.read_csv(tmp_path / "units.csv")):
+        assert frame.groupby("label").size().to_dict() == want
+        assert (frame["best_label"] != "unknown").all()
+        assert set(frame["reason"].fillna("")) - {""} <= {"low confidence", "novel"}
+
+
 def test_embedding_again_takes_the_identities_with_it(analyzer, files):
     compute_nuclr_embedding(analyzer, model=files[0], overlap=0.5, progress_bar=False, **QUICK)
     assert not analyzer.has_extension(NAME)
@@ -215,9 +256,6 @@ def test_it_needs_embeddings(files):
 
 
 def test_a_process_that_never_imports_us_opens_it(files, tmp_path):
-    import subprocess
-    import sys
-
     computed(files, "binary_folder", tmp_path / "a")
     code = (
         "import spikeinterface.core as si, sys\n"

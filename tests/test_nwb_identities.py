@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
@@ -164,6 +165,29 @@ def test_identities_of_a_target_are_replaced_only_where_asked(session, embedding
     assert_same(found, other)
     write_nwb(session, embeddings, identities=first, in_place=True, if_exists="new_name")
     assert len(read_nwb(session)[1]) == 2
+
+
+def test_a_table_of_an_older_version_is_named_and_can_be_replaced(session, embeddings):
+    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
+    with h5py.File(session, "r+") as file:
+        table = file["processing/nuclr/cell_type"]
+        table.attrs["colnames"] = [name for name in table.attrs["colnames"] if name not in ("best_label", "reason")]
+        del table["best_label"], table["reason"]
+    with pytest.raises(InputError, match=r"session.nwb: its 'cell_type' has no column 'best_label'") as caught:
+        read_nwb(session)
+    assert "\n" not in str(caught.value)
+    # What `nuclr embed --in-place --force` does takes the old table away.
+    write_nwb(session, embeddings, in_place=True, if_exists="replace")
+    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
+    assert_same(read_nwb(session)[1][0], predicted(embeddings))
+
+
+def test_a_reason_that_is_none_names_the_file(session, embeddings):
+    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
+    with h5py.File(session, "r+") as file:
+        file["processing/nuclr/cell_type/reason"][0] = "tired"
+    with pytest.raises(InputError, match=r"session.nwb: cell_type: a reason .* not 'tired'"):
+        read_nwb(session)
 
 
 def test_a_side_file_holds_them(session, embeddings, tmp_path):

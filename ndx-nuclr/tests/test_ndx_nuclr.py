@@ -7,6 +7,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
@@ -193,6 +194,21 @@ def test_labels_of_every_kind_survive(tmp_path):
         assert io.read().processing["nuclr"]["cell_type"]["label"][:].tolist() == labels
 
 
+def test_a_table_that_lacks_a_column_leaves_the_file_readable(tmp_path):
+    nwbfile = new_file()
+    mock_UnitIdentities(nwbfile=nwbfile)
+    path = written(nwbfile, tmp_path / "old.nwb")
+    with h5py.File(path, "r+") as file:
+        table = file["processing/nuclr/cell_type"]
+        del table["reason"]
+        table.attrs["colnames"] = [name for name in table.attrs["colnames"] if name != "reason"]
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        module = io.read().processing["nuclr"]
+        assert "reason" not in module["cell_type"].to_dataframe()
+        assert module["UnitEmbeddings"]["embedding"].shape == (5, 4)
+    assert any("reason" in str(fault) for fault in pynwb.validate(path=path))
+
+
 # --- what the constructors refuse -------------------------------------------------------------------------------------
 
 WRONG_EMBEDDINGS = [
@@ -238,6 +254,14 @@ def test_rows_of_no_table_are_refused():
     columns = dict(neuron=[0], embedding=[[1.0]], window_count=[1], stability=[1.0])
     with pytest.raises(ValueError, match="neuron_table is missing"):
         UnitEmbeddings(**columns, model=mock_NuCLRModel(), population_fingerprint="5f" * 32)
+
+
+def test_columns_that_are_given_whole_are_all_there():
+    mock = mock_UnitIdentities()
+    fields = dict(name="t", target="t", decoder="d", embeddings=mock.embeddings, classes=["excitatory", "inhibitory"])
+    columns = [column for column in mock.columns if column.name != "reason"]
+    with pytest.raises(ValueError, match="the column 'reason' is missing"):
+        UnitIdentities(**fields, columns=columns, colnames=[column.name for column in columns])
 
 
 def test_a_model_without_its_hash_is_refused():

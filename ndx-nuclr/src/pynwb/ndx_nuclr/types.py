@@ -45,19 +45,25 @@ class NuCLRModel(NWBDataInterface):
 class _NeuronTable(DynamicTable):
     """A table whose rows are neurons of another table."""
 
+    # No column is "required" in the sense of hdmf, which would keep a file whose table lacks one from being read.
+    _optional_columns = ()
+
     def _own_columns(self, kwargs, matrix):
         """Take the columns out of `kwargs`; as VectorData, ready for DynamicTable, unless it was given such."""
         table = kwargs.pop("neuron_table")
         given = {column["name"]: kwargs.pop(column["name"]) for column in self.__columns__}
         name = kwargs["name"]
-        if kwargs["columns"] is not None:
-            if not self._in_construct_mode and any(values is not None for values in given.values()):
-                raise ValueError(f"{name}: give either columns or the arrays by their names")
+        if kwargs["columns"] is not None and self._in_construct_mode:
             return
-        required = {column["name"] for column in self.__columns__ if column.get("required")}
-        missing = sorted(column for column in required if given[column] is None)
+        by_name = {column for column, values in given.items() if values is not None}
+        if kwargs["columns"] is not None and by_name:
+            raise ValueError(f"{name}: give either columns or the arrays by their names")
+        present = by_name | {column.name for column in kwargs["columns"] or ()}
+        missing = sorted(given.keys() - present - {*self._optional_columns})
         if missing:
             raise ValueError(f"{name}: the column {missing[0]!r} is missing")
+        if kwargs["columns"] is not None:
+            return
         neuron = given["neuron"]
         if isinstance(neuron, DynamicTableRegion):
             neuron, table = neuron.data, neuron.table
@@ -101,15 +107,13 @@ def _optional(name, doc):
 class UnitEmbeddings(_NeuronTable):
     """One embedding for each neuron, computed by one model."""
 
+    _optional_columns = ("spike_count",)
     __fields__ = ("population_fingerprint", "units_fingerprint", "provenance", {"name": "model", "child": False})
     __columns__ = (
-        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "required": True,
-         "table": True},
-        {"name": "embedding", "description": "Embedding of each neuron: the mean over its windows; NaN without one.",
-         "required": True},
-        {"name": "window_count", "description": "Number of time windows behind the embedding.", "required": True},
-        {"name": "stability", "description": "Cosine between the means over the odd and the even windows.",
-         "required": True},
+        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
+        {"name": "embedding", "description": "Embedding of each neuron: the mean over its windows; NaN without one."},
+        {"name": "window_count", "description": "Number of time windows behind the embedding."},
+        {"name": "stability", "description": "Cosine between the means over the odd and the even windows."},
         {"name": "spike_count", "description": "Number of spikes of the neuron when it was embedded."},
     )  # fmt: skip
 
@@ -143,17 +147,17 @@ class UnitEmbeddings(_NeuronTable):
 class UnitIdentities(_NeuronTable):
     """What a decoder reads from the embeddings about one property of each neuron. Predicted, not observed."""
 
+    _optional_columns = ("novelty",)
     __fields__ = (
         "target", "decoder", "decoder_sha256", "classes", "provenance", {"name": "embeddings", "child": False},
     )  # fmt: skip
     __columns__ = (
-        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "required": True,
-         "table": True},
-        {"name": "label", "description": "The best label, 'unknown' where the decoder abstains.", "required": True},
-        {"name": "best_label", "description": "The most probable class.", "required": True},
-        {"name": "reason", "description": "Why the decoder abstains; empty where it does not.", "required": True},
-        {"name": "probability", "description": "Calibrated probability of each of the classes.", "required": True},
-        {"name": "confidence", "description": "Probability of the most probable class.", "required": True},
+        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
+        {"name": "label", "description": "The best label, 'unknown' where the decoder abstains."},
+        {"name": "best_label", "description": "The most probable class."},
+        {"name": "reason", "description": "Why the decoder abstains; empty where it does not."},
+        {"name": "probability", "description": "Calibrated probability of each of the classes."},
+        {"name": "confidence", "description": "Probability of the most probable class."},
         {"name": "novelty", "description": "Distance from the embeddings that the decoder was trained on."},
     )  # fmt: skip
 
