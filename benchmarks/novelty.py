@@ -53,7 +53,7 @@ def main():
     limit = next(iter(decoder.references.values())).limit
 
     def novelty(files):
-        found = np.concatenate([decoder.predict(one, max_error=1.0).novelty for one in embedded(files)[1]])
+        found = np.concatenate([decoder.predict(one, target_error=1.0).novelty for one in embedded(files)[1]])
         return found[np.isfinite(found)]
 
     known = novelty(new)

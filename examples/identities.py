@@ -59,4 +59,4 @@ nuclr.write_nwb(folder / "session.nwb", analyzer, in_place=True)
 with pynwb.NWBHDF5IO(folder / "session.nwb", "r") as io:
     predicted = io.read().processing["nuclr"]["cell_type"]
     print(f"{predicted.target}: {list(predicted.classes[:])}, by {predicted.decoder}")
-    print(predicted.to_dataframe()[["label", "confidence", "abstained"]].head())
+    print(predicted.to_dataframe()[["label", "best_label", "reason", "confidence"]].head())

@@ -81,9 +81,9 @@ decoder = nuclr.fit_decoder(embeddings[:4], labels[:4], animals[:4], target="cel
 decoder.save(folder / "cell_type.safetensors")
 identities = nuclr.Decoder.load(folder / "cell_type.safetensors").predict(embeddings[4])
 nuclr.write_nwb(sessions[4], embeddings[4], identities=identities, in_place=True)
-panels = {"predicted": identities.said, "true": labels[4]}
+panels = {"predicted": identities.label, "true": labels[4]}
 nuclr.plot_nuclr_embedding(embeddings[4], panels).figure.savefig(folder / "embedding_map.png", dpi=120)
-print(f"right: {np.mean(identities.label == labels[4]):.2f} of {len(labels[4])} neurons")
+print(f"right: {np.mean(identities.best_label == labels[4]):.2f} of {len(labels[4])} neurons")
 
 # Later, anyone, with plain pynwb: each row names its ROI.
 with pynwb.NWBHDF5IO(sessions[4], "r") as io:
@@ -91,4 +91,4 @@ with pynwb.NWBHDF5IO(sessions[4], "r") as io:
     print(
         f"{predicted.target}: {list(predicted.classes[:])}, by {predicted.decoder}, of {predicted['neuron'].table.name}"
     )
-    print(predicted.to_dataframe()[["label", "confidence", "abstained"]].head())
+    print(predicted.to_dataframe()[["label", "best_label", "reason", "confidence"]].head())

@@ -53,8 +53,8 @@ def run_demo(
     with written_whole(along, overwrite=overwrite) as temporary:
         plot_nuclr_identity(identities, labels["depth"]).figure.savefig(temporary, dpi=150)
 
-    kept = ~identities.abstained
-    right = np.mean(identities.label[kept] == labels["cell_type"][kept]) if kept.any() else 0.0
+    labelled = ~identities.abstained
+    right = np.mean(identities.label[labelled] == labels["cell_type"][labelled]) if labelled.any() else 0.0
     same = {name: neighbours_agree(embeddings.embedding, labels[name]) for name in ("cell_type", "brain_area")}
     provenance = embeddings.provenance
     return [
@@ -66,8 +66,8 @@ def run_demo(
         + " and ".join(
             f"{name.replace('_', ' ')} in {share:.0%} (chance {chance:.0%})" for name, (share, chance) in same.items()
         ),
-        f"the decoder {DECODER} names the cell type of {kept.sum()} units, {right:.0%} of them rightly, and says "
-        f"'unknown' of {(~kept).sum()}",
+        f"the decoder {DECODER} names the cell type of {labelled.sum()} units, {right:.0%} of them rightly, and "
+        f"labels {(~labelled).sum()} 'unknown'",
         f"table: {table}; embeddings: {stored}; figures: {figure}, {along}",
         "next: nuclr embed YOUR_SESSION.nwb -o embeddings.npz",
     ]
@@ -88,14 +88,17 @@ def neighbours_agree(embedding: np.ndarray, labels: np.ndarray) -> tuple[float, 
 def _write_table(path: Path, embeddings, labels: dict, identities) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["unit_id", *labels, "window_count", "stability", "predicted_cell_type", "confidence"])
+        predicted = ("label", "best_label", "reason", "confidence")
+        writer.writerow(["unit_id", *labels, "window_count", "stability", *predicted])
         writer.writerows(
             zip(
                 embeddings.unit_ids,
                 *labels.values(),
                 embeddings.window_count,
                 np.round(embeddings.stability, 4),
-                identities.said,
+                identities.label,
+                identities.best_label,
+                identities.reason,
                 np.round(identities.confidence, 4),
                 strict=True,
             )

@@ -156,7 +156,7 @@ def _decoder_facts(decoder: Decoder) -> dict:
         "classes": ", ".join(decoder.classes),
         "animals": ", ".join(decoder.animals),
         "other features": ", ".join(decoder.columns) or "none",
-        **{f"labelled at {error:.0%} error": _share(decoder, error) for error in (0.05, 0.1)},
+        **{f"labelled at {error:.0%} target error": _share(decoder, error) for error in (0.05, 0.1)},
         **decoder.card,
     }
 
@@ -173,9 +173,9 @@ def _regressor_facts(regressor: Regressor) -> dict:
     }
 
 
-def _share(decoder: Decoder, max_error: float) -> str:
-    """What it keeps of the units that were left out while fitting."""
-    return f"{(decoder.confidence >= decoder.threshold(max_error)).mean():.0%} of units left out of the fit"
+def _share(decoder: Decoder, target_error: float) -> str:
+    """How many of the units that were left out while fitting are above its threshold."""
+    return f"{(decoder.confidence >= decoder.threshold(target_error)).mean():.0%} of units left out of the fit"
 
 
 def checkpoint_facts(model: str) -> dict:

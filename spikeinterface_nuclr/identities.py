@@ -6,8 +6,11 @@ import numpy as np
 
 from .errors import InputError
 
-# What a decoder that abstains says.
+# The label of a unit for which the decoder abstains, and the reasons why it does.
 UNKNOWN = "unknown"
+LOW_CONFIDENCE, NOVEL, NO_EMBEDDING = REASONS = ("low confidence", "novel", "no embedding")
+# Attributes with a row for each unit.
+_ROWS = ("unit_ids", "best_label", "probability", "confidence", "reason")
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,14 +23,15 @@ class Identities:
         The property, such as "cell_type".
     unit_ids : array of int or str, shape (n_units,)
     classes : array of str, shape (k,)
-    label : array of str, shape (n_units,)
+    best_label : array of str, shape (n_units,)
         The most probable class, whether or not the decoder abstains; "" without an embedding.
     probability : float32, shape (n_units, k)
         In the order of `classes`.
     confidence : float32, shape (n_units,)
         Probability of the most probable class.
-    abstained : bool, shape (n_units,)
-        Whether the decoder says "unknown".
+    reason : array of str, shape (n_units,)
+        Why the decoder abstains: "no embedding", "novel" (the confidence of such a unit means nothing), or "low
+        confidence"; "" where it does not abstain.
     provenance : dict
         Decoder, its sha256, versions. Plain values for JSON.
     novelty : float32, shape (n_units,), optional
@@ -36,57 +40,74 @@ class Identities:
     Raises
     ------
     InputError
-        A ValueError naming the array whose shape does not fit.
+        A ValueError naming the array whose shape does not fit, or a reason that is none of the three.
     """
 
     target: str
     unit_ids: np.ndarray
     classes: np.ndarray
-    label: np.ndarray
+    best_label: np.ndarray
     probability: np.ndarray
     confidence: np.ndarray
-    abstained: np.ndarray
+    reason: np.ndarray
     provenance: dict
     novelty: np.ndarray | None = None
 
     def __post_init__(self):
         n, k = len(self.unit_ids), len(self.classes)
-        shapes = {"probability": (n, k), **dict.fromkeys(("label", "confidence", "abstained", "novelty"), (n,))}
+        shapes = {"probability": (n, k), **dict.fromkeys(("best_label", "confidence", "reason", "novelty"), (n,))}
         for name, shape in shapes.items():
             values = getattr(self, name)
             if values is not None and np.shape(values) != shape:
                 raise InputError(f"{self.target}: {name} has shape {np.shape(values)}, not {shape}")
+        strange = set(np.asarray(self.reason).tolist()) - {"", *REASONS}
+        if strange:
+            raise InputError(
+                f"{self.target}: a reason to abstain is one of {', '.join(REASONS)}, or empty, not "
+                f"{min(strange, key=str)!r}"
+            )
 
     def select(self, units) -> "Identities":
         """The rows at these positions (or where a mask is True)."""
         index = np.arange(len(self.unit_ids))[np.asarray(units)]
-        rows = ("unit_ids", "label", "probability", "confidence", "abstained")
-        known = {name: getattr(self, name)[index] for name in rows}
-        return replace(self, **known, novelty=None if self.novelty is None else self.novelty[index])
+        rows = {name: getattr(self, name)[index] for name in _ROWS}
+        return replace(self, **rows, novelty=None if self.novelty is None else self.novelty[index])
 
     @property
-    def said(self) -> np.ndarray:
-        """str, shape (n_units,): the labels, "unknown" where the decoder abstains."""
-        return np.where(self.abstained, UNKNOWN, self.label)
+    def label(self) -> np.ndarray:
+        """str, shape (n_units,): the best label, "unknown" where the decoder abstains."""
+        return label_of(self.best_label, self.reason)
+
+    @property
+    def abstained(self) -> np.ndarray:
+        """bool, shape (n_units,): whether there is a reason to abstain."""
+        return np.asarray(self.reason) != ""
 
     def to_dataframe(self):
-        """A pandas DataFrame, one row a unit: label, confidence, abstained, novelty, and ``p(…)`` of each class."""
+        """A pandas DataFrame with one row per unit.
+
+        Its columns are label, best_label, reason, confidence, novelty, and ``p(…)`` of each class.
+        """
         import pandas as pd
 
-        columns = {"label": self.label, "confidence": self.confidence, "abstained": self.abstained}
+        columns = {name: getattr(self, name) for name in ("label", "best_label", "reason", "confidence")}
         if self.novelty is not None:
             columns["novelty"] = self.novelty
         columns |= {f"p({name})": self.probability[:, k] for k, name in enumerate(self.classes)}
         return pd.DataFrame(columns, index=pd.Index(self.unit_ids, name="unit_id"))
 
     def __repr__(self):
-        kept = int((~self.abstained).sum())
-        return f"Identities({self.target!r}, {len(self.unit_ids)} units, {kept} labelled, {len(self.classes)} classes)"
+        n, labelled = len(self.unit_ids), int((~self.abstained).sum())
+        return f"Identities({self.target!r}, {n} units, {labelled} labelled, {len(self.classes)} classes)"
+
+
+def label_of(best_label: np.ndarray, reason: np.ndarray) -> np.ndarray:
+    """The best labels (n,), "unknown" wherever there is a reason (n,) to abstain."""
+    return np.where(np.asarray(reason) != "", UNKNOWN, best_label)
 
 
 def join_identities(parts: list[Identities]) -> Identities:
-    """What one decoder says of several parts of a population, one after another."""
-    names = ("unit_ids", "label", "probability", "confidence", "abstained")
-    known = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    """What one decoder predicts of several parts of a population, one after another."""
+    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ROWS}
     novelty = [part.novelty for part in parts]
-    return replace(parts[0], **known, novelty=None if any(n is None for n in novelty) else np.concatenate(novelty))
+    return replace(parts[0], **rows, novelty=None if any(n is None for n in novelty) else np.concatenate(novelty))

@@ -27,20 +27,27 @@ from .unit_embeddings import UnitEmbeddings
 
 
 def predict_to_file(
-    source: Path, decoder: str, output: Path, settings: Settings, *, max_error: float, reading: dict, force: bool
+    source: Path, decoder: str, output: Path, settings: Settings, *, target_error: float, reading: dict, force: bool
 ) -> str:
     """Write a ``.csv``, one row a unit."""
     check_writable(check_format(output, ".csv"), overwrite=force)
     reader = Decoder.load(decoder)
     _, embeddings = _embeddings(source, reader, settings, reading)
-    found = reader.predict(embeddings, max_error=max_error)
+    found = reader.predict(embeddings, target_error=target_error)
     with written_whole(output, overwrite=force) as temporary:
         for_csv(found.to_dataframe()).to_csv(temporary)
     return f"{output}: {_summary(found)}"
 
 
 def predict_into_nwb(
-    source: Path, decoder: str, output: Path | None, settings: Settings, *, max_error: float, reading: dict, force: bool
+    source: Path,
+    decoder: str,
+    output: Path | None,
+    settings: Settings,
+    *,
+    target_error: float,
+    reading: dict,
+    force: bool,
 ) -> str:
     """Write identities, and embeddings where there are none, into a copy of an NWB file, or into itself.
 
@@ -52,14 +59,14 @@ def predict_into_nwb(
     check_places(source, output, in_place=in_place, overwrite=force, imaged=imaged)
     reader = Decoder.load(decoder)
     name, embeddings = _embeddings(source, reader, settings, reading)
-    found = reader.predict(embeddings, max_error=max_error)
+    found = reader.predict(embeddings, target_error=target_error)
     place = {"in_place": True} if in_place else {"output": output, "overwrite": force}
     write_nwb(source, embeddings, identities=found, name=name, if_exists="replace" if force else "error", **place)
     return f"{output}: {_summary(found)}, in processing/nuclr/{found.target}"
 
 
 def predict_analyzer(
-    source: Path, decoder: str, settings: Settings, *, max_error: float, reading: dict, force: bool
+    source: Path, decoder: str, settings: Settings, *, target_error: float, reading: dict, force: bool
 ) -> str:
     """Compute nuclr_identity of the analyzer saved in `source`, and nuclr_embedding where it has none; save both."""
     analyzer = load_spikeinterface(source)
@@ -78,7 +85,7 @@ def predict_analyzer(
             analyzer, **{**given, "model": model.name, "model_sha256": model.sha256}, group_by=reading["group_by"],
             torch_device=device, progress_bar=progress,
         )  # fmt: skip
-    found = compute_nuclr_identity(analyzer, decoder, max_error=max_error).get_identities()
+    found = compute_nuclr_identity(analyzer, decoder, target_error=target_error).get_identities()
     return f"{source}: {_summary(found)}, as nuclr_identity"
 
 
@@ -123,5 +130,5 @@ def _model(decoder: Decoder, settings: Settings) -> Checkpoint:
 
 
 def _summary(found: Identities) -> str:
-    kept = int((~found.abstained).sum())
-    return f"{found.target} of {kept} of {len(found.unit_ids)} units, unknown for the others"
+    labelled = int((~found.abstained).sum())
+    return f"{found.target} of {labelled} of {len(found.unit_ids)} units, unknown for the others"

@@ -108,12 +108,12 @@ class NuCLRIdentityWidget(BaseWidget):
         size = 15 + 45 * np.nan_to_num(identities.confidence)
         columns = [*identities.classes.tolist(), UNKNOWN]
         for place, label in enumerate(columns):
-            of = np.flatnonzero(identities.abstained if label == UNKNOWN else identities.said == label)
+            of = np.flatnonzero(identities.label == label)
             edge = {"facecolor": "none", "edgecolor": "0.5"} if label == UNKNOWN else {"color": colours[label]}
             # Units of equal depth side by side.
             aside = 0.12 * (np.arange(len(of)) % 3 - 1)
             probe.scatter(place + aside, depths[of], s=size[of], **edge)
-        counts = [int((identities.said == label).sum()) for label in columns]
+        counts = [int((identities.label == label).sum()) for label in columns]
         names = [f"{for_figure(name)}\n{count}" for name, count in zip(columns, counts, strict=True)]
         probe.set_xticks(range(len(columns)), names, rotation=0 if len(columns) <= 5 else 90)
         probe.set(
@@ -232,7 +232,7 @@ def _labels_of(analyzer: SortingAnalyzer, labels) -> dict:
     found, chosen = computed_identity(analyzer), {}
     if found is not None:
         identities = found.get_identities()
-        chosen = {f"predicted {identities.target}": identities.said, "confidence": identities.confidence}
+        chosen = {f"predicted {identities.target}": identities.label, "confidence": identities.confidence}
     return chosen | {"depth (µm)": unit_depths(analyzer)}
 
 

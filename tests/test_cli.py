@@ -59,7 +59,7 @@ def test_demo_runs_the_main_job(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == names
     assert UnitEmbeddings.load(folder / "embeddings.npz").embedding.shape[0] == 24
     assert (folder / "units.csv").read_text().splitlines()[0] == (
-        "unit_id,cell_type,brain_area,depth,window_count,stability,predicted_cell_type,confidence"
+        "unit_id,cell_type,brain_area,depth,window_count,stability,label,best_label,reason,confidence"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["nuclr_demo"]
     refused(nuclr("demo", cwd=tmp_path), 3, "nuclr_demo: exists already")

@@ -166,7 +166,7 @@ def test_identities_are_predicted_into_a_table_a_file_and_itself(files, decoder,
     nuclr("predict", source, "--decoder", decoder, "--model", model, "-o", tmp_path / "units.csv", "-q")
     table = pd.read_csv(tmp_path / "units.csv", keep_default_na=False)
     truth = simulate_population(30, 60.0, seed=3).properties["cell_type"]
-    assert (table["label"] == truth).mean() > 0.8
+    assert (table["best_label"] == truth).mean() > 0.8
     copy = tmp_path / "copy.nwb"
     nuclr("predict", source, "--decoder", decoder, "--model", model, "-o", copy, "-q")
     embeddings, [identities] = read_nwb(copy)
@@ -174,10 +174,10 @@ def test_identities_are_predicted_into_a_table_a_file_and_itself(files, decoder,
     # Embeddings that the file holds are taken: the model need not be found.
     done = nuclr("predict", copy, "--decoder", decoder, "--in-place", "-q", code=3)
     assert "it holds 'cell_type' already" in done.stderr
-    nuclr("predict", copy, "--decoder", decoder, "--in-place", "--force", "--max-error", "1", "-q")
+    nuclr("predict", copy, "--decoder", decoder, "--in-place", "--force", "--target-error", "1", "-q")
     again, [identities] = read_nwb(copy)
     np.testing.assert_array_equal(again.embedding, embeddings.embedding)
-    assert identities.provenance["max_error"] == 1.0
+    assert identities.provenance["target_error"] == 1.0
 
 
 def test_predicting_keeps_what_other_models_said(files, decoder, tmp_path):

@@ -51,7 +51,7 @@ def decoder() -> Decoder:
 def test_a_new_animal_is_read(decoder):
     embeddings, labels = recording("new")
     found = decoder.predict(embeddings)
-    assert np.mean(found.label[1:] == labels[1:]) > 0.6  # at best 0.75, by chance 0.33
+    assert np.mean(found.best_label[1:] == labels[1:]) > 0.6  # at best 0.75, by chance 0.33
     assert found.classes.tolist() == sorted(CLASSES)
     np.testing.assert_allclose(found.probability[1:].sum(axis=1), 1, atol=1e-6)
     np.testing.assert_array_equal(found.confidence[1:], found.probability[1:].max(axis=1))
@@ -61,11 +61,10 @@ def test_a_new_animal_is_read(decoder):
 
 def test_a_unit_without_embedding_has_no_label(decoder):
     found = decoder.predict(recording("new")[0])
-    assert found.label[0] == ""
+    assert (found.label[0], found.best_label[0], found.reason[0]) == ("unknown", "", "no embedding")
     assert np.isnan(found.probability[0]).all()
     assert np.isnan(found.confidence[0])
     assert np.isnan(found.novelty[0])
-    assert found.abstained[0]
 
 
 def test_abstaining_keeps_the_error_that_was_asked_for():
@@ -83,10 +82,10 @@ def test_abstaining_keeps_the_error_that_was_asked_for():
     assert coverage[-1] > 0.9
 
 
-def test_max_error_of_one_abstains_only_from_novel_units(decoder):
-    found = decoder.predict(recording("new")[0], max_error=1.0)
+def test_target_error_of_one_abstains_only_from_novel_units(decoder):
+    found = decoder.predict(recording("new")[0], target_error=1.0)
     novel = found.novelty > found.provenance["novelty_limit"]
-    np.testing.assert_array_equal(found.abstained[1:], novel[1:])
+    np.testing.assert_array_equal(found.reason, ["no embedding", *np.where(novel[1:], "novel", "")])
 
 
 def test_probabilities_of_new_animals_are_calibrated(decoder):
@@ -94,7 +93,7 @@ def test_probabilities_of_new_animals_are_calibrated(decoder):
     embeddings, labels = zip(*(recording(f"new{k}") for k in range(30)), strict=True)
     found = [decoder.predict(one) for one in embeddings]
     confidence = np.concatenate([one.confidence[1:] for one in found])
-    right = np.concatenate([one.label[1:] == truth[1:] for one, truth in zip(found, labels, strict=True)])
+    right = np.concatenate([one.best_label[1:] == truth[1:] for one, truth in zip(found, labels, strict=True)])
     assert expected_calibration_error(confidence, right) < 0.05
 
 
@@ -104,10 +103,11 @@ def test_neurons_of_another_kind_are_novel(decoder):
         embeddings.unit_ids, 3 * embeddings.embedding + 4, embeddings.window_count, embeddings.stability,
         embeddings.provenance,
     )  # fmt: skip
-    near, strange = (decoder.predict(one, max_error=1.0) for one in (embeddings, far))
+    near, strange = (decoder.predict(one, target_error=1.0) for one in (embeddings, far))
     assert np.median(near.novelty[1:]) == pytest.approx(1, abs=0.1)
     assert near.abstained[1:].mean() < 0.05
-    assert strange.abstained.all()
+    assert set(strange.reason[1:]) == {"novel"}
+    assert set(strange.label) == {"unknown"}
 
 
 def test_saved_and_loaded_it_says_the_same(decoder, tmp_path):
@@ -116,7 +116,7 @@ def test_saved_and_loaded_it_says_the_same(decoder, tmp_path):
     assert loaded.sha256 == decoder.sha256
     embeddings, _ = recording("new")
     a, b = decoder.predict(embeddings), loaded.predict(embeddings)
-    for name in ("label", "probability", "confidence", "abstained", "novelty", "classes"):
+    for name in ("best_label", "probability", "confidence", "reason", "novelty", "classes"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     assert loaded.animals == tuple(f"animal{k}" for k in range(6))
     assert loaded.card["support"].keys() == set(CLASSES)

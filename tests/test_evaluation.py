@@ -109,7 +109,7 @@ def test_predictions_are_those_of_a_fitted_decoder():
     rows = rows[rows["animal"] == "animal0"]
     fitted = fit_decoder(embeddings[1:], labels[1:], target="type")
     said = fitted.predict(embeddings[0])
-    np.testing.assert_array_equal(rows["best_label"], said.label[1:])
+    np.testing.assert_array_equal(rows["best_label"], said.best_label[1:])
     np.testing.assert_allclose(rows["confidence"], said.confidence[1:], atol=1e-6)
     assert rows["threshold_10"].iloc[0] == pytest.approx(fitted.threshold(0.1), abs=1e-6)
 
@@ -240,7 +240,7 @@ def predicted(units, classes, truth) -> Identities:
     probability[np.arange(len(units)), [list(classes).index(name) for name in truth]] = 0.9
     return Identities(
         "region", np.array(units), np.array(classes), np.array(truth), probability, probability.max(axis=1),
-        np.zeros(len(units), dtype=bool), {},
+        np.full(len(units), ""), {},
     )  # fmt: skip
 
 

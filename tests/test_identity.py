@@ -3,12 +3,18 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 import warnings
+from collections import Counter
 
 import numpy as np
+import pandas as pd
+import pynwb
 import pytest
 import spikeinterface.core as si
 from analyzers import build_analyzer, reload
+from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import (
     CheckpointError,
@@ -21,12 +27,13 @@ from spikeinterface_nuclr import (
     fit_decoder,
     read_population,
     simulate_population,
+    write_nwb,
 )
 
 NAME = "nuclr_identity"
 QUICK = {"precision": "float32", "torch_device": "cpu"}
 # So that it abstains from some of these, who are easy to tell apart.
-STRICT = {"max_error": 0.02}
+STRICT = {"target_error": 0.02}
 FORMATS = ("memory", "binary_folder", "zarr")
 
 
@@ -64,7 +71,7 @@ def identities(analyzer):
 
 
 def assert_same(found, want):
-    for name in ("target", "unit_ids", "classes", "label", "probability", "confidence", "abstained", "novelty"):
+    for name in ("target", "unit_ids", "classes", "best_label", "probability", "confidence", "reason", "novelty"):
         a, b = getattr(found, name), getattr(want, name)
         np.testing.assert_array_equal(a, b)
         assert np.asarray(a).dtype.kind == np.asarray(b).dtype.kind
@@ -80,7 +87,7 @@ def test_both_extensions_are_computed_in_one_call(analyzer, files):
     assert found.provenance["decoder_sha256"] == Decoder.load(files[1]).sha256
     frame = analyzer.get_extension(NAME).get_data()
     assert frame.index.tolist() == analyzer.unit_ids.tolist()
-    assert {"label", "confidence", "abstained", "novelty", "p(fast α)"} <= set(frame)
+    assert list(frame)[:6] == ["label", "best_label", "reason", "confidence", "novelty", "p(bursting α)"]
     by_unit = analyzer.get_extension(NAME).get_data("by_unit")
     np.testing.assert_array_equal(list(by_unit.values()), analyzer.get_extension(NAME).get_data("numpy"))
 
@@ -89,8 +96,8 @@ def test_labels_are_sorting_properties(analyzer):
     found = identities(analyzer)
     assert found.abstained.any()
     for one in (analyzer, *([reload(analyzer)] if analyzer.format != "memory" else ())):
-        said = one.get_sorting_property("nuclr_cell_type")
-        np.testing.assert_array_equal(said, np.where(found.abstained, "unknown", found.label))
+        labels = one.get_sorting_property("nuclr_cell_type")
+        np.testing.assert_array_equal(labels, np.where(found.reason != "", "unknown", found.best_label))
         np.testing.assert_array_equal(one.get_sorting_property("nuclr_cell_type_probability"), found.confidence)
 
 
@@ -102,7 +109,7 @@ def test_properties_are_set_on_request_only(files):
     want = analyzer.get_extension(NAME).get_data("numpy")
     np.testing.assert_array_equal(analyzer.get_sorting_property("nuclr_cell_type"), want)
     # Once there, they are kept up to date.
-    analyzer.compute(NAME, decoder=files[1], max_error=1.0)
+    analyzer.compute(NAME, decoder=files[1], target_error=1.0)
     want = analyzer.get_extension(NAME).get_data("numpy")
     np.testing.assert_array_equal(analyzer.get_sorting_property("nuclr_cell_type"), want)
 
@@ -160,15 +167,49 @@ def test_without_the_decoder_changed_units_are_unknown(files, tmp_path, mode):
     with pytest.warns(RecordingWarning, match="nuclr_identity is stale"):
         found = merged.get_extension(NAME).get_identities()
     new = found.unit_ids.tolist().index(next(u for u in found.unit_ids if u not in analyzer.unit_ids))
-    assert found.label[new] == ""
-    assert found.abstained[new]
+    assert (found.label[new], found.best_label[new], found.reason[new]) == ("unknown", "", "no embedding")
     assert np.isnan(found.confidence[new])
     if mode == "hard":  # which shows an extension nothing of the analyzer before
         assert found.abstained.all()
         return
     kept = [i for i, unit in enumerate(found.unit_ids) if unit in analyzer.unit_ids]
     old = [analyzer.unit_ids.tolist().index(found.unit_ids[i]) for i in kept]
-    np.testing.assert_array_equal(found.label[kept], before.label[old])
+    for name in ("label", "best_label", "reason"):
+        np.testing.assert_array_equal(getattr(found, name)[kept], getattr(before, name)[old])
+
+
+@pytest.mark.parametrize("format", FORMATS[1:])
+def test_a_result_of_an_older_version_is_to_be_computed_again(files, format, tmp_path):
+    analyzer = computed(files, format, tmp_path / ("a.zarr" if format == "zarr" else "a"))
+    extension = analyzer.get_extension(NAME)
+    want = identities(analyzer)
+    older = {"label": extension.data.pop("best_label"), "abstained": extension.data.pop("reason") != ""}
+    extension.data |= older
+    extension.save()
+    with pytest.warns(RecordingWarning, match="is of an older version, without best_label: compute nuclr_identity"):
+        again = reload(analyzer)
+    assert again.get_extension(NAME) is None
+    compute_nuclr_identity(again, files[1], **STRICT)
+    assert_same(identities(reload(again)), want)
+
+
+def test_counting_by_label_counts_no_refused_one(files, tmp_path):
+    analyzer = computed(files, "binary_folder", tmp_path / "a")
+    trains = [analyzer.sorting.get_unit_spike_train(unit, return_times=True) for unit in analyzer.unit_ids]
+    nwbfile = add_units(new_nwb(), trains, unit_name=analyzer.unit_ids)
+    session = write_nwb(write_nwb_file(tmp_path / "s.nwb", nwbfile), analyzer, in_place=True)
+    predict = ("predict", analyzer.folder, "--decoder", files[1], "--target-error", 0.02, "-o", tmp_path / "units.csv")
+    command = [sys.executable, "-W", "ignore", "-m", "spikeinterface_nuclr", *map(str, predict)]
+    subprocess.run(command, capture_output=True, check=True)
+    with pynwb.NWBHDF5IO(session, "r") as io:
+        table = io.read().processing["nuclr"]["cell_type"].to_dataframe()
+    answered = [label for label in analyzer.get_extension(NAME).get_data("numpy") if label != "unknown"]
+    assert 0 < len(answered) < 12
+    want = {**Counter(answered), "unknown": 12 - len(answered)}
+    for frame in (analyzer.get_extension(NAME).get_data(), table, pd.read_csv(tmp_path / "units.csv")):
+        assert frame.groupby("label").size().to_dict() == want
+        assert (frame["best_label"] != "unknown").all()
+        assert set(frame["reason"].fillna("")) - {""} <= {"low confidence", "novel"}
 
 
 def test_embedding_again_takes_the_identities_with_it(analyzer, files):
@@ -191,11 +232,11 @@ def test_a_refusal_keeps_the_previous_result(analyzer, files, tmp_path):
         assert_same(identities(analyzer), want)
     with pytest.raises(InputError, match="no parameter 'max_eror'"):
         compute_nuclr_identity(analyzer, files[1], max_eror=0.2)
-    with pytest.raises(InputError, match="max_error must lie"):
-        compute_nuclr_identity(analyzer, files[1], max_error=2)
+    with pytest.raises(InputError, match="target_error must lie"):
+        compute_nuclr_identity(analyzer, files[1], target_error=2)
     if analyzer.format != "memory":
         assert_same(identities(reload(analyzer)), want)
-    compute_nuclr_identity(analyzer, files[1], max_error=1.0)
+    compute_nuclr_identity(analyzer, files[1], target_error=1.0)
     assert identities(analyzer).abstained.sum() < want.abstained.sum()
 
 
@@ -215,9 +256,6 @@ def test_it_needs_embeddings(files):
 
 
 def test_a_process_that_never_imports_us_opens_it(files, tmp_path):
-    import subprocess
-    import sys
-
     computed(files, "binary_folder", tmp_path / "a")
     code = (
         "import spikeinterface.core as si, sys\n"
@@ -235,7 +273,7 @@ def test_it_is_registered_with_its_parent():
     from spikeinterface.core.sortinganalyzer import get_extension_class
 
     assert get_extension_class(NAME).depend_on == ["nuclr_embedding"]
-    assert si.SortingAnalyzer.get_default_extension_params(si.SortingAnalyzer, NAME)["max_error"] == 0.1
+    assert si.SortingAnalyzer.get_default_extension_params(si.SortingAnalyzer, NAME)["target_error"] == 0.1
 
 
 def test_what_is_not_saved_takes_nothing_from_the_disk(files, tmp_path):

@@ -307,7 +307,8 @@ def test_identities_are_read_and_go_with_their_embeddings(session, embeddings, o
     assert identities.unit_ids.tolist() == found.unit_ids.tolist()
     assert identities.classes.tolist() == ["excitatory", "inhibitory"]
     assert identities.probability.shape == (20, 2)
-    assert set(identities.label) == {"excitatory", "inhibitory"}
+    assert set(identities.label) == {"excitatory", "inhibitory", "unknown"}
+    assert set(identities.best_label) == {"excitatory", "inhibitory"}
     assert identities.provenance["decoder"] == "mock"
     assert read_nwb(session, name="other")[1] == []
     write_nwb(session, other, in_place=True, if_exists="replace")

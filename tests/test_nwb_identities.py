@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
@@ -49,20 +50,21 @@ def predicted(embeddings, target="cell_type", classes=STRANGE) -> Identities:
     probability[1] = np.nan
     label = np.where(np.arange(n) == 1, "", classes[np.nan_to_num(probability).argmax(axis=1)])
     label[2:7] = classes  # every one of them occurs
+    reason = np.resize(["", "no embedding", "low confidence", "novel"], n)
     provenance = {
-        "decoder": "/somewhere/cell_type.safetensors", "decoder_sha256": "d" * 64, "max_error": 0.1,
+        "decoder": "/somewhere/cell_type.safetensors", "decoder_sha256": "d" * 64, "target_error": 0.1,
         "checkpoint_sha256": [embeddings.provenance["checkpoint_sha256"]],
         "population_fingerprint": embeddings.provenance["population_fingerprint"],
     }  # fmt: skip
     novelty = rng.random(n).astype(np.float32)
     return Identities(
-        target, embeddings.unit_ids, classes, label, probability, probability.max(axis=1), np.arange(n) % 2 == 0,
-        provenance, novelty,
+        target, embeddings.unit_ids, classes, label, probability, probability.max(axis=1), reason, provenance,
+        novelty,
     )  # fmt: skip
 
 
 def assert_same(found: Identities, want: Identities):
-    for name in ("target", "unit_ids", "classes", "label", "probability", "confidence", "abstained", "novelty"):
+    for name in ("target", "unit_ids", "classes", "best_label", "probability", "confidence", "reason", "novelty"):
         a, b = np.asarray(getattr(found, name)), np.asarray(getattr(want, name))
         np.testing.assert_array_equal(a, b)
         assert a.dtype.kind == b.dtype.kind
@@ -84,8 +86,9 @@ def test_strange_labels_come_back_from_plain_pynwb(session, embeddings):
     frame, classes, target, table = read_plainly(session, "cell_type")
     assert classes == STRANGE.tolist()
     assert (target, table) == ("cell_type", "UnitEmbeddings")
-    assert frame["label"].tolist() == want.label.tolist()
-    for name in ("confidence", "abstained", "novelty"):
+    for name in ("label", "best_label", "reason"):
+        assert frame[name].tolist() == getattr(want, name).tolist()
+    for name in ("confidence", "novelty"):
         values = frame[name].to_numpy()
         np.testing.assert_array_equal(values, getattr(want, name))
         assert values.dtype == getattr(want, name).dtype
@@ -96,7 +99,7 @@ def test_strange_labels_come_back_from_plain_pynwb(session, embeddings):
     assert_same(found, want)
     assert found.provenance["decoder"] == "cell_type.safetensors"  # a name, not a path
     assert found.provenance["decoder_sha256"] == "d" * 64
-    assert found.provenance["max_error"] == 0.1
+    assert found.provenance["target_error"] == 0.1
 
 
 def test_an_analyzer_brings_its_identities(session, population, checkpoint, tmp_path):
@@ -110,13 +113,15 @@ def test_an_analyzer_brings_its_identities(session, population, checkpoint, tmp_
     silent = dataclasses.replace(population, spike_times=[*population.spike_times[:-1], []])
     analyzer = build_analyzer(silent)
     analyzer.compute("nuclr_embedding", model=model, precision="float32", torch_device="cpu", progress_bar=False)
-    compute_nuclr_identity(analyzer, decoder, max_error=0.05)
+    compute_nuclr_identity(analyzer, decoder, target_error=0.05)
     want = analyzer.get_extension("nuclr_identity").get_identities()
-    assert {"Na+", "α", ""} <= set(want.label)  # the silent unit has no label
+    assert {"Na+", "α", ""} <= set(want.best_label)
+    assert (want.label[-1], want.reason[-1]) == ("unknown", "no embedding")  # the silent unit
     write_nwb(session, analyzer, in_place=True, allow_stale=True)
     assert_same(read_nwb(session)[1][0], want)
     frame, *_ = read_plainly(session, "cell_type")
     assert frame["label"].tolist() == want.label.tolist()
+    assert frame["best_label"].tolist() == want.best_label.tolist()
 
 
 def test_a_process_without_ndx_nuclr_reads_them(session, embeddings):
@@ -150,7 +155,7 @@ def test_they_are_added_to_embeddings_that_the_file_holds(session, embeddings):
 def test_identities_of_a_target_are_replaced_only_where_asked(session, embeddings):
     first = predicted(embeddings)
     write_nwb(session, embeddings, identities=first, in_place=True)
-    other = dataclasses.replace(first, abstained=~first.abstained)
+    other = dataclasses.replace(first, reason=first.reason[::-1])
     before = session.read_bytes()
     with pytest.raises(InputError, match="it holds 'cell_type' already"):
         write_nwb(session, embeddings, identities=other, in_place=True)
@@ -160,6 +165,29 @@ def test_identities_of_a_target_are_replaced_only_where_asked(session, embedding
     assert_same(found, other)
     write_nwb(session, embeddings, identities=first, in_place=True, if_exists="new_name")
     assert len(read_nwb(session)[1]) == 2
+
+
+def test_a_table_of_an_older_version_is_named_and_can_be_replaced(session, embeddings):
+    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
+    with h5py.File(session, "r+") as file:
+        table = file["processing/nuclr/cell_type"]
+        table.attrs["colnames"] = [name for name in table.attrs["colnames"] if name not in ("best_label", "reason")]
+        del table["best_label"], table["reason"]
+    with pytest.raises(InputError, match=r"session.nwb: its 'cell_type' has no column 'best_label'") as caught:
+        read_nwb(session)
+    assert "\n" not in str(caught.value)
+    # What `nuclr embed --in-place --force` does takes the old table away.
+    write_nwb(session, embeddings, in_place=True, if_exists="replace")
+    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
+    assert_same(read_nwb(session)[1][0], predicted(embeddings))
+
+
+def test_a_reason_that_is_none_names_the_file(session, embeddings):
+    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
+    with h5py.File(session, "r+") as file:
+        file["processing/nuclr/cell_type/reason"][0] = "tired"
+    with pytest.raises(InputError, match=r"session.nwb: cell_type: a reason .* not 'tired'"):
+        read_nwb(session)
 
 
 def test_a_side_file_holds_them(session, embeddings, tmp_path):

@@ -64,7 +64,7 @@ def test_an_analyzer_is_drawn_with_its_identities(checkpoint, tmp_path):
     with pytest.raises(InputError, match="no nuclr_identity"):
         plot_nuclr_identity(analyzer)
     assert [a.get_title() for a in plot_nuclr_embedding(analyzer).axes] == ["depth (µm)"]
-    analyzer.compute("nuclr_identity", decoder=decoder, max_error=0.02, publish=True)
+    analyzer.compute("nuclr_identity", decoder=decoder, target_error=0.02, publish=True)
     titles = [axis.get_title() for axis in plot_nuclr_embedding(analyzer).axes]
     assert titles == ["predicted cell_type", "confidence", "depth (µm)"]
     assert plot_nuclr_embedding(analyzer, ["nuclr_cell_type"]).axes[0].get_title() == "nuclr_cell_type"
@@ -77,7 +77,7 @@ def test_an_analyzer_is_drawn_with_its_identities(checkpoint, tmp_path):
     assert points == 30  # every unit once
     assert len(drawn.axes[1].patches) == 30 * len(identities.classes)
     depth = drawn.axes[0].collections[0].get_offsets()[:, 1]
-    np.testing.assert_array_equal(depth, unit_depths(analyzer)[identities.said == identities.classes[0]])
+    np.testing.assert_array_equal(depth, unit_depths(analyzer)[identities.label == identities.classes[0]])
     with pytest.raises(InputError, match="depths has shape"):
         plot_nuclr_identity(identities)
 
@@ -90,7 +90,12 @@ def test_an_evaluation_is_drawn_with_its_curves(tmp_path):
     curve = label_efficiency(embeddings, labels, shares=(0.1, 1.0), repeats=1, **settings)
     drawn = plot_nuclr_evaluation(found, curve, animal_scaling(embeddings, labels, repeats=1, **settings))
     scores, confusion, *_ = drawn.axes.ravel()
-    assert [t.get_text() for t in scores.get_yticklabels()] == ["embedding", "labels shuffled within animals"]
+    assert [t.get_text() for t in scores.get_yticklabels()] == ["embedding"]
+    points = [line.get_xdata() for line in scores.lines if len(line.get_xdata()) == 3]
+    np.testing.assert_allclose(points[0], found.animal_scores.query("score == 'macro-F1'")["value"])
+    assert (confusion.get_xlabel(), confusion.get_ylabel()) == ("predicted", "true")
+    assert [text.get_text() for text in drawn.figure.legends[0].get_texts()] == ["embedding"]
+    assert not any(axis.get_legend() for axis in drawn.axes.ravel())
     np.testing.assert_allclose(
         confusion.images[0].get_array(), found.confusion() / found.confusion().sum(axis=1, keepdims=True)
     )

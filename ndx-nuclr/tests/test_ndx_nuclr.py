@@ -7,6 +7,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
@@ -85,9 +86,10 @@ def check_mock_file(path):
         assert embeddings.provenance == "{}"
         assert identities.embeddings is embeddings
         assert list(identities.classes[:]) == ["excitatory", "inhibitory"]
-        assert list(identities["label"][:]) == ["inhibitory"] * 3 + ["excitatory"] * 2
+        assert identities["best_label"][:].tolist() == ["inhibitory"] * 3 + ["excitatory"] * 2
+        assert identities["label"][:].tolist() == ["inhibitory"] * 2 + ["unknown"] + ["excitatory"] * 2
+        assert identities["reason"][:].tolist() == ["", "", "low confidence", "", ""]
         assert identities["probability"][:].shape == (5, 2)
-        assert identities["abstained"][:].tolist() == [False, False, True, False, False]
         assert identities.target == "cell_type"
         assert identities.decoder_sha256 == "5f" * 32
 
@@ -187,9 +189,24 @@ def test_tables_can_be_exported(tmp_path):
 def test_labels_of_every_kind_survive(tmp_path):
     labels = ["NA", "", "α-motor", "VISp2/3", "None"]
     nwbfile = new_file()
-    mock_UnitIdentities(nwbfile=nwbfile, label=labels)
+    mock_UnitIdentities(nwbfile=nwbfile, label=labels, best_label=labels, reason=[""] * 5)
     with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "labels.nwb"), "r") as io:
         assert io.read().processing["nuclr"]["cell_type"]["label"][:].tolist() == labels
+
+
+def test_a_table_that_lacks_a_column_leaves_the_file_readable(tmp_path):
+    nwbfile = new_file()
+    mock_UnitIdentities(nwbfile=nwbfile)
+    path = written(nwbfile, tmp_path / "old.nwb")
+    with h5py.File(path, "r+") as file:
+        table = file["processing/nuclr/cell_type"]
+        del table["reason"]
+        table.attrs["colnames"] = [name for name in table.attrs["colnames"] if name != "reason"]
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        module = io.read().processing["nuclr"]
+        assert "reason" not in module["cell_type"].to_dataframe()
+        assert module["UnitEmbeddings"]["embedding"].shape == (5, 4)
+    assert any("reason" in str(fault) for fault in pynwb.validate(path=path))
 
 
 # --- what the constructors refuse -------------------------------------------------------------------------------------
@@ -217,7 +234,12 @@ WRONG_IDENTITIES = [
     ({"probability": np.ones((5, 3))}, "probability has 3 columns for 2 classes"),
     ({"label": ["a", None, "b", "c", "d"]}, "every neuron needs a text"),
     ({"label": ["a"]}, r"label has shape \(1,\)"),
-    ({"abstained": [True]}, r"abstained has shape \(1,\)"),
+    ({"best_label": ["a"]}, r"best_label has shape \(1,\)"),
+    ({"reason": ["novel"]}, r"reason has shape \(1,\)"),
+    ({"reason": ["", "", "tired", "", ""]}, "reason is one of low confidence, novel, no embedding, or empty"),
+    ({"reason": [""] * 5}, "label is 'unknown', not 'inhibitory'"),
+    ({"label": ["inhibitory"] * 3 + ["excitatory"] * 2}, "label is 'inhibitory', not 'unknown'"),
+    ({"best_label": None}, "the column 'best_label' is missing"),
     ({"decoder_sha256": "5f"}, "decoder_sha256 must be 64 hexadecimal digits"),
 ]
 
@@ -232,6 +254,14 @@ def test_rows_of_no_table_are_refused():
     columns = dict(neuron=[0], embedding=[[1.0]], window_count=[1], stability=[1.0])
     with pytest.raises(ValueError, match="neuron_table is missing"):
         UnitEmbeddings(**columns, model=mock_NuCLRModel(), population_fingerprint="5f" * 32)
+
+
+def test_columns_that_are_given_whole_are_all_there():
+    mock = mock_UnitIdentities()
+    fields = dict(name="t", target="t", decoder="d", embeddings=mock.embeddings, classes=["excitatory", "inhibitory"])
+    columns = [column for column in mock.columns if column.name != "reason"]
+    with pytest.raises(ValueError, match="the column 'reason' is missing"):
+        UnitIdentities(**fields, columns=columns, colnames=[column.name for column in columns])
 
 
 def test_a_model_without_its_hash_is_refused():

@@ -104,7 +104,9 @@ def predict(
         typer.Option("--output", "-o", help="File to write: .csv, or a copy of an NWB file.", show_default=False),
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Write into the NWB file itself, safely.")] = False,
-    max_error: Annotated[float, typer.Option(help="Share of wrong labels that is accepted.")] = 0.1,
+    target_error: Annotated[
+        float, typer.Option(help="Largest share of wrong labels among the units that get one.")
+    ] = 0.1,
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Where the decoder's model is, where its name does not say.", show_default="the decoder's"),
@@ -137,7 +139,7 @@ def predict(
     how = _settings(model, device, precision, quiet)
     kind = kind_of(source)
     options = {
-        "max_error": max_error,
+        "target_error": target_error,
         "reading": reading_of(group_by, series, traces, keep_rejected, sampling_frequency),
         "force": force,
     }

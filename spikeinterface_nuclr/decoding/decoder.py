@@ -8,9 +8,9 @@ from importlib.metadata import version
 import numpy as np
 
 from ..errors import InputError, RecordingWarning
-from ..identities import Identities
+from ..identities import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities
 from . import storage
-from .calibration import abstention_threshold, name_of
+from .calibration import CONFIDENCE, abstention_threshold, name_of
 from .labelled import FEATURES, Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
 from .labels import key_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
@@ -66,7 +66,7 @@ class Decoder(storage.Saved):
         """sha256 of the checkpoints whose embeddings it reads."""
         return tuple(self.references)
 
-    def predict(self, embeddings: Recording, features=None, *, max_error: float = 0.1) -> Identities:
+    def predict(self, embeddings: Recording, features=None, *, target_error: float = 0.1) -> Identities:
         """Identities of every unit of one recording.
 
         Parameters
@@ -75,29 +75,29 @@ class Decoder(storage.Saved):
             By the checkpoint that the decoder was fitted with; of the same units by each, where these were several.
         features : pandas DataFrame, optional
             Of a decoder that was fitted with other features: a row a unit, with the same columns.
-        max_error : float, default: 0.1
-            Share of wrong labels that is accepted among those it does not abstain from, for animals like those it was
-            fitted to. 1 abstains only from novel units.
+        target_error : float, default: 0.1
+            Largest share of wrong labels among the units that get one, in animals like those it was fitted to: above 0,
+            at most 1. With 1 it abstains only from novel units and those without an embedding.
 
         Returns
         -------
         Identities
-            A unit without an embedding has the label "", NaN probabilities, and is abstained from. So is a unit less
-            sure than `max_error` asks for, or further from the training embeddings than 99 % of neurons of unseen
-            animals were.
+            The label is "unknown" for units without an embedding, whose probabilities are NaN; for novel units, further
+            from the training embeddings than 99 % of neurons of unseen animals were; and for those of lower confidence
+            than `target_error` asks for.
 
         Raises
         ------
         InputError
-            The embeddings are of another checkpoint, or the features do not fit.
+            The embeddings are of another checkpoint, the features do not fit, or `target_error` is out of its range.
 
         Warns
         -----
         RecordingWarning
             The animal is one that the decoder was fitted to.
         """
-        if not 0 < max_error <= 1:
-            raise InputError(f"max_error must lie in (0, 1], not {max_error!r}")
+        if not 0 < target_error <= 1:
+            raise InputError(f"target_error must lie in (0, 1], not {target_error!r}")
         tables = self._tables(embeddings, features)
         first = by_each(embeddings)[0]
         self._warn_of_known(first.provenance)
@@ -108,26 +108,29 @@ class Decoder(storage.Saved):
         novelty = np.full(len(known), np.nan, dtype=np.float32)
         novelty[known] = self._novelty(some)
         confidence = probability.max(axis=1)
-        threshold = self.threshold(max_error)
-        label = np.where(known, self.classes[np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)], "")
+        threshold = self.threshold(target_error)
+        best_label = np.where(known, self.classes[np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)], "")
         limit = float(np.mean([reference.limit for reference in self.references.values()]))
+        refused = [~known, ~(novelty <= limit), ~(confidence >= threshold)]
         return Identities(
             target=self.target,
             unit_ids=first.unit_ids,
             classes=self.classes,
-            label=label,
+            best_label=best_label,
             probability=probability,
             confidence=confidence,
-            abstained=~((confidence >= threshold) & (novelty <= limit)),
+            # The first that holds: the confidence of a novel unit means nothing.
+            reason=np.select(refused, [NO_EMBEDDING, NOVEL, LOW_CONFIDENCE], ""),
             novelty=novelty,
             provenance={
                 "decoder": self.name,
                 "decoder_sha256": self.sha256,
                 "checkpoint_sha256": list(self.checkpoints),
                 "population_fingerprint": first.provenance.get("population_fingerprint", ""),
-                "max_error": max_error,
+                "target_error": target_error,
                 # JSON knows no infinity.
                 "threshold": threshold if np.isfinite(threshold) else "none is safe",
+                "threshold_confidence": CONFIDENCE,
                 "novelty_limit": limit,
                 "features": list(self.columns),
                 "calibrated_on": self.card.get("calibrated_on", ""),

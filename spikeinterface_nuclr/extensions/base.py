@@ -132,8 +132,9 @@ class RowsExtension(AnalyzerExtension):
         extension = cls(sorting_analyzer)
         try:
             saved = storage.load(extension.place, extension.format)
-            if saved and not {*cls.rows, "provenance"} <= saved.data.keys():
-                raise InputError(f"{extension.place}: was not written to its end")
+            missing = sorted({*cls.rows, "provenance"} - saved.data.keys()) if saved else []
+            if missing:
+                raise InputError(f"{extension.place}: is of an older version, without {missing[0]}")
         except InputError as error:
             warnings.warn(f"{error}: compute {cls.extension_name} again", RecordingWarning, stacklevel=2)
             return None

@@ -11,11 +11,11 @@ from spikeinterface.core import SortingAnalyzer
 from spikeinterface.core.sortinganalyzer import register_result_extension
 
 from ..errors import InputError, RecordingWarning
-from ..identities import UNKNOWN, Identities
+from ..identities import NO_EMBEDDING, UNKNOWN, Identities, label_of
 from ..sources.untrusted import check_extension
 from .base import RowsExtension, computed_extension, computed_safely, file_now, kept_rows, named_file
 
-_ROWS = ("label", "probability", "confidence", "abstained", "novelty")
+_ROWS = ("best_label", "probability", "confidence", "reason", "novelty")
 _UNDECODED = "the units were changed and could not be decoded again"
 # Properties are files of their names, which a folder on Windows takes too.
 _NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
@@ -34,9 +34,9 @@ class ComputeNuCLRIdentity(RowsExtension):
     decoder : str or Path
         The name of a bundled decoder, the path of a ``.safetensors`` file that ``nuclr decoder fit`` wrote, or an
         ``hf://`` name.
-    max_error : float, default: 0.1
-        Share of wrong labels that is accepted among those it does not abstain from, for animals like those that the
-        decoder was fitted to. 1 abstains only from novel units.
+    target_error : float, default: 0.1
+        Largest share of wrong labels among the units that get one, in animals like those that the decoder was fitted
+        to: above 0, at most 1. With 1 it abstains only from novel units and those without an embedding.
     publish : bool, default: False
         Set the sorting properties ``nuclr_<target>`` (the label, "unknown" where it abstains) and
         ``nuclr_<target>_probability``, which spikeinterface-gui and NWB exporters show.
@@ -45,9 +45,9 @@ class ComputeNuCLRIdentity(RowsExtension):
 
     Notes
     -----
-    The data are ``label`` (n_units,), the most probable class also where it abstains, "" without an embedding;
-    ``classes`` (k,); ``probability`` (n_units, k), ``confidence`` (n_units,), ``abstained`` (n_units,), ``novelty``
-    (n_units,); and the dict ``provenance``.
+    The data are ``best_label`` (n_units,), the most probable class also where it abstains, "" without an embedding;
+    ``reason`` (n_units,) to abstain, "" where it does not; ``classes`` (k,); ``probability`` (n_units, k),
+    ``confidence`` (n_units,), ``novelty`` (n_units,); and the dict ``provenance``.
     """
 
     extension_name = "nuclr_identity"
@@ -55,7 +55,7 @@ class ComputeNuCLRIdentity(RowsExtension):
     need_job_kwargs = False
     rows = _ROWS
 
-    def _set_params(self, decoder=None, max_error=0.1, publish=False, decoder_sha256=None):
+    def _set_params(self, decoder=None, target_error=0.1, publish=False, decoder_sha256=None):
         from ..decoding.storage import bundled_decoders
 
         if not isinstance(decoder, str | Path):
@@ -67,7 +67,7 @@ class ComputeNuCLRIdentity(RowsExtension):
         decoder = named_file(decoder, bundled_decoders())
         return {
             "decoder": decoder,
-            "max_error": max_error,
+            "target_error": target_error,
             "publish": publish,
             "decoder_sha256": decoder_sha256 or _load(decoder).sha256,
         }
@@ -77,7 +77,7 @@ class ComputeNuCLRIdentity(RowsExtension):
         n, reason = len(self.sorting_analyzer.unit_ids), f"{_UNDECODED} ({error})"
         warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
         missing = np.full(n, np.nan, dtype=np.float32)
-        columns = np.full(n, ""), missing[:, None].copy(), missing, np.ones(n, dtype=bool), missing.copy()
+        columns = np.full(n, ""), missing[:, None].copy(), missing, np.full(n, NO_EMBEDDING), missing.copy()
         provenance = {"decoder": str(self.params["decoder"]), "stale": reason}
         return {
             **dict(zip(_ROWS, columns, strict=True)), "classes": np.array([UNKNOWN]), "provenance": provenance,
@@ -91,7 +91,8 @@ class ComputeNuCLRIdentity(RowsExtension):
             raise InputError("nuclr_identity needs nuclr_embedding: compute it first")
         decoder = _load(file_now(self.params["decoder"], self.sorting_analyzer), self.params["decoder_sha256"])
         features = _metrics(analyzer) if decoder.columns else None
-        found = decoder.predict(embedding.get_embeddings(warn=False), features, max_error=self.params["max_error"])
+        target_error = self.params["target_error"]
+        found = decoder.predict(embedding.get_embeddings(warn=False), features, target_error=target_error)
         provenance = {**found.provenance, "embedding_sha256": _digest(embedding.data["embedding"])}
         if embedding.stale:
             provenance["stale"] = embedding.stale
@@ -114,7 +115,7 @@ class ComputeNuCLRIdentity(RowsExtension):
         reason = f"{_UNDECODED} ({error})"
         warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
         data = {**self.data, **self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
-        data["abstained"] |= kept < 0
+        data["reason"] = np.where(kept < 0, NO_EMBEDDING, data["reason"])
         return data
 
     @property
@@ -150,13 +151,13 @@ class ComputeNuCLRIdentity(RowsExtension):
         if outputs == "dataframe":
             return found.to_dataframe()
         if outputs == "numpy":
-            return found.said
-        return dict(zip(found.unit_ids, found.said, strict=True))
+            return found.label
+        return dict(zip(found.unit_ids, found.label, strict=True))
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
         """``nuclr_<target>`` and ``nuclr_<target>_probability``."""
         key = _NO_FILE_NAME.sub("_", f"nuclr_{data['target'][0]}")
-        return {key: np.where(data["abstained"], UNKNOWN, data["label"]), f"{key}_probability": data["confidence"]}
+        return {key: label_of(data["best_label"], data["reason"]), f"{key}_probability": data["confidence"]}
 
     def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
         if self.params["publish"]:

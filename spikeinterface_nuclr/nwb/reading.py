@@ -16,6 +16,8 @@ MODULE = "nuclr"
 TABLE, IDENTITIES = "UnitEmbeddings", "UnitIdentities"
 # How the column that names the neurons of one of several planes begins: PLANE/ROI.
 PLANES = "plane/"
+# What a table of identities must have to be read.
+_PREDICTED = ("best_label", "reason", "probability", "confidence")
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,18 +191,29 @@ def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
 def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities:
     unit_of = dict(zip(embedded_rows.tolist(), ids.tolist(), strict=True))
     rows = np.asarray(table["neuron"].data[:]).tolist()
-    values = {name: np.asarray(table[name].data[:]) for name in ("probability", "confidence", "abstained")}
+    missing = [name for name in _PREDICTED if name not in table.colnames]
+    if missing:
+        raise InputError(
+            f"{table.container_source}: its {table.name!r} has no column {missing[0]!r}, it is of an older version: "
+            "compute the embeddings again (nuclr embed --in-place --force), and then the identities (nuclr predict)"
+        )
+    values = {name: table[name].data[:] for name in _PREDICTED}
     novelty = np.asarray(table["novelty"].data[:]) if "novelty" in table.colnames else None
-    return Identities(
-        target=table.target,
-        unit_ids=np.array([unit_of.get(row, row) for row in rows]),
-        classes=np.array(texts(table.classes[:])),
-        label=np.array(texts(table["label"].data[:])),
-        **values,
-        novelty=novelty,
-        provenance={
-            "decoder": table.decoder,
-            "decoder_sha256": table.decoder_sha256,
-            **(json.loads(table.provenance) if table.provenance else {}),
-        },
-    )
+    try:
+        return Identities(
+            target=table.target,
+            unit_ids=np.array([unit_of.get(row, row) for row in rows]),
+            classes=np.array(texts(table.classes[:])),
+            best_label=np.array(texts(values["best_label"]), dtype=str),
+            probability=np.asarray(values["probability"]),
+            confidence=np.asarray(values["confidence"]),
+            reason=np.array(texts(values["reason"]), dtype=str),
+            novelty=novelty,
+            provenance={
+                "decoder": table.decoder,
+                "decoder_sha256": table.decoder_sha256,
+                **(json.loads(table.provenance) if table.provenance else {}),
+            },
+        )
+    except InputError as error:
+        raise InputError(f"{table.container_source}: {error}") from None

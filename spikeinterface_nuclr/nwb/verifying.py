@@ -8,10 +8,11 @@ import numpy as np
 from ..errors import InputError, RecordingWarning, reason_of
 from ..sources.nwb_file import io_class, open_nwb
 from .plan import Part, Plan
-from .reading import stored_identities, stored_table
+from .reading import held, stored_identities, stored_table
+from .rows import texts
 
 _OF_EMBEDDINGS = ("embedding", "window_count", "stability")
-_OF_IDENTITIES = ("classes", "label", "probability", "confidence", "abstained")
+_OF_IDENTITIES = ("classes", "best_label", "reason", "probability", "confidence")
 
 
 def check_valid(original: Path, copy: Path) -> None:
@@ -60,6 +61,8 @@ def _comes_back(nwbfile, part: Part) -> bool:
         read = stored_identities(nwbfile, name, found)
         columns = _OF_IDENTITIES if written.novelty is None else (*_OF_IDENTITIES, "novelty")
         same &= read.target == written.target and _same_rows(read, written, columns)
+        # Read by others only: ours derives it.
+        same &= texts(held(nwbfile)[name]["label"].data[:]) == written.label.tolist()
     return same
 
 

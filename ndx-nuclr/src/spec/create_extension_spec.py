@@ -140,7 +140,18 @@ def unit_identities():
         ],
         datasets=[
             neuron(),
-            column("label", "The most probable class, whether or not the decoder abstains.", "text"),
+            column("label", "The predicted class: best_label, but 'unknown' where the decoder abstains.", "text"),
+            column(
+                "best_label",
+                "The most probable class, whether or not the decoder abstains; empty without embedding.",
+                "text",
+            ),
+            column(
+                "reason",
+                "Why the decoder abstains: 'low confidence', 'novel' (unlike what the decoder was trained on, whatever "
+                "its confidence) or 'no embedding'. Empty where it does not abstain.",
+                "text",
+            ),
             column(
                 "probability",
                 "Calibrated probability of each class, from 0 to 1, in the order of `classes`; NaN without embedding.",
@@ -148,7 +159,6 @@ def unit_identities():
                 more="num_classes",
             ),
             column("confidence", "Probability of the most probable class, from 0 to 1.", "float32"),
-            column("abstained", "Whether the decoder says 'unknown': the label is then not to be relied upon.", "bool"),
             column(
                 "novelty",
                 "Distance of the embedding from those that the decoder was trained on, in the decoder's own unit: the "

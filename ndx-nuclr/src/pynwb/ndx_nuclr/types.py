@@ -45,19 +45,25 @@ class NuCLRModel(NWBDataInterface):
 class _NeuronTable(DynamicTable):
     """A table whose rows are neurons of another table."""
 
+    # No column is "required" in the sense of hdmf, which would keep a file whose table lacks one from being read.
+    _optional_columns = ()
+
     def _own_columns(self, kwargs, matrix):
         """Take the columns out of `kwargs`; as VectorData, ready for DynamicTable, unless it was given such."""
         table = kwargs.pop("neuron_table")
         given = {column["name"]: kwargs.pop(column["name"]) for column in self.__columns__}
         name = kwargs["name"]
-        if kwargs["columns"] is not None:
-            if not self._in_construct_mode and any(values is not None for values in given.values()):
-                raise ValueError(f"{name}: give either columns or the arrays by their names")
+        if kwargs["columns"] is not None and self._in_construct_mode:
             return
-        required = {column["name"] for column in self.__columns__ if column.get("required")}
-        missing = sorted(column for column in required if given[column] is None)
+        by_name = {column for column, values in given.items() if values is not None}
+        if kwargs["columns"] is not None and by_name:
+            raise ValueError(f"{name}: give either columns or the arrays by their names")
+        present = by_name | {column.name for column in kwargs["columns"] or ()}
+        missing = sorted(given.keys() - present - {*self._optional_columns})
         if missing:
             raise ValueError(f"{name}: the column {missing[0]!r} is missing")
+        if kwargs["columns"] is not None:
+            return
         neuron = given["neuron"]
         if isinstance(neuron, DynamicTableRegion):
             neuron, table = neuron.data, neuron.table
@@ -101,15 +107,13 @@ def _optional(name, doc):
 class UnitEmbeddings(_NeuronTable):
     """One embedding for each neuron, computed by one model."""
 
+    _optional_columns = ("spike_count",)
     __fields__ = ("population_fingerprint", "units_fingerprint", "provenance", {"name": "model", "child": False})
     __columns__ = (
-        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "required": True,
-         "table": True},
-        {"name": "embedding", "description": "Embedding of each neuron: the mean over its windows; NaN without one.",
-         "required": True},
-        {"name": "window_count", "description": "Number of time windows behind the embedding.", "required": True},
-        {"name": "stability", "description": "Cosine between the means over the odd and the even windows.",
-         "required": True},
+        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
+        {"name": "embedding", "description": "Embedding of each neuron: the mean over its windows; NaN without one."},
+        {"name": "window_count", "description": "Number of time windows behind the embedding."},
+        {"name": "stability", "description": "Cosine between the means over the odd and the even windows."},
         {"name": "spike_count", "description": "Number of spikes of the neuron when it was embedded."},
     )  # fmt: skip
 
@@ -143,16 +147,17 @@ class UnitEmbeddings(_NeuronTable):
 class UnitIdentities(_NeuronTable):
     """What a decoder reads from the embeddings about one property of each neuron. Predicted, not observed."""
 
+    _optional_columns = ("novelty",)
     __fields__ = (
         "target", "decoder", "decoder_sha256", "classes", "provenance", {"name": "embeddings", "child": False},
     )  # fmt: skip
     __columns__ = (
-        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "required": True,
-         "table": True},
-        {"name": "label", "description": "The most probable class.", "required": True},
-        {"name": "probability", "description": "Calibrated probability of each of the classes.", "required": True},
-        {"name": "confidence", "description": "Probability of the most probable class.", "required": True},
-        {"name": "abstained", "description": "Whether the decoder says 'unknown'.", "required": True},
+        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
+        {"name": "label", "description": "The best label, 'unknown' where the decoder abstains."},
+        {"name": "best_label", "description": "The most probable class."},
+        {"name": "reason", "description": "Why the decoder abstains; empty where it does not."},
+        {"name": "probability", "description": "Calibrated probability of each of the classes."},
+        {"name": "confidence", "description": "Probability of the most probable class."},
         {"name": "novelty", "description": "Distance from the embeddings that the decoder was trained on."},
     )  # fmt: skip
 
@@ -160,10 +165,11 @@ class UnitIdentities(_NeuronTable):
         {"name": "name", "type": str, "doc": "Name of the table: that of the target."},
         {"name": "description", "type": str, "doc": "What was predicted.", "default": "Predicted identity of neurons."},
         *_NEURON_DOCVAL,
-        _optional("label", "text, (n,). The most probable class."),
+        _optional("label", "text, (n,). The best label, 'unknown' where there is a reason to abstain."),
+        _optional("best_label", "text, (n,). The most probable class; empty without an embedding."),
+        _optional("reason", "text, (n,). 'low confidence', 'novel' or 'no embedding', or empty."),
         _optional("probability", "float32, (n, k). Calibrated probability of each class."),
         _optional("confidence", "float32, (n,). Probability of the most probable class."),
-        _optional("abstained", "bool, (n,). Whether the decoder says 'unknown'."),
         _optional("novelty", "float32, (n,). Distance from the training embeddings."),
         {
             "name": "classes",
@@ -190,28 +196,45 @@ class UnitIdentities(_NeuronTable):
             shape = np.shape(kwargs["probability"])
             if len(shape) == 2 and shape[1] != len(fields["classes"]):
                 raise ValueError(f"{name}: probability has {shape[1]} columns for {len(fields['classes'])} classes")
+        made_here = kwargs["columns"] is None
         self._own_columns(kwargs, matrix="probability")
+        if made_here:
+            _check_labels(name, {column.name: column.data for column in kwargs["columns"]})
         super().__init__(**kwargs)
         for field, value in fields.items():
             setattr(self, field, value)
 
 
+_TEXTS = ("label", "best_label", "reason")
+_REASONS = ("low confidence", "novel", "no embedding")
 _DTYPES = {
     "neuron": np.int64, "embedding": np.float32, "window_count": np.int64, "stability": np.float32,
-    "spike_count": np.int64, "probability": np.float32, "confidence": np.float32, "abstained": np.bool_,
-    "novelty": np.float32,
+    "spike_count": np.int64, "probability": np.float32, "confidence": np.float32, "novelty": np.float32,
 }  # fmt: skip
 
 
 def _array(column, values):
     """The values in the type that the file has: a typed array, which may also be empty."""
     values = values.data if isinstance(values, VectorData) else values
-    if column != "label":
+    if column not in _TEXTS:
         return np.asarray(values, dtype=_DTYPES[column])
     values = np.asarray(values)
     if len(values) and not all(isinstance(value, str) for value in values.tolist()):
-        raise ValueError("label: every neuron needs a text; give an empty one where there is none")
+        raise ValueError(f"{column}: every neuron needs a text; give an empty one where there is none")
     return values.astype(str)
+
+
+def _check_labels(name, columns):
+    """That label is best_label, and 'unknown' exactly where there is one of the reasons."""
+    strange = sorted(set(columns["reason"].tolist()) - {"", *_REASONS})
+    if strange:
+        raise ValueError(f"{name}: reason is one of {', '.join(_REASONS)}, or empty, not {strange[0]!r}")
+    expected = np.where(columns["reason"] != "", "unknown", columns["best_label"])
+    for label, own in zip(columns["label"].tolist(), expected.tolist(), strict=True):
+        if label != own:
+            raise ValueError(
+                f"{name}: label is {label!r}, not {own!r}: it is best_label, and 'unknown' where there is a reason"
+            )
 
 
 def _check_rows(name, rows, table):

@@ -62,16 +62,20 @@ def mock_UnitIdentities(*, nwbfile=None, **fields):
     rows = fields["embeddings"]["neuron"]
     n = len(rows)
     excitatory = np.linspace(0.1, 0.9, n)
+    confidence = np.maximum(excitatory, 1 - excitatory)
+    best_label = np.where(excitatory > 0.5, "excitatory", "inhibitory")
+    reason = np.where(confidence < 0.6, "low confidence", "")
     made_up = {
         "name": "cell_type",
         "target": "cell_type",
         "neuron_table": rows.table,
         "neuron": rows.data[:],
         "classes": ["excitatory", "inhibitory"],
-        "label": np.where(excitatory > 0.5, "excitatory", "inhibitory"),
+        "label": np.where(reason != "", "unknown", best_label),
+        "best_label": best_label,
+        "reason": reason,
         "probability": np.stack([excitatory, 1 - excitatory], axis=1),
-        "confidence": np.maximum(excitatory, 1 - excitatory),
-        "abstained": np.maximum(excitatory, 1 - excitatory) < 0.6,
+        "confidence": confidence,
         "novelty": np.ones(n),
         "decoder": "mock",
         "decoder_sha256": _SHA256,
