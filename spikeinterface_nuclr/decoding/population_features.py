@@ -50,7 +50,8 @@ def population_features(population: Population) -> np.ndarray:
 
     Notes
     -----
-    Time is read in blocks of about 16 MB. What grows is the matrix of correlations: about 20 bytes a pair of neurons.
+    Time is read in blocks of about 16 MB. Beyond these, memory grows with the square of a group's neurons: 8 bytes a
+    pair.
     """
     typical = _typical_length(population)
     columns = []
@@ -196,17 +197,25 @@ def _of_group(binned: _Binned) -> np.ndarray:
     own = np.where(deviation > 0, deviation * scale, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         coupling = with_others / count / (own * np.sqrt(of_others / count[:, ZERO_LAG]))[:, None]
-        shared = np.where(shared > 1, shared, np.nan)[np.ix_(binned.which, binned.which)]
-        correlation = products / shared / (own[:, None] * own)
-    return np.clip(np.hstack([coupling, _distribution(correlation)]), -1, 1)
+    shared = np.where(shared > 1, shared, np.nan)
+    return np.clip(np.hstack([coupling, _distribution(products, shared, binned.which, own)]), -1, 1)
 
 
-def _distribution(correlation: np.ndarray) -> np.ndarray:
-    """Quantiles and mean absolute value of each row (n, n) beside the diagonal: (n, 6), NaN where nothing is known."""
-    np.fill_diagonal(correlation, np.nan)
-    rows = np.full((len(correlation), len(QUANTILES) + 1), np.nan)
-    known = np.isfinite(correlation).any(axis=1)
-    if known.any():
-        rows[known, :-1] = np.nanquantile(correlation[known], QUANTILES, axis=1).T
-        rows[known, -1] = np.nanmean(np.abs(correlation[known]), axis=1)
+def _distribution(products: np.ndarray, shared: np.ndarray, which: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Quantiles and mean absolute value of each neuron's correlations with the others: (n, 6), NaN where it has none.
+
+    Of the sums of products (n, n), the numbers of bins that two sets share (sets, sets), the set of each neuron, and
+    its standard deviation.
+    """
+    n = len(products)
+    rows = np.full((n, len(QUANTILES) + 1), np.nan)
+    step = max(_BLOCK // n, 1)
+    for low in range(0, n, step):
+        part = np.arange(low, min(low + step, n))
+        correlation = products[part] / shared[np.ix_(which[part], which)] / (deviation[part, None] * deviation)
+        correlation[part - low, part] = np.nan
+        known = np.isfinite(correlation).any(axis=1)
+        if known.any():
+            rows[part[known], :-1] = np.nanquantile(correlation[known], QUANTILES, axis=1).T
+            rows[part[known], -1] = np.nanmean(np.abs(correlation[known]), axis=1)
     return rows
