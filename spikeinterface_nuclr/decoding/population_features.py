@@ -36,8 +36,8 @@ def population_features(population: Population) -> np.ndarray:
     (5, 25, 50, 75, 95 %) of its correlations with each of the others, and the mean of their absolute values. Traces
     have no common unit, so they are divided by their standard deviation before they are summed.
 
-    Where most observed intervals are shorter than a bin (trials), bins are as short as these, so that such recordings
-    have features too.
+    Where observed intervals are shorter than a bin (trials), bins are shortened until nine tenths of the observed time
+    lie in intervals that hold one, but not below the shortest of `SCALES_S`.
 
     Parameters
     ----------
@@ -159,46 +159,75 @@ def _moments(binned: _Binned) -> tuple[np.ndarray, np.ndarray]:
 
 def _of_group(binned: _Binned) -> np.ndarray:
     """Coupling at each lag and the distribution of correlations of a group's neurons: shape (n, lags + 6)."""
-    n, sets, reach = len(binned.units), len(binned.seen), max(LAGS)
     mean, deviation = _moments(binned)
-    unit = deviation if binned.population.signal == "traces" else np.ones(n)
-    scale = np.divide(1.0, unit, out=np.zeros(n), where=deviation > 0)
-    sizes = np.bincount(binned.which, minlength=sets)
-    products, shared = np.zeros((n, n), dtype=np.float32), np.zeros((sets, sets))
-    with_total, with_itself = np.zeros((2, n, len(LAGS)))
-    pairs, power = np.zeros((sets, len(LAGS))), np.zeros(sets)
+    unit = deviation if binned.population.signal == "traces" else np.ones_like(deviation)
+    scale = np.divide(1.0, unit, out=np.zeros_like(unit), where=deviation > 0)
+    sums = _Sums(binned)
     for low, high in binned.blocks():
-        begin, end = max(low - reach, 0), min(high + reach, len(binned))
-        mask = binned.mask(begin, end)
+        sums.add(low, high, mean, scale)
+    deviation = np.where(deviation > 0, deviation * scale, np.nan)
+    distribution = _distribution(sums.products, sums.shared, binned.which, deviation)
+    return np.clip(np.hstack([_coupling(sums, binned.which, deviation), distribution]), -1, 1)
+
+
+class _Sums:
+    """Sums over time of products of activity, as deviations from each neuron's mean.
+
+    Attributes
+    ----------
+    products : float32, shape (n, n)
+        Of two neurons.
+    with_total, with_itself : float64, shape (n, lags)
+        Of a neuron and, at each lag, the sum of all neurons, or itself.
+    power : float64, shape (sets,)
+        Squares of the sum of all neurons, in the bins that each set of observed intervals holds.
+    shared : float64, shape (sets, sets)
+        Bins that two sets hold.
+    pairs : float64, shape (sets, lags)
+        Bins of a set's neurons in which, at each lag, others are observed.
+    """
+
+    def __init__(self, binned: _Binned):
+        n, sets = len(binned.units), len(binned.seen)
+        self.binned = binned
+        self.members = np.bincount(binned.which, minlength=sets)
+        self.products = np.zeros((n, n), dtype=np.float32)
+        self.with_total, self.with_itself = np.zeros((2, n, len(LAGS)))
+        self.power, self.shared, self.pairs = np.zeros(sets), np.zeros((sets, sets)), np.zeros((sets, len(LAGS)))
+
+    def add(self, low: int, high: int, mean: np.ndarray, scale: np.ndarray) -> None:
+        """Add the bins [low, high)."""
+        begin, end = max(low - max(LAGS), 0), min(high + max(LAGS), len(self.binned))
+        mask = self.binned.mask(begin, end)
         weights = mask.astype(np.float32)
-        z = binned.activity(begin, end)
+        z = self.binned.activity(begin, end)
         z -= mean[:, None].astype(np.float32)
         z *= scale[:, None].astype(np.float32)
-        z *= binned.per_unit(weights)
+        z *= self.binned.per_unit(weights)
         total = z.sum(axis=0)
-        accompanied = sizes @ mask - mask > 0  # whether a neuron of the set has others to go with
-        core = slice(low - begin, high - begin)
-        products += z[:, core] @ z[:, core].T
-        shared += weights[:, core] @ weights[:, core].T
-        power += weights[:, core] @ total[core] ** 2
+        accompanied = self.members @ mask - mask > 0  # whether a neuron of the set is observed with others
+        piece = self.binned.piece_of(np.arange(begin, end))
+        own = slice(low - begin, high - begin)
+        self.products += z[:, own] @ z[:, own].T
+        self.shared += weights[:, own] @ weights[:, own].T
+        self.power += weights[:, own] @ total[own] ** 2
         for column, lag in enumerate(LAGS):
             first = max(low, -lag)
-            last = max(min(high, len(binned) - lag), first)
+            last = max(min(high, len(self.binned) - lag), first)
             now, later = slice(first - begin, last - begin), slice(first + lag - begin, last + lag - begin)
-            # Both bins lie in one interval.
-            piece = binned.piece_of(np.arange(begin, end))
-            joined = (piece[now] == piece[later]).astype(np.float32)
-            with_total[:, column] += z[:, now] @ (total[later] * joined)
-            with_itself[:, column] += np.einsum("ij,ij->i", z[:, now] * joined, z[:, later])
-            pairs[:, column] += (weights[:, now] * accompanied[:, later]) @ joined
-    with_others, count = with_total - with_itself, pairs[binned.which]
-    of_others = power[binned.which] - with_total[:, ZERO_LAG] - with_others[:, ZERO_LAG]
-    of_others[of_others <= _ROUNDING * power[binned.which]] = np.nan  # no other is active
-    own = np.where(deviation > 0, deviation * scale, np.nan)
+            joined = (piece[now] == piece[later]).astype(np.float32)  # both bins lie in one interval
+            self.with_total[:, column] += z[:, now] @ (total[later] * joined)
+            self.with_itself[:, column] += np.einsum("ij,ij->i", z[:, now] * joined, z[:, later])
+            self.pairs[:, column] += (weights[:, now] * accompanied[:, later]) @ joined
+
+
+def _coupling(sums: _Sums, which: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Correlation of each neuron with the sum of the others at each lag, (n, lags); NaN where there is none."""
+    with_others, count, power = sums.with_total - sums.with_itself, sums.pairs[which], sums.power[which]
+    others = power - sums.with_total[:, ZERO_LAG] - with_others[:, ZERO_LAG]  # squares of the sum less the neuron
+    others[others <= _ROUNDING * power] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
-        coupling = with_others / count / (own * np.sqrt(of_others / count[:, ZERO_LAG]))[:, None]
-    shared = np.where(shared > 1, shared, np.nan)
-    return np.clip(np.hstack([coupling, _distribution(products, shared, binned.which, own)]), -1, 1)
+        return with_others / count / (deviation * np.sqrt(others / count[:, ZERO_LAG]))[:, None]
 
 
 def _distribution(products: np.ndarray, shared: np.ndarray, which: np.ndarray, deviation: np.ndarray) -> np.ndarray:
@@ -207,7 +236,7 @@ def _distribution(products: np.ndarray, shared: np.ndarray, which: np.ndarray, d
     Of the sums of products (n, n), the numbers of bins that two sets share (sets, sets), the set of each neuron, and
     its standard deviation.
     """
-    n = len(products)
+    n, shared = len(products), np.where(shared > 1, shared, np.nan)
     rows = np.full((n, len(QUANTILES) + 1), np.nan)
     step = max(_BLOCK // n, 1)
     for low in range(0, n, step):
