@@ -2,13 +2,13 @@
 
 Each worm of DATA/worm is left out in turn: a model is pretrained on all others, without labels, by the settings in
 docs/models/nuclr-starter-calcium.toml, and its embeddings are scored on that worm alone. The settings were chosen on
-VALIDATION, which has no labels, by how many of its neurons are found again.
+VALIDATION, which has no labels, by the re-identification of its neurons.
 """
 
 from pathlib import Path
 
 import numpy as np
-from quality import RANDOM, SEEDS, model_features, random_weights, scored, top_1
+from quality import RANDOM, SEEDS, best_scaling, count, model_features, random_weights, rows_of, scored
 from tqdm import tqdm
 
 from spikeinterface_nuclr import (
@@ -21,7 +21,6 @@ from spikeinterface_nuclr import (
     pretrain,
     read_population,
 )
-from spikeinterface_nuclr.decoding.baselines import BASELINES, baseline_features
 from spikeinterface_nuclr.decoding.controls import CONTROLS
 from spikeinterface_nuclr.training.config import PretrainConfig, read_config
 from spikeinterface_nuclr.training.monitors import alternating
@@ -41,7 +40,7 @@ def run(data: Path, folder: Path) -> dict:
     models = _models(list(worms.values()), config, folder)
     result = {}
     for title, block in BLOCKS.items():
-        result[f"Worms: found again in the other half ({title}), top-1"] = _reidentification(worms, models, block)
+        result[f"Worms: re-identified in the other half ({title}), top-1"] = _reidentification(worms, models, block)
     for label in ("neuron_type", "neuron_class"):
         result |= _decoding(label, worms, models)
     return result
@@ -70,28 +69,14 @@ def _models(worms: list[Population], config: PretrainConfig, folder: Path) -> di
 
 def _reidentification(worms: dict[str, Population], models: dict[str, Checkpoint], block: float | None) -> dict:
     """Scores of every method on each worm, by the model that has not seen it."""
-    found: dict[str, dict[str, list[float]]] = {}
-    neurons = {}
-    for worm, population in tqdm(worms.items(), desc="finding again"):
+    rows = {}
+    for worm, population in tqdm(worms.items(), desc="re-identification"):
         # Cut before anything is resampled: no frame of one half is made of the other.
         pair = alternating(population, block or (population.stop - population.start) / 2)
-        rows = {MODEL: [tuple(map(model_features(models[worm]), pair))]}
-        rows |= {name: [tuple(baseline_features(half)[name] for half in pair)] for name in BASELINES["traces"]}
-        seeds = [random_weights(models[worm], seed) for seed in SEEDS]
-        rows[RANDOM] = [tuple(map(model_features(seed), pair)) for seed in seeds]
-        known = np.all([np.isfinite(side).all(axis=1) for of in rows.values() for both in of for side in both], axis=0)
-        neurons[worm] = int(known.sum())
-        for name, of in rows.items():
-            scores = [
-                np.mean([top_1(a[known], b[known], standardised) for a, b in of]) for standardised in (False, True)
-            ]
-            found.setdefault(name, {})[worm] = scores
-    result = {}
-    for name, scores in found.items():
-        chosen = int(np.argmax(scores[VALIDATION]))
-        result[name] = {"score": scored([scores[worm][chosen] for worm in worms if worm != VALIDATION])}
-        result[name]["standardised"] = bool(chosen)
-    result["chance"] = {"score": scored([1 / neurons[worm] for worm in worms if worm != VALIDATION])}
+        rows[worm] = [rows_of(pair, MODEL, models[worm])]
+    test = {worm: of for worm, of in rows.items() if worm != VALIDATION}
+    result = best_scaling({VALIDATION: rows[VALIDATION]}, test)
+    result["chance"] = scored({worm: 1 / count(of[0]) for worm, of in test.items()})
     return result
 
 
@@ -128,7 +113,9 @@ def _decoding(label: str, worms: dict[str, Population], models: dict[str, Checkp
         of = {method: values for (kind, method), values in scores.items() if kind == score}
         # The three random networks of a worm are one method's.
         result[title] = {
-            method: {"score": scored(np.mean(np.reshape(values, (len(animals), -1)), axis=1))}
+            method: scored(
+                dict(zip(animals, np.mean(np.reshape(values, (len(animals), -1)), axis=1).tolist(), strict=True))
+            )
             for method, values in of.items()
         }
     return result

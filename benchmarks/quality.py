@@ -8,10 +8,11 @@ DATA holds the folders `human`, `aplysia` and `steinmetz`, an NWB file a recordi
 `docs/training.md`: those of TEST are seen here for the first time, and whatever was chosen was chosen on VALIDATION. Of
 each method there, this is one thing: whether its features are compared as they are or standardised.
 
-Beside the model stand, on the same neurons and splits: firing rate; rate and histogram of intervals; these and the
-autocorrelogram; the same network with random weights (mean of three seeds); and chance, or labels shuffled within each
-animal. Brackets are 95 % bootstrap intervals over animals. With `--mice`, models that were
-pretrained, without labels, on the mice of `steinmetz` stand in the tables of these as well.
+The model is compared, on the same neurons and splits, with every baseline of `decoding.baselines` (firing rate,
+histogram of inter-spike intervals, autocorrelogram, coupling to the population and pairwise correlations); with the
+same network with random weights (mean of three seeds); and with chance, or labels shuffled within each animal. Brackets
+are 95 % t intervals over animals, where there are three or more; points in the figure are animals. With `--mice`,
+models that were pretrained, without labels, on the mice of `steinmetz` stand in the tables of these as well.
 
 With `--calcium`, the imaged neurons of `worm` are scored in their place (`benchmarks/calcium.py`), by models that are
 pretrained for it: half an hour on two cores. They stay in FOLDER and are not made again.
@@ -30,6 +31,7 @@ from tqdm import tqdm
 from spikeinterface_nuclr import (
     Checkpoint,
     Encoder,
+    Evaluation,
     InputError,
     Population,
     embed,
@@ -37,8 +39,9 @@ from spikeinterface_nuclr import (
     load_checkpoint,
     read_population,
 )
-from spikeinterface_nuclr.decoding.baselines import BASELINES, baseline_features
-from spikeinterface_nuclr.decoding.scores import interval
+from spikeinterface_nuclr.decoding import scores
+from spikeinterface_nuclr.decoding.baselines import baseline_features
+from spikeinterface_nuclr.decoding.linear import moments, standardised
 from spikeinterface_nuclr.training.monitors import alternating
 
 VALIDATION = {"human": ["p10hmh", "p14hmh", "p16hmh", "p18hmh", "p21hmh"], "aplysia": ["jun0214"]}
@@ -74,11 +77,18 @@ def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:
     return Checkpoint(checkpoint.config, Encoder(checkpoint.config).state_dict(), checkpoint.card, f"random {seed}")
 
 
-def methods_of(checkpoint: Checkpoint) -> dict[str, list[Features]]:
-    """Each method by name; several features where its score is the mean over seeds."""
-    baselines = {name: [lambda p, name=name: baseline_features(p)[name]] for name in BASELINES["spikes"]}
+def rows_of(pair, name: str, checkpoint: Checkpoint) -> dict[str, list[tuple]]:
+    """Rows of both populations of a pair by each method; several where its score is the mean over seeds.
+
+    Of the neurons of which every method knows something in both.
+    """
+    baselines = [baseline_features(side) for side in pair]
     seeds = [model_features(random_weights(checkpoint, seed)) for seed in SEEDS]
-    return {checkpoint.name: [model_features(checkpoint)], **baselines, RANDOM: seeds}
+    rows = {name: [tuple(map(model_features(checkpoint), pair))]}
+    rows |= {baseline: [tuple(side[baseline] for side in baselines)] for baseline in baselines[0]}
+    rows[RANDOM] = [tuple(map(features, pair)) for features in seeds]
+    known = np.all([np.isfinite(s).any(axis=1) for both in rows.values() for sides in both for s in sides], axis=0)
+    return {name: [tuple(side[known] for side in sides) for sides in both] for name, both in rows.items()}
 
 
 def read(data: Path, kind: str, animals=None) -> dict[str, list[Population]]:
@@ -87,22 +97,28 @@ def read(data: Path, kind: str, animals=None) -> dict[str, list[Population]]:
     return {folder.name: [read_population(path) for path in sorted(folder.glob("*.nwb"))] for folder in folders}
 
 
-def scored(values) -> list[float]:
-    """Mean over animals and the 95 % bootstrap interval of it."""
-    return [float(np.mean(values)), *interval(np.asarray(values))]
+def scored(animals: dict[str, float]) -> dict:
+    """Each animal's score, their mean and, where there are enough animals, the 95 % interval of it."""
+    values = np.array(list(animals.values()), dtype=float)
+    return {"score": with_interval(values.mean(), *scores.interval(values)), "animals": animals}
+
+
+def with_interval(mean: float, low: float, high: float) -> list[float]:
+    """Mean, low and high, or the mean alone where the others are not known."""
+    return [float(value) for value in (mean, low, high) if np.isfinite(value)]
 
 
 # --- finding a neuron again -------------------------------------------------------------------------------------------
 
 
-def top_1(first: np.ndarray, second: np.ndarray, standardised: bool) -> float:
+def top_1(first: np.ndarray, second: np.ndarray, standardise: bool) -> float:
     """Share of neurons whose nearest row in the other array is their own, in both directions.
 
-    Rows are compared at unit length, but for a single feature.
+    Rows are compared at unit length, but for a single feature. Unknown numbers are put at their column's mean.
     """
     rows = np.concatenate([first, second])
-    if standardised:
-        rows = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-9)
+    mean, scale = moments(rows)
+    rows = standardised(rows, mean, scale) if standardise else np.where(np.isfinite(rows), rows, mean)
     if rows.shape[1] > 1:
         rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     first, second = np.split(rows, 2)
@@ -124,41 +140,47 @@ def aplysia_pairs(recordings: list[Population]):
             yield tuple(p.select([list(p.unit_ids).index(unit) for unit in common]) for p in (first, second))
 
 
-def reidentification(data: Path, kind: str, methods: dict[str, list[Features]]) -> dict:
+def reidentification(data: Path, kind: str, model: Checkpoint) -> dict:
     """Scores of every method on the test animals."""
     pairs_of = {"human": human_pairs, "aplysia": aplysia_pairs}[kind]
-    parts = {}
-    for part, animals in (("validation", VALIDATION), ("test", TEST)):
-        for animal, recordings in read(data, kind, animals[kind]).items():
-            pairs = [_common_rows(pair, methods) for pair in tqdm(list(pairs_of(recordings)), desc=f"{kind}: {animal}")]
-            # A recording in which fewer than two neurons have a window in both halves says nothing.
-            parts.setdefault(part, {})[animal] = [rows for rows in pairs if len(next(iter(rows.values()))[0][0]) > 1]
-
-    def scores(name: str, part: str) -> np.ndarray:
-        """(animals, 2): plain and standardised, mean over seeds"""
-        return np.array(
-            [
-                [np.mean([top_1(*seed, standardised) for rows in pairs for seed in rows[name]])
-                 for standardised in (False, True)]
-                for pairs in parts[part].values() if pairs
-            ]
-        )  # fmt: skip
-
-    result = {}
-    for name in methods:
-        chosen = int(scores(name, "validation").mean(axis=0).argmax())
-        result[name] = {"score": scored(scores(name, "test")[:, chosen]), "standardised": bool(chosen)}
-    neurons = [[len(next(iter(rows.values()))[0][0]) for rows in pairs] for pairs in parts["test"].values() if pairs]
-    result["chance"] = {"score": scored([np.mean([1 / n for n in sizes]) for sizes in neurons])}
-    result["chance"]["neurons"] = int(sum(map(sum, neurons)))
+    validation, test = (
+        {
+            animal: [rows_of(pair, model.name, model) for pair in tqdm(list(pairs_of(recordings)), desc=animal)]
+            for animal, recordings in read(data, kind, animals[kind]).items()
+        }
+        for animals in (VALIDATION, TEST)
+    )
+    result = best_scaling(validation, test)
+    neurons = {animal: [n for rows in pairs if (n := count(rows)) > 1] for animal, pairs in test.items()}
+    result["chance"] = scored({animal: float(np.mean(1 / np.array(n))) for animal, n in neurons.items() if n})
+    result["chance"]["neurons"] = int(sum(map(sum, neurons.values())))
     return result
 
 
-def _common_rows(pair, methods: dict[str, list[Features]]) -> dict[str, list[tuple]]:
-    """Rows of both populations of a pair by every method and seed, of the neurons that all methods know in both."""
-    rows = {name: [tuple(map(features, pair)) for features in seeds] for name, seeds in methods.items()}
-    known = np.all([np.isfinite(side[:, 0]) for seeds in rows.values() for seed in seeds for side in seed], axis=0)
-    return {name: [tuple(side[known] for side in seed) for seed in seeds] for name, seeds in rows.items()}
+def best_scaling(validation: dict[str, list[dict]], test: dict[str, list[dict]]) -> dict:
+    """Top-1 of every method in the test animals, of rows plain or standardised, as was better in validation.
+
+    Of each animal a list of pairs of recordings, as of `rows_of`.
+    """
+    result = {}
+    for method in next(pairs[0] for pairs in validation.values()):
+        plain, scaled = (np.mean(list(tops(validation, method, how).values())) for how in (False, True))
+        result[method] = scored(tops(test, method, bool(scaled > plain))) | {"standardised": bool(scaled > plain)}
+    return result
+
+
+def tops(animals: dict[str, list[dict]], method: str, standardise: bool) -> dict[str, float]:
+    """Each animal's mean over pairs and seeds of `top_1`; a pair with fewer than two known neurons says nothing."""
+    found = {
+        animal: [top_1(*sides, standardise) for rows in pairs if count(rows) > 1 for sides in rows[method]]
+        for animal, pairs in animals.items()
+    }
+    return {animal: float(np.mean(values)) for animal, values in found.items() if values}
+
+
+def count(rows: dict[str, list[tuple]]) -> int:
+    """Neurons in the rows of a pair."""
+    return len(next(iter(rows.values()))[0][0])
 
 
 # --- reading a property -----------------------------------------------------------------------------------------------
@@ -179,15 +201,27 @@ def decoding(recordings, label_of, protocols: dict[str, dict], model: Checkpoint
     result = {}
     for title, protocol in protocols.items():
         found = evaluate(embeddings, labels, animals, populations=populations, others=rows, **protocol)
-        scores = found.scores[found.scores["score"] == "macro-F1"].set_index("method")
-        table = {}
-        for name, row in scores[["value", "low", "high"]].iterrows():
-            table[model.name if name == "embedding" else name] = {"score": list(map(float, row))}
-        seeds = [table.pop(f"{RANDOM} {seed}")["score"] for seed in SEEDS]
-        table[RANDOM] = {"score": np.mean(seeds, axis=0).tolist()}
+        means = found.scores[found.scores["score"] == "macro-F1"].set_index("method")[["value", "low", "high"]]
+        table = {method: {"score": with_interval(*row)} for method, row in means.iterrows()}
+        for method in found.methods:
+            table[method]["animals"] = macro_f1_of_animals(found, method)
+        seeds = [table.pop(f"{RANDOM} {seed}") for seed in SEEDS]
+        table[RANDOM] = {"score": np.mean([seed["score"] for seed in seeds], axis=0).tolist()}
+        table[RANDOM]["animals"] = {
+            a: float(np.mean([seed["animals"][a] for seed in seeds])) for a in seeds[0]["animals"]
+        }
         support = found.per_class()["support"].astype(int).to_dict()
-        result[title] = {"support": support, **table}
+        result[title] = {"support": support, model.name: table.pop("embedding"), **table}
     return result
+
+
+def macro_f1_of_animals(found: Evaluation, method: str) -> dict[str, float]:
+    """Of the most probable class of each unit."""
+    rows = found.of(method)
+    best = found.classes[rows[[f"p({name})" for name in found.classes]].to_numpy().argmax(axis=1)]
+    truth, animals = rows["truth"].to_numpy(), rows["animal"].to_numpy()
+    values = scores.of_animals(scores.macro_f1, truth, best, animals)
+    return dict(zip(np.unique(animals).tolist(), values.tolist(), strict=True))
 
 
 def human_structure(population: Population) -> np.ndarray:
@@ -212,10 +246,10 @@ def run(data: Path, model: Checkpoint, mice: list[Checkpoint], only: list[str]) 
     result = {}
     if "aplysia" in only:
         title = f"Aplysia: found in another recording of the animal, top-1 ({', '.join(TEST['aplysia'])})"
-        result[title] = reidentification(data, "aplysia", methods_of(model))
+        result[title] = reidentification(data, "aplysia", model)
     if "human" in only:
         title = f"Human: found in the other half, top-1 ({', '.join(TEST['human'])})"
-        result[title] = reidentification(data, "human", methods_of(model))
+        result[title] = reidentification(data, "human", model)
         title = "Human: hippocampus or amygdala, macro-F1 in the test patients"
         protocol = {title: {"protocol": "zero-shot", "test_animals": TEST["human"]}}
         result |= decoding(read(data, "human"), human_structure, protocol, model, [])
@@ -238,25 +272,28 @@ def as_markdown(result: dict) -> str:
         lines += ["| | score |", "|---|---|"]
         for name, row in table.items():
             if name != "support":
-                mean, low, high = row["score"]
+                mean, *interval = row["score"]
                 note = " (standardised)" if row.get("standardised") else ""
-                lines.append(f"| {name}{note} | {mean:.2f} [{low:.2f}, {high:.2f}] |")
+                bracket = " [{:.2f}, {:.2f}]".format(*interval) if interval else ""
+                lines.append(f"| {name}{note} | {mean:.2f}{bracket} |")
         lines.append("")
     return "\n".join(lines)
 
 
 def figure_of(result: dict) -> Figure:
-    """A panel a table: scores and their intervals."""
+    """A panel a table: means with their intervals, and each animal's score as a point."""
     tables = {title: {k: v for k, v in table.items() if k != "support"} for title, table in result.items()}
     heights = [len(table) + 2 for table in tables.values()]
     figure = Figure(figsize=(9, 0.25 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (title, table) in zip(panels, tables.items(), strict=True):
         for place, row in enumerate(table.values()):
-            mean, low, high = row["score"]
+            mean, *interval = row["score"]
+            animals = list(row.get("animals", {}).values())
             colour = "C0" if place == 0 else "0.45"
-            axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
-            axes.plot(mean, place, "o", color=colour, markersize=6)
+            axes.plot(interval, [place] * len(interval), color=colour, linewidth=2, solid_capstyle="round")
+            axes.plot(animals, [place] * len(animals), "o", color=colour, markersize=3, markerfacecolor="white")
+            axes.plot(mean, place, "D", color=colour, markersize=6)
             axes.annotate(f"{mean:.2f}", (mean, place), (0, 5), textcoords="offset points", ha="center", fontsize=7)
         axes.set_yticks(range(len(table)), table, fontsize=8)
         axes.set_title(title, loc="left", fontsize=9)

@@ -1,19 +1,57 @@
-"""Types and regions that no neuron shows alone: does the decoder find them, and do the baselines not?
+"""Types that no neuron shows alone: does the decoder read them from embeddings, and do the baselines?
 
     python benchmarks/relations.py [--model MODEL] [--animals 8] [--seeds 3] [--figure FILE]
 
-Simulated animals (`simulate_relations`): rates, intervals and autocorrelograms have one distribution for all neurons;
-whether a neuron follows the drive that others follow, and whether these follow it with one sign or two, is all that
-differs. Each animal is left out in turn. The model has seen none of them.
+Two simulations, whose rates, intervals and autocorrelograms have one distribution for all neurons. In
+`simulate_relations` neurons follow a drive that others follow, with one sign or two, or a drive of their own:
+correlations of counts show it. In `simulate_sequences` they do not: what differs is which of two neurons fires first,
+or how often three fire together. A reference measures just that, to show that the recordings hold it.
+
+Each animal is left out in turn. The model has seen none of them.
 """
 
 import argparse
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
 
-from spikeinterface_nuclr import embed, evaluate, load_checkpoint, plot_nuclr_evaluation, simulate_relations
+from spikeinterface_nuclr import (
+    Population,
+    embed,
+    evaluate,
+    load_checkpoint,
+    plot_nuclr_evaluation,
+    simulate_relations,
+    simulate_sequences,
+)
 from spikeinterface_nuclr.decoding.controls import shuffled_spikes
+
+# Simulation -> what is decoded.
+SIMULATIONS = {simulate_relations: ("cell_type", "brain_area"), simulate_sequences: ("cell_type", "parity")}
+SHUFFLED = "embedding of shuffled spikes"
+REFERENCE = "reference: order in pairs, coincidences of three"
+
+
+def order_and_triplets(population: Population) -> np.ndarray:
+    """What sets the types of `simulate_sequences` apart: float64, shape (n_units, 3).
+
+    Asymmetry of a neuron's cross-correlogram with the two others for which it is largest, at lags of 20 to 60 ms; and
+    the third moment of its counts (140 ms) with those of the two others with which it is most correlated at lags up to
+    80 ms.
+    """
+    edges = np.arange(int(population.stop / 0.02) + 1) * 0.02
+    counts = np.stack([np.histogram(times, edges)[0] for times in population.spike_times]).astype(float)
+    counts -= counts.mean(axis=1, keepdims=True)
+    later = [counts[:, :-lag] @ counts[:, lag:].T / counts.shape[1] for lag in (1, 2, 3, 4)]
+    asymmetry = np.sort(np.abs(sum(later[:3]) - sum(later[:3]).T), axis=1)[:, -2:]
+    near = sum(later) + sum(later).T
+    np.fill_diagonal(near, -np.inf)
+    partners = np.argsort(near, axis=1)[:, -2:]
+    wide = uniform_filter1d(counts, 7, axis=1)
+    wide /= wide.std(axis=1, keepdims=True)
+    triplets = np.einsum("it,it,it->i", wide, wide[partners[:, 0]], wide[partners[:, 1]]) / counts.shape[1]
+    return np.column_stack([asymmetry, triplets])
 
 
 def main():
@@ -23,40 +61,60 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--units", type=int, default=80)
     parser.add_argument("--duration", type=float, default=600.0)
-    parser.add_argument("--figure")
+    parser.add_argument("--figure", help="of the cell types of simulate_relations")
     options = parser.parse_args()
     model = load_checkpoint(options.model)
     size = f"{options.animals} animals of {options.units} units, {options.duration:g} s"
     print(f"{model.name}, sha256 {model.sha256}; {size}")
-    tables = {"cell_type": [], "brain_area": []}
-    for seed in range(options.seeds):
-        populations = [
-            simulate_relations(options.units, options.duration, 1000 * seed + k) for k in range(options.animals)
-        ]
-        embeddings, shuffled = (
-            [embed(population, model, progress=False) for population in tqdm(of, desc=f"seed {seed}")]
-            for of in (populations, [shuffled_spikes(population) for population in populations])
+    for simulate, targets in SIMULATIONS.items():
+        found = [evaluations(simulate, targets, model, seed, options) for seed in range(options.seeds)]
+        if options.figure and simulate is simulate_relations:
+            plot_nuclr_evaluation(found[0]["cell_type"]).figure.savefig(options.figure, dpi=120)
+        for target in targets:
+            print(as_markdown(f"{simulate.__name__}: {target}", [by_target[target].to_frame() for by_target in found]))
+
+
+def evaluations(simulate, targets, model, seed: int, options) -> dict:
+    """An Evaluation of each target, on animals of this seed."""
+    populations = [simulate(options.units, options.duration, 1000 * seed + k) for k in range(options.animals)]
+    embeddings, shuffled = (
+        [embed(population, model, progress=False) for population in tqdm(of, desc=f"{simulate.__name__}, seed {seed}")]
+        for of in (populations, [shuffled_spikes(population) for population in populations])
+    )
+    others = {SHUFFLED: [one.embedding for one in shuffled]}
+    if simulate is simulate_sequences:
+        others[REFERENCE] = [order_and_triplets(population) for population in populations]
+    return {
+        target: evaluate(
+            embeddings,
+            [population.properties[target] for population in populations],
+            target=target,
+            populations=populations,
+            others=others,
+            progress=False,
         )
-        for target, found in tables.items():
-            labels = [population.properties[target] for population in populations]
-            controls = {"embedding of shuffled spikes": [one.embedding for one in shuffled]}
-            result = evaluate(
-                embeddings, labels, target=target, populations=populations, others=controls, progress=False
-            )
-            found.append(result.to_frame())
-            if options.figure and target == "cell_type" and seed == 0:
-                plot_nuclr_evaluation(result).figure.savefig(options.figure, dpi=120)
-    for target, found in tables.items():
-        print(f"\n**{target}**, macro-F1, mean (range over {options.seeds} seeds)\n\n| | score |\n|---|---|")
-        for method in found[0].index:
-            values = np.array([table.loc[method, "macro-F1"] for table in found])
-            print(f"| {method} | {values.mean():.2f} ({values.min():.2f} to {values.max():.2f}) |")
-        own = {score: np.mean([table.loc["embedding", score] for table in found]) for score in found[0].columns}
-        print(f"\nECE {own['ECE before']:.3f} before and {own['ECE']:.3f} after calibration", end="")
-        for error in (5, 10):
-            labelled, wrong = own[f"coverage at {error}% error"], own[f"error at {error}% error"]
-            print(f"; asked for {error} % error: {labelled:.0%} labelled, {wrong:.1%} of them wrong", end="")
-        print()
+        for target in targets
+    }
+
+
+def as_markdown(title: str, tables: list) -> str:
+    """Scores of every method in each seed, and how far the embedding's confidence can be trusted."""
+    seeds = range(len(tables))
+    lines = [f"\n**{title}**, macro-F1\n", f"| | mean | {' | '.join(f'seed {seed}' for seed in seeds)} |"]
+    lines.append("|---" * (2 + len(tables)) + "|")
+    for method in tables[0].index:
+        values = np.array([table.loc[method, "macro-F1"] for table in tables])
+        lines.append(f"| {method} | {values.mean():.2f} | {' | '.join(f'{value:.2f}' for value in values)} |")
+
+    def own(score: str) -> float:
+        return np.mean([table.loc["embedding", score] for table in tables])
+
+    lines.append(f"\nECE {own('ECE before'):.3f} before and {own('ECE'):.3f} after calibration")
+    for error in (5, 10):
+        labelled, wrong = own(f"coverage at {error}% error"), own(f"error at {error}% error")
+        lines[-1] += f"; asked for {error} % error: {labelled:.0%} labelled"
+        lines[-1] += f", {wrong:.1%} of them wrong" if labelled else ""
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ _PUBLIC = {
     "simulate_fluorescence": "simulation",
     "simulate_population": "simulation",
     "simulate_relations": "simulation",
+    "simulate_sequences": "simulation",
     "write_nwb": "nwb",
 }
 __all__ = sorted(_PUBLIC)

@@ -1,7 +1,8 @@
 """Populations whose cell types and regions are known: for the demo, tests, tutorials and benchmarks.
 
-Each region has a slow drive of its own, shared by its neurons. Cell types differ in rate, in the regularity of their
-spikes, in bursting and in how strongly they follow the drive.
+In `simulate_population` each region has a slow drive of its own, shared by its neurons, and cell types differ in rate,
+in the regularity of their spikes, in bursting and in how strongly they follow the drive. In `simulate_relations` no
+neuron alone shows its type, and in `simulate_sequences` correlations of counts do not show it either.
 """
 
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ REGIONS = {"thalamus": 0.1, "hippocampus": 0.5, "cortex": 2.0}
 # Every neuron of `simulate_relations` fires like this; what differs is whom it fires with.
 _ALIKE = CellType(rate=5.0, regularity=1.5, burst=0.0, drive=1.0)
 _ALIKE_CONSTANT = 1.0  # s
+
+# Triplets of `simulate_sequences`, in seconds: from one place to the next, the standard deviation of a spike around its
+# place, and the shortest and the mean time from one activation to the next.
+_PLACE, _JITTER = 0.04, 0.003
+_ACTIVATION_SHORTEST, _ACTIVATION_MEAN = 0.15, 0.3
+_BACKGROUND = 2.0  # spikes per second
 
 _STEP = 0.01  # seconds between two values of a drive
 
@@ -125,6 +132,56 @@ def simulate_relations(n_units: int = 60, duration: float = 300.0, seed: int = 0
     )
 
 
+def simulate_sequences(n_units: int = 60, duration: float = 300.0, seed: int = 0) -> Population:
+    """Neurons whose types differ by nothing that single neurons, or correlations of counts, could show.
+
+    Neurons belong to triplets that are activated together, 3.3 times a second on average, and have independent
+    background spikes. At each activation a member has one of three places, 40 ms apart, and fires there or stays
+    silent.
+
+    - Order of firing: in "ordered" triplets members follow each other in one cyclic order (ABC, BCA or CAB), in
+      "unordered" ones in any of the six orders. Places, unsigned intervals between the spikes of two members, and the
+      summed activity of the others around a neuron's spikes have the same distribution in both. What differs is which
+      of two members tends to be first: the asymmetry of their cross-correlogram.
+    - Higher order: an even number of members fires at each activation (none or two) in triplets of "even" parity, an
+      odd number (one or three) in those of "odd" parity. Each member fires at half of the activations, independently of
+      either other member, so that the difference is one of triplets and not of pairs.
+
+    Parameters
+    ----------
+    n_units : int, default: 60
+        Where it is no multiple of three, one or two neurons of the triplets are not recorded.
+    duration : float, default: 300.0
+        Seconds.
+    seed : int, default: 0
+
+    Returns
+    -------
+    Population
+        With the properties ``cell_type`` ("ordered", "unordered"), ``parity`` ("even", "odd") and ``triplet`` (int).
+    """
+    _check(n_units, duration, seed)
+    rng = np.random.default_rng(seed)
+    n_triplets = -(-n_units // 3)
+    types = rng.permutation(np.resize(["ordered", "unordered"], n_triplets))
+    parities = rng.permutation(np.resize(["even", "odd"], n_triplets))
+    trains = [
+        train
+        for cell, parity in zip(types, parities, strict=True)
+        for train in _triplet(cell == "ordered", parity == "odd", duration, rng)
+    ]
+    recorded = rng.permutation(len(trains))[:n_units]
+    triplet = recorded // 3
+    return Population(
+        [f"u{i:03d}" for i in range(n_units)],
+        [trains[neuron] for neuron in recorded],
+        start=0.0,
+        stop=duration,
+        properties={"cell_type": types[triplet], "parity": parities[triplet], "triplet": triplet},
+        metadata={"source": f"sequences (seed {seed})", "session": f"sequences-{seed}", "subject": f"sequences-{seed}"},
+    )
+
+
 def simulate_fluorescence(
     population: Population, frame_rate: float = 5.0, *, decay: float = 0.7, noise: float = 0.2, seed: int = 0
 ) -> np.ndarray:
@@ -202,14 +259,11 @@ def _check(n_units: int, duration: float, seed: int) -> None:
 
 def _drive(steps: int, constant: float, rng: np.random.Generator) -> np.ndarray:
     """An Ornstein–Uhlenbeck process of unit variance with this time constant in seconds."""
+    from scipy.signal import lfilter
+
     keep = np.exp(-_STEP / constant)
     noise = rng.standard_normal(steps) * np.sqrt(1 - keep**2)
-    drive = np.empty(steps)
-    value = rng.standard_normal()
-    for i in range(steps):
-        value = keep * value + noise[i]
-        drive[i] = value
-    return drive
+    return lfilter([1.0], [1.0, -keep], noise, zi=[keep * rng.standard_normal()])[0]
 
 
 def _spikes(cell: CellType, drive: np.ndarray, duration: float, rng: np.random.Generator) -> np.ndarray:
@@ -223,7 +277,29 @@ def _spikes(cell: CellType, drive: np.ndarray, duration: float, rng: np.random.G
     times = np.interp(events[events < warped[-1]], warped, np.arange(len(warped)) * _STEP)
     followers = rng.poisson(cell.burst, len(times)) if cell.burst else np.zeros(len(times), dtype=int)
     bursts = [t + np.cumsum(rng.uniform(0.003, 0.008, k)) for t, k in zip(times, followers, strict=True)]
-    times = np.sort(np.concatenate([times, *bursts]))
-    times = times[times < duration]
-    refractory = np.diff(times, prepend=-1.0) > 0.0015
-    return times[refractory]
+    return _in_order(np.concatenate([times, *bursts]), duration)
+
+
+def _triplet(ordered: bool, odd: bool, duration: float, rng: np.random.Generator) -> list[np.ndarray]:
+    """Spike times of three neurons that are activated together."""
+    count = int(duration / _ACTIVATION_SHORTEST) + 1
+    onsets = np.cumsum(_ACTIVATION_SHORTEST + rng.exponential(_ACTIVATION_MEAN - _ACTIVATION_SHORTEST, count))
+    onsets = onsets[onsets < duration] - _ACTIVATION_SHORTEST
+    places = np.tile(np.arange(3), (len(onsets), 1))
+    places = (places + rng.integers(3, size=(len(onsets), 1))) % 3 if ordered else rng.permuted(places, axis=1)
+    fires = rng.integers(2, size=places.shape)
+    fires[:, 2] = (fires[:, 0] + fires[:, 1] + odd) % 2
+    times = onsets[:, None] + places * _PLACE + _JITTER * rng.standard_normal(places.shape)
+    trains = []
+    for own, fired in zip(times.T, fires.T.astype(bool), strict=True):
+        rate = _BACKGROUND * np.exp(0.4 * rng.standard_normal())
+        background = rng.uniform(0, duration, rng.poisson(rate * duration))
+        trains.append(_in_order(np.concatenate([own[fired], background]), duration))
+    return trains
+
+
+def _in_order(times: np.ndarray, duration: float) -> np.ndarray:
+    """Sorted spike times within the recording, without those that follow another too soon."""
+    times = np.sort(times)
+    times = times[(times >= 0) & (times < duration)]
+    return times[np.diff(times, prepend=-1.0) > 0.0015]

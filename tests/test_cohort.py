@@ -231,7 +231,12 @@ def test_an_evaluation_is_a_report(files, tmp_path):
     )  # fmt: skip
     assert "report:" in done.stdout
     page = (report / "report.md").read_text(encoding="utf-8")
-    methods = ("rate, intervals", "embedding of shuffled spikes", "pooled over neighbours", "labels shuffled")
+    methods = (
+        "rate, intervals, population",
+        "embedding of shuffled spikes",
+        "pooled over neighbours",
+        "labels shuffled",
+    )
     for said in ("4 animals tested", "leave-one-animal-out", *methods):
         assert said in page
     for name in ("evaluation.png", "scores.csv", "predictions.csv", "share.csv", "animals.csv"):

@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 
 from spikeinterface_nuclr import InputError, Population
+from spikeinterface_nuclr.decoding import population_features as population_module
 from spikeinterface_nuclr.decoding.baselines import baseline_features
 from spikeinterface_nuclr.decoding.features import INTERVAL_EDGES, autocorrelogram, firing_rate, interval_histogram
-from spikeinterface_nuclr.decoding.trace_features import (
-    LAGS_S,
-    population_correlation,
-    spectrum,
-    trace_autocorrelation,
-)
+from spikeinterface_nuclr.decoding.population_features import LAGS, QUANTILES, population_features
+from spikeinterface_nuclr.decoding.trace_features import LAGS_S, spectrum, trace_autocorrelation
+
+# Columns of `population_features`: those of the first, second and third length of bins.
+SCALES = [slice(0, 11), slice(11, 22), slice(22, 33)]
+ZERO_LAG = LAGS.index(0)
 
 
 def test_rates_are_of_observed_time():
@@ -75,25 +76,115 @@ def test_the_autocorrelation_of_waves():
     assert np.isnan(trace_autocorrelation(slow_waves([0.1], seconds=60.0))).all()
 
 
-def test_correlations_with_the_others(rng):
-    shared = rng.standard_normal(1000)
-    traces = np.stack([*(shared + 0.3 * rng.standard_normal((8, 1000))), rng.standard_normal(1000), np.zeros(1000)])
-    rows = population_correlation(Population(range(10), traces=traces, sampling_frequency=2.0))
-    assert (rows[:8, 0] > 0.9).all()
-    assert (rows[:8, 3] > 0.8).all()
-    assert np.abs(rows[8, 0]) < 0.15
+def together(rng, n=12, seconds=200.0, **where):
+    """Neurons that follow one slow drive, each by an amount of its own."""
+    drive = np.repeat(rng.gamma(2.0, 0.5, int(seconds)), 10)
+    weights = np.linspace(0, 1, n)
+    counts = [rng.poisson(0.5 * (w * drive + 1 - w)) for w in weights]
+    trains = [np.repeat(np.arange(len(drive)) / 10, c) + rng.uniform(0, 0.1, c.sum()) for c in counts]
+    return Population(range(n), [np.sort(t) for t in trains], start=0.0, stop=seconds, **where)
+
+
+def test_population_features_are_correlations_of_counts(rng):
+    population = together(rng)
+    rows = population_features(population)
+    for columns, bin_s in zip(SCALES, (0.02, 0.1, 0.5), strict=True):
+        edges = np.arange(round(200 / bin_s) + 1) * bin_s
+        counts = np.stack([np.histogram(t, edges)[0] for t in population.spike_times]).astype(float)
+        others = counts.sum(axis=0) - counts
+        for unit in (0, 5, 11):
+            for place, lag in enumerate(LAGS):
+                now = slice(max(-lag, 0), counts.shape[1] - max(lag, 0))
+                later = slice(now.start + lag, now.stop + lag)
+                want = np.corrcoef(counts[unit, now], others[unit, later])[0, 1]
+                assert rows[unit, columns][place] == pytest.approx(want, abs=0.01)
+        pairs = np.corrcoef(counts)
+        np.fill_diagonal(pairs, np.nan)
+        np.testing.assert_allclose(rows[:, columns][:, 5:10].T, np.nanquantile(pairs, QUANTILES, axis=1), atol=1e-5)
+        np.testing.assert_allclose(rows[:, columns][:, 10], np.nanmean(np.abs(pairs), axis=1), atol=1e-5)
+
+
+def test_time_is_read_in_blocks(rng, monkeypatch):
+    population = together(rng).within([[0.0, 61.3], [80.0, 200.0]])
+    whole = population_features(population)
+    monkeypatch.setattr(population_module, "_BLOCK", 200)
+    np.testing.assert_allclose(population_features(population), whole, atol=1e-5)
+
+
+def test_no_lag_crosses_a_gap(rng):
+    # A neuron fires at the end of each trial, the others at the beginning of the next: nothing follows within a trial.
+    starts = 10.0 * np.arange(300)
+    early, late = starts + 0.01, starts + 0.89
+    trains = [late, *(np.sort(np.where(rng.uniform(size=300) < 0.8, early, early + 0.4)) for _ in range(5))]
+    trials = np.stack([starts, starts + 0.9], axis=1)
+    rows = population_features(Population(range(6), trains, observed=trials))
+    assert rows[0, SCALES[0]][LAGS.index(1)] == pytest.approx(0, abs=0.05)
+    # The same spikes on another clock, and with the pauses cut short.
+    for moved in (starts + 12_345.678, np.arange(300) * 0.95):
+        elsewhere = [np.sort(t + moved - starts) for t in trains]
+        population = Population(range(6), elsewhere, observed=trials + (moved - starts)[:, None])
+        np.testing.assert_allclose(population_features(population), rows, atol=1e-5)
+
+
+def test_bins_are_as_short_as_trials(rng):
+    whole = together(rng)
+    starts = np.arange(0, 200, 0.5)
+    trials = whole.within(np.stack([starts, starts + 0.4], axis=1))
+    rows = population_features(trials)
+    assert np.isfinite(rows[:, SCALES[2]][:, [ZERO_LAG, *range(5, 11)]]).all()
+    assert np.isnan(rows[:, SCALES[2]][:, [0, 1, 3, 4]]).all()  # no trial holds two bins
+    assert (
+        np.corrcoef(rows[:, SCALES[2]][:, ZERO_LAG], population_features(whole)[:, SCALES[2]][:, ZERO_LAG])[0, 1] > 0.9
+    )
+
+
+def test_only_neurons_observed_together_are_related(rng):
+    whole = together(rng)
+    halves = [np.array([[0.0, 100.0]])] * 6 + [np.array([[100.0, 200.0]])] * 6
+    trains = [t[(t >= a) & (t < b)] for t, [(a, b)] in zip(whole.spike_times, halves, strict=True)]
+    apart = population_features(Population(range(12), trains, observed=halves, start=0.0, stop=200.0))
+    first = population_features(whole.select(range(6)).within([[0.0, 100.0]]))
+    np.testing.assert_allclose(apart[:6], first, atol=1e-5)
+    probes = together(rng, group=list("aaaaaabbbbbc"))
+    rows = population_features(probes)
+    np.testing.assert_allclose(rows[:6], population_features(probes.select(range(6))), atol=1e-5)
+    assert np.isnan(rows[11]).all()
+
+
+def test_a_silent_neuron_has_no_population_features(rng):
+    population = together(rng)
+    silent = [*population.spike_times[:-1], []]
+    rows = population_features(Population(range(12), silent, start=0.0, stop=200.0))
+    assert np.isnan(rows[11]).all()
+    np.testing.assert_allclose(rows[:11], population_features(population.select(range(11))), atol=1e-5)
+    alone = population_features(Population(list("abc"), [population.spike_times[0], [], []], start=0.0, stop=200.0))
+    assert np.isnan(alone).all()
+
+
+@pytest.mark.parametrize("rate", [0.4, 2.0, 7.3])
+def test_population_features_of_traces(rng, rate):
+    shared = rng.standard_normal(6000)
+    followers = shared + 0.3 * rng.standard_normal((8, 6000))
+    traces = np.stack([*followers, rng.standard_normal(6000), np.full(6000, 0.1)])
+    traces[0] = 1000 * traces[0] + 3e4  # its unit is its own
+    rows = population_features(Population(range(10), traces=traces, sampling_frequency=rate))
+    assert rows.shape == (10, 22)
+    for columns in SCALES[:2]:
+        assert (rows[:8, columns][:, ZERO_LAG] > 0.85).all()
+        assert (rows[:8, columns][:, 7] > 0.8).all()
+        assert (np.abs(rows[8, columns]) < 0.3).all()
     assert np.isnan(rows[9]).all()  # it never changes
-    apart = Population(range(10), traces=traces, sampling_frequency=2.0, group=list("aaaaaaaabc"))
-    assert np.isnan(population_correlation(apart)[8:]).all()
-    observed = [np.array([[0.0, 500.0]])] * 7 + [np.array([[0.0, 100.0]])] + [np.empty((0, 2))] * 2
-    partly = population_correlation(Population(range(10), traces=traces, sampling_frequency=2.0, observed=observed))
-    assert partly[7, 3] == pytest.approx(rows[7, 3], abs=0.05)
+    observed = [np.array([[0.0, 6000 / rate]])] * 7 + [np.array([[0.0, 3000 / rate]])] + [np.empty((0, 2))] * 2
+    partly = population_features(Population(range(10), traces=traces, sampling_frequency=rate, observed=observed))
+    assert partly[7, 7] == pytest.approx(rows[7, 7], abs=0.05)
     assert np.isnan(partly[8:]).all()
 
 
 def test_each_signal_has_its_baselines(population):
-    assert baseline_features(population)["rate"].shape == (20, 1)
+    spikes = baseline_features(population)
+    assert spikes["rate"].shape == (20, 1)
+    assert spikes["rate, intervals, autocorrelogram, population"].shape == (20, 1 + 30 + 50 + 33)
     traces = baseline_features(slow_waves([0.1, 0.2]))
-    assert traces["spectrum, autocorrelation, correlations"].shape == (2, 33)
+    assert traces["spectrum, autocorrelation, population"].shape == (2, 7 + 20 + 22)
     with pytest.raises(InputError, match="these features are of traces"):
         spectrum(population)

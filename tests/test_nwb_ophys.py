@@ -280,7 +280,7 @@ def test_decoders_are_fitted_scored_and_asked(model, tmp_path):
     assert len((tmp_path / "units.csv").read_text().splitlines()) == N
     nuclr("evaluate", *paths, "-o", tmp_path / "report", "--shuffles", "2", *fit)
     report = (tmp_path / "report" / "report.md").read_text()
-    for method in ("spectrum, autocorrelation, correlations", "embedding of shifted traces", "labels shuffled"):
+    for method in ("spectrum, autocorrelation, population", "embedding of shifted traces", "labels shuffled"):
         assert method in report
 
 

@@ -27,6 +27,7 @@ from spikeinterface_nuclr import (
 from spikeinterface_nuclr.cli import app
 from spikeinterface_nuclr.cohort import Cohort, LabelRule, read_cohort
 from spikeinterface_nuclr.commands import Settings, embed_to_file
+from spikeinterface_nuclr.decoding.baselines import BASELINES
 from spikeinterface_nuclr.files import write_folder
 from spikeinterface_nuclr.report import check_report, write_report
 
@@ -175,9 +176,7 @@ def test_the_spikes_of_a_recording_are_let_go_before_the_next_is_read(files, set
     found = read_cohort(files, LabelRule("cell_type"), settings, beside=True, control=True, depth="depth")
     assert len(seen) == 6
     assert [len(one) for one in found.positions] == [30] * 3
-    assert list(found.others) == [
-        "rate", "rate, intervals", "rate, intervals, autocorrelogram", "embedding of shuffled spikes"
-    ]  # fmt: skip
+    assert list(found.others) == [*BASELINES["spikes"], "embedding of shuffled spikes"]
 
 
 def test_a_cohort_scores_as_its_populations_do(files, settings):

@@ -1,6 +1,6 @@
-"""Baselines: what a neuron's own spike train says, without its population and without a network.
+"""Baselines: what a single spike train shows, without its population and without a network.
 
-No interval between two spikes is counted that a gap in the observed time lies in.
+Inter-spike intervals that contain a gap in the observed time are not counted.
 """
 
 import numpy as np
@@ -32,7 +32,8 @@ def interval_histogram(population: Population) -> np.ndarray:
     _check_spikes(population)
     rows = np.zeros((population.n_units, len(INTERVAL_EDGES) - 1))
     for unit, row in enumerate(rows):
-        intervals = _differences(population, unit, 1)
+        times, interval = _with_intervals(population, unit)
+        intervals = np.diff(times)[np.diff(interval) == 0]
         logs = np.clip(np.log10(np.maximum(intervals, 1e-9)), INTERVAL_EDGES[0], INTERVAL_EDGES[-1])
         row[:] = np.sqrt(np.histogram(logs, INTERVAL_EDGES)[0] / max(len(intervals), 1))
     return rows
@@ -43,16 +44,18 @@ def autocorrelogram(population: Population) -> np.ndarray:
     _check_spikes(population)
     rows = np.zeros((population.n_units, LAGS))
     for unit, row in enumerate(rows):
-        count = len(population.spike_times[unit])
-        pairs, order = np.zeros(LAGS), 1
-        while order < count:
-            differences = _differences(population, unit, order)
-            near = differences[differences < LAG_S * LAGS]
-            if not len(near):
+        times, interval = _with_intervals(population, unit)
+        earlier, pairs = np.arange(len(times) - 1), np.zeros(LAGS)
+        for order in range(1, len(times)):
+            # A spike whose order-th successor is too late has none that comes in time after that.
+            earlier = earlier[earlier + order < len(times)]
+            later = earlier + order
+            near = (times[later] - times[earlier] < LAG_S * LAGS) & (interval[later] == interval[earlier])
+            earlier, later = earlier[near], later[near]
+            if not len(earlier):
                 break
-            pairs += np.histogram(near, LAGS, (0, LAG_S * LAGS))[0]
-            order += 1
-        row[:] = np.log1p(pairs / max(count, 1) / LAG_S)
+            pairs += np.histogram(times[later] - times[earlier], LAGS, (0, LAG_S * LAGS))[0]
+        row[:] = np.log1p(pairs / max(len(times), 1) / LAG_S)
     return rows
 
 
@@ -61,8 +64,7 @@ def _check_spikes(population: Population) -> None:
         raise InputError("the population holds traces: rates and intervals are of spikes")
 
 
-def _differences(population: Population, unit: int, order: int) -> np.ndarray:
-    """Seconds from each spike of a unit to the order-th after it, where no gap lies between them."""
+def _with_intervals(population: Population, unit: int) -> tuple[np.ndarray, np.ndarray]:
+    """A unit's spike times, and the number of the observed interval in which each lies."""
     times, intervals = population.spike_times[unit], population.observed_of(unit)
-    within = np.searchsorted(intervals[:, 0], times, side="right")
-    return (times[order:] - times[:-order])[within[order:] == within[:-order]]
+    return times, np.searchsorted(intervals[:, 0], times, side="right")

@@ -1,4 +1,4 @@
-"""Baselines of imaged neurons: what traces say without a network.
+"""Baselines of imaged neurons: what a single trace shows, without its population and without a network.
 
 All are taken over a neuron's observed frames, one after another. Frequencies and lags are in seconds, so that
 recordings of different frame rates can be compared.
@@ -13,7 +13,6 @@ from ..population import Population
 # segment of two minutes.
 BAND_EDGES = np.array([0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 30.5, 60.5]) / 120
 LAGS_S = np.geomspace(0.6, 60.0, 20)
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def spectrum(population: Population) -> np.ndarray:
@@ -44,41 +43,6 @@ def trace_autocorrelation(population: Population) -> np.ndarray:
             centred = trace - trace.mean()
             power = max(centred @ centred, 1e-30) / len(centred)
             row[:] = [centred[:-lag] @ centred[lag:] / (len(centred) - lag) / power for lag in lags]
-    return rows
-
-
-def population_correlation(population: Population) -> np.ndarray:
-    """How a neuron goes with the others of its group: its correlation with their mean, and quantiles of its
-    correlations with each (5, 25, 50, 75, 95 %).
-
-    Frames count in which both were observed. Shape (n_units, 6); NaN for a neuron that is alone, or never changes.
-    """
-    _rate(population)
-    seen = np.zeros(population.traces.shape, dtype=bool)
-    for unit in range(population.n_units):
-        for a, b in population.frames_of(population.observed_of(unit)):
-            seen[unit, a:b] = True
-    rows = np.full((population.n_units, 1 + len(QUANTILES)), np.nan)
-    for _, units in population.groups():
-        if len(units) < 2:
-            continue
-        of = seen[units].astype(np.float32)
-        count = np.maximum(of.sum(axis=1, keepdims=True), 1)
-        z = np.where(seen[units], population.traces[units], np.float32(0))
-        z = (z - z.sum(axis=1, keepdims=True) / count) * of
-        spread = np.sqrt((z**2).sum(axis=1, keepdims=True) / count)
-        active = spread[:, 0] > 1e-6 * np.abs(population.traces[units]).max(axis=1, initial=0.0)
-        z /= np.where(active[:, None], spread, 1)
-        shared = of @ of.T
-        pairs = np.where(shared > 0, z @ z.T / np.maximum(shared, 1), np.nan)
-        pairs[:, ~active] = np.nan
-        np.fill_diagonal(pairs, np.nan)
-        others = z.sum(axis=0) - z
-        spread = np.maximum(np.sqrt((others**2 * of).sum(axis=1) / count[:, 0]), 1e-30)
-        rows[units, 0] = (z * others).sum(axis=1) / count[:, 0] / spread
-        told = active & np.isfinite(pairs).any(axis=1)
-        rows[units[told], 1:] = np.nanquantile(pairs[told], QUANTILES, axis=1).T
-        rows[units[~told]] = np.nan
     return rows
 
 
