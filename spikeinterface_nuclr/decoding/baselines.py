@@ -6,6 +6,8 @@ from ..population import Population
 from .features import autocorrelogram, firing_rate, interval_histogram
 from .trace_features import population_correlation, spectrum, trace_autocorrelation
 
+# Raise it when a feature changes, so that those kept in files are computed again.
+FEATURES_VERSION = 1
 # Signal -> name -> features. Those of spikes are a neuron's own; of traces, the last knows the population too.
 BASELINES = {
     "spikes": {
