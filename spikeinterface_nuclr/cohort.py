@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from .checkpoint import Checkpoint, load_checkpoint
 from .commands import Settings, how_different, stored_embeddings
 from .decoding.baseline_file import BaselineFeatures
-from .decoding.controls import CONTROLS
+from .decoding.controls import CONTROLS, CONTROLS_VERSION
 from .decoding.label_sources import LabelRule, LabelTable, unit_property
 from .decoding.labels import LabelError, check_classes, warn_of_similar
 from .device import choose_device, choose_precision
@@ -180,7 +180,7 @@ class _Reader:
         positions = _positions(population, self.depth, one.name) if self.depth else None
         labels = self.rule.labels_of(population, one.name)
         if not (labels != "").any():
-            raise InputError(f"{one.name}: no unit has a label ({self.rule.name})")
+            raise InputError(f"{one.name}: no unit has a usable label ({self.rule.name})")
         if before and population.signal != before[0].signal:
             raise InputError(f"{one.name}: holds {population.signal}, {before[0].name} holds {before[0].signal}")
         check_classes([*(recording.labels for recording in before), labels], self.rule.name, more=True)
@@ -190,7 +190,7 @@ class _Reader:
         if self.control:
             name, make = CONTROLS[population.signal]
             path = self._path(one, f".{name.partition(' ')[0]}")
-            others[f"embedding of {name}"] = self._embedded(make(population), path, files).embedding
+            others[f"embedding of {name}"] = self._embedded(population, path, files, make).embedding
         return _Recording(
             one.name, animal, population.signal, embeddings, labels, population.group, positions, others, files
         )
@@ -198,17 +198,25 @@ class _Reader:
     def _path(self, one: Listed, what: str = "") -> Path | None:
         return self.cache and self.cache / f"{one.key}{what}.npz"
 
-    def _embedded(self, population: Population, path: Path | None, files: dict) -> UnitEmbeddings:
-        """The embeddings in the file where they are up to date, else new ones, which are put among the `files`."""
+    def _embedded(self, population: Population, path: Path | None, files: dict, control=None) -> UnitEmbeddings:
+        """The embeddings in the file where they are up to date, else new ones, which are put among the `files`.
+
+        Of the population, or of its control, which the function `control` makes: slowly, so only to embed it.
+        """
         signal = population.signal
         if signal not in self.checkpoints:
             self.checkpoints[signal] = load_checkpoint(self.settings.model, signal=signal)
         checkpoint = self.checkpoints[signal]
         existing = stored_embeddings(path) if path else None
-        same = existing is not None and existing.provenance.get("population_fingerprint") == population.fingerprint()
+        origin = {"population_fingerprint": population.fingerprint()}
+        if control:
+            origin = {"control_of": population.fingerprint(), "control_version": CONTROLS_VERSION}
+        same = existing is not None and origin.items() <= existing.provenance.items()
         if same and not how_different(existing.provenance, population, checkpoint, self.settings):
             return existing
-        found = embed(population, **{**dataclasses.asdict(self.settings), "model": checkpoint, "progress": False})
+        settings = {**dataclasses.asdict(self.settings), "model": checkpoint, "progress": False}
+        found = embed(control(population) if control else population, **settings)
+        found = dataclasses.replace(found, provenance={**found.provenance, **origin})
         if path:
             files[path] = found
         return found

@@ -164,7 +164,7 @@ def test_a_table_labels_rois_of_suite2p(tmp_path):
     # The second mouse has no labels.
     written(labels, *rows[:11])
     done = nuclr("decoder", "fit", *what, labels, "-o", tmp_path / "e.safetensors", code=3)
-    assert f"nuclr: skipped: {tmp_path / 'mouse1' / 'suite2p'}: no unit has a label" in done.stderr
+    assert f"nuclr: skipped: {tmp_path / 'mouse1' / 'suite2p'}: no unit has a usable label" in done.stderr
     assert Decoder.load(tmp_path / "e.safetensors").animals == ("m0",)
 
 

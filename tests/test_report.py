@@ -31,6 +31,7 @@ from spikeinterface_nuclr.cli import app
 from spikeinterface_nuclr.cohort import Cohort, read_cohort
 from spikeinterface_nuclr.commands import Settings, embed_to_file
 from spikeinterface_nuclr.decoding import baseline_file
+from spikeinterface_nuclr.decoding.controls import CONTROLS, shuffled_spikes
 from spikeinterface_nuclr.decoding.evaluation import write_folder
 from spikeinterface_nuclr.decoding.label_sources import LabelRule
 from spikeinterface_nuclr.report import check_report, write_report
@@ -250,7 +251,7 @@ def test_recordings_that_cannot_be_used_are_left_out_and_named(files, settings, 
         "bare: its units have no property 'cell_type'; they have: depth",
         f"imaged: holds traces, {files / 'm0.nwb'} holds spikes",
         "flat: its units have no property 'depth'",
-        "unlabelled: no unit has a label ('cell_type')",
+        "unlabelled: no unit has a usable label ('cell_type')",
         "nameless: names no subject: give a manifest",
         "words: its property 'depth' holds no numbers",
         "short: no window of 10 s fits",
@@ -316,6 +317,25 @@ def test_features_of_baselines_are_kept_beside_the_embeddings(settings, tmp_path
     read(a, fewer)
     assert not repaired.items() & times("*.features.npz").items()
     assert embedded == times("?-????????.npz")
+
+
+def test_controls_are_made_only_to_be_embedded(settings, tmp_path, monkeypatch):
+    def read(population):
+        found = read_cohort(population, LabelRule("cell_type"), settings, cache=tmp_path, control=True)
+        return found.others["embedding of shuffled spikes"][0]
+
+    a, made = simulated("a"), []
+    b = dataclasses.replace(a, spike_times=[train[1:] for train in a.spike_times])
+    monkeypatch.setitem(CONTROLS, "spikes", ("shuffled spikes", lambda of: made.append(of) or shuffled_spikes(of)))
+    want = read(a)
+    assert read(a).tobytes() == want.tobytes()
+    assert made == [a]
+    assert read(b).tobytes() != want.tobytes()
+    assert made == [a, b]
+    monkeypatch.setattr(cohort, "CONTROLS_VERSION", 0)
+    assert read(a).tobytes() == want.tobytes()
+    read(a)
+    assert made == [a, b, a]
 
 
 def test_a_damaged_cache_is_computed_again(files, settings, tmp_path):
