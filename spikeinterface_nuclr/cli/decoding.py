@@ -208,10 +208,10 @@ def evaluate(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score how well a property is read from embeddings, beside what is read without them; write a report.
+    """Score how well a property is predicted from embeddings and from baselines without them; write a report.
 
-    Animals are never on both sides, but with --protocol within-animal. Embeddings and the features of the baselines are
-    kept in the report's folder and reused by the next run unless the spikes or settings have changed.
+    No animal is both trained and tested on, except with --protocol within-animal. Embeddings and the features of the
+    baselines are kept in the report's folder and reused by the next run unless the spikes or settings have changed.
 
     Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
     """
