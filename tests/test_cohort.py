@@ -147,7 +147,7 @@ def test_relations_are_told_by_the_population_alone():
     assert np.abs(z).max() < 4
     found = evaluate(
         [embed(p, progress=False) for p in populations], types, populations=populations, shuffles=0, progress=False
-    ).to_frame()["macro-F1"]
+    ).to_dataframe()["macro-F1"]
     assert found["embedding"] > 0.75
     assert found["embedding"] > found.drop("embedding").max() + 0.15
 

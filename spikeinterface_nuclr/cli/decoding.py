@@ -197,6 +197,7 @@ def evaluate(
     curves: Annotated[bool, typer.Option("--curves", help="Also draw scores by labels and by animals.")] = False,
     shuffles: Annotated[int, typer.Option(min=0, help="Times that labels are shuffled within animals.")] = 20,
     balanced: Balanced = True,
+    n_jobs: Annotated[int, typer.Option(help="Processes that fit decoders at the same time; -1: one a core.")] = -1,
     model: Model = None,
     group_by: GroupBy = "group",
     series: Series = None,
@@ -229,7 +230,10 @@ def evaluate(
         reading_of(group_by, series, traces, keep_rejected, sampling_frequency),
         cache=output / "embeddings", beside=True, control=control, depth=depth,
     )  # fmt: skip
-    split = {"protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "progress": not quiet}
+    split = {
+        "protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "n_jobs": n_jobs,
+        "progress": not quiet,
+    }  # fmt: skip
     given = (cohort.embeddings, cohort.labels, cohort.animals)
     found = score(
         *given, **split, target=name, others=cohort.others, positions=cohort.positions, probes=cohort.probes,
@@ -238,7 +242,7 @@ def evaluate(
     drawn = [label_efficiency(*given, **split)] if curves else []
     drawn += [animal_scaling(*given, **split)] if curves and protocol != "within-animal" else []
     page = write_report(output, found, cohort, plot_nuclr_evaluation(found, *drawn).figure, drawn, overwrite=overwrite)
-    for line in found.to_frame()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string().splitlines():
+    for line in found.to_dataframe()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string().splitlines():
         say(line)
     say(f"report: {page}")
     _exit_if_left_out(cohort)
