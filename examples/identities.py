@@ -31,7 +31,8 @@ labels = [population.properties["cell_type"] for population in populations]
 evaluation = nuclr.evaluate(
     embeddings, labels, animals, target="cell_type", populations=populations, shuffles=20, progress=False
 )
-print(evaluation.to_frame()[["macro-F1", "ECE"]].round(2))
+print(evaluation.verdict)
+print(evaluation.to_dataframe()[["macro-F1", "ECE"]].round(2))
 nuclr.plot_nuclr_evaluation(evaluation).figure.savefig(folder / "evaluation.png", dpi=120)
 
 # The decoder, of all of them.

@@ -1,7 +1,7 @@
 """Cohort: labelled recordings of several animals, embedded, for decoders to be fitted to and scored on."""
 
-import csv
 import dataclasses
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,16 @@ from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .commands import Settings, how_different, stored_embeddings
-from .decoding.baselines import baseline_features
-from .decoding.controls import CONTROLS
-from .decoding.labels import as_labels, check_classes, warn_of_similar
-from .decoding.regions import roll_up
+from .decoding.baseline_file import BaselineFeatures
+from .decoding.controls import CONTROLS, CONTROLS_VERSION
+from .decoding.label_sources import LabelRule, LabelTable, unit_property
+from .decoding.labels import LabelError, check_classes, warn_of_similar
+from .device import choose_device, choose_precision
 from .embedding import embed
-from .errors import InputError, reading
+from .errors import CheckpointError, DeviceError, InputError, reason_of
 from .population import Population
 from .sources import read_population
-from .sources.listing import list_sources
+from .sources.listing import Listed, list_sources
 from .unit_embeddings import UnitEmbeddings
 
 
@@ -33,11 +34,13 @@ class Cohort:
     labels : list of str array, shape (n_units,)
     probes : list of str array, shape (n_units,)
         What each unit was recorded with.
-    positions : list of arrays, shape (n_units,); or None
+    positions : list of float arrays, shape (n_units,); or None
         Where each unit lies in µm, where that was asked for.
     others : dict of str to list of float arrays, shape (n_units, dim)
         What stands beside the embeddings of each recording, by its name: baselines, and embeddings of its control
         (`CONTROLS`); empty where that was not asked for.
+    left_out : list of str
+        One line, "FILE: reason", for each recording that could not be used.
     """
 
     names: list[str]
@@ -47,72 +50,47 @@ class Cohort:
     probes: list[np.ndarray]
     positions: list[np.ndarray] | None
     others: dict[str, list[np.ndarray]]
+    left_out: list[str] = dataclasses.field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class LabelRule:
-    """How labels come from a property of the units.
+@dataclass(frozen=True, eq=False)
+class _Recording:
+    """What a cohort keeps of one recording, and the files by which the next run need not compute it."""
 
-    Attributes
-    ----------
-    column : str
-        The property.
-    level : str
-        As of `roll_up`; empty for labels that are no Allen acronyms.
-    classes : dict of str to str
-        Label -> class; what is not in it has none. Empty: labels are classes.
-    """
-
-    column: str
-    level: str = ""
-    classes: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def labels_of(self, population: Population, name: str) -> np.ndarray:
-        """The class of each unit: text, "" where there is none."""
-        labels, _ = as_labels(unit_property(population, self.column, name), f"{name}: {self.column!r}")
-        if self.level:
-            labels = roll_up(labels, self.level)
-        return np.array([self.classes.get(label, "") for label in labels], dtype=str) if self.classes else labels
-
-
-def unit_property(population: Population, column: str, name: str) -> np.ndarray:
-    """A property of the units; InputError that begins with the recording's name where there is none."""
-    if column not in population.properties:
-        known = ", ".join(population.properties) or "none at all"
-        raise InputError(f"{name}: its units have no property {column!r}; they have: {known}")
-    return population.properties[column]
-
-
-def read_classes(path: Path) -> dict[str, str]:
-    """The classes of labels, from a CSV file with the columns ``label`` and ``class``."""
-    with (
-        reading(path, "CSV file", "it needs the columns label and class"),
-        open(path, newline="", encoding="utf-8-sig") as file,
-    ):
-        rows = list(csv.DictReader(file))
-        classes = {row["label"].strip(): (row["class"] or "").strip() for row in rows}
-    if not classes or not all(classes.values()):
-        raise InputError(f"{path}: each label needs a class, and there must be one: columns label and class")
-    return classes
+    name: str
+    animal: str
+    signal: str
+    embeddings: UnitEmbeddings
+    labels: np.ndarray
+    probes: np.ndarray
+    positions: np.ndarray | None
+    others: dict[str, np.ndarray]
+    files: dict[Path, UnitEmbeddings | BaselineFeatures]
 
 
 def read_cohort(
-    sources, rule: LabelRule, settings: Settings, *, group_by: str | None = "group", cache: Path | None = None,
-    beside: bool = False, control: bool = False, depth: str | None = None, **keywords,
+    sources, rule: LabelRule | LabelTable, settings: Settings, *, group_by: str | None = "group",
+    cache: Path | None = None, beside: bool = False, control: bool = False, depth: str | None = None, **keywords,
 ) -> Cohort:  # fmt: skip
     """Read, label and embed every recording that `sources` names, one after another.
+
+    Each is read once, and its spikes are let go before the next is read. Recordings that cannot be used are left out:
+    those that are damaged, without labels, without an animal, without the property `depth`, too short or too small to
+    embed, and those that hold traces where the first that can be used holds spikes, or spikes where it holds traces.
 
     Parameters
     ----------
     sources
         As `list_sources`.
-    rule : LabelRule
+    rule : LabelRule or LabelTable
+        Where the labels come from.
     settings : Settings
         How to embed.
     group_by : str or None
         As `read_population`.
     cache : Path, optional
-        A folder for the embeddings: those that are up to date there are not computed again.
+        A folder for the embeddings and the features of the baselines: those that are up to date there are not computed
+        again.
     beside : bool
         Compute the baselines of each recording.
     control : bool
@@ -122,74 +100,157 @@ def read_cohort(
     **keywords
         Of `read_population`.
 
+    Returns
+    -------
+    Cohort
+        With a line in `left_out` for each recording that was left out.
+
     Raises
     ------
     InputError
-        A recording cannot be read, has no such property, or names no subject; or the labels are no classes.
+        No recording can be used, the labels are no classes, or a table of labels does not fit the recordings.
+    CheckpointError, DeviceError
+        As `embed`.
 
     Warns
     -----
     RecordingWarning
         Names of two animals differ by case or blanks only.
     """
+    for name in keywords.keys() - inspect.signature(read_population).parameters.keys():
+        raise TypeError(f"read_cohort() got an unexpected keyword argument {name!r}")
     listed = list_sources(sources)
     if not listed:
         raise InputError("no recording is named: the manifest is empty")
+    # What is wrong for all of them is found before the first is read.
+    rule.check([one.name for one in listed])
+    choose_precision(settings.precision, choose_device(settings.device))
+    checkpoints = {} if settings.model is None else dict.fromkeys(("spikes", "traces"), load_checkpoint(settings.model))
+    reader = _Reader(rule, settings, checkpoints, {"group_by": group_by, **keywords}, cache, beside, control, depth)
 
-    def read(one) -> Population:
-        return read_population(one.source, group_by=None if one.probe else group_by, **keywords)
-
-    # All are looked at before the first is embedded, which takes long. None is kept: there may be hundreds.
-    facts = [_facts(one, read(one), rule, depth) for one in listed]
-    animals, labels, signals = zip(*facts, strict=True)
-    if len(set(signals)) > 1:
-        raise InputError("some recordings hold spikes and some traces: one model cannot embed both, so name one kind")
-    check_classes(labels, repr(rule.column))
-    warn_of_similar(animals)
-    checkpoint = load_checkpoint(settings.model, signal=signals[0])
-    cohort = Cohort([one.name for one in listed], list(animals), [], [], [], [] if depth else None, {})
-
-    def add(one, population: Population) -> None:
-        cohort.labels.append(rule.labels_of(population, one.name))
-        cohort.probes.append(population.group)
-        cohort.embeddings.append(_embedded(population, checkpoint, settings, cache and cache / f"{one.key}.npz"))
-        if depth:
-            cohort.positions.append(unit_property(population, depth, one.name))
-        others = baseline_features(population) if beside else {}
-        if control:
-            name, made = CONTROLS[population.signal]
-            path = cache and cache / f"{one.key}.{name.partition(' ')[0]}.npz"
-            others[f"embedding of {name}"] = _embedded(made(population), checkpoint, settings, path).embedding
-        for name, rows in others.items():
-            cohort.others.setdefault(name, []).append(rows)
-
+    recordings: list[_Recording] = []
+    left_out = []
     for one in tqdm(listed, desc="embedding", unit="recording", disable=not settings.progress):
-        add(one, read(one))
-    return cohort
+        try:
+            recording = reader.read(one, recordings)
+        except (CheckpointError, DeviceError, LabelError):  # not the fault of this recording
+            raise
+        except Exception as error:  # one damaged file of hundreds must not stop the others, whatever is wrong with it
+            reason = reason_of(error)
+            left_out.append(reason if reason.startswith(f"{one.name}: ") else f"{one.name}: {reason}")
+            continue
+        for path, content in recording.files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content.save(path, overwrite=True)
+        recordings.append(dataclasses.replace(recording, files={}))
+    if not recordings:
+        more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
+        raise InputError(f"no recording can be used: {left_out[0]}{more}")
+    check_classes([recording.labels for recording in recordings], rule.name)
+    warn_of_similar([recording.animal for recording in recordings])
+    return Cohort(
+        *([getattr(recording, name) for recording in recordings]
+          for name in ("name", "animal", "embeddings", "labels", "probes")),
+        [recording.positions for recording in recordings] if depth else None,
+        {name: [recording.others[name] for recording in recordings] for name in recordings[0].others},
+        left_out,
+    )  # fmt: skip
 
 
-def _facts(one, population: Population, rule: LabelRule, depth: str | None) -> tuple[str, np.ndarray, str]:
-    """Animal, labels and signal of a recording."""
-    if depth:
-        unit_property(population, depth, one.name)
-    return _animal(one, population), rule.labels_of(population, one.name), population.signal
+@dataclass(frozen=True)
+class _Reader:
+    """How each recording is read: the arguments of `read_cohort`, and by signal the checkpoints loaded so far."""
+
+    rule: LabelRule | LabelTable
+    settings: Settings
+    checkpoints: dict[str, Checkpoint]
+    reading: dict
+    cache: Path | None
+    beside: bool
+    control: bool
+    depth: str | None
+
+    def read(self, one: Listed, before: list[_Recording]) -> _Recording:
+        """Read, label and embed a recording; `before` are those that could be used.
+
+        Raises whatever is wrong with it; a LabelError where something is wrong with the labels of all.
+        """
+        population = read_population(one.source, **self.reading | ({"group_by": None} if one.probe else {}))
+        animal = _animal(one, population)
+        positions = _positions(population, self.depth, one.name) if self.depth else None
+        labels = self.rule.labels_of(population, one.name)
+        if not (labels != "").any():
+            raise InputError(f"{one.name}: no unit has a usable label ({self.rule.name})")
+        if before and population.signal != before[0].signal:
+            raise InputError(f"{one.name}: holds {population.signal}, {before[0].name} holds {before[0].signal}")
+        check_classes([*(recording.labels for recording in before), labels], self.rule.name, more=True)
+        files: dict[Path, UnitEmbeddings | BaselineFeatures] = {}
+        embeddings = self._embedded(population, self._path(one), files)
+        others = self._features(population, self._path(one, ".features"), files) if self.beside else {}
+        if self.control:
+            name, make = CONTROLS[population.signal]
+            path = self._path(one, f".{name.partition(' ')[0]}")
+            others[f"embedding of {name}"] = self._embedded(population, path, files, make).embedding
+        return _Recording(
+            one.name, animal, population.signal, embeddings, labels, population.group, positions, others, files
+        )
+
+    def _path(self, one: Listed, what: str = "") -> Path | None:
+        return self.cache and self.cache / f"{one.key}{what}.npz"
+
+    def _embedded(self, population: Population, path: Path | None, files: dict, control=None) -> UnitEmbeddings:
+        """The embeddings in the file where they are up to date, else new ones, which are put among the `files`.
+
+        Of the population, or of its control, which the function `control` makes: slowly, so only to embed it.
+        """
+        signal = population.signal
+        if signal not in self.checkpoints:
+            self.checkpoints[signal] = load_checkpoint(self.settings.model, signal=signal)
+        checkpoint = self.checkpoints[signal]
+        existing = stored_embeddings(path) if path else None
+        origin = {"population_fingerprint": population.fingerprint()}
+        if control:
+            origin = {"control_of": population.fingerprint(), "control_version": CONTROLS_VERSION}
+        same = existing is not None and origin.items() <= existing.provenance.items()
+        if same and not how_different(existing.provenance, population, checkpoint, self.settings):
+            return existing
+        settings = {**dataclasses.asdict(self.settings), "model": checkpoint, "progress": False}
+        found = embed(control(population) if control else population, **settings)
+        found = dataclasses.replace(found, provenance={**found.provenance, **origin})
+        if path:
+            files[path] = found
+        return found
+
+    def _features(self, population: Population, path: Path | None, files: dict) -> dict[str, np.ndarray]:
+        """The features of the baselines in the file where they are up to date, else new ones, as `_embedded`."""
+        existing = _stored_features(path) if path else None
+        if existing is not None and existing.provenance == BaselineFeatures.provenance_of(population):
+            return dict(existing.features)
+        found = BaselineFeatures.compute(population)
+        if path:
+            files[path] = found
+        return dict(found.features)
 
 
-def _animal(one, population: Population) -> str:
+def _animal(one: Listed, population: Population) -> str:
     animal = (one.animal or str(population.metadata.get("subject") or "")).strip()
     if not animal:
         raise InputError(f"{one.name}: names no subject: give a manifest with a column animal")
     return animal
 
 
-def _embedded(population: Population, checkpoint: Checkpoint, settings: Settings, path: Path | None) -> UnitEmbeddings:
-    """The embeddings in the file where they are up to date, else new ones, which are saved there."""
-    existing = stored_embeddings(path) if path else None
-    same = existing is not None and existing.provenance.get("population_fingerprint") == population.fingerprint()
-    if same and not how_different(existing.provenance, population, checkpoint, settings):
-        return existing
-    found = embed(population, **{**dataclasses.asdict(settings), "model": checkpoint, "progress": False})
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        found.save(path, overwrite=True)
-    return found
+def _positions(population: Population, depth: str, name: str) -> np.ndarray:
+    """The property with each unit's position, as numbers."""
+    values = unit_property(population, depth, name)
+    try:
+        return values.astype(np.float64)
+    except (ValueError, TypeError):
+        raise InputError(f"{name}: its property {depth!r} holds no numbers: name one in µm") from None
+
+
+def _stored_features(path: Path) -> BaselineFeatures | None:
+    """The features in a file, if there are any."""
+    try:
+        return BaselineFeatures.load(path)
+    except InputError:
+        return None

@@ -100,7 +100,7 @@ class UnitEmbeddings:
                 members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
                 names = ["unit_ids", "embedding", "window_count", "stability", "provenance"]
                 names += ["spike_count"] if "spike_count" in members else []
-                values = {name: _read_array(file, members[name], path) for name in names}
+                values = {name: read_array(file, members[name], path) for name in names}
             values["provenance"] = json.loads(str(values["provenance"]))
         try:
             return cls(**values)
@@ -122,7 +122,7 @@ class UnitEmbeddings:
         return f"UnitEmbeddings({n} units, dim {dim}, {(self.window_count > 0).sum()} embedded)"
 
 
-def _read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo, path) -> np.ndarray:
+def read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo, path) -> np.ndarray:
     """An array of an ``.npz``, whose header is believed no more than its file holds."""
     check_declared(f"{path}: {member.filename}", member.file_size, member.compress_size, ratio=ARRAYS_OF_NUMBERS)
     with file.open(member) as stream:

@@ -321,7 +321,7 @@ def _other_dataset(path, rng):
 def reading(name: str, path: Path, good: dict[str, Path], scratch: Path, rng) -> list:
     """What is done with an input: commands (lists of text) and calls."""
     from spikeinterface_nuclr.cli.app import read_card
-    from spikeinterface_nuclr.cohort import read_classes
+    from spikeinterface_nuclr.decoding.label_sources import read_classes
     from spikeinterface_nuclr.training.config import read_config
     from spikeinterface_nuclr.training.store import Store
 

@@ -22,11 +22,12 @@ from spikeinterface_nuclr import (
     simulate_population,
     simulate_relations,
 )
-from spikeinterface_nuclr.cohort import LabelRule, read_classes, read_cohort
+from spikeinterface_nuclr.cohort import read_cohort
 from spikeinterface_nuclr.commands import Settings
 from spikeinterface_nuclr.decoding.baselines import baseline_features
 from spikeinterface_nuclr.decoding.controls import shifted_traces, shuffled_spikes
 from spikeinterface_nuclr.decoding.features import interval_histogram
+from spikeinterface_nuclr.decoding.label_sources import LabelRule, read_classes
 
 
 def nuclr(*arguments, code=0):
@@ -146,7 +147,7 @@ def test_relations_are_told_by_the_population_alone():
     assert np.abs(z).max() < 4
     found = evaluate(
         [embed(p, progress=False) for p in populations], types, populations=populations, shuffles=0, progress=False
-    ).to_frame()["macro-F1"]
+    ).to_dataframe()["macro-F1"]
     assert found["embedding"] > 0.75
     assert found["embedding"] > found.drop("embedding").max() + 0.15
 

@@ -8,7 +8,7 @@ import pytest
 from test_decoder import cohort, recording
 
 from spikeinterface_nuclr import InputError, Population, RecordingWarning, evaluate, fit_decoder, fit_regressor, roll_up
-from spikeinterface_nuclr.cohort import LabelRule
+from spikeinterface_nuclr.decoding.label_sources import LabelRule
 from spikeinterface_nuclr.decoding.labels import NO_LABEL, as_animals, as_labels, as_values
 
 

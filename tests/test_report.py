@@ -13,6 +13,9 @@ from test_decoder import recording
 from typer.testing import CliRunner
 
 from spikeinterface_nuclr import (
+    CheckpointError,
+    Decoder,
+    DeviceError,
     InputError,
     Population,
     RecordingWarning,
@@ -25,9 +28,12 @@ from spikeinterface_nuclr import (
     simulate_population,
 )
 from spikeinterface_nuclr.cli import app
-from spikeinterface_nuclr.cohort import Cohort, LabelRule, read_cohort
+from spikeinterface_nuclr.cohort import Cohort, read_cohort
 from spikeinterface_nuclr.commands import Settings, embed_to_file
+from spikeinterface_nuclr.decoding import baseline_file
 from spikeinterface_nuclr.decoding.baselines import BASELINES
+from spikeinterface_nuclr.decoding.controls import CONTROLS, shuffled_spikes
+from spikeinterface_nuclr.decoding.label_sources import LabelRule
 from spikeinterface_nuclr.files import write_folder
 from spikeinterface_nuclr.report import check_report, write_report
 
@@ -80,6 +86,29 @@ def test_a_report_is_replaced_only_where_that_is_asked_for(files, tmp_path):
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {path.name for path in before} - {"share.csv"} | {"embeddings"}
     assert [path.stat().st_mtime_ns for path in (tmp_path / "report" / "embeddings").iterdir()] == embedded
+
+
+def test_recordings_that_are_left_out_are_listed_and_the_report_is_written(files, tmp_path):
+    (tmp_path / "bad.nwb").write_text("nothing")
+    population = simulate_population(12, 60.0, seed=5)
+    write_nwb_file(tmp_path / "unlabelled.nwb", add_units(new_nwb(), population.spike_times))
+    what = ["--label", "cell_type", "--model", files / "small.safetensors", "-q"]
+    for command, output in (
+        (["evaluate", "--no-control", "--shuffles", 0], "report"),
+        (["decoder", "fit"], "d.safetensors"),
+    ):
+        done = nuclr(*command, tmp_path, files, *what, "-o", tmp_path / output, code=3)
+        first, second = done.stderr.splitlines()
+        assert first.startswith(f"nuclr: skipped: {tmp_path / 'bad.nwb'}: not a readable NWB file")
+        assert second.startswith(f"nuclr: skipped: {tmp_path / 'unlabelled.nwb'}: its units have no property")
+        assert str(tmp_path / output) in done.stdout
+    assert Decoder.load(tmp_path / "d.safetensors").animals == ("mouse-0", "mouse-1", "mouse-2")
+    assert "of 3 animals in 3 recordings" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert not list((tmp_path / "report" / "embeddings").glob("unlabelled*"))
+    done = nuclr("evaluate", tmp_path, *what, "-o", tmp_path / "none", code=3)
+    assert done.stderr.startswith(f"nuclr: no recording can be used: {tmp_path / 'bad.nwb'}: not a readable")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "none").exists()
 
 
 def test_embeddings_in_the_folder_are_no_report(files, tmp_path):
@@ -174,7 +203,7 @@ def test_the_spikes_of_a_recording_are_let_go_before_the_next_is_read(files, set
 
     monkeypatch.setattr(cohort, "read_population", read)
     found = read_cohort(files, LabelRule("cell_type"), settings, beside=True, control=True, depth="depth")
-    assert len(seen) == 6
+    assert len(seen) == 3
     assert [len(one) for one in found.positions] == [30] * 3
     assert list(found.others) == [*BASELINES["spikes"], "embedding of shuffled spikes"]
 
@@ -190,25 +219,122 @@ def test_a_cohort_scores_as_its_populations_do(files, settings):
     pd.testing.assert_frame_equal(found.scores, want.scores)
 
 
-def test_what_does_not_fit_is_found_before_anything_is_embedded(files, settings, tmp_path):
-    spoilt = simulate_population(10, 60.0, seed=1)
-    last = dataclasses.replace(
-        spoilt, metadata={"source": "last", "subject": "m"}, properties={"depth_um": np.arange(10)}
+def simulated(name, duration=60.0, units=10, subject="m", **properties):
+    population = simulate_population(units, duration, seed=1)
+    return dataclasses.replace(
+        population, metadata={"source": name, "subject": subject}, properties={**population.properties, **properties}
     )
+
+
+def test_recordings_that_cannot_be_used_are_left_out_and_named(files, settings, tmp_path):
     traces = Population(
         range(3), traces=np.random.default_rng(0).standard_normal((3, 3000)), sampling_frequency=5.0,
-        properties={"cell_type": np.array(["a", "b", "c"])}, metadata={"source": "imaged", "subject": "m"},
+        properties={"cell_type": np.array(["a", "b", "c"]), "depth": np.arange(3)},
+        metadata={"source": "imaged", "subject": "m"},
     )  # fmt: skip
-    sources, cache = sorted(files.glob("*.nwb")), tmp_path / "cache"
-    for rule, more, message in (
-        (LabelRule("cell_type"), [last], "last: its units have no property 'cell_type'"),
-        (LabelRule("cell_type"), [traces], "some recordings hold spikes and some traces"),
-        (LabelRule("depth_um"), [], "'depth_um': .* different numbers in 90 units are values, not classes"),
-        (LabelRule("depth"), [], r"m0\.nwb: 'depth': holds numbers"),
+    bare = dataclasses.replace(simulated("bare"), properties={"depth": np.arange(10)})
+    flat = simulated("flat")
+    del flat.properties["depth"]
+    (tmp_path / "bad.nwb").write_text("nothing")
+    sources = [
+        tmp_path / "bad.nwb", tmp_path / "none.nwb", bare, *sorted(files.glob("*.nwb")), traces, flat,
+        simulated("unlabelled", cell_type=np.full(10, "unknown")), simulated("nameless", subject=""),
+        simulated("words", depth=np.full(10, "deep")), simulated("short", duration=4.0), simulated("single", units=1),
+    ]  # fmt: skip
+    found = read_cohort(sources, LabelRule("cell_type"), settings, cache=tmp_path / "cache", depth="depth")
+    assert found.animals == ["mouse-0", "mouse-1", "mouse-2"]
+    assert len(found.embeddings) == len(found.labels) == len(found.positions) == len(found.probes) == 3
+    reasons = [
+        f"{tmp_path / 'bad.nwb'}: not a readable NWB file",
+        f"{tmp_path / 'none.nwb'}: no such file",
+        "bare: its units have no property 'cell_type'; they have: depth",
+        f"imaged: holds traces, {files / 'm0.nwb'} holds spikes",
+        "flat: its units have no property 'depth'",
+        "unlabelled: no unit has a usable label ('cell_type')",
+        "nameless: names no subject: give a manifest",
+        "words: its property 'depth' holds no numbers",
+        "short: no window of 10 s fits",
+        "single: the recording holds one unit",
+    ]
+    for line, reason in zip(found.left_out, reasons, strict=True):
+        assert line.startswith(reason)
+        assert "\n" not in line
+    # Only what was used was embedded.
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    with pytest.raises(InputError, match=r"no recording can be used: .*bad\.nwb: not a readable .* \(and 2 more\)$"):
+        read_cohort(sources[:3], LabelRule("cell_type"), settings, cache=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_is_wrong_for_all_recordings_stops_at_once(files, settings, tmp_path):
+    cell_type, cache = LabelRule("cell_type"), tmp_path / "cache"
+    for rule, changes, error, message in (
+        (LabelRule("depth"), {}, InputError, r"m0\.nwb: 'depth': holds numbers.* use fit_regressor"),
+        (LabelRule("area", "lobe"), {}, InputError, "level must be one of"),
+        (cell_type, {"model": "nuclr-none"}, CheckpointError, "nuclr-none"),
+        (cell_type, {"model": "nuclr-starter-calcium"}, CheckpointError, "takes traces"),
+        (cell_type, {"device": "abacus"}, DeviceError, "'abacus' is unknown"),
+        (cell_type, {"precision": "int3"}, InputError, "'int3' is unknown"),
     ):
-        with pytest.raises(InputError, match=message):
-            read_cohort([*sources, *more], rule, settings, cache=cache)
+        with pytest.raises(error, match=message):
+            read_cohort(files, rule, dataclasses.replace(settings, **changes), cache=cache)
     assert not cache.exists()
+    with pytest.raises(InputError, match=r"'depth_um': .* different numbers in 60 units are values, not classes"):
+        read_cohort(files, LabelRule("depth_um"), settings)
+    with pytest.raises(InputError, match=r"'depth_um': .* different numbers in 30 units are values, not classes"):
+        read_cohort(files / "m0.nwb", LabelRule("depth_um"), settings)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        read_cohort(files, cell_type, settings, colour="red")
+
+
+def test_features_of_baselines_are_kept_beside_the_embeddings(settings, tmp_path, monkeypatch):
+    def read(*populations):
+        return read_cohort(populations, LabelRule("cell_type"), settings, cache=tmp_path, beside=True).others
+
+    def times(pattern):
+        return {path.name[0]: path.stat().st_mtime_ns for path in tmp_path.glob(pattern)}
+
+    a, b = simulated("a"), simulated("b", duration=70.0)
+    want, before = read(a, b), times("*.features.npz")
+    assert before.keys() == {"a", "b"}
+    found = read(a, b)
+    assert times("*.features.npz") == before
+    assert found.keys() == want.keys()
+    for name, rows in found.items():
+        assert [one.tobytes() for one in rows] == [one.tobytes() for one in want[name]]
+
+    trains = [train[1:] if unit == 3 else train for unit, train in enumerate(b.spike_times)]
+    fewer = dataclasses.replace(b, spike_times=trains)
+    assert read(a, fewer)["rate"][1][3] < want["rate"][1][3]
+    after = times("*.features.npz")
+    assert (after["a"] == before["a"], after["b"] == before["b"]) == (True, False)
+
+    next(tmp_path.glob("a-*.features.npz")).write_bytes(b"PK")
+    assert read(a, fewer)["rate"][0].tobytes() == want["rate"][0].tobytes()
+    monkeypatch.setattr(baseline_file, "FEATURES_VERSION", 0)
+    repaired, embedded = times("*.features.npz"), times("?-????????.npz")
+    read(a, fewer)
+    assert not repaired.items() & times("*.features.npz").items()
+    assert embedded == times("?-????????.npz")
+
+
+def test_controls_are_made_only_to_be_embedded(settings, tmp_path, monkeypatch):
+    def read(population):
+        found = read_cohort(population, LabelRule("cell_type"), settings, cache=tmp_path, control=True)
+        return found.others["embedding of shuffled spikes"][0]
+
+    a, made = simulated("a"), []
+    b = dataclasses.replace(a, spike_times=[train[1:] for train in a.spike_times])
+    monkeypatch.setitem(CONTROLS, "spikes", ("shuffled spikes", lambda of: made.append(of) or shuffled_spikes(of)))
+    want = read(a)
+    assert read(a).tobytes() == want.tobytes()
+    assert made == [a]
+    assert read(b).tobytes() != want.tobytes()
+    assert made == [a, b]
+    monkeypatch.setattr(cohort, "CONTROLS_VERSION", 0)
+    assert read(a).tobytes() == want.tobytes()
+    read(a)
+    assert made == [a, b, a]
 
 
 def test_a_damaged_cache_is_computed_again(files, settings, tmp_path):

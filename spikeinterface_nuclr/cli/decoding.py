@@ -7,6 +7,7 @@ import typer
 
 from ..errors import InputError
 from .app import (
+    EXIT_CODES,
     Device,
     GroupBy,
     KeepRejected,
@@ -32,9 +33,24 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
-Label = Annotated[str, typer.Option(help="Property of the units that is to be read.", show_default=False)]
-Level = Annotated[
+Label = Annotated[
     Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option(help="Property of the units that holds their labels.", show_default=False),
+]
+Labels = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        help="CSV file of labels, in place of --label: columns source (path of the recording, from the CSV file's "
+        "folder, or its file name), unit (its id) and label.",
+        show_default=False,
+    ),
+]
+Target = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Name of the property that is predicted.", show_default="the label's, or that of the CSV file"),
+]
+Level = Annotated[
+    Optional[str],  # noqa: UP045
     typer.Option(help="Of labels that are Allen acronyms: fine, group or cosmos.", show_default=False),
 ]
 Classes = Annotated[
@@ -51,13 +67,11 @@ app.add_typer(decoder, name="decoder")
 def decoder_fit(
     sources: Sources,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.", show_default=False)],
-    label: Label,
+    label: Label = None,
+    labels: Labels = None,
     level: Level = None,
     classes: Classes = None,
-    target: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="What the decoder calls the property.", show_default="the label's name"),
-    ] = None,
+    target: Target = None,
     model: Model = None,
     balanced: Balanced = True,
     card: Annotated[
@@ -78,19 +92,23 @@ def decoder_fit(
 
     Units whose label is empty, "nan", "none", "na", "n/a", "null", "unknown" or "unlabeled" are left out. For numbers,
     such as depth, use fit_regressor in Python.
+
+    Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
     """
     from ..decoding.decoder import fit_decoder
     from ..files import check_format, check_writable
 
+    name = _target(target, label, labels)
     check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
-    said = read_card(card) if card else {}
-    reading = reading_of(group_by, series, traces, keep_rejected, sampling_frequency)
-    cohort = _cohort(sources, label, level, classes, _settings(model, device, precision, quiet), reading)
-    found = fit_decoder(
-        cohort.embeddings, cohort.labels, cohort.animals, target=target or label, balanced=balanced, card=said
-    )
-    found.save(output, overwrite=overwrite)
-    say(f"{output}: {found!r}, calibrated on {found.card['calibrated_on']}, sha256 {found.sha256}")
+    about = read_card(card) if card else {}
+    cohort = _cohort(
+        sources, _label_rule(label, labels, level, classes), _settings(model, device, precision, quiet),
+        reading_of(group_by, series, traces, keep_rejected, sampling_frequency),
+    )  # fmt: skip
+    fitted = fit_decoder(cohort.embeddings, cohort.labels, cohort.animals, target=name, balanced=balanced, card=about)
+    fitted.save(output, overwrite=overwrite)
+    say(f"{output}: {fitted!r}, calibrated on {fitted.card['calibrated_on']}, sha256 {fitted.sha256}")
+    _exit_if_left_out(cohort)
 
 
 @app.command()
@@ -161,9 +179,11 @@ def predict(
 def evaluate(
     sources: Sources,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.", show_default=False)],
-    label: Label,
+    label: Label = None,
+    labels: Labels = None,
     level: Level = None,
     classes: Classes = None,
+    target: Target = None,
     protocol: Annotated[
         str, typer.Option(help="leave-one-animal-out, zero-shot (with --test-animal) or within-animal.")
     ] = "leave-one-animal-out",
@@ -179,6 +199,7 @@ def evaluate(
     curves: Annotated[bool, typer.Option("--curves", help="Also draw scores by labels and by animals.")] = False,
     shuffles: Annotated[int, typer.Option(min=0, help="Times that labels are shuffled within animals.")] = 20,
     balanced: Balanced = True,
+    n_jobs: Annotated[int, typer.Option(help="Processes that fit decoders at the same time; -1: one a core.")] = -1,
     model: Model = None,
     group_by: GroupBy = "group",
     series: Series = None,
@@ -190,10 +211,12 @@ def evaluate(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score how well a property is read from embeddings, beside what is read without them; write a report.
+    """Score how well a property is predicted from embeddings and from baselines without them; write a report.
 
-    Animals are never on both sides, but with --protocol within-animal. Embeddings are kept in the report's folder: run
-    it again, and those that are up to date are not computed again.
+    No animal is both trained and tested on, except with --protocol within-animal. Embeddings and the features of the
+    baselines are kept in the report's folder and reused by the next run unless the spikes or settings have changed.
+
+    Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
     """
     from ..decoding.evaluation import evaluate as score
     from ..decoding.learning_curves import animal_scaling, label_efficiency
@@ -201,25 +224,30 @@ def evaluate(
     from ..report import check_report, write_report
     from ..widgets import plot_nuclr_evaluation
 
+    name = _target(target, label, labels)
     check_protocol(protocol, test_animal or ())
     check_report(output, overwrite=overwrite)
     cohort = _cohort(
-        sources, label, level, classes, _settings(model, device, precision, quiet),
+        sources, _label_rule(label, labels, level, classes), _settings(model, device, precision, quiet),
         reading_of(group_by, series, traces, keep_rejected, sampling_frequency),
         cache=output / "embeddings", beside=True, control=control, depth=depth,
     )  # fmt: skip
-    split = {"protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "progress": not quiet}
+    split = {
+        "protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "n_jobs": n_jobs,
+        "progress": not quiet,
+    }  # fmt: skip
     given = (cohort.embeddings, cohort.labels, cohort.animals)
     found = score(
-        *given, **split, target=label, others=cohort.others, positions=cohort.positions, probes=cohort.probes,
+        *given, **split, target=name, others=cohort.others, positions=cohort.positions, probes=cohort.probes,
         shuffles=shuffles,
     )  # fmt: skip
     drawn = [label_efficiency(*given, **split)] if curves else []
     drawn += [animal_scaling(*given, **split)] if curves and protocol != "within-animal" else []
     page = write_report(output, found, cohort, plot_nuclr_evaluation(found, *drawn).figure, drawn, overwrite=overwrite)
-    for line in found.to_frame()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string().splitlines():
+    for line in found.to_dataframe()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string().splitlines():
         say(line)
     say(f"report: {page}")
+    _exit_if_left_out(cohort)
 
 
 def _settings(model, device, precision, quiet):
@@ -228,8 +256,30 @@ def _settings(model, device, precision, quiet):
     return Settings(model, device, precision, progress=not quiet)
 
 
-def _cohort(sources, label, level, classes, how, reading: dict, **keywords):
-    from ..cohort import LabelRule, read_classes, read_cohort
+def _target(target: str | None, label: str | None, labels: Path | None) -> str:
+    """The name of what is predicted; a usage error unless the labels come from one place."""
+    if (label is None) == (labels is None):
+        raise typer.BadParameter("give either --label, a property of the units, or --labels, a CSV file")
+    return target or label or labels.stem
 
-    rule = LabelRule(label, level or "", read_classes(classes) if classes else {})
-    return read_cohort(sources, rule, how, **reading, **keywords)
+
+def _label_rule(label: str | None, labels: Path | None, level: str | None, classes: Path | None):
+    from ..decoding.label_sources import LabelRule, LabelTable, read_classes
+
+    mapping = read_classes(classes) if classes else {}
+    return LabelRule(label, level or "", mapping) if labels is None else LabelTable.read(labels, level or "", mapping)
+
+
+def _cohort(sources, rule, settings, reading: dict, **keywords):
+    """The cohort. Recordings that are left out are listed at once: they may be why the next step fails."""
+    from ..cohort import read_cohort
+
+    cohort = read_cohort(sources, rule, settings, **reading, **keywords)
+    for line in cohort.left_out:
+        say(f"nuclr: skipped: {line}", err=True)
+    return cohort
+
+
+def _exit_if_left_out(cohort) -> None:
+    if cohort.left_out:
+        raise typer.Exit(EXIT_CODES[InputError])

@@ -10,6 +10,8 @@ from .features import autocorrelogram, firing_rate, interval_histogram
 from .population_features import population_features
 from .trace_features import spectrum, trace_autocorrelation
 
+# Raise it when a feature changes, so that those kept in files are computed again.
+FEATURES_VERSION = 1
 # Signal -> name -> features.
 BASELINES = {
     "spikes": {

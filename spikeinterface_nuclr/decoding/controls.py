@@ -39,6 +39,8 @@ def shifted_traces(population: Population, seed: int = 0) -> Population:
     return dataclasses.replace(population, traces=traces)
 
 
+# Raise it when a control changes, so that embeddings of it that are kept in files are computed again.
+CONTROLS_VERSION = 1
 # Signal -> what the control is called, and how it is made.
 CONTROLS = {"spikes": ("shuffled spikes", shuffled_spikes), "traces": ("shifted traces", shifted_traces)}
 

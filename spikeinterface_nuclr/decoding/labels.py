@@ -15,6 +15,10 @@ NO_LABEL = frozenset(
 _MOST_CODES = 50
 
 
+class LabelError(InputError):
+    """The labels asked for cannot be used; another recording would not help."""
+
+
 def as_labels(values, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
     """Labels that name classes, and which units have one.
 
@@ -34,7 +38,9 @@ def as_labels(values, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     InputError
-        A label is something else than a name, or a number with a fraction.
+        A label is something else than a name.
+    LabelError
+        An InputError: the labels are numbers, and some have a fraction.
 
     Warns
     -----
@@ -55,7 +61,7 @@ def as_labels(values, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
     if numbers and None not in numbers:
         broken = next((number for number in numbers if not number.is_integer()), None)
         if broken is not None:
-            raise InputError(f"{name}: holds numbers, such as {broken:g}, not classes: use fit_regressor for numbers")
+            raise LabelError(f"{name}: holds numbers, such as {broken:g}, not classes: use fit_regressor for numbers")
         labels[~missing] = list(map(_whole, labels[~missing].tolist()))
     return labels, ~missing
 
@@ -92,12 +98,15 @@ def as_values(values, name: str = "values") -> tuple[np.ndarray, np.ndarray]:
     return numbers, np.isfinite(numbers)
 
 
-def check_classes(labels: list[np.ndarray], name: str = "labels") -> None:
-    """InputError where labels (of several recordings, as of `as_labels`) are numbers on a scale, and not codes."""
+def check_classes(labels: list[np.ndarray], name: str = "labels", *, more: bool = False) -> None:
+    """LabelError where labels (of several recordings, as of `as_labels`) are numbers on a scale, and not codes.
+
+    Where `more` recordings follow, only if these could not make codes of them.
+    """
     known = np.concatenate(labels).tolist()
     numbers = [text for text in known if _number(text) is not None]
-    if len(set(numbers)) > min(_MOST_CODES, len(numbers) / 2):
-        raise InputError(
+    if len(set(numbers)) > (_MOST_CODES if more else min(_MOST_CODES, len(numbers) / 2)):
+        raise LabelError(
             f"{name}: {len(set(numbers))} different numbers in {len(numbers)} units are values, not classes: use "
             "fit_regressor for numbers"
         )

@@ -1,0 +1,218 @@
+"""Where the labels of units come from: a property of the recordings, or a CSV table beside them."""
+
+import csv
+import dataclasses
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, reading
+from ..population import Population
+from .labels import LabelError, as_labels
+from .regions import roll_up
+
+COLUMNS = ("source", "unit", "label")
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How labels come from a property of the units.
+
+    Attributes
+    ----------
+    column : str
+        The property.
+    level : str
+        As of `roll_up`; empty for labels that are no Allen acronyms.
+    classes : dict of str to str
+        Label -> class; what is not in it has none. Empty: labels are classes.
+    """
+
+    column: str
+    level: str = ""
+    classes: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the labels are, for messages."""
+        return repr(self.column)
+
+    def check(self, names: list[str]) -> None:
+        """InputError where the level is unknown. Which recordings have the property shows when they are read."""
+        _as_classes(np.empty(0, dtype=str), self.level, self.classes)
+
+    def labels_of(self, population: Population, name: str) -> np.ndarray:
+        """The class of each unit of the recording of this name: str array, shape (n_units,); "" where it has none."""
+        labels, _ = as_labels(unit_property(population, self.column, name), f"{name}: {self.column!r}")
+        return _as_classes(labels, self.level, self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Labels from a CSV file with the columns ``source``, ``unit`` and ``label``.
+
+    A source is a path, absolute or from the folder of the CSV file. Where nothing is there, it is the end of a
+    recording's path, such as its file name. Units without a row have no label.
+
+    Attributes
+    ----------
+    path : Path
+        The CSV file.
+    cells : dict of str to dict of str to tuple of int and str
+        Source -> unit -> line and class, "" for none.
+
+    Examples
+    --------
+    >>> table = LabelTable.read("labels.csv")  # doctest: +SKIP
+    >>> table.labels_of(read_population("m0.nwb"), "m0.nwb")  # doctest: +SKIP
+    array(['PV', '', 'SST'], dtype='<U3')
+    """
+
+    path: Path
+    cells: dict[str, dict[str, tuple[int, str]]]
+
+    @classmethod
+    def read(cls, path, level: str = "", classes: dict[str, str] | None = None) -> "LabelTable":
+        """Read the file; `level` and `classes` as of `LabelRule`.
+
+        Raises
+        ------
+        InputError
+            Names the file, and where it can the line and the column that cannot be used.
+        """
+        path = Path(path)
+        rows = _read_rows(path)
+        name = f"{path}: column label"
+        labels, _ = as_labels([row["label"] for _, row in rows], name)
+        try:
+            labels = _as_classes(labels, level, classes or {})
+        except InputError as error:
+            raise LabelError(f"{name}: {error}") from None
+        cells: dict[str, dict[str, tuple[int, str]]] = {}
+        for (line, row), label in zip(rows, labels.tolist(), strict=True):
+            units, unit = cells.setdefault(row["source"], {}), _unit_text(row["unit"])
+            if unit in units:
+                raise _labelled_twice(path, line, unit, row["source"], units[unit][0])
+            units[unit] = (line, label)
+        return cls(path, cells)
+
+    @property
+    def name(self) -> str:
+        """What the labels are, for messages."""
+        return f"{self.path}: column label"
+
+    def check(self, names: list[str]) -> None:
+        """InputError where a source of the table is none of the recordings of these names, or several."""
+        for source, units in self.cells.items():
+            matching = [name for name in dict.fromkeys(names) if self._is_of(source, name)]
+            where = f"{self.path}: line {next(iter(units.values()))[0]}, column source"
+            if not matching:
+                raise LabelError(
+                    f"{where}: {source!r} is none of the recordings given: give it too, or remove its rows"
+                )
+            if len(matching) > 1:
+                raise LabelError(
+                    f"{where}: {source!r} may be {matching[0]} or {matching[1]}: write more of its path, or all of it"
+                )
+
+    def labels_of(self, population: Population, name: str) -> np.ndarray:
+        """The class of each unit of the recording of this name: str array, shape (n_units,); "" where it has none."""
+        ids = [_unit_text(str(unit)) for unit in population.unit_ids.tolist()]
+        labels: dict[str, tuple[int, str]] = {}
+        for source, units in self.cells.items():
+            for unit, (line, label) in units.items() if self._is_of(source, name) else ():
+                if unit in labels:
+                    raise _labelled_twice(self.path, line, unit, name, labels[unit][0])
+                labels[unit] = (line, label)
+        unknown = labels.keys() - set(ids)
+        if unknown:
+            line, unit = min((labels[unit][0], unit) for unit in unknown)
+            raise LabelError(
+                f"{self.path}: line {line}, column unit: {name} has no unit {unit!r} (it has "
+                f"{', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}): correct or remove the row, or keep "
+                "units that were rejected (--keep-rejected)"
+            )
+        return np.array([labels.get(unit, (0, ""))[1] for unit in ids], dtype=str)
+
+    def _is_of(self, source: str, name: str) -> bool:
+        """Whether a source of the table is the recording of this name."""
+        path = self.path.parent / source
+        if os.path.exists(path):  # False also for what no path can be
+            return path.resolve() == Path(name).resolve()
+        tail = Path(source).parts
+        return source == name or Path(name).absolute().parts[-len(tail) :] == tail
+
+
+def unit_property(population: Population, column: str, name: str) -> np.ndarray:
+    """A property of the units; InputError that begins with the recording's name where there is none."""
+    if column not in population.properties:
+        existing = ", ".join(population.properties) or "none at all"
+        raise InputError(f"{name}: its units have no property {column!r}; they have: {existing}")
+    return population.properties[column]
+
+
+def read_classes(path: Path) -> dict[str, str]:
+    """The classes of labels, from a CSV file with the columns ``label`` and ``class``."""
+    with (
+        reading(path, "CSV file", "it needs the columns label and class"),
+        open(path, newline="", encoding="utf-8-sig") as file,
+    ):
+        rows = list(csv.DictReader(file))
+        classes = {row["label"].strip(): (row["class"] or "").strip() for row in rows}
+    if not classes or not all(classes.values()):
+        raise InputError(f"{path}: each label needs a class, and there must be one: columns label and class")
+    return classes
+
+
+def _as_classes(labels: np.ndarray, level: str, classes: dict[str, str]) -> np.ndarray:
+    """The class of each label, "" for none."""
+    if level:
+        labels = roll_up(labels, level)
+    return np.array([classes.get(label, "") for label in labels.tolist()], dtype=str) if classes else labels
+
+
+def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line and entries of each row of a table of labels; other columns are left out."""
+    rows = []
+    with (
+        reading(path, "CSV file", "save it as UTF-8 text with the columns source, unit and label"),
+        open(path, newline="", encoding="utf-8-sig") as file,
+    ):
+        table = csv.reader(file, strict=True)
+        header = [column.strip() for column in next(table, [])]
+        for column in COLUMNS:
+            if header.count(column) != 1:
+                raise InputError(
+                    f"{path}: line 1: {'two columns are' if column in header else 'no column is'} called {column}: it "
+                    f"needs the columns source, unit and label, and has: {', '.join(header) or 'none'}"
+                )
+        for entries in table:
+            if not any(entry.strip() for entry in entries):
+                continue
+            if len(entries) != len(header):
+                raise InputError(
+                    f"{path}: line {table.line_num}: has {len(entries)} entries for {len(header)} columns: quote "
+                    "entries that hold a comma"
+                )
+            row = {column: entries[header.index(column)].strip() for column in COLUMNS}
+            for column in ("source", "unit"):
+                if not row[column]:
+                    raise InputError(f"{path}: line {table.line_num}, column {column}: is empty: fill it in")
+            rows.append((table.line_num, row))
+    if not rows:
+        raise InputError(f"{path}: holds no row: give one a unit, with its source, unit and label")
+    return rows
+
+
+def _unit_text(unit: str) -> str:
+    """A unit's id as text; spreadsheets write whole numbers as 12.0."""
+    return re.sub(r"^(-?\d+)\.0*$", r"\1", unit)
+
+
+def _labelled_twice(path: Path, line: int, unit: str, source: str, before: int) -> LabelError:
+    return LabelError(
+        f"{path}: line {line}, column unit: unit {unit!r} of {source} has a label in line {before} already: remove one"
+    )
