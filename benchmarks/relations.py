@@ -71,7 +71,8 @@ def main():
         if options.figure and simulate is simulate_relations:
             plot_nuclr_evaluation(found[0]["cell_type"]).figure.savefig(options.figure, dpi=120)
         for target in targets:
-            print(as_markdown(f"{simulate.__name__}: {target}", [by_target[target].to_dataframe() for by_target in found]))
+            tables = [by_target[target].to_dataframe() for by_target in found]
+            print(as_markdown(f"{simulate.__name__}: {target}", tables))
 
 
 def evaluations(simulate, targets, model, seed: int, options) -> dict:

@@ -73,7 +73,7 @@ animals = [population.metadata["subject"] for population in populations]
 evaluation = nuclr.evaluate(
     embeddings[:4], labels[:4], animals[:4], target="cell_type", populations=populations[:4], progress=False
 )
-print(evaluation.to_frame()[["macro-F1", "ECE"]].round(2))
+print(evaluation.to_dataframe()[["macro-F1", "ECE"]].round(2))
 nuclr.plot_nuclr_evaluation(evaluation).figure.savefig(folder / "evaluation.png", dpi=120)
 
 # The fifth animal: what its neurons are, as predicted, beside its ROIs.

@@ -40,19 +40,30 @@ def shifted_traces(population: Population, seed: int = 0) -> Population:
 
 
 # Raise it when a control changes, so that embeddings of it that are kept in files are computed again.
-CONTROLS_VERSION = 1
+CONTROLS_VERSION = 2
 # Signal -> what the control is called, and how it is made.
 CONTROLS = {"spikes": ("shuffled spikes", shuffled_spikes), "traces": ("shifted traces", shifted_traces)}
 
 
 def _shuffled(times: np.ndarray, observed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    parts = []
-    for number, (begin, end) in enumerate(observed):
-        # A spike on a border that two intervals share belongs to the second.
-        touches = number + 1 < len(observed) and observed[number + 1, 0] == end
-        last = np.searchsorted(times, end, side="left" if touches else "right")
-        inside = times[np.searchsorted(times, begin) : last]
-        # The last gap, to the interval's end, takes part: without it no spike would ever move to the end.
-        gaps = rng.permutation(np.diff(inside, prepend=begin, append=end))
-        parts.append(np.minimum(begin + np.cumsum(gaps[:-1]), end))
-    return np.concatenate(parts) if parts else times
+    """Spike times (n,) whose intervals are in another order within each observed interval (m, 2)."""
+    begin, end = observed.T
+    first, last = np.searchsorted(times, begin), np.searchsorted(times, end, side="right")
+    # A spike on a border that two intervals share belongs to the second.
+    last[:-1] = np.minimum(last[:-1], first[1:])
+    counts = last - first
+    # Each interval's begin, its spikes and its end, one interval after another.
+    starts = np.cumsum(counts + 2) - (counts + 2)
+    edges = np.empty(int((counts + 2).sum()))
+    edges[starts], edges[starts + counts + 1] = begin, end
+    is_spike = np.ones(len(edges), dtype=bool)
+    is_spike[starts] = is_spike[starts + counts + 1] = False
+    edges[is_spike] = times[first[0] : last[-1]] if len(observed) else []
+    # The last gap, to the interval's end, takes part: without it no spike would ever move to the end.
+    interval = np.repeat(np.arange(len(counts)), counts + 1)
+    gaps = np.diff(edges)[np.delete(np.arange(len(edges) - 1), starts[1:] - 1)]
+    shuffled = gaps[np.lexsort((rng.random(len(gaps)), interval))]
+    passed = np.cumsum(shuffled)
+    passed -= np.repeat(passed[starts - np.arange(len(counts))] - shuffled[starts - np.arange(len(counts))], counts + 1)
+    moved = np.minimum(begin[interval] + passed, end[interval])
+    return np.delete(moved, np.cumsum(counts + 1) - 1)
