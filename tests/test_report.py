@@ -164,7 +164,7 @@ def test_names_from_files_are_text_in_reports_and_tables(tmp_path):
     page = write_report(tmp_path, found, held, Figure(), [], overwrite=False)
     lines = page.read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if "<" in line or "\x1b" in line]
-    assert len([line for line in lines if line.startswith("#")]) == 4
+    assert len([line for line in lines if line.startswith("#")]) == 6
     rows = [line.replace("\\|", "") for line in lines if line.startswith("|") and "script" in line]
     assert [row.count("|") for row in rows] == [6]
     predictions, per_class = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("predictions", "per_class"))
