@@ -48,7 +48,7 @@ def cohort(case: Case):
     """Embeddings, labels and baselines, a recording an animal; classes lie a little apart."""
     rng = np.random.default_rng(0)
     # Variances of the principal components fall as those of real embeddings do.
-    mixing = rng.standard_normal((DIM, DIM)) * np.geomspace(1, 1e-3, DIM)[:, None]
+    mixing = rng.standard_normal((DIM, DIM)) * np.geomspace(1, 1e-2, DIM)[:, None]
     centres = 0.3 * rng.standard_normal((case.classes, DIM))
     embeddings, labels, baselines = [], [], []
     for animal in range(case.animals):

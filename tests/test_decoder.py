@@ -16,7 +16,6 @@ from spikeinterface_nuclr import (
     fit_regressor,
 )
 from spikeinterface_nuclr.decoding.calibration import expected_calibration_error, softmax, tempered
-from spikeinterface_nuclr.decoding.linear import LogisticPath
 from spikeinterface_nuclr.decoding.neighbours import pooled
 
 CLASSES = np.array(["α", "PV", "fast spiking"])
@@ -271,24 +270,6 @@ def test_a_scale_is_read_with_an_interval(tmp_path):
         regressor.predict(recording("new", sha="s2")[0])
     with pytest.raises(CheckpointError, match="reads numbers"):
         Decoder.load(tmp_path / "depth.safetensors")
-
-
-def test_scaler_and_weights_see_only_what_is_fitted():
-    rows = np.random.default_rng(0).standard_normal((60, 4)) * [1, 2, 3, 4] + 5
-    truth = np.arange(60) % 2
-    readout = LogisticPath(rows, truth, 2, True).readout(1.0)
-    np.testing.assert_allclose(readout.mean, rows.mean(axis=0))
-    np.testing.assert_allclose(readout.scale, rows.std(axis=0))
-
-
-def test_two_classes_are_those_of_scikit_learn():
-    from sklearn.linear_model import LogisticRegression
-
-    rng = np.random.default_rng(1)
-    rows, truth = rng.standard_normal((80, 3)), rng.integers(2, size=80)
-    readout = LogisticPath(rows, truth, 2, False).readout(0.1)
-    model = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(readout.standardised(rows), truth)
-    np.testing.assert_allclose(softmax(readout(rows)), model.predict_proba(readout.standardised(rows)), atol=1e-5)
 
 
 # --- neighbours -------------------------------------------------------------------------------------------------------

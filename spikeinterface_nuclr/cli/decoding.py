@@ -244,6 +244,7 @@ def evaluate(
     drawn = [label_efficiency(*given, **split)] if curves else []
     drawn += [animal_scaling(*given, **split)] if curves and protocol != "within-animal" else []
     page = write_report(output, found, cohort, plot_nuclr_evaluation(found, *drawn).figure, drawn, overwrite=overwrite)
+    say(found.verdict)
     for line in found.to_dataframe()[["macro-F1", "balanced accuracy", "ECE"]].round(3).to_string().splitlines():
         say(line)
     say(f"report: {page}")

@@ -18,7 +18,7 @@ from ..text import for_csv
 from . import calibration, scores
 from .baselines import baseline_features
 from .labelled import Labelled, by_each, label_units
-from .linear import Classifier, fit_classifier, refitted_labels
+from .linear import fit_classifier, refitted_labels
 from .neighbours import with_pooled
 from .parallel import in_parallel
 from .scores import EMBEDDING, FUSED, TARGET_ERRORS, threshold_column
@@ -250,12 +250,17 @@ def evaluate(
     methods |= {name: labelled.with_table(rows, name) for name, rows in tables.items()}
     positions = None if positions is None else _positions(positions, recordings)
     numbers = sum(rows.size for rows in labelled.tables.values()) * len(splits)
-    with tqdm(total=len(methods) * len(splits) + shuffles, desc="evaluating", disable=not progress) as bar:
+    with tqdm(total=(len(methods) + bool(shuffles)) * len(splits), desc="evaluating", disable=not progress) as bar:
         tasks = [(name, of, split, balanced, seed) for name, of in methods.items() for split in splits]
         results = list(in_parallel(_fitted, tasks, n_jobs, numbers, bar))
-        fits = {split.name: classifier for split, (_, classifier) in zip(splits, results, strict=False)}
-        tasks = [(labelled, splits, fits, balanced, [seed, 1, number]) for number in range(shuffles)]
-        null = list(in_parallel(_null, tasks, n_jobs, numbers, bar))
+        rng = np.random.default_rng([seed, 1])
+        shuffled = [_shuffled(labelled, splits, rng) for _ in range(shuffles)]
+        tasks = [
+            (classifier, labelled, split, shuffled, balanced)
+            for split, (_, classifier) in zip(splits, results, strict=False)
+        ]
+        predicted = list(in_parallel(refitted_labels, tasks if shuffles else [], n_jobs, numbers, bar))
+    null = scores.of_shuffles(shuffled, predicted, labelled.animals, np.concatenate([split.test for split in splits]))
     predictions = _together([rows for rows, _ in results], np.unique(labelled.labels), recordings)
     if positions is not None:
         if probes is None and populations is not None:
@@ -272,7 +277,7 @@ def evaluate(
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "scikit-learn", "numpy")},
     }  # fmt: skip
     animal_scores = scores.by_animal(predictions)
-    table = scores.score_table(predictions, animal_scores, np.array(null))
+    table = scores.score_table(predictions, animal_scores, null)
     return Evaluation(
         target, protocol, np.unique(labelled.labels), predictions, animal_scores, table, unscored, provenance
     )
@@ -358,13 +363,11 @@ def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed:
     return pd.DataFrame(frame), classifier
 
 
-def _null(labelled: Labelled, splits: list[Split], fits: dict[str, Classifier], balanced: bool, seed) -> list[float]:
-    """The averaged scores of decoders of labels that were shuffled within animals, among the units that are scored."""
+def _shuffled(labelled: Labelled, splits: list[Split], rng: np.random.Generator) -> np.ndarray:
+    """The labels in another order within animals, among the units that are scored."""
     scored = np.isin(np.arange(len(labelled)), np.concatenate([split.test for split in splits]))
     groups = 2 * np.unique(labelled.animals, return_inverse=True)[1] + scored
-    labels = scores.shuffled_within(labelled.labels, groups, np.random.default_rng(seed))
-    outcome = refitted_labels(labelled.with_labels(labels), splits, fits, balanced)
-    return [float(scores.of_animals(score, *outcome).mean()) for score in scores.AVERAGED.values()]
+    return scores.shuffled_within(labelled.labels, groups, rng)
 
 
 def _together(parts: list, classes: np.ndarray, recordings: list):

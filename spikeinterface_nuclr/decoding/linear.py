@@ -9,12 +9,11 @@ from threadpoolctl import threadpool_limits
 from ..errors import InputError
 from .calibration import fit_temperatures, softmax, tempered
 from .labelled import FEATURES, Labelled
+from .logistic import LogisticRows, moments, standardised
 from .splits import Split, folds_of
 
 # Inverse strengths of the penalty that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-# Most weights for which Newton's method is the faster one.
-_NEWTON = 200
 # Units that a choice rests on: of more, the strength matters less than the time it takes to choose it.
 _MOST = 20_000
 
@@ -73,15 +72,6 @@ class Classifier:
     def raw(self, tables: dict[str, np.ndarray]) -> np.ndarray:
         """Probabilities before calibration, shape (n, k)."""
         return averaged({name: softmax(readout(tables[name])) for name, readout in self.readouts.items()})
-
-    def refitted(self, labelled: Labelled, balanced: bool) -> "Classifier":
-        """A classifier of the same strengths, fitted to other labels of the same units, without temperatures."""
-        classes, truth = np.unique(labelled.labels, return_inverse=True)
-        readouts = {
-            name: LogisticPath(labelled.tables[name], truth, len(classes), balanced).readout(readout.strength)
-            for name, readout in self.readouts.items()
-        }
-        return Classifier(classes, readouts, np.ones(len(classes)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +132,7 @@ def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) 
     held, readouts = {}, {}
     for name, rows in labelled.tables.items():
         strength, held[name] = _chosen(some.tables[name], truth_of_some, folds, len(classes), balanced)
-        readouts[name] = LogisticPath(rows, truth, len(classes), balanced).readout(strength)
+        readouts[name] = _readout(LogisticRows(rows), truth, len(classes), strength, balanced)
     predicted = averaged(held)
     temperatures = fit_temperatures(predicted, truth_of_some, folds)
     one = len(some.animal_names) == 1
@@ -155,20 +145,30 @@ def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) 
 
 @threadpool_limits.wrap(limits=1)
 def refitted_labels(
-    labelled: Labelled, splits: list[Split], fits: dict[str, Classifier], balanced: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, what is predicted, and animals of all test units, each shape (n,).
+    classifier: Classifier, labelled: Labelled, split: Split, relabelled: list[np.ndarray], balanced: bool
+) -> np.ndarray:
+    """What classifiers of the same strengths predict when they are fitted to other labels of the same units.
 
-    By the classifier of each split's name, refitted to what the split fits to here.
+    Parameters
+    ----------
+    relabelled : list of str array, shape (n,)
+        Labels of all of the labelled units.
+
+    Returns
+    -------
+    str array, shape (len(relabelled), test units)
     """
-    truth, predicted, animals = [], [], []
-    for split in splits:
-        test = labelled.select(split.test)
-        classifier = fits[split.name].refitted(labelled.select(split.fit), balanced)
-        predicted.append(classifier.classes[classifier.raw(test.tables).argmax(axis=1)])
-        truth.append(test.labels)
-        animals.append(test.animals)
-    return np.concatenate(truth), np.concatenate(predicted), np.concatenate(animals)
+    fit, test = labelled.select(split.fit), labelled.select(split.test)
+    parts = {name: LogisticRows(rows) for name, rows in fit.tables.items()}
+    predicted = []
+    for labels in relabelled:
+        classes, truth = np.unique(labels[split.fit], return_inverse=True)
+        outputs = {
+            name: softmax(_readout(rows, truth, len(classes), classifier.readouts[name].strength, balanced)(values))
+            for (name, rows), values in zip(parts.items(), test.tables.values(), strict=True)
+        }
+        predicted.append(classes[averaged(outputs).argmax(axis=1)])
+    return np.stack(predicted)
 
 
 def left_out(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], fit: Callable) -> np.ndarray:
@@ -182,38 +182,14 @@ def left_out(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], fit: 
     return outputs
 
 
-class LogisticPath:
-    """Multinomial logistic regressions of class numbers (n,) on the same rows (n, k), one strength after another.
-
-    The rows are standardised once, and each fit begins where the one before ended.
-    """
-
-    def __init__(self, rows: np.ndarray, truth: np.ndarray, classes: int, balanced: bool):
-        from sklearn.linear_model import LogisticRegression
-
-        self.classes, self.truth, self.seen = classes, truth, np.unique(truth)
-        self.mean, self.scale = moments(rows)
-        self.rows = standardised(rows, self.mean, self.scale)
-        weights = rows.shape[1] * (len(self.seen) if len(self.seen) > 2 else 1)
-        # Newton's steps are few, but each solves a system of all weights.
-        solver = {"solver": "newton-cholesky", "tol": 1e-6} if weights <= _NEWTON else {"solver": "lbfgs"}
-        self.model = LogisticRegression(
-            class_weight="balanced" if balanced else None, max_iter=1000, warm_start=True, **solver
-        )
-
-    def readout(self, strength: float) -> Readout:
-        """The regression of this strength."""
-        weight, bias = np.zeros((self.classes, self.rows.shape[1])), np.full(self.classes, -np.inf)
-        if len(self.seen) == 1:  # there is nothing to tell apart
-            bias[self.seen] = 0.0
-            return Readout(self.mean, self.scale, weight, bias, strength)
-        self.model.set_params(C=strength).fit(self.rows, self.truth)
-        if len(self.seen) == 2:  # scikit-learn keeps one row for two classes
-            weight[self.seen] = np.stack([-self.model.coef_[0], self.model.coef_[0]]) / 2
-            bias[self.seen] = self.model.intercept_ * [-0.5, 0.5]
-        else:
-            weight[self.seen], bias[self.seen] = self.model.coef_, self.model.intercept_
-        return Readout(self.mean, self.scale, weight, bias, strength)
+def _readout(rows: LogisticRows, truth: np.ndarray, classes: int, strength: float, balanced: bool) -> Readout:
+    """Logistic regression of class numbers (n,), of which some may not occur."""
+    if len(np.unique(truth)) > 1:
+        weight, bias = rows.fit(truth, classes, strength, balanced)
+    else:  # there is nothing to tell apart
+        weight, bias = np.zeros((classes, len(rows.mean))), np.full(classes, -np.inf)
+        bias[truth[0]] = 0.0
+    return Readout(rows.mean, rows.scale, weight, bias, strength)
 
 
 def _chosen(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classes: int, balanced: bool):
@@ -222,12 +198,12 @@ def _chosen(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classe
     Tried from the strongest penalty on: the loss falls and then rises, and the weakest penalties take longest.
     """
     others = [np.delete(np.arange(len(truth)), fold) for fold in folds]
-    paths = [LogisticPath(rows[part], truth[part], classes, balanced) for part in others]
+    parts = [LogisticRows(rows[part]) for part in others]
     best = best_loss = best_probability = None
     for strength in STRENGTHS:
         probability = np.empty((len(truth), classes))
-        for path, fold in zip(paths, folds, strict=True):
-            probability[fold] = softmax(path.readout(strength)(rows[fold]))
+        for fold, other, part in zip(folds, others, parts, strict=True):
+            probability[fold] = softmax(_readout(part, truth[other], classes, strength, balanced)(rows[fold]))
         loss = _loss(probability, truth, balanced)
         if best is not None and loss >= best_loss:
             break
@@ -257,20 +233,6 @@ def averaged(outputs: dict[str, np.ndarray]) -> np.ndarray:
     embeddings = [values for name, values in outputs.items() if name != FEATURES]
     means = [np.mean(embeddings, axis=0)] if embeddings else []
     return np.mean([*means, *(outputs[name] for name in outputs if name == FEATURES)], axis=0)
-
-
-def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, of the values that are known; 0 and 1 where none is."""
-    known = np.isfinite(rows)
-    count = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, rows, 0).sum(axis=0) / count
-    scale = np.sqrt((np.where(known, rows - mean, 0) ** 2).sum(axis=0) / count)
-    return mean, np.where(scale > 1e-12, scale, 1.0)
-
-
-def standardised(rows: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Rows (n, k) less the mean, over the scale; 0 where they are not known."""
-    return np.nan_to_num((rows - mean) / scale, nan=0.0)
 
 
 def _folds(labelled: Labelled, truth: np.ndarray, seed: int) -> tuple[list[np.ndarray], str]:

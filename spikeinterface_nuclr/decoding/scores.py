@@ -86,6 +86,30 @@ def shuffled_within(labels: np.ndarray, animals: np.ndarray, rng: np.random.Gene
     return labels
 
 
+def of_shuffles(
+    shuffled: list[np.ndarray], predicted: list[np.ndarray], animals: np.ndarray, units: np.ndarray
+) -> np.ndarray:
+    """Every averaged score of decoders of shuffled labels: float array, shape (shuffles, 2).
+
+    Parameters
+    ----------
+    shuffled : list of str array, shape (n,)
+        Labels of all units, by shuffle.
+    predicted : list of str array, shape (shuffles, units of a split)
+        Of the units tested, split by split.
+    animals : str array, shape (n,)
+    units : int array, shape (m,)
+        Positions of the units tested, split by split.
+    """
+    rows = np.concatenate(predicted, axis=1) if predicted else []
+    return np.array(
+        [
+            [of_animals(score, truth[units], row, animals[units]).mean() for score in AVERAGED.values()]
+            for truth, row in zip(shuffled, rows, strict=True)
+        ]
+    )
+
+
 def by_animal(predictions):
     """Every averaged score of each method in each animal, from predictions as of `Evaluation`.
 

@@ -76,7 +76,7 @@ def _by_chance(row, own: str, shuffles: int) -> str:
     if not shuffles or row["p"] <= _LEVEL:
         return ""
     if 1 / (1 + shuffles) > _LEVEL:
-        return f"Chance is not excluded: {own}, and {shuffles} shuffles of the labels are too few to tell; ask for 20."
+        return f"Chance is not excluded: {own}, and labels were shuffled too seldom to tell ({shuffles}); ask for 20."
     return (
         f"No better than chance: {own}, and of {shuffles} shuffles of the labels a share p = {row['p']:.2f} scores as "
         "high. A decoder of these embeddings says nothing of this property: do not use it."
