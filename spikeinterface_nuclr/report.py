@@ -168,7 +168,7 @@ def _calibration_text(evaluation: Evaluation) -> str:
         f"Temperatures that were chosen among the animals fitted to, of {evaluation.provenance['splits']} splits: "
         f"{chosen}. ECE by chance is what a perfectly calibrated decoder would show with as many units. Labels are "
         f"given where at most 5 % (10 %) of them are wrong in new animals, with a confidence of {CONFIDENCE:.0%}; "
-        "where no unit is labelled, the animals that were fitted to are too few, or the decoder too often wrong, for that."
+        "where no unit is labelled, there were too few animals to fit to for that, or too many errors."
     )
 
 

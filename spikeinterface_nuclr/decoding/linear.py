@@ -14,7 +14,7 @@ from .splits import Split, folds_of
 
 # Inverse strengths of the penalty that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-# Units that a choice rests on: of more, the strength matters less than the time it takes to choose it.
+# Units that a choice or a shuffle rests on: more would change it less than they would take time.
 _MOST = 20_000
 
 
@@ -149,6 +149,8 @@ def refitted_labels(
 ) -> np.ndarray:
     """What classifiers of the same strengths predict when they are fitted to other labels of the same units.
 
+    Of more than 20,000 units, as many are drawn at random to fit to.
+
     Parameters
     ----------
     relabelled : list of str array, shape (n,)
@@ -158,11 +160,12 @@ def refitted_labels(
     -------
     str array, shape (len(relabelled), test units)
     """
-    fit, test = labelled.select(split.fit), labelled.select(split.test)
+    units = split.fit[_drawn(split.fit, seed=0)]
+    fit, test = labelled.select(units), labelled.select(split.test)
     parts = {name: LogisticRows(rows) for name, rows in fit.tables.items()}
     predicted = []
     for labels in relabelled:
-        classes, truth = np.unique(labels[split.fit], return_inverse=True)
+        classes, truth = np.unique(labels[units], return_inverse=True)
         outputs = {
             name: softmax(_readout(rows, truth, len(classes), classifier.readouts[name].strength, balanced)(values))
             for (name, rows), values in zip(parts.items(), test.tables.values(), strict=True)
@@ -211,9 +214,9 @@ def _chosen(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classe
     return best, best_probability
 
 
-def _drawn(truth: np.ndarray, seed: int) -> np.ndarray:
-    """Positions of at most `_MOST` units."""
-    units = np.arange(len(truth))
+def _drawn(labelled, seed: int) -> np.ndarray:
+    """Positions of at most `_MOST` of the units."""
+    units = np.arange(len(labelled))
     if len(units) <= _MOST:
         return units
     return np.sort(np.random.default_rng([seed, 2]).choice(units, _MOST, replace=False))
