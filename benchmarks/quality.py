@@ -41,7 +41,7 @@ from spikeinterface_nuclr import (
 )
 from spikeinterface_nuclr.decoding import scores
 from spikeinterface_nuclr.decoding.baselines import baseline_features
-from spikeinterface_nuclr.decoding.linear import moments, standardised
+from spikeinterface_nuclr.decoding.logistic import moments, standardised
 from spikeinterface_nuclr.training.monitors import alternating
 
 VALIDATION = {"human": ["p10hmh", "p14hmh", "p16hmh", "p18hmh", "p21hmh"], "aplysia": ["jun0214"]}
