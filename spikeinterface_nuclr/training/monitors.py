@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checkpoint import Checkpoint
+from ..decoding.scores import macro_f1
 from ..embedding import embed
 from ..errors import InputError
 from ..population import Population
@@ -99,7 +100,6 @@ def probe_score(embedding: np.ndarray, labels: np.ndarray, animals: np.ndarray) 
     Labels that are empty or seen in one animal only are left out; NaN where fewer than two remain.
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import f1_score
     from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -110,7 +110,7 @@ def probe_score(embedding: np.ndarray, labels: np.ndarray, animals: np.ndarray) 
         return float("nan")
     probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
     said = cross_val_predict(probe, embedding[of], labels[of], groups=animals[of], cv=LeaveOneGroupOut())
-    return float(f1_score(labels[of], said, average="macro"))
+    return macro_f1(labels[of], said)
 
 
 def look(populations: list[Population], checkpoint: Checkpoint, *, device: str = "auto", probe: str = "") -> dict:
