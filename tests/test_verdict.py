@@ -124,7 +124,7 @@ def test_a_p_of_one_in_twenty_is_no_chance(p, shuffles, chance):
 def test_few_shuffles_do_not_exclude_chance():
     text = verdict([0.9, 0.8, 0.9], p=1 / 19, shuffles=18, rate=[0.1, 0.1, 0.1])
     assert text.startswith(
-        "Chance is not excluded: macro-F1 0.87 over 3 animals, and 18 shuffles of the labels are too"
+        "Chance is not excluded: macro-F1 0.87 over 3 animals, and labels were shuffled too seldom to tell (18)"
     )
 
 
