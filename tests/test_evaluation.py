@@ -344,6 +344,19 @@ def test_an_animal_of_one_class_is_left_out_within_animals():
     }
 
 
+def test_one_animal_makes_no_threshold_for_another():
+    """Animals lie apart, so that errors within one say nothing of the other."""
+    made = [recording(f"animal{k}", units=400, shift=4.0) for k in range(2)]
+    made[1][0].embedding[:] += 3 * np.random.default_rng(0).standard_normal(16)
+    given = [one for one, _ in made], [of for _, of in made]
+    rows = evaluated(*given, shuffles=0).of("embedding")
+    assert (rows["label"] == "unknown").all()
+    assert np.isinf(rows["threshold_10"]).all()
+    assert (rows["best_label"] != rows["truth"]).mean() > 0.2
+    rows = evaluated(*given, protocol="within-animal", shuffles=0).of("embedding")
+    assert (rows["label"] != "unknown").mean() > 0.9
+
+
 def test_p_is_of_the_embedding_alone(found):
     rows = found.scores[found.scores["score"] == "macro-F1"].set_index("method")
     assert np.isfinite(rows.loc["embedding", "p"])

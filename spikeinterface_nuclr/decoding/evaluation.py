@@ -40,8 +40,8 @@ class Evaluation:
         A row for each method and unit: method, split, animal, recording, unit, unit_id, truth, label ("unknown" where
         the decoder abstains at a target error of 10 %), best_label, confidence, confidence_before and brier_before
         (calibration), threshold_5 and threshold_10 (confidence from which on at most 5 % and 10 % of labels are wrong,
-        by `abstention_threshold` on animals that were fitted to), calibration (what was chosen), and a column
-        ``p(…)`` a class.
+        by `abstention_threshold` on animals that were fitted to; infinite where that is one and another is tested),
+        calibration (what was chosen), and a column ``p(…)`` a class.
     animal_scores : pandas DataFrame
         A row for each method, score and test animal: method, score, animal, value.
     scores : pandas DataFrame
@@ -364,12 +364,14 @@ def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed:
     """Rows of the predictions of one method on one split, and the classifier that they are by."""
     import pandas as pd
 
-    classifier, held = fit_classifier(labelled.select(split.fit), balanced=balanced, seed=seed)
-    test = labelled.select(split.test)
+    fit, test = labelled.select(split.fit), labelled.select(split.test)
+    classifier, held = fit_classifier(fit, balanced=balanced, seed=seed)
     probability, before = classifier.probability(test.tables), classifier.raw(test.tables)
     sure, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == held.truth
+    # Within one animal, its other units are what errors are expected of.
+    clusters = None if fit.animal_names == test.animal_names and len(fit.animal_names) == 1 else held.clusters
     thresholds = {
-        threshold_column(error): calibration.abstention_threshold(sure, right, error, held.clusters)
+        threshold_column(error): calibration.abstention_threshold(sure, right, error, clusters)
         for error in TARGET_ERRORS
     }
     best = classifier.classes[probability.argmax(axis=1)]

@@ -87,8 +87,8 @@ class HeldOut:
     predicted : float64, shape (n, k) or (n,)
         Calibrated probabilities, or values.
     clusters : int array, shape (n,)
-        Which of them belong together: those of an animal; of a single animal, each stands for itself; all, where
-        several animals were fitted to and none could be left out.
+        Which of them belong together: those of an animal; all of them, where no animal was left out, since units of
+        animals that were fitted to say nothing of others, however many they are.
     folds : list of int arrays
         Which of them were left out together.
     of : str
@@ -136,9 +136,11 @@ def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) 
         readouts[name] = _readout(LogisticRows(rows), truth, len(classes), strength, balanced)
     predicted = averaged(held)
     temperatures = fit_temperatures(predicted, truth_of_some, folds)
+    numbers = np.unique(some.animals, return_inverse=True)[1]
+    clusters = numbers if of == ANIMALS else np.zeros_like(numbers)
     return (
         Classifier(classes, readouts, temperatures),
-        HeldOut(drawn, truth_of_some, tempered(predicted, temperatures), _clusters(some.animals, of), folds, of),
+        HeldOut(drawn, truth_of_some, tempered(predicted, temperatures), clusters, folds, of),
     )
 
 
@@ -243,14 +245,6 @@ def _folds(labelled: Labelled, truth: np.ndarray, seed: int) -> tuple[list[np.nd
         folds, of = folds_of(np.zeros(len(truth)), labelled.labels, seed)
         of = "units, since leaving out animals leaves one class"
     return folds, of
-
-
-def _clusters(animals: np.ndarray, of: str) -> np.ndarray:
-    """`HeldOut.clusters` of units of these animals, by what was left out."""
-    if of == ANIMALS:
-        return np.unique(animals, return_inverse=True)[1]
-    # Units of animals that were fitted to say nothing of other animals' errors, however many they are.
-    return np.arange(len(animals)) if len(np.unique(animals)) == 1 else np.zeros(len(animals), dtype=int)
 
 
 def _loss(probability: np.ndarray, truth: np.ndarray, balanced: bool) -> float:
