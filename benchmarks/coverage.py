@@ -70,7 +70,7 @@ def thresholds(accuracy, animals: int, units: int, spread: float, tries: int) ->
     for _ in range(tries):
         confidence = rng.uniform(0.5, 1, (animals, units))
         right = rng.random((animals, units)) < np.clip(accuracy(confidence) + rng.normal(0, spread, (animals, 1)), 0, 1)
-        # Of a single animal, units stand for themselves, as `fit_decoder` has it.
+        # Of a single animal, units stand for themselves, as `evaluate` has it within animals.
         clusters = np.repeat(np.arange(animals), units) if animals > 1 else None
         given = confidence.ravel(), right.ravel()
         chosen = {"ours": abstention_threshold(*given, TARGET, clusters), "plain": plain_threshold(*given)}

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from test_decoder import recording
 
+from spikeinterface_nuclr import RecordingWarning, fit_decoder
 from spikeinterface_nuclr.decoding.calibration import (
     abstention_threshold,
     brier_score,
@@ -194,3 +196,35 @@ def test_intervals_cover_the_mean(animals):
 def test_two_animals_have_no_interval():
     assert np.isnan(interval(np.array([0.2, 0.4]))).all()
     assert np.isnan(interval(np.array([0.5]))).all()
+
+
+def test_animals_of_other_sizes_do_not_break_the_promise():
+    """Large animals are worse, and many confidences are equal."""
+    exceeded, tries, target = 0, 200, 0.1
+
+    def draw(rng, animals):
+        sizes = np.clip(rng.lognormal(4, 0.9, animals), 3, 2000).astype(int)
+        accuracy = 0.93 - 0.04 * (np.log(sizes) - 4) / 0.9  # wrong, of all units: 10.7 %
+        right = rng.random(sizes.sum()) < np.clip(np.repeat(accuracy, sizes), 0, 1)
+        return rng.choice([0.6, 0.8, 0.9, 0.95], sizes.sum()), right, np.repeat(np.arange(animals), sizes)
+
+    confidence, right, _ = draw(np.random.default_rng(1), 4000)
+    for seed in range(tries):
+        given, correct, animals = draw(np.random.default_rng([0, seed]), 8)
+        threshold = abstention_threshold(given, correct, target, animals)
+        exceeded += np.isfinite(threshold) and 1 - right[confidence >= threshold].mean() > target
+    assert exceeded / tries <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / tries)
+
+
+def test_animals_that_were_fitted_to_make_no_threshold():
+    """Where no animal can be left out, units that are left out are read by their animal: too well, for new ones."""
+    animals = [f"animal{k}" for k in range(4)]
+    made = [recording(name, units=500) for name in animals]
+    for k, (one, _) in enumerate(made):
+        one.embedding[:] += 5 * k
+    labels = [np.full(500, "PV" if k < 3 else "SST") for k in range(4)]
+    with pytest.warns(RecordingWarning, match="was seen in one animal"):
+        fitted = fit_decoder([one for one, _ in made], labels, target="type")
+    assert fitted.card["calibrated_on"] == "units, since leaving out animals leaves one class"
+    assert fitted.correct.mean() > 0.99
+    assert fitted.threshold(0.1) == np.inf

@@ -241,6 +241,10 @@ def test_one_animal_is_said_to_be_one():
     with pytest.warns(RecordingWarning, match="one animal only"):
         found = fit_decoder(embeddings, labels, target="type")
     assert found.card["calibrated_on"] == "units of one animal"
+    # Its own units, however many, say nothing of the errors in another animal.
+    new = recording("new")[0]
+    assert set(found.predict(new).label) == {"unknown"}
+    assert (found.predict(new, target_error=1).label != "unknown").sum() > 50
 
 
 def test_missing_labels_are_left_out():

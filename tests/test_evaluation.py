@@ -344,6 +344,19 @@ def test_an_animal_of_one_class_is_left_out_within_animals():
     }
 
 
+def test_one_animal_makes_no_threshold_for_another():
+    """Animals lie apart, so that errors within one say nothing of the other."""
+    made = [recording(f"animal{k}", units=400, shift=4.0) for k in range(2)]
+    made[1][0].embedding[:] += 3 * np.random.default_rng(0).standard_normal(16)
+    given = [one for one, _ in made], [of for _, of in made]
+    rows = evaluated(*given, shuffles=0).of("embedding")
+    assert (rows["label"] == "unknown").all()
+    assert np.isinf(rows["threshold_10"]).all()
+    assert (rows["best_label"] != rows["truth"]).mean() > 0.2
+    rows = evaluated(*given, protocol="within-animal", shuffles=0).of("embedding")
+    assert (rows["label"] != "unknown").mean() > 0.9
+
+
 def test_p_is_of_the_embedding_alone(found):
     rows = found.scores[found.scores["score"] == "macro-F1"].set_index("method")
     assert np.isfinite(rows.loc["embedding", "p"])
@@ -360,3 +373,96 @@ def test_fusion_with_features_is_scored_beside_the_embedding():
     assert macro(found, found.methods[1]) > macro(found) + 0.05
     assert macro(found) == macro(evaluated(embeddings, labels, shuffles=0))
     assert found.provenance["features"] == ["width"]
+
+
+# --- what cannot be evaluated -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_jobs": 0}, "n_jobs must be a number of processes, .* not 0"),
+        ({"n_jobs": "all"}, "n_jobs must be a number of processes"),
+        ({"shuffles": -1}, "shuffles must be a whole number from 0 on, not -1"),
+        ({"shuffles": 2.5}, "shuffles must be a whole number"),
+        ({"protocol": "zero-shot", "test_animals": "animal0"}, r"such as \['animal0'\]"),
+        ({"others": {"embedding": [np.ones((80, 2))] * 2}}, "'embedding' cannot be the name of a method"),
+        ({"others": {1: [np.ones((80, 2))] * 2}}, "1 cannot be the name of a method"),
+        ({"others": {"x": [np.ones(80)] * 2}}, r"x: give arrays of shape \(n_units, k\)"),
+        ({"others": {"x": [np.ones((80, 2)), np.ones((80, 3))]}}, "x: give arrays of shape"),
+        ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: holds something else than numbers"),
+        ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: knows no number of any labelled unit"),
+        ({"splits": [Split("x", np.arange(158) < 79, np.arange(158) >= 79)]}, "by their positions, not by bool"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(settings, message):
+    with pytest.raises(InputError, match=message) as error:
+        evaluate(*cohort(2), progress=False, **{"shuffles": 0, **settings})
+    assert "\n" not in str(error.value)
+
+
+def test_learning_curves_refuse_nonsense():
+    embeddings, labels = cohort(2)
+    for settings, message in (
+        ({"shares": [0.5, 2.0]}, r"shares must lie in \(0, 1\], not 2.0"),
+        ({"shares": [0]}, "shares must lie in"),
+        ({"repeats": 0}, "repeats must be a whole number from 1 on, not 0"),
+        ({"n_jobs": 0}, "n_jobs must be"),
+    ):
+        with pytest.raises(InputError, match=message):
+            label_efficiency(embeddings, labels, progress=False, **settings)
+    with pytest.raises(InputError, match="n_jobs must be"):
+        animal_scaling(embeddings, labels, progress=False, n_jobs=0)
+
+
+def test_a_split_that_fits_to_one_class_is_named():
+    embeddings, labels = cohort(2)
+    labels[0][:] = "PV"
+    with pytest.raises(InputError, match="split 'animal1': all units that are fitted to are 'PV'"):
+        evaluated(embeddings, labels, shuffles=0)
+
+
+def test_own_splits_may_be_lists():
+    embeddings, labels = cohort(2)
+    sides = np.arange(79), np.arange(79, 158)
+    arrays, lists = (
+        evaluated(embeddings, labels, splits=[split], shuffles=0).predictions
+        for split in (Split("x", *sides), Split("x", *(side.tolist() for side in sides)))
+    )
+    assert arrays.equals(lists)
+
+
+@pytest.mark.filterwarnings("error")
+def test_odd_numbers_of_others_are_harmless():
+    """Infinite entries count as unknown, and columns that never change say nothing."""
+    embeddings, labels = cohort(3)
+    rows = [np.random.default_rng(k).standard_normal((80, 3)) for k in range(3)]
+    unknown = [one.copy() for one in rows]
+    for infinite, nan in zip(rows, unknown, strict=True):
+        infinite[3, 1], nan[3, 1] = np.inf, np.nan
+    others = {"infinite": rows, "unknown": unknown, "constant": [np.ones((80, 2))] * 3}
+    found = evaluated(embeddings, labels, others=others, shuffles=0)
+    assert macro(found, "infinite") == macro(found, "unknown")
+    assert (found.of("constant")["confidence"] < 0.5).all()
+
+
+def test_odd_names_of_classes_change_no_score():
+    embeddings, labels = cohort(3)
+    names = dict(zip(np.unique(CLASSES), ["a(", "p(x)", "ü)( 神"], strict=True))  # in the same order
+    renamed = [np.array([names[label] for label in of]) for of in labels]
+    plain, odd = (evaluated(embeddings, of, shuffles=1, positions=[np.arange(80)] * 3) for of in (labels, renamed))
+    np.testing.assert_array_equal(plain.scores["value"], odd.scores["value"])
+    assert set(odd.predictions["best_label"]) == set(names.values())
+
+
+def test_processes_and_threads_change_no_number():
+    from threadpoolctl import threadpool_limits
+
+    embeddings, labels = cohort(2, units=1100, dim=128)  # enough for processes
+    found = []
+    for n_jobs, threads in ((1, 1), (1, 4), (2, 2)):
+        with threadpool_limits(threads):
+            found.append(evaluated(embeddings, labels, shuffles=1, n_jobs=n_jobs))
+    for other in found[1:]:
+        assert found[0].predictions.equals(other.predictions)
+        assert found[0].scores.equals(other.scores)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from spikeinterface_nuclr import Decoder, InputError, Population, read_population, simulate_population
 from spikeinterface_nuclr.cli import app
-from spikeinterface_nuclr.decoding.label_sources import LabelTable
+from spikeinterface_nuclr.decoding.label_sources import LabelTable, read_classes
 
 
 def nuclr(*arguments, code=0):
@@ -177,3 +177,11 @@ def test_labels_come_from_one_place(mice, tmp_path):
     done = nuclr("evaluate", mice, "--labels", path, "-o", tmp_path / "r", "-q", code=3)
     assert done.stderr.startswith(f"nuclr: {path}: line 2, column source: 'm7.nwb' is none of the recordings")
     assert not (tmp_path / "r").exists()
+
+
+def test_a_label_has_one_class(tmp_path):
+    path = written(tmp_path / "classes.csv", "VISp5,deep", "VISp2,upper", "VISp5,deep", header="label,class")
+    assert read_classes(path) == {"VISp5": "deep", "VISp2": "upper"}
+    written(path, "VISp5,deep", "VISp2,upper", "VISp5,upper", header="label,class")
+    with pytest.raises(InputError, match="label 'VISp5' has two classes"):
+        read_classes(path)

@@ -220,12 +220,14 @@ def evaluate(
     """
     from ..decoding.evaluation import evaluate as score
     from ..decoding.learning_curves import animal_scaling, label_efficiency
+    from ..decoding.parallel import check_jobs
     from ..decoding.splits import check_protocol
     from ..report import check_report, write_report
     from ..widgets import plot_nuclr_evaluation
 
     name = _target(target, label, labels)
     check_protocol(protocol, test_animal or ())
+    check_jobs(n_jobs)
     check_report(output, overwrite=overwrite)
     cohort = _cohort(
         sources, _label_rule(label, labels, level, classes), _settings(model, device, precision, quiet),

@@ -156,10 +156,11 @@ def abstention_threshold(
 ) -> float:
     """The confidence from which on predictions for new animals are wrong in at most a share `target_error`.
 
-    That holds with a confidence of 95 % (`CONFIDENCE`) over the animals that happened to be at hand. Thresholds are
-    tested from a strict one towards laxer ones, each against "more are wrong than that", and the last before the first
-    that fails is taken (fixed-sequence testing, as in learn then test: Angelopoulos et al. 2021). How strict the first
-    is depends on how many predictions a test needs, and not on which of them are right.
+    That holds with a confidence of 95 % (`CONFIDENCE`) over the animals that happened to be at hand, as far as they
+    differ as new animals do: a rare kind of animal in which most is wrong, and that is not among them, is not covered.
+    Thresholds are tested from a strict one towards laxer ones, each against "more are wrong than that", and the last
+    before the first that fails is taken (fixed-sequence testing, as in learn then test: Angelopoulos et al. 2021). How
+    strict the first is depends on how many predictions a test needs, and not on which of them are right.
 
     Parameters
     ----------

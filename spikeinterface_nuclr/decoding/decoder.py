@@ -32,7 +32,7 @@ class Decoder(storage.Saved):
         Embeddings that it was fitted to, by the sha256 of their checkpoint.
     confidence, correct, clusters : arrays, shape (m,)
         Predictions on units left out while fitting: confidence of each (float32), whether it was right (bool), and a
-        number of its animal (int64; of a single animal, of the unit itself). From these comes when to abstain.
+        number of its animal (int64; one for all where no animal was left out). From these comes when to abstain.
     columns : tuple of str
         Other features that it needs, by name.
     animals : tuple of str
@@ -325,7 +325,7 @@ def _warn_of_classes(labelled: Labelled) -> None:
     if len(labelled.animal_names) == 1:
         warn(
             f"one animal only ({labelled.animal_names[0]}): how sure the decoder may be of others is not known, its "
-            "probabilities are of this animal's units"
+            "probabilities are of this animal's units, and it gives labels with target_error=1 only"
         )
     for name in np.unique(labelled.labels).tolist():
         of = labelled.labels == name

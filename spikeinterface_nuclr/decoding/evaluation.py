@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from .baselines import baseline_features
 from .labelled import Labelled, by_each, label_units
 from .linear import fit_classifier, refitted_labels
 from .neighbours import with_pooled
-from .parallel import in_parallel
-from .scores import EMBEDDING, FUSED, TARGET_ERRORS, threshold_column
+from .parallel import check_jobs, in_parallel
+from .scores import EMBEDDING, FUSED, POOLED, SHUFFLED, TARGET_ERRORS, threshold_column
 from .splits import Split, check_splits, scorable, split_units
 from .verdict import compared, verdict_of
 
@@ -39,8 +40,8 @@ class Evaluation:
         A row for each method and unit: method, split, animal, recording, unit, unit_id, truth, label ("unknown" where
         the decoder abstains at a target error of 10 %), best_label, confidence, confidence_before and brier_before
         (calibration), threshold_5 and threshold_10 (confidence from which on at most 5 % and 10 % of labels are wrong,
-        by `abstention_threshold` on animals that were fitted to), calibration (what was chosen), and a column
-        ``p(…)`` a class.
+        by `abstention_threshold` on animals that were fitted to; infinite where that is one and another is tested),
+        calibration (what was chosen), and a column ``p(…)`` a class.
     animal_scores : pandas DataFrame
         A row for each method, score and test animal: method, score, animal, value.
     scores : pandas DataFrame
@@ -197,7 +198,7 @@ def evaluate(
         As of `fit_decoder`.
     shuffles : int, default: 20
         Times that the labels are shuffled within animals, fitted to and scored, with the strengths that were chosen
-        for the true ones.
+        for the true ones. None, where each animal holds one class.
     seed : int, default: 0
         Of folds and shuffles.
     n_jobs : int, default: -1
@@ -216,7 +217,8 @@ def evaluate(
     Warns
     -----
     RecordingWarning
-        Some units cannot be scored, since their class occurs in no animal that is fitted to.
+        Some units cannot be scored, since their class occurs in no animal that is fitted to; or labels cannot be
+        shuffled, since each animal holds one class.
 
     Examples
     --------
@@ -228,6 +230,9 @@ def evaluate(
     >>> found.to_dataframe().index[0]
     'embedding'
     """
+    check_jobs(n_jobs)
+    if not isinstance(shuffles, Integral) or shuffles < 0:
+        raise InputError(f"shuffles must be a whole number from 0 on, not {shuffles!r}")
     fused = label_units(embeddings, labels, animals, features)
     labelled = fused.without_features()
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
@@ -246,6 +251,13 @@ def evaluate(
     check_splits(splits, labelled.animals, protocol)
     splits, unscored = scorable(splits, labelled.labels)
     _warn_of_unscored(unscored)
+    if shuffles and not _vary(labelled, splits):
+        warnings.warn(
+            "labels are not shuffled, since each animal holds one class: chance is not tested",
+            RecordingWarning,
+            stacklevel=2,
+        )
+        shuffles = 0
     methods = {EMBEDDING: labelled} | ({FUSED: fused} if fused.columns else {})
     methods |= {name: labelled.with_table(rows, name) for name, rows in tables.items()}
     positions = None if positions is None else _positions(positions, recordings)
@@ -302,11 +314,29 @@ def _tables(labelled: Labelled, recordings: list, populations, others) -> dict[s
             raise InputError("populations: some hold spikes and some traces: evaluate them apart")
         given = {name: _per_recording(name, [of[name] for of in features], recordings) for name in features[0]}
     for name, arrays in (others or {}).items():
+        if not isinstance(name, str) or name in (EMBEDDING, FUSED, POOLED, SHUFFLED, *given):
+            raise InputError(f"others: {name!r} cannot be the name of a method, or is that of another: rename it")
         given[name] = _per_recording(name, arrays, recordings)
-    return {
-        name: np.stack([arrays[r][u] for r, u in zip(labelled.recordings, labelled.units, strict=True)]).astype(float)
-        for name, arrays in given.items()
-    }
+    return {name: _rows(name, arrays, labelled) for name, arrays in given.items()}
+
+
+def _rows(name: str, arrays: list, labelled: Labelled) -> np.ndarray:
+    """The labelled units' rows of one array a recording: float64, shape (n, k), NaN where they are not finite."""
+    try:
+        arrays = [np.asarray(one, dtype=float) for one in arrays]
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: holds something else than numbers") from None
+    shapes = {one.shape[1:] for one in arrays}
+    if len(shapes) > 1 or len(*shapes) != 1:
+        raise InputError(f"{name}: give arrays of shape (n_units, k), with one k for all recordings")
+    rows = np.empty((len(labelled), *shapes.pop()))
+    for number in np.unique(labelled.recordings):
+        units = labelled.recordings == number
+        rows[units] = arrays[number][labelled.units[units]]
+    rows[~np.isfinite(rows)] = np.nan
+    if np.isnan(rows).all():
+        raise InputError(f"{name}: knows no number of any labelled unit: leave it out")
+    return rows
 
 
 def _positions(positions, recordings: list) -> list[np.ndarray]:
@@ -334,12 +364,14 @@ def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed:
     """Rows of the predictions of one method on one split, and the classifier that they are by."""
     import pandas as pd
 
-    classifier, held = fit_classifier(labelled.select(split.fit), balanced=balanced, seed=seed)
-    test = labelled.select(split.test)
+    fit, test = labelled.select(split.fit), labelled.select(split.test)
+    classifier, held = fit_classifier(fit, balanced=balanced, seed=seed)
     probability, before = classifier.probability(test.tables), classifier.raw(test.tables)
     sure, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == held.truth
+    # Within one animal, its other units are what errors are expected of.
+    clusters = None if fit.animal_names == test.animal_names and len(fit.animal_names) == 1 else held.clusters
     thresholds = {
-        threshold_column(error): calibration.abstention_threshold(sure, right, error, held.clusters)
+        threshold_column(error): calibration.abstention_threshold(sure, right, error, clusters)
         for error in TARGET_ERRORS
     }
     best = classifier.classes[probability.argmax(axis=1)]
@@ -365,9 +397,19 @@ def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed:
 
 def _shuffled(labelled: Labelled, splits: list[Split], rng: np.random.Generator) -> np.ndarray:
     """The labels in another order within animals, among the units that are scored."""
+    return scores.shuffled_within(labelled.labels, _groups(labelled, splits), rng)
+
+
+def _groups(labelled: Labelled, splits: list[Split]) -> np.ndarray:
+    """Among which units labels are shuffled: numbers, shape (n,), of animals, and of their units that are scored."""
     scored = np.isin(np.arange(len(labelled)), np.concatenate([split.test for split in splits]))
-    groups = 2 * np.unique(labelled.animals, return_inverse=True)[1] + scored
-    return scores.shuffled_within(labelled.labels, groups, rng)
+    return 2 * np.unique(labelled.animals, return_inverse=True)[1] + scored
+
+
+def _vary(labelled: Labelled, splits: list[Split]) -> bool:
+    """Whether shuffling changes any label."""
+    groups = _groups(labelled, splits)
+    return any(len(np.unique(labelled.labels[groups == group])) > 1 for group in np.unique(groups))
 
 
 def _together(parts: list, classes: np.ndarray, recordings: list):

@@ -161,9 +161,13 @@ def read_classes(path: Path) -> dict[str, str]:
         open(path, newline="", encoding="utf-8-sig") as file,
     ):
         rows = list(csv.DictReader(file))
-        classes = {row["label"].strip(): (row["class"] or "").strip() for row in rows}
+        pairs = {(row["label"].strip(), (row["class"] or "").strip()) for row in rows}
+    classes = dict(pairs)
     if not classes or not all(classes.values()):
         raise InputError(f"{path}: each label needs a class, and there must be one: columns label and class")
+    if len(classes) < len(pairs):
+        twice = min(label for label, name in pairs if classes[label] != name)
+        raise InputError(f"{path}: label {twice!r} has two classes: keep one of its rows")
     return classes
 
 

@@ -1,5 +1,7 @@
 """What more labels, and more animals, would buy: each part of the labels makes its own choices."""
 
+from numbers import Integral
+
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -7,7 +9,7 @@ from ..errors import InputError
 from . import scores
 from .labelled import Labelled, label_units
 from .linear import fit_classifier
-from .parallel import in_parallel
+from .parallel import check_jobs, in_parallel
 from .splits import Split, check_splits, scorable, split_units
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -36,6 +38,10 @@ def label_efficiency(
     pandas DataFrame
         A row for each share, repeat and test animal: share, units, repeat, animal_tested, macro_f1.
     """
+    _check(repeats, n_jobs)
+    wrong = [share for share in shares if not 0 < share <= 1]
+    if wrong:
+        raise InputError(f"shares must lie in (0, 1], not {wrong[0]!r}")
     labelled = label_units(embeddings, labels, animals)
     splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
     check_splits(splits, labelled.animals, protocol)
@@ -63,6 +69,7 @@ def animal_scaling(
     """
     if protocol == "within-animal":
         raise InputError("within animals there is one animal to fit to: choose another protocol")
+    _check(repeats, n_jobs)
     labelled = label_units(embeddings, labels, animals)
     splits, _ = scorable(split_units(labelled.animals, labelled.labels, protocol, test_animals, seed), labelled.labels)
     most = min(len(np.unique(labelled.animals[split.fit])) for split in splits)
@@ -77,6 +84,13 @@ def animal_scaling(
                 drawn.append(Split(split.name, split.fit[of], split.test))
             draws.append(({"animals": count, "repeat": repeat}, drawn))
     return _scored(labelled, draws, balanced, seed, n_jobs, progress)
+
+
+def _check(repeats: int, n_jobs: int) -> None:
+    """InputError where there are no draws, or no processes."""
+    check_jobs(n_jobs)
+    if not isinstance(repeats, Integral) or repeats < 1:
+        raise InputError(f"repeats must be a whole number from 1 on, not {repeats!r}")
 
 
 def _scored(labelled: Labelled, draws: list, balanced: bool, seed: int, n_jobs: int, progress: bool):

@@ -10,7 +10,7 @@ from ..errors import InputError
 from .calibration import fit_temperatures, softmax, tempered
 from .labelled import FEATURES, Labelled
 from .logistic import LogisticRows, moments, standardised
-from .splits import Split, folds_of
+from .splits import ANIMALS, Split, folds_of
 
 # Inverse strengths of the penalty that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -87,7 +87,8 @@ class HeldOut:
     predicted : float64, shape (n, k) or (n,)
         Calibrated probabilities, or values.
     clusters : int array, shape (n,)
-        Which of them belong together: those of an animal; of a single animal, each stands for itself.
+        Which of them belong together: those of an animal; all of them, where no animal was left out, since units of
+        animals that were fitted to say nothing of others, however many they are.
     folds : list of int arrays
         Which of them were left out together.
     of : str
@@ -135,15 +136,14 @@ def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) 
         readouts[name] = _readout(LogisticRows(rows), truth, len(classes), strength, balanced)
     predicted = averaged(held)
     temperatures = fit_temperatures(predicted, truth_of_some, folds)
-    one = len(some.animal_names) == 1
-    clusters = np.arange(len(drawn)) if one else np.unique(some.animals, return_inverse=True)[1]
+    numbers = np.unique(some.animals, return_inverse=True)[1]
+    clusters = numbers if of == ANIMALS else np.zeros_like(numbers)
     return (
         Classifier(classes, readouts, temperatures),
         HeldOut(drawn, truth_of_some, tempered(predicted, temperatures), clusters, folds, of),
     )
 
 
-@threadpool_limits.wrap(limits=1)
 def refitted_labels(
     classifier: Classifier, labelled: Labelled, split: Split, relabelled: list[np.ndarray], balanced: bool
 ) -> np.ndarray:
@@ -240,7 +240,7 @@ def averaged(outputs: dict[str, np.ndarray]) -> np.ndarray:
 
 def _folds(labelled: Labelled, truth: np.ndarray, seed: int) -> tuple[list[np.ndarray], str]:
     folds, of = folds_of(labelled.animals, labelled.labels, seed)
-    if any(len(np.unique(np.delete(truth, fold))) < 2 for fold in folds):
+    if of == ANIMALS and any(len(np.unique(np.delete(truth, fold))) < 2 for fold in folds):
         # Where the animals that remain hold one class, leaving animals out says nothing.
         folds, of = folds_of(np.zeros(len(truth)), labelled.labels, seed)
         of = "units, since leaving out animals leaves one class"

@@ -8,6 +8,8 @@ import numpy as np
 from ..errors import InputError
 
 PROTOCOLS = ("leave-one-animal-out", "zero-shot", "within-animal")
+# What `folds_of` says of folds of whole animals.
+ANIMALS = "animals"
 _FOLDS = 5
 
 
@@ -25,6 +27,10 @@ class Split:
     name: str
     fit: np.ndarray
     test: np.ndarray
+
+    def __post_init__(self):
+        for side in ("fit", "test"):
+            object.__setattr__(self, side, np.asarray(getattr(self, side)))
 
 
 def split_units(animals: np.ndarray, labels: np.ndarray, protocol: str, test_animals=(), seed: int = 0) -> list[Split]:
@@ -71,6 +77,8 @@ def check_protocol(protocol: str, test_animals=()) -> None:
     """InputError where there is no such protocol, or test animals do not belong to it."""
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol must be one of {PROTOCOLS}, not {protocol!r}")
+    if isinstance(test_animals, str):
+        raise InputError(f"test_animals must be a list of names, such as [{test_animals!r}]")
     if (protocol == "zero-shot") != bool(len(test_animals)):
         raise InputError("test_animals belongs to protocol 'zero-shot', and it needs some")
 
@@ -87,6 +95,8 @@ def check_splits(splits: list[Split], animals: np.ndarray, protocol: str) -> Non
             raise InputError(
                 f"split {split.name!r}: a side is empty, or names a unit beyond the {len(animals)} labelled"
             )
+        if positions.dtype.kind not in "iu":
+            raise InputError(f"split {split.name!r}: name units by their positions, not by {positions.dtype}")
         if len(np.intersect1d(split.fit, split.test)):
             raise InputError(f"split {split.name!r}: the same unit is on both sides")
         both = np.intersect1d(animals[split.fit], animals[split.test])
@@ -103,7 +113,7 @@ def scorable(splits: list[Split], labels: np.ndarray) -> tuple[list[Split], dict
     Raises
     ------
     InputError
-        Nothing is left to score.
+        Nothing is left to score, or a split fits to a single class.
     """
     kept, left = [], []
     for split in splits:
@@ -113,6 +123,13 @@ def scorable(splits: list[Split], labels: np.ndarray) -> tuple[list[Split], dict
             kept.append(Split(split.name, split.fit, split.test[possible]))
     if not kept:
         raise InputError("no class occurs both in what is fitted to and in what is tested: label more animals")
+    for split in kept:
+        classes = np.unique(labels[split.fit])
+        if len(classes) < 2:
+            raise InputError(
+                f"split {split.name!r}: all units that are fitted to are {str(classes[0])!r}, and a decoder needs two "
+                "classes: label more animals"
+            )
     names, counts = np.unique(labels[np.concatenate(left)], return_counts=True)
     return kept, dict(zip(names.tolist(), counts.tolist(), strict=True))
 
@@ -128,7 +145,7 @@ def folds_of(animals: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[li
     if count == 1:
         return list(_stratified(labels, seed)), "units of one animal"
     parts = GroupKFold(min(count, _FOLDS)).split(animals, groups=animals)
-    return [test for _, test in parts], "animals"
+    return [test for _, test in parts], ANIMALS
 
 
 def _within(animals: np.ndarray, labels: np.ndarray, seed: int) -> list[Split]:

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from .controls import CONTROLS
 from .scores import EMBEDDING, FUSED, MAIN, POOLED, interval
 
 # A p above this is taken for chance.
 _LEVEL = 0.05
-# What the methods are called that lack the relations between neurons.
-CONTROL = "embedding of"
+# Embeddings that lack the relations between neurons.
+_CONTROLS = [f"embedding of {name}" for name, _ in CONTROLS.values()]
 BETTER, ALIKE, WORSE, TOO_FEW = "embedding better", "alike", "embedding worse", "too few animals to tell"
 
 
@@ -57,15 +58,13 @@ def verdict_of(scores, comparison, provenance: dict) -> str:
     """
     row = scores[(scores["method"] == EMBEDDING) & (scores["score"] == MAIN)].iloc[0]
     own = f"macro-F1 {row['value']:.2f} over {_animals(row['animals'])}"
-    controls = np.array([method.startswith(CONTROL) for method in comparison.index], dtype=bool)
+    controls = comparison.index.isin(_CONTROLS)
     chance = _by_chance(row, own, provenance["shuffles"])
     sentences = [chance or _beside_baselines(own, comparison[~controls])]
     if not chance:
-        sentences += [
-            f"{control!r} reads it as well: what is read is what each neuron does alone, not its relation to others."
-            for control, outcome in comparison.loc[controls, "outcome"].items()
-            if outcome in (ALIKE, WORSE)
-        ]
+        sentences += _beside_controls(comparison[controls])
+    if not provenance["shuffles"]:
+        sentences.append("Labels were not shuffled: whether this is better than chance was not tested.")
     if provenance["protocol"] == "within-animal":
         sentences.append("Units of the same animals were fitted to: this says little of a new animal.")
     return " ".join(sentences)
@@ -77,36 +76,56 @@ def _by_chance(row, own: str, shuffles: int) -> str:
         return ""
     if 1 / (1 + shuffles) > _LEVEL:
         return f"Chance is not excluded: {own}, and labels were shuffled too seldom to tell ({shuffles}); ask for 20."
+    reached = round(row["p"] * (1 + shuffles)) - 1
     return (
-        f"No better than chance: {own}, and of {shuffles} shuffles of the labels a share p = {row['p']:.2f} scores as "
-        "high. A decoder of these embeddings says nothing of this property: do not use it."
+        f"No better than chance: {own}, and {reached} of {shuffles} shuffles of the labels score as high "
+        f"(p = {row['p']:.2f}). Nothing shows that a decoder of these embeddings knows this property: do not use it."
     )
 
 
 def _beside_baselines(own: str, comparison) -> str:
     if not len(comparison):
         return f"Not compared with any baseline: {own}. Give the populations, to see what their spikes alone tell."
-    best = comparison.loc[comparison["mean"].idxmax()]
+    # The least favourable outcome decides, and the best baseline of that outcome stands in the sentence.
+    outcome = next(one for one in (TOO_FEW, WORSE, ALIKE, BETTER) if one in set(comparison["outcome"]))
+    deciding = comparison[comparison["outcome"] == outcome]
+    best = deciding.loc[deciding["mean"].idxmax()]
     beside = (
         f"{own}, {best.name!r} reaches {best['mean']:.2f} (difference {best['difference']:+.2f}"
         + (f" [{best['low']:+.2f}, {best['high']:+.2f}]" if np.isfinite(best["low"]) else "")
         + f"; the embedding is ahead in {best['higher']} of {best['animals']})."
     )
-    outcomes = set(comparison["outcome"])
-    if TOO_FEW in outcomes:
+    if outcome == TOO_FEW:
         return f"Too few animals to compare: {beside} Three or more are needed to say which is better."
-    if outcomes == {BETTER}:
+    if outcome == WORSE:
+        names = ", ".join(map(repr, deciding.index))
+        return f"No better than the baselines, and worse than {names}: {beside} Read the property from those features."
+    if outcome == BETTER:
         return (
             f"Better than every baseline: {beside} In animals like these, a decoder of these embeddings tells "
             "what simpler features do not."
         )
-    if WORSE in outcomes:
-        names = ", ".join(repr(name) for name in comparison.index[comparison["outcome"] == WORSE])
-        return f"No better than the baselines, and worse than {names}: {beside} Read the property from those features."
+    if best["difference"] > 0:
+        return (
+            f"Not shown to be better than every baseline: {beside} The interval includes 0, so that the difference may "
+            "be chance: more animals are needed to tell."
+        )
     return (
         f"No better than the baselines: {beside} The embedding adds nothing that these animals could show: "
         "simpler features read the property as well."
     )
+
+
+def _beside_controls(comparison) -> list[str]:
+    """A sentence for each control that the embedding is not better than."""
+    alone = "what each neuron does alone, not its relation to others."
+    alike = comparison[comparison["outcome"].isin([ALIKE, WORSE])]
+    return [
+        f"{name!r} is not shown to read it worse: what is read may be {alone}"
+        if difference > 0
+        else f"{name!r} reads it as well: what is read is {alone}"
+        for name, difference in alike["difference"].items()
+    ]
 
 
 def _animals(count) -> str:
