@@ -17,12 +17,12 @@ from ..identities import UNKNOWN
 from ..population import Population
 from ..text import for_csv
 from . import calibration, scores
-from .baselines import baseline_features
-from .labelled import Labelled, by_each, label_units
+from .baselines import tables_beside
+from .labelled import Labelled, by_each, label_units, per_recording
 from .linear import fit_classifier, refitted_labels
 from .neighbours import with_pooled
 from .parallel import check_jobs, in_parallel
-from .scores import EMBEDDING, FUSED, POOLED, SHUFFLED, TARGET_ERRORS, threshold_column
+from .scores import EMBEDDING, FUSED, TARGET_ERRORS, threshold_column
 from .splits import Split, check_splits, scorable, split_units
 from .verdict import compared, verdict_of
 
@@ -237,7 +237,7 @@ def evaluate(
     labelled = fused.without_features()
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
     populations = [populations] if isinstance(populations, Population) else populations
-    tables = _tables(labelled, recordings, populations, others)
+    tables = tables_beside(labelled, recordings, populations, others)
     # The same neurons for all.
     keep = np.all([np.ones(len(labelled), dtype=bool), *(np.isfinite(t).any(axis=1) for t in tables.values())], axis=0)
     if splits is not None:
@@ -277,7 +277,7 @@ def evaluate(
     if positions is not None:
         if probes is None and populations is not None:
             probes = [population.group for population in populations]
-        probes = None if probes is None else _per_recording("probes", probes, recordings)
+        probes = None if probes is None else per_recording("probes", probes, recordings)
         predictions = with_pooled(predictions, positions, probes)
     chosen = predictions[predictions["method"] == EMBEDDING].groupby("calibration")["split"].nunique()
     provenance = {
@@ -303,61 +303,13 @@ def _warn_of_unscored(unscored: dict[str, int]) -> None:
         )
 
 
-def _tables(labelled: Labelled, recordings: list, populations, others) -> dict[str, np.ndarray]:
-    """Numbers of the labelled units by every other method."""
-    given: dict[str, list] = {}
-    if populations is not None:
-        if len(populations) != len(recordings):
-            raise InputError(f"populations: give one for each of the {len(recordings)} recordings")
-        features = [baseline_features(population) for population in populations]
-        if any(of.keys() != features[0].keys() for of in features):
-            raise InputError("populations: some hold spikes and some traces: evaluate them apart")
-        given = {name: _per_recording(name, [of[name] for of in features], recordings) for name in features[0]}
-    for name, arrays in (others or {}).items():
-        if not isinstance(name, str) or name in (EMBEDDING, FUSED, POOLED, SHUFFLED, *given):
-            raise InputError(f"others: {name!r} cannot be the name of a method, or is that of another: rename it")
-        given[name] = _per_recording(name, arrays, recordings)
-    return {name: _rows(name, arrays, labelled) for name, arrays in given.items()}
-
-
-def _rows(name: str, arrays: list, labelled: Labelled) -> np.ndarray:
-    """The labelled units' rows of one array a recording: float64, shape (n, k), NaN where they are not finite."""
-    try:
-        arrays = [np.asarray(one, dtype=float) for one in arrays]
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: holds something else than numbers") from None
-    shapes = {one.shape[1:] for one in arrays}
-    if len(shapes) > 1 or len(*shapes) != 1:
-        raise InputError(f"{name}: give arrays of shape (n_units, k), with one k for all recordings")
-    rows = np.empty((len(labelled), *shapes.pop()))
-    for number in np.unique(labelled.recordings):
-        units = labelled.recordings == number
-        rows[units] = arrays[number][labelled.units[units]]
-    rows[~np.isfinite(rows)] = np.nan
-    if np.isnan(rows).all():
-        raise InputError(f"{name}: knows no number of any labelled unit: leave it out")
-    return rows
-
-
 def _positions(positions, recordings: list) -> list[np.ndarray]:
     """Places of every unit, a float array a recording."""
-    positions = _per_recording("positions", positions, recordings)
+    positions = per_recording("positions", positions, recordings)
     try:
         return [np.asarray(one, dtype=float) for one in positions]
     except ValueError:
         raise InputError("positions must be numbers, in µm") from None
-
-
-def _per_recording(name: str, arrays, recordings: list) -> list:
-    """One array a recording, with a row a unit; InputError where it is not."""
-    arrays = list(arrays) if isinstance(arrays, list | tuple) else [arrays]
-    if len(arrays) != len(recordings):
-        raise InputError(f"{name}: give one array for each of the {len(recordings)} recordings")
-    for number, (rows, recording) in enumerate(zip(arrays, recordings, strict=True)):
-        units = len(by_each(recording)[0].unit_ids)
-        if len(rows) != units:
-            raise InputError(f"{name}: recording {number} has {len(rows)} rows for {units} units")
-    return arrays
 
 
 def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed: int):

@@ -146,6 +146,18 @@ def by_each(recording: Recording) -> tuple[UnitEmbeddings, ...]:
     return recording if isinstance(recording, tuple) else (recording,)
 
 
+def per_recording(name: str, arrays, recordings: list) -> list:
+    """One array a recording, with a row a unit; InputError where it is not."""
+    arrays = list(arrays) if isinstance(arrays, list | tuple) else [arrays]
+    if len(arrays) != len(recordings):
+        raise InputError(f"{name}: give one array for each of the {len(recordings)} recordings")
+    for number, (rows, recording) in enumerate(zip(arrays, recordings, strict=True)):
+        units = len(by_each(recording)[0].unit_ids)
+        if len(rows) != units:
+            raise InputError(f"{name}: recording {number} has {len(rows)} rows for {units} units")
+    return arrays
+
+
 def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Numbers of every unit of a recording, NaN rows included, and the features' names: as in `Labelled`."""
     several = by_each(recording)

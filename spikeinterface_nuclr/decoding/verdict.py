@@ -7,6 +7,7 @@ from .scores import EMBEDDING, FUSED, MAIN, POOLED, interval
 
 # A p above this is taken for chance.
 _LEVEL = 0.05
+_SHUFFLES = 200
 # Embeddings that lack the relations between neurons.
 _CONTROLS = [f"embedding of {name}" for name, _ in CONTROLS.values()]
 BETTER, ALIKE, WORSE, TOO_FEW = "embedding better", "alike", "embedding worse", "too few animals to tell"
@@ -63,6 +64,9 @@ def verdict_of(scores, comparison, provenance: dict) -> str:
     sentences = [chance or _beside_baselines(own, comparison[~controls])]
     if not chance:
         sentences += _beside_controls(comparison[controls])
+    elif len(comparison[~controls]):
+        best = comparison[~controls]["mean"].idxmax()
+        sentences.append(f"The best baseline is {best!r}, {comparison.loc[best, 'mean']:.2f}.")
     if not provenance["shuffles"]:
         sentences.append("Labels were not shuffled: whether this is better than chance was not tested.")
     if provenance["protocol"] == "within-animal":
@@ -72,14 +76,17 @@ def verdict_of(scores, comparison, provenance: dict) -> str:
 
 def _by_chance(row, own: str, shuffles: int) -> str:
     """What to say where the score may be chance; empty where it is not, or was not compared."""
+    from scipy.stats import binom
+
     if not shuffles or row["p"] <= _LEVEL:
         return ""
-    if 1 / (1 + shuffles) > _LEVEL:
-        return f"Chance is not excluded: {own}, and labels were shuffled too seldom to tell ({shuffles}); ask for 20."
     reached = round(row["p"] * (1 + shuffles)) - 1
+    outcome = f"{own}, and {reached} of {shuffles} shuffles of the labels score as high (p = {row['p']:.2f})"
+    if binom.sf(reached - 1, shuffles, _LEVEL) > _LEVEL:  # more shuffles may bring p below the level
+        return f"Chance is not excluded: {outcome}; shuffle more often to tell, such as {_SHUFFLES} times."
     return (
-        f"No better than chance: {own}, and {reached} of {shuffles} shuffles of the labels score as high "
-        f"(p = {row['p']:.2f}). Nothing shows that a decoder of these embeddings knows this property: do not use it."
+        f"No better than chance: {outcome}. Nothing shows that a decoder of these embeddings knows this property: do "
+        "not use it."
     )
 
 
@@ -105,14 +112,9 @@ def _beside_baselines(own: str, comparison) -> str:
             f"Better than every baseline: {beside} In animals like these, a decoder of these embeddings tells "
             "what simpler features do not."
         )
-    if best["difference"] > 0:
-        return (
-            f"Not shown to be better than every baseline: {beside} The interval includes 0, so that the difference may "
-            "be chance: more animals are needed to tell."
-        )
     return (
-        f"No better than the baselines: {beside} The embedding adds nothing that these animals could show: "
-        "simpler features read the property as well."
+        f"No better than the baselines, as far as these animals show: {beside} The interval includes 0: until more "
+        "animals show a difference, use the simpler features."
     )
 
 
