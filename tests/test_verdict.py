@@ -100,7 +100,7 @@ def test_a_control_that_reads_it_as_well_is_named():
 
 def test_an_embedding_of_something_else_is_a_baseline():
     text = verdict([0.8, 0.82, 0.81], **{"embedding of another model": [0.8, 0.82, 0.81]})
-    assert text.startswith("No better than the baselines: ")
+    assert text.startswith("No better than the baselines, as far as ")
     assert "alone" not in text
 
 
@@ -151,7 +151,7 @@ def test_an_evaluation_begins_with_its_verdict():
     noise = [np.random.default_rng(k).standard_normal((80, 3)) for k in range(3)]
     others = {"noise": noise, "same": [one.embedding for one in embeddings]}
     found = evaluate(embeddings, labels, others=others, shuffles=19, progress=False)
-    assert found.verdict.startswith("No better than the baselines: ")
+    assert found.verdict.startswith("No better than the baselines, as far as ")
     assert repr(found).startswith(found.verdict)
     column = found.to_dataframe()["verdict"]
     assert column.index[0] == "embedding"
