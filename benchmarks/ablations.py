@@ -4,7 +4,7 @@
         --hold-out P1?HMH --hold-out P21HMH --hold-out Jun0214 --exclude ... [--only NAME ...]
 
 STORE holds the sources of `docs/models/nuclr-starter.csv`. Each training takes the same steps; the last line of its log
-is a row here: neurons of the held-out animals found again within their population and among all of them, and RankMe.
+is a row here: top-1 re-identification of held-out animals' neurons within their population and among all, and RankMe.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--only", nargs="+", default=list(VARIATIONS), choices=list(VARIATIONS))
     options = parser.parse_args()
     store = Store(options.store)
-    print("| | seconds | loss | found again | … among all | RankMe |\n|---|---|---|---|---|---|")
+    print("| | seconds | loss | re-identified | … among all | RankMe |\n|---|---|---|---|---|---|")
     for name in options.only:
         settings, without = VARIATIONS[name]
         settings = [*settings, f"steps={options.steps}", f"monitor_every={options.steps}"]

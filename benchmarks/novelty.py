@@ -1,4 +1,4 @@
-"""Does novelty tell neurons of other species from those that a decoder was fitted to?
+"""Does novelty separate neurons of other species from those that a decoder was fitted to?
 
     python benchmarks/novelty.py DATA [--model MODEL]
 
