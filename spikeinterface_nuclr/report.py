@@ -129,12 +129,13 @@ def _scores(evaluation: Evaluation) -> str:
 
 
 def _comparison(evaluation: Evaluation) -> str:
+    comparison = evaluation.comparison
     rows = [
         [
             for_markdown(method), f"{row.difference:+.2f}{_interval(row.low, row.high, '+.2f')}",
             f"{row.higher} of {row.animals}", row.outcome,
         ]
-        for method, row in zip(evaluation.comparison.index, evaluation.comparison.itertuples(), strict=True)
+        for method, row in zip(comparison.index, comparison.itertuples(), strict=True)
     ]  # fmt: skip
     return _table(["", "difference", "embedding ahead in", ""], rows)
 

@@ -128,7 +128,7 @@ def simulate_relations(n_units: int = 60, duration: float = 300.0, seed: int = 0
         trains,
         stop=duration,
         properties={"cell_type": types, "brain_area": np.where(types == "chorister", regions, "")},
-        metadata={"source": f"relations (seed {seed})", "session": f"relations-{seed}", "subject": f"relations-{seed}"},
+        metadata=_metadata("relations", seed),
     )
 
 
@@ -178,7 +178,7 @@ def simulate_sequences(n_units: int = 60, duration: float = 300.0, seed: int = 0
         start=0.0,
         stop=duration,
         properties={"cell_type": types[triplet], "parity": parities[triplet], "triplet": triplet},
-        metadata={"source": f"sequences (seed {seed})", "session": f"sequences-{seed}", "subject": f"sequences-{seed}"},
+        metadata=_metadata("sequences", seed),
     )
 
 
@@ -250,6 +250,11 @@ def analyzer_of(population: Population, sampling_frequency: float = 30_000.0):
         sorting.set_property(name, values)
     channels = np.arange(population.n_units)
     return si.create_sorting_analyzer(sorting, recording, sparse=False, main_channel_indices=channels)
+
+
+def _metadata(name: str, seed: int) -> dict[str, str]:
+    """Of a simulated animal: one a seed."""
+    return {"source": f"{name} (seed {seed})", "session": f"{name}-{seed}", "subject": f"{name}-{seed}"}
 
 
 def _check(n_units: int, duration: float, seed: int) -> None:
