@@ -76,8 +76,9 @@ def recordings(data: Path) -> None:
     decoder = Decoder.load(DECODER)
     for pattern in RECORDINGS:
         for path in sorted(data.glob(pattern))[:2]:
-            sampling = {"sampling_frequency": 30_000.0} if path.is_dir() else {}
-            embeddings = embed(read_population(path, **sampling), progress=False)
+            reading = {"sampling_frequency": 30_000.0} if path.is_dir() else {}
+            reading |= {"series": "DfOverF"} if "worm" in pattern else {}
+            embeddings = embed(read_population(path, **reading), progress=False)
             name = path.relative_to(data).as_posix()
             show(f"embed {name}", arrays_of(embeddings))
             spikes = embeddings.provenance["signal"] == "spikes"
