@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from plain import Plain
 
 from spikeinterface_nuclr import Encoder, EncoderConfig, PretrainConfig, build_store
-from spikeinterface_nuclr.device import choose_device, choose_precision
+from spikeinterface_nuclr.model.device import choose_device, choose_precision
 from spikeinterface_nuclr.training.losses import ContrastiveLoss
 from spikeinterface_nuclr.training.pretrain import PRECISIONS, Network, Steps, optimizers_of, training_step
 from spikeinterface_nuclr.training.views import Recording

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from .checkpoint import Checkpoint, load_checkpoint
 from .commands import Settings, how_different, stored_embeddings
 from .decoding.baseline_file import BaselineFeatures
 from .decoding.controls import CONTROLS, CONTROLS_VERSION
 from .decoding.label_sources import LabelRule, LabelTable, unit_property
 from .decoding.labels import LabelError, check_classes, warn_of_similar
-from .device import choose_device, choose_precision
 from .embedding import embed
 from .errors import CheckpointError, DeviceError, InputError, reason_of
+from .model.checkpoint import Checkpoint
+from .model.device import choose_device, choose_precision
+from .model.loading import load_checkpoint
 from .population import Population
 from .sources import read_population
 from .sources.listing import Listed, list_sources

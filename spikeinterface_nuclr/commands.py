@@ -7,11 +7,12 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoint import Checkpoint, load_checkpoint
 from .embedding import embed
 from .errors import InputError
 from .extensions import compute_nuclr_embedding, computed_embedding
 from .files import check_format, check_writable
+from .model.checkpoint import Checkpoint
+from .model.loading import load_checkpoint
 from .nwb.neurons import READING
 from .nwb.places import check_places, output_of
 from .nwb.reading import Stored, stored, table_names

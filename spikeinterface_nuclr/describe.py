@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import load_checkpoint
 from .decoding.decoder import Decoder
 from .decoding.regression import Regressor
 from .decoding.storage import is_regressor
 from .extensions import computed_embedding
+from .model.loading import load_checkpoint
 from .nwb.neurons import fingerprint_now
 from .nwb.reading import stored, table_names
 from .population import Population

@@ -12,11 +12,12 @@ import torch
 from tqdm.auto import tqdm
 
 from .binning import iter_windows
-from .checkpoint import Checkpoint, load_checkpoint
-from .device import DTYPES, choose_device, choose_precision
-from .encoder import Encoder
-from .encoder_config import EncoderConfig
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
+from .model.checkpoint import Checkpoint
+from .model.config import EncoderConfig
+from .model.device import DTYPES, choose_device, choose_precision
+from .model.encoder import Encoder
+from .model.loading import load_checkpoint
 from .population import Population
 from .traces import SAME_RATE, resampled
 from .unit_embeddings import UnitEmbeddings

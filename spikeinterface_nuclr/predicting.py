@@ -7,7 +7,6 @@ function gives the line to print.
 import dataclasses
 from pathlib import Path
 
-from .checkpoint import Checkpoint, load_checkpoint
 from .commands import Settings
 from .decoding.decoder import Decoder
 from .embedding import embed
@@ -15,6 +14,8 @@ from .errors import CheckpointError, InputError
 from .extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding, computed_identity
 from .files import check_format, check_writable, written_whole
 from .identities import Identities
+from .model.checkpoint import Checkpoint
+from .model.loading import load_checkpoint
 from .nwb.places import check_places, output_of
 from .nwb.reading import TABLE, held, stored, table_names
 from .nwb.tables import free_name

@@ -141,10 +141,10 @@ def test_what_is_no_decoder_is_refused(tmp_path, content, message):
 
 
 def test_a_checkpoint_is_no_decoder():
-    from spikeinterface_nuclr.checkpoint import _BUNDLED
+    from spikeinterface_nuclr.model.loading import BUNDLED
 
     with pytest.raises(CheckpointError, match="not a decoder"):
-        Decoder.load(_BUNDLED / "nuclr-starter.safetensors")
+        Decoder.load(BUNDLED / "nuclr-starter.safetensors")
 
 
 def test_embeddings_of_another_checkpoint_are_refused(decoder):

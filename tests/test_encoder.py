@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 
 from spikeinterface_nuclr import CheckpointError, Encoder, EncoderConfig, Population, embed, read_population
-from spikeinterface_nuclr.checkpoint import Checkpoint
-from spikeinterface_nuclr.conversion import _weights
-from spikeinterface_nuclr.encoder import autocorrelogram, dropout
+from spikeinterface_nuclr.model.checkpoint import Checkpoint
+from spikeinterface_nuclr.model.encoder import autocorrelogram, dropout
+from spikeinterface_nuclr.model.public_weights import _weights
 
 DATA = Path(__file__).parent / "data"
 

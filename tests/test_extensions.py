@@ -435,7 +435,7 @@ def test_an_interrupt_keeps_the_previous_result(analyzer, model, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeinterface_nuclr.encoder.Encoder.forward", interrupted)
+    monkeypatch.setattr("spikeinterface_nuclr.model.encoder.Encoder.forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compute_nuclr_embedding(analyzer, model=model, progress_bar=False)
     assert np.array_equal(data_of(reload(analyzer)), before)

@@ -154,8 +154,8 @@ def info(
     Of NWB files and analyzers also: which embeddings they hold, and whether the spikes have changed since.
     """
     from .. import describe
-    from ..checkpoint import PICKLED, bundled_models
     from ..decoding.storage import bundled_decoders, is_decoder
+    from ..model.loading import PICKLED, bundled_models
     from ..sources import read_population
     from ..training.store import Store, is_store
     from ..unit_embeddings import UnitEmbeddings
@@ -184,8 +184,8 @@ def convert(
     overwrite: Overwrite = False,
 ) -> None:
     """Convert a public NuCLR checkpoint to safetensors. Nothing in the file is run."""
-    from ..conversion import convert_checkpoint
     from ..files import check_format, check_writable
+    from ..model.public_weights import convert_checkpoint
 
     check_format(output, ".safetensors")
     check_writable(output, overwrite=overwrite)

@@ -134,7 +134,7 @@ def train(
     of the loss and of label-free monitors on the held-out animals, and the same for TensorBoard (.tensorboard). The
     weights kept are those that find most of the held-out animals' neurons again.
     """
-    from ..checkpoint import load_checkpoint
+    from ..model.loading import load_checkpoint
     from ..training.config import PretrainConfig, read_config
     from ..training.pretrain import pretrain
 

@@ -93,7 +93,7 @@ class ComputeNuCLREmbedding(RowsExtension):
             raise InputError(
                 f"model must be a name or a path, not a {type(model).__name__}: save the checkpoint and name its file"
             )
-        from ..checkpoint import DEFAULT_MODELS, bundled_models
+        from ..model.loading import DEFAULT_MODELS, bundled_models
 
         self._recorded = model_sha256 is not None
         # What is recorded must mean the same later, with another default.
@@ -126,8 +126,8 @@ class ComputeNuCLREmbedding(RowsExtension):
 
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """Embeddings of an analyzer's units, whether or not it is ours."""
-        from ..device import limited_threads
         from ..embedding import embed
+        from ..model.device import limited_threads
         from ..sources import read_population
 
         params = dict(self.params)
@@ -249,7 +249,7 @@ def compute_nuclr_embedding(
 
 
 def _load(model, sha256=None):
-    from ..checkpoint import load_checkpoint
+    from ..model.loading import load_checkpoint
 
     return load_checkpoint(model, sha256=sha256)
 

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 from hdmf.build import GroupBuilder
 
-from ..checkpoint import load_checkpoint
 from ..errors import CheckpointError
 from ..identities import Identities
+from ..model.loading import load_checkpoint
 from ..sources.nwb_file import io_class
 from ..unit_embeddings import UnitEmbeddings
 from .plan import Part, Plan

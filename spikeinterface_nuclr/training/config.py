@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ..encoder_config import EncoderConfig, check_types
 from ..errors import CheckpointError, InputError, reading
+from ..model.config import EncoderConfig, check_types
 from .losses import FORMS, SCALINGS
 from .views import TOO_FEW_UNITS
 

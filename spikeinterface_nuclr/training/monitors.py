@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
 from ..decoding.scores import macro_f1
 from ..embedding import embed
 from ..errors import InputError
+from ..model.checkpoint import Checkpoint
 from ..population import Population
 
 

@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..checkpoint import Checkpoint, load_checkpoint
-from ..device import choose_device, choose_precision
-from ..encoder import Encoder
 from ..errors import InputError
+from ..model.checkpoint import Checkpoint
+from ..model.device import choose_device, choose_precision
+from ..model.encoder import Encoder
+from ..model.loading import load_checkpoint
 from .animals import beginnings, divide
 from .building import build_store
 from .config import PretrainConfig

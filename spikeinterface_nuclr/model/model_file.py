@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
-from .errors import CheckpointError, reading
+from ..errors import CheckpointError, reading
 
 FORMAT_VERSION = 1
 # Says how the identity is made. One that is made otherwise will have another name, beside this one.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .errors import CheckpointError, reading
+from ..errors import CheckpointError, reading
 
 # By these names pickles ask for classes; `__builtin__` is what old protocols call `builtins`.
 _INERT = {

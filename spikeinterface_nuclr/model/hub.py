@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from .errors import CheckpointError, reason_of
+from ..errors import CheckpointError, reason_of
 
 DEFAULT_FILE = "model.safetensors"
 _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revision>[\w./-]+))?")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
+from ..errors import CheckpointError, reason_of
 from .checkpoint import Checkpoint
+from .config import EncoderConfig
 from .encoder import rotary_angles
-from .encoder_config import EncoderConfig
-from .errors import CheckpointError, reason_of
 from .pickled import Pickled, Tensor, plain
 
 _SUBLAYERS = ("spatial", "spatial_feed_forward", "temporal", "temporal_feed_forward")

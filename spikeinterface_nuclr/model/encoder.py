@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import device as _device  # noqa: F401 (sees to torch's threads after a fork)
-from .encoder_config import INPUT_SCALES, EncoderConfig
+from .config import INPUT_SCALES, EncoderConfig
 
 # How to compute what the first layer sees of a patch of P bins: an `INPUT_SCALES` multiple of P numbers.
 _SCALES = {

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .errors import DeviceError, InputError, reason_of
+from ..errors import DeviceError, InputError, reason_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 

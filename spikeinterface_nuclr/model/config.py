@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, fields
 
-from .errors import CheckpointError
-from .windows import Layout
+from ..errors import CheckpointError
+from ..windows import Layout
 
 # What the first layer sees of a patch, and how many numbers that is for each bin.
 INPUT_SCALES = {"counts": 1, "log1p": 1, "log1p+acg": 2}
