@@ -53,15 +53,15 @@ _PUBLIC = {
     "plot_nuclr_identity": "widgets",
     "plot_training": "training.curves",
     "pretrain": "training.pretrain",
-    "read_nwb": "nwb",
-    "read_population": "sources",
+    "read_nwb": "io.nwb",
+    "read_population": "io",
     "resampled": "traces",
     "roll_up": "decoding.regions",
     "simulate_fluorescence": "simulation",
     "simulate_population": "simulation",
     "simulate_relations": "simulation",
     "simulate_sequences": "simulation",
-    "write_nwb": "nwb",
+    "write_nwb": "io.nwb",
 }
 __all__ = sorted(_PUBLIC)
 

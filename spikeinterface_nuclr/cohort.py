@@ -15,12 +15,12 @@ from .decoding.label_sources import LabelRule, LabelTable, unit_property
 from .decoding.labels import LabelError, check_classes, warn_of_similar
 from .embedding import embed
 from .errors import CheckpointError, DeviceError, InputError, reason_of
+from .io import read_population
+from .io.manifest import Listed, list_sources
 from .model.checkpoint import Checkpoint
 from .model.device import choose_device, choose_precision
 from .model.loading import load_checkpoint
 from .population import Population
-from .sources import read_population
-from .sources.listing import Listed, list_sources
 from .unit_embeddings import UnitEmbeddings
 
 

@@ -11,16 +11,16 @@ from .embedding import embed
 from .errors import InputError
 from .extensions import compute_nuclr_embedding, computed_embedding
 from .files import check_format, check_writable
+from .io import read_population
+from .io.nwb.file import open_nwb
+from .io.nwb.neurons import READING
+from .io.nwb.output import check_places, output_of
+from .io.nwb.reading import Stored, stored, table_names
+from .io.nwb.writing import write_nwb
+from .io.spikeinterface import load_spikeinterface
 from .model.checkpoint import Checkpoint
 from .model.loading import load_checkpoint
-from .nwb.neurons import READING
-from .nwb.places import check_places, output_of
-from .nwb.reading import Stored, stored, table_names
-from .nwb.writing import write_nwb
 from .population import Population
-from .sources import read_population
-from .sources.nwb_file import open_nwb
-from .sources.sortings import load_spikeinterface
 from .unit_embeddings import FORMATS, UnitEmbeddings
 
 

@@ -9,8 +9,8 @@ from .decoding.decoder import Decoder
 from .embedding import embed
 from .errors import InputError
 from .files import written_whole
+from .io import read_population
 from .simulation import simulate_analyzer
-from .sources import read_population
 from .widgets import plot_nuclr_embedding, plot_nuclr_identity
 
 DECODER = "simulated-cell-type"

@@ -8,13 +8,13 @@ from .decoding.decoder import Decoder
 from .decoding.regression import Regressor
 from .decoding.storage import is_regressor
 from .extensions import computed_embedding
+from .io import kind_of
+from .io.nwb.file import open_nwb
+from .io.nwb.neurons import fingerprint_now
+from .io.nwb.reading import stored, table_names
+from .io.spikeinterface import load_spikeinterface
 from .model.loading import load_checkpoint
-from .nwb.neurons import fingerprint_now
-from .nwb.reading import stored, table_names
 from .population import Population
-from .sources import kind_of
-from .sources.nwb_file import open_nwb
-from .sources.sortings import load_spikeinterface
 from .training.store import Store
 from .unit_embeddings import UnitEmbeddings
 from .windows import place_windows, timeline

@@ -14,15 +14,15 @@ from .errors import CheckpointError, InputError
 from .extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding, computed_identity
 from .files import check_format, check_writable, written_whole
 from .identities import Identities
+from .io import kind_of, read_population
+from .io.nwb.file import open_nwb
+from .io.nwb.output import check_places, output_of
+from .io.nwb.reading import TABLE, held, stored, table_names
+from .io.nwb.tables import free_name
+from .io.nwb.writing import write_nwb
+from .io.spikeinterface import load_spikeinterface
 from .model.checkpoint import Checkpoint
 from .model.loading import load_checkpoint
-from .nwb.places import check_places, output_of
-from .nwb.reading import TABLE, held, stored, table_names
-from .nwb.tables import free_name
-from .nwb.writing import write_nwb
-from .sources import kind_of, read_population
-from .sources.nwb_file import open_nwb
-from .sources.sortings import load_spikeinterface
 from .text import for_csv
 from .unit_embeddings import UnitEmbeddings
 

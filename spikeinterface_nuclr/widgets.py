@@ -10,7 +10,7 @@ from .decoding.evaluation import Evaluation
 from .errors import InputError
 from .extensions import computed_embedding, computed_identity
 from .identities import UNKNOWN, Identities
-from .sources.untrusted import check_extension
+from .io.untrusted import check_extension
 from .text import for_figure
 from .unit_embeddings import UnitEmbeddings
 

@@ -107,7 +107,7 @@ def test_blocks_of_a_long_time_vector_join(monkeypatch):
     rec = paused(10.0, 40.0, by=7.0)
     whole = read_population(sorting(rec))
     for block in (7_001, 10_000, 40_001):
-        monkeypatch.setattr("spikeinterface_nuclr.sources.clocks._BLOCK", block)
+        monkeypatch.setattr("spikeinterface_nuclr.io.clocks._BLOCK", block)
         pieces = read_population(sorting(rec))
         assert pieces.observed.tolist() == whole.observed.tolist()
         assert pieces.fingerprint() == whole.fingerprint()
@@ -155,7 +155,7 @@ def test_rounded_times_keep_their_rate():
 
 def test_a_pause_before_the_last_sample(monkeypatch):
     """A block of one sample, whose only step is the pause."""
-    monkeypatch.setattr("spikeinterface_nuclr.sources.clocks._BLOCK", 59_999)
+    monkeypatch.setattr("spikeinterface_nuclr.io.clocks._BLOCK", 59_999)
     found = read_population(sorting(paused(59.999, by=7.0)))
     assert np.allclose(found.observed, [[0.0, 59.999], [66.999, 67.0]])
 

@@ -17,8 +17,8 @@ from analyzers import build_analyzer
 from h5tree import differences
 from nwb_files import add_units, kill_after, new_nwb, write_nwb_file
 
-import spikeinterface_nuclr.nwb.tables
-import spikeinterface_nuclr.nwb.verifying
+import spikeinterface_nuclr.io.nwb.tables
+import spikeinterface_nuclr.io.nwb.verifying
 from spikeinterface_nuclr import (
     Checkpoint,
     InputError,
@@ -519,13 +519,13 @@ def test_a_file_that_another_process_holds_open(session, embeddings, mode, optio
 def test_a_file_that_was_changed_meanwhile_is_not_written_over(session, embeddings, other, monkeypatch):
     # Another writer is done while this one is about to replace the file.
     theirs = write_nwb(session, other)
-    check = spikeinterface_nuclr.nwb.verifying.check_read_back
+    check = spikeinterface_nuclr.io.nwb.verifying.check_read_back
 
     def meanwhile(*arguments):
         os.replace(theirs, session)
         check(*arguments)
 
-    monkeypatch.setattr(spikeinterface_nuclr.nwb.verifying, "check_read_back", meanwhile)
+    monkeypatch.setattr(spikeinterface_nuclr.io.nwb.verifying, "check_read_back", meanwhile)
     with pytest.raises(InputError, match="was changed meanwhile by another program: write again"):
         write_nwb(session, embeddings, in_place=True, name="ours")
     same(read_nwb(session)[0], other)
@@ -584,7 +584,7 @@ def test_links_to_files_beside_it_are_not_broken(session, embeddings, tmp_path):
 
 def test_a_copy_that_would_differ_elsewhere_is_thrown_away(session, embeddings, monkeypatch):
     # What a fault of ours, or of the libraries below, would do.
-    append = spikeinterface_nuclr.nwb.tables.append
+    append = spikeinterface_nuclr.io.nwb.tables.append
     place = "units/spike_times"
 
     def and_more(path, *arguments):
@@ -593,12 +593,12 @@ def test_a_copy_that_would_differ_elsewhere_is_thrown_away(session, embeddings, 
             file[place][0] += 1
         return new
 
-    monkeypatch.setattr(spikeinterface_nuclr.nwb.tables, "append", and_more)
+    monkeypatch.setattr(spikeinterface_nuclr.io.nwb.tables, "append", and_more)
     refused(session, embeddings, "would differ at /units/spike_times", in_place=True)
     monkeypatch.undo()
     write_nwb(session, embeddings, in_place=True)
     # Other tables of the module are not ours to change either.
-    monkeypatch.setattr(spikeinterface_nuclr.nwb.tables, "append", and_more)
+    monkeypatch.setattr(spikeinterface_nuclr.io.nwb.tables, "append", and_more)
     place = "processing/nuclr/UnitEmbeddings/window_count"
     refused(session, embeddings, f"would differ at /{place}", in_place=True, name="another")
 

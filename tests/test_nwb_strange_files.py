@@ -12,8 +12,8 @@ from hdmf.common import DynamicTable, VectorData
 from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import InputError, RecordingWarning, embed, fit_decoder, read_nwb, read_population, write_nwb
-from spikeinterface_nuclr.nwb.reading import table_names
-from spikeinterface_nuclr.nwb.specification import wants_ascii_names
+from spikeinterface_nuclr.io.nwb.reading import table_names
+from spikeinterface_nuclr.io.nwb.specification import wants_ascii_names
 
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
 OURS = ("/processing/nuclr", "/specifications/ndx-nuclr")

@@ -14,7 +14,7 @@ from nwb_files import add_probes, add_units, new_nwb, replaced, write_nwb_file
 
 from spikeinterface_nuclr import InputError, read_population
 from spikeinterface_nuclr.errors import RecordingWarning
-from spikeinterface_nuclr.sources.nwb_file import open_nwb
+from spikeinterface_nuclr.io.nwb.file import open_nwb
 
 TRAINS = [np.linspace(0.5, 99.5, 20 + k) for k in range(8)]
 

@@ -12,7 +12,7 @@ from nwb_files import add_units, write_nwb_file
 from ophys_files import RATE, activity, add_series, ophys_file, raw
 
 from spikeinterface_nuclr import InputError, RecordingWarning, read_population
-from spikeinterface_nuclr.sources.npy import Unreadable, read_settings
+from spikeinterface_nuclr.io.npy import Unreadable, read_settings
 from spikeinterface_nuclr.traces import delta_f, scaled
 
 

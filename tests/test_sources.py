@@ -15,8 +15,8 @@ from spikeinterface.generation import NoiseGeneratorRecording, generate_ground_t
 
 from spikeinterface_nuclr import InputError, Population, embed, read_population
 from spikeinterface_nuclr.errors import RecordingWarning
+from spikeinterface_nuclr.io.manifest import list_sources
 from spikeinterface_nuclr.simulation import analyzer_of
-from spikeinterface_nuclr.sources.listing import list_sources
 
 FS = 30_000.0
 

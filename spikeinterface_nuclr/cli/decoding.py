@@ -147,8 +147,8 @@ def predict(
 
     nuclr predict ANALYZER --decoder D: the extension nuclr_identity, saved in the analyzer's folder.
     """
+    from ..io import kind_of
     from ..predicting import predict_analyzer, predict_into_nwb, predict_to_file
-    from ..sources import kind_of
 
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")

@@ -95,7 +95,7 @@ def embed(
     nuclr embed ANALYZER: the extension nuclr_embedding, saved in the analyzer's folder.
     """
     from .. import commands
-    from ..sources import kind_of, read_population
+    from ..io import kind_of, read_population
 
     reading = reading_of(group_by, series, traces, keep_rejected, sampling_frequency)
 
@@ -155,8 +155,8 @@ def info(
     """
     from .. import describe
     from ..decoding.storage import bundled_decoders, is_decoder
+    from ..io import read_population
     from ..model.loading import PICKLED, bundled_models
-    from ..sources import read_population
     from ..training.store import Store, is_store
     from ..unit_embeddings import UnitEmbeddings
 

@@ -127,8 +127,8 @@ class ComputeNuCLREmbedding(RowsExtension):
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """Embeddings of an analyzer's units, whether or not it is ours."""
         from ..embedding import embed
+        from ..io import read_population
         from ..model.device import limited_threads
-        from ..sources import read_population
 
         params = dict(self.params)
         population = read_population(analyzer, group_by=params["group_by"])

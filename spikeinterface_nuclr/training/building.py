@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 from ..decoding.labels import warn_of_similar
 from ..errors import InputError, RecordingWarning, reason_of
 from ..files import check_writable, folder_written_whole, sweep, written_whole
+from ..io import read_population
+from ..io.manifest import Listed, list_sources
 from ..population import Population
-from ..sources import read_population
-from ..sources.listing import Listed, list_sources
 from ..traces import resampled
 from .store import FORMAT_VERSION, TICKS, Store, check_store, read_part
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
-from ..population import Population
-from ..sources.nwb_ophys import choose_rois, common_path, tables_of
-from ..sources.nwb_recording import read_nwbfile
-from ..unit_embeddings import UnitEmbeddings
+from ...errors import InputError
+from ...population import Population
+from ...unit_embeddings import UnitEmbeddings
+from .matching import check_spike_counts, match_rows
+from .population import read_nwbfile
 from .reading import PLANES
-from .rows import check_spike_counts, match_rows
+from .rois import choose_rois, common_path, tables_of
 
 # What the source of imaged neurons says of how it was read, by the keywords of `read_nwbfile`.
 READING = ("series", "traces", "keep_rejected")

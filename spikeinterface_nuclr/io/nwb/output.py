@@ -12,9 +12,9 @@ from pathlib import Path
 import h5py
 from filelock import SoftFileLock, Timeout
 
-from ..errors import InputError
-from ..files import check_writable, is_running
-from ..sources.nwb_links import pointers_of
+from ...errors import InputError
+from ...files import check_writable, is_running
+from .links import pointers_of
 
 # What a copy of the whole file is extended at.
 _EXTENDED = ("/units", "/processing", "/processing/nuclr", "/specifications", "/specifications/ndx-nuclr")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..files import check_declared
-from .columns import flat
+from ...errors import InputError
+from ...files import check_declared
+from ..columns import flat
 
 
 def read_whole(data, name: str):

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, RecordingWarning, reason_of
-from ..files import written_whole
-from ..identities import Identities
-from ..sources.nwb_file import open_nwb
-from ..sources.nwb_links import pointers_of
-from ..sources.nwb_recording import read_nwbfile
-from ..unit_embeddings import UnitEmbeddings
-from . import comparing, copying, tables, verifying
+from ...errors import InputError, RecordingWarning, reason_of
+from ...files import written_whole
+from ...identities import Identities
+from ...unit_embeddings import UnitEmbeddings
+from . import copying, tables, verifying
+from . import verifying as comparing
+from .file import open_nwb
 from .inputs import results_of
+from .links import pointers_of
+from .matching import column_texts
 from .neurons import imaging_of, paths_of, places_of
-from .places import alone, check_places, check_relative, check_space, locked, output_of, size_of, stamp
-from .plan import Part, Plan
+from .output import alone, check_places, check_relative, check_space, locked, output_of, size_of, stamp
+from .population import read_nwbfile
 from .reading import IDENTITIES, TABLE, held, is_ours, stored_table, table_names
-from .rows import column_texts
+from .tables import Part, Plan
 
 _IF_EXISTS = ("error", "replace", "new_name")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..errors import InputError, RecordingWarning
-from ..sources.nwb_file import open_nwb
-from ..sources.nwb_links import pointers_of
+from ...errors import InputError, RecordingWarning
+from .file import open_nwb
 from .hdf5 import copy_without
-from .rows import texts
+from .links import pointers_of
+from .matching import texts
 
 _SPIKE_COLUMNS = ("spike_times", "obs_intervals")
 # Groups of an NWB file that hold data rather than describe the session.

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from ..errors import InputError
-from ..population import Population
-from .nwb_file import open_nwb
-from .nwb_ophys import all_series, read_ophys
-from .nwb_units import read_units
+from ...errors import InputError
+from ...population import Population
+from .file import open_nwb
+from .rois import all_series, read_ophys
+from .units import read_units
 
 
 def read_nwb_path(path: Path, **options) -> Population:

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..errors import InputError, RecordingWarning
-from ..intervals import union
-from ..population import Population
-from .assembly import assemble
-from .columns import as_text, plain_columns
-from .nwb_data import check_stored, checked_index, ragged, raw_dataset, read_whole
-from .nwb_electrodes import ElectrodeGroups, unit_areas, unit_electrodes, unit_probes
-from .nwb_file import checked_rows, file_facts, tagged_intervals
-from .probes import choose_group
+from ...errors import InputError, RecordingWarning
+from ...intervals import union
+from ...population import Population
+from ..assembly import assemble
+from ..columns import as_text, plain_columns
+from ..probes import choose_group
+from .datasets import check_stored, checked_index, ragged, raw_dataset, read_whole
+from .electrodes import ElectrodeGroups, unit_areas, unit_electrodes, unit_probes
+from .file import checked_rows, file_facts, tagged_intervals
 
 # Columns that describe the recording of spikes rather than the unit.
 _NOT_PROPERTIES = {"spike_times", "obs_intervals", "electrodes", "waveforms", "waveform_mean", "waveform_sd"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..errors import InputError
+from ...errors import InputError
 
 
 def copy_without(source: Path, target: Path, unwanted: list[str], resolved: list[str] = ()) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..identities import Identities, join_identities
-from ..sources.nwb_file import open_nwb
-from ..unit_embeddings import UnitEmbeddings, join_embeddings
-from .rows import column_texts, texts
+from ...errors import InputError
+from ...identities import Identities, join_identities
+from ...unit_embeddings import UnitEmbeddings, join_embeddings
+from .file import open_nwb
+from .matching import column_texts, texts
 
 MODULE = "nuclr"
 TABLE, IDENTITIES = "UnitEmbeddings", "UnitIdentities"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError, RecordingWarning
-from .columns import as_names, as_text, flat
-from .nwb_data import check_stored, ragged, read_whole
-from .probes import Probes, most_common
+from ...errors import InputError, RecordingWarning
+from ..columns import as_names, as_text, flat
+from ..probes import Probes, most_common
+from .datasets import check_stored, ragged, read_whole
 
 # Columns of units that name one electrode by its id, as in files of the Allen Institute and of SpikeInterface. Columns
 # without "id" may count the channels of each probe.

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
 
-from ..errors import InputError, RecordingWarning, reading
-from ..population import Population
-from .columns import plain_columns
-from .curation import is_curation, kept_rois
-from .frames import Frames, regular_frames, timed_frames
-from .nwb_data import check_stored, read_whole
-from .nwb_file import file_facts, invalid_intervals
-from .optical import assemble_traces
-from .probes import choose_group
+from ...errors import InputError, RecordingWarning, reading
+from ...population import Population
+from ..calcium import Frames, assemble_traces, regular_frames, timed_frames
+from ..columns import plain_columns
+from ..curation import is_curation, kept_rois
+from ..probes import choose_group
+from .datasets import check_stored, read_whole
+from .file import file_facts, invalid_intervals
 
 # Series, or tables, of background or of what was derived from fluorescence. They are read only when named.
 _AROUND = re.compile(r"background|neuropil|baseline|residual|deconvolved|spks", re.I)

@@ -8,8 +8,8 @@ from pathlib import Path, PureWindowsPath
 import h5py
 import numpy as np
 
-from ..errors import InputError, reading
-from .untrusted import read_json
+from ...errors import InputError, reading
+from ..untrusted import read_json
 
 _MOST_NAMES = 1_000_000  # of videos in one series
 

@@ -7,9 +7,8 @@ import numpy as np
 
 from ..errors import InputError, RecordingWarning
 from ..population import Population
-from .frames import regular_frames
+from .calcium import assemble_traces, regular_frames
 from .npy import load_numbers, read_settings
-from .optical import assemble_traces
 from .probes import choose_group
 
 _NEUROPIL = 0.7  # suite2p's default share of the neuropil

@@ -8,9 +8,8 @@ import numpy as np
 from ..errors import InputError, RecordingWarning, reading
 from ..intervals import checked_intervals
 from ..population import Population
-from .frames import regular_frames
+from .calcium import assemble_traces, regular_frames
 from .npy import load_numbers
-from .optical import assemble_traces
 from .phy import is_phy_folder, read_phy
 from .suite2p import is_suite2p_folder, read_suite2p
 
@@ -101,14 +100,14 @@ def _reader(source):
 
 
 def _reader_of_object(source):
-    from .neo_trains import is_neo, read_neo
+    from .neo import is_neo, read_neo
 
     if is_neo(source):
         return read_neo, ()
     if type(source).__module__.partition(".")[0] == "pynwb":
         from pynwb import NWBFile
 
-        from .nwb_recording import read_nwbfile
+        from .nwb.population import read_nwbfile
 
         if isinstance(source, NWBFile):
             return read_nwbfile, ("series", "traces", "keep_rejected")
@@ -116,7 +115,7 @@ def _reader_of_object(source):
 
 
 def _read_spikeinterface(source, **options) -> Population:
-    from .sortings import read_spikeinterface
+    from .spikeinterface import read_spikeinterface
 
     found = read_spikeinterface(source, **options)
     if found is not None:
@@ -130,14 +129,14 @@ def _reader_of_file(path: Path):
     if path.suffix == ".npy":
         return _read_npy, ("sampling_frequency", "traces")
     if path.suffix == ".nwb" or _is_hdf5(path):
-        from .nwb_recording import read_nwb_path
+        from .nwb.population import read_nwb_path
 
         return read_nwb_path, ("series", "traces", "keep_rejected")
     raise InputError(f"{path}: not an NWB file (a file of kind {path.suffix or 'unknown'!r}); accepted is {ACCEPTED}")
 
 
 def _reader_of_folder(path: Path):
-    from .nwb_file import is_zarr_nwb
+    from .nwb.file import is_zarr_nwb
 
     # SpikeInterface keeps what a sorter wrote in a folder called sorter_output.
     phy = next((folder for folder in (path, path / "sorter_output") if is_phy_folder(folder)), None)
@@ -148,14 +147,14 @@ def _reader_of_folder(path: Path):
     if suite2p is not None:
         return lambda _, **options: read_suite2p(suite2p, **options), ("sampling_frequency", "keep_rejected")
     if is_zarr_nwb(path):
-        from .nwb_recording import read_nwb_path
+        from .nwb.population import read_nwb_path
 
         return read_nwb_path, ("series", "traces", "keep_rejected")
     return _read_sorting_folder, ()
 
 
 def _read_sorting_folder(path: Path, **options) -> Population:
-    from .sortings import load_spikeinterface, read_spikeinterface
+    from .spikeinterface import load_spikeinterface, read_spikeinterface
 
     found = load_spikeinterface(path)
     if found is not None:
@@ -202,8 +201,8 @@ def _is_hdf5(path: Path) -> bool:
 
 def kind_of(path) -> str:
     """What is at `path`: "nwb", "analyzer", or "other"; reads only what distinguishes these."""
-    from .nwb_file import is_zarr_nwb
-    from .sortings import is_analyzer
+    from .nwb.file import is_zarr_nwb
+    from .spikeinterface import is_analyzer
 
     path = Path(path)
     if path.is_dir():

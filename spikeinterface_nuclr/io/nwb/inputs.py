@@ -4,11 +4,11 @@ import dataclasses
 import inspect
 from pathlib import Path
 
-from ..errors import InputError
-from ..extensions import computed_embedding, computed_identity
-from ..identities import Identities
-from ..sources import kind_of, read_population
-from ..unit_embeddings import UnitEmbeddings
+from ...errors import InputError
+from ...extensions import computed_embedding, computed_identity
+from ...identities import Identities
+from ...unit_embeddings import UnitEmbeddings
+from .. import kind_of, read_population
 
 # Keywords of read_population; the others are for embed.
 _READING = {"group_by", "observed", "sampling_frequency", "keep_rejected", "traces"}
@@ -23,7 +23,7 @@ def results_of(
     """
     from spikeinterface.core import SortingAnalyzer
 
-    from ..embedding import embed
+    from ...embedding import embed
 
     known = {*inspect.signature(embed).parameters, *_READING} - {"population"}
     for option in sorted(options.keys() - known):
@@ -49,7 +49,7 @@ def results_of(
 
 def _saved_analyzer(path: Path):
     """The analyzer saved in `path` with its nuclr_embedding; None where there is none."""
-    from ..sources.sortings import load_spikeinterface
+    from ..spikeinterface import load_spikeinterface
 
     analyzer = load_spikeinterface(path) if kind_of(path) == "analyzer" else None
     return analyzer if analyzer and computed_embedding(analyzer) else None

@@ -1,9 +1,9 @@
-"""Which row of an NWB table, of units or of ROIs, is which embedded neuron."""
+"""Matching of embedded neurons to the rows of an NWB table of units or ROIs."""
 
 import numpy as np
 
-from ..errors import InputError
-from ..unit_embeddings import UnitEmbeddings
+from ...errors import InputError
+from ...unit_embeddings import UnitEmbeddings
 
 
 def match_rows(units, unit_ids: np.ndarray, column: str | None = None) -> tuple[np.ndarray, str]:
