@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .decoding.decoder import Decoder
-from .decoding.regression import Regressor
+from .decoding.regressor import Regressor
 from .decoding.storage import is_regressor
 from .extensions import computed_embedding
 from .io import kind_of

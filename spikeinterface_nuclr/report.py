@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from .cohort import Cohort
 from .decoding.calibration import CONFIDENCE
+from .decoding.cohort import Cohort
 from .decoding.evaluation import Evaluation
 from .decoding.scores import AVERAGED, EMBEDDING, MAIN, POOLED, SHUFFLED
 from .files import check_folder, write_folder

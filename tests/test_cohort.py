@@ -22,10 +22,9 @@ from spikeinterface_nuclr import (
     simulate_population,
     simulate_relations,
 )
-from spikeinterface_nuclr.cohort import read_cohort
 from spikeinterface_nuclr.commands import Settings
-from spikeinterface_nuclr.decoding.baselines import BASELINES, baseline_features
-from spikeinterface_nuclr.decoding.controls import shifted_traces, shuffled_spikes
+from spikeinterface_nuclr.decoding.baselines import BASELINES, baseline_features, shifted_traces, shuffled_spikes
+from spikeinterface_nuclr.decoding.cohort import read_cohort
 from spikeinterface_nuclr.decoding.features import interval_histogram
 from spikeinterface_nuclr.decoding.label_sources import LabelRule, read_classes
 

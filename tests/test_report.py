@@ -21,18 +21,17 @@ from spikeinterface_nuclr import (
     RecordingWarning,
     Regressor,
     UnitEmbeddings,
-    cohort,
     evaluate,
     fit_regressor,
     read_population,
     simulate_population,
 )
 from spikeinterface_nuclr.cli import app
-from spikeinterface_nuclr.cohort import Cohort, read_cohort
 from spikeinterface_nuclr.commands import Settings, embed_to_file
-from spikeinterface_nuclr.decoding import baseline_file
-from spikeinterface_nuclr.decoding.baselines import BASELINES
-from spikeinterface_nuclr.decoding.controls import CONTROLS, shuffled_spikes
+from spikeinterface_nuclr.decoding import baselines as baseline_file
+from spikeinterface_nuclr.decoding import cohort
+from spikeinterface_nuclr.decoding.baselines import BASELINES, CONTROLS, shuffled_spikes
+from spikeinterface_nuclr.decoding.cohort import Cohort, read_cohort
 from spikeinterface_nuclr.decoding.label_sources import LabelRule
 from spikeinterface_nuclr.files import write_folder
 from spikeinterface_nuclr.report import check_report, write_report

@@ -9,8 +9,7 @@ from spikeinterface_nuclr import (
     simulate_relations,
     simulate_sequences,
 )
-from spikeinterface_nuclr.decoding.features import firing_rate, interval_histogram
-from spikeinterface_nuclr.decoding.population_features import population_features
+from spikeinterface_nuclr.decoding.features import firing_rate, interval_histogram, population_features
 from spikeinterface_nuclr.simulation import CELL_TYPES, REGIONS, simulate_analyzer
 
 

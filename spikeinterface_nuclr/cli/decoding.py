@@ -275,7 +275,7 @@ def _label_rule(label: str | None, labels: Path | None, level: str | None, class
 
 def _cohort(sources, rule, settings, reading: dict, **keywords):
     """The cohort. Recordings that are left out are listed at once: they may be why the next step fails."""
-    from ..cohort import read_cohort
+    from ..decoding.cohort import read_cohort
 
     cohort = read_cohort(sources, rule, settings, **reading, **keywords)
     for line in cohort.left_out:

@@ -10,11 +10,10 @@ import numpy as np
 from ..errors import InputError, RecordingWarning
 from ..identities import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities
 from . import storage
-from .calibration import CONFIDENCE, abstention_threshold, name_of
+from .calibration import CONFIDENCE, Reference, abstention_threshold, fit_reference, name_of
 from .labelled import FEATURES, Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
 from .labels import key_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
-from .novelty import Reference, fit_reference
 
 # Below this, a class's probabilities were learnt from a handful.
 _FEW = 5

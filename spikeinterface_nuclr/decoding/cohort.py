@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from .commands import Settings, how_different, stored_embeddings
-from .decoding.baseline_file import BaselineFeatures
-from .decoding.controls import CONTROLS, CONTROLS_VERSION
-from .decoding.label_sources import LabelRule, LabelTable, unit_property
-from .decoding.labels import LabelError, check_classes, warn_of_similar
-from .embedding import embed
-from .errors import CheckpointError, DeviceError, InputError, reason_of
-from .io import read_population
-from .io.manifest import Listed, list_sources
-from .model.checkpoint import Checkpoint
-from .model.device import choose_device, choose_precision
-from .model.loading import load_checkpoint
-from .population import Population
-from .unit_embeddings import UnitEmbeddings
+from ..commands import Settings, how_different, stored_embeddings
+from ..embedding import embed
+from ..errors import CheckpointError, DeviceError, InputError, reason_of
+from ..io import read_population
+from ..io.manifest import Listed, list_sources
+from ..model.checkpoint import Checkpoint
+from ..model.device import choose_device, choose_precision
+from ..model.loading import load_checkpoint
+from ..population import Population
+from ..unit_embeddings import UnitEmbeddings
+from .baselines import CONTROLS, CONTROLS_VERSION, BaselineFeatures
+from .label_sources import LabelRule, LabelTable, unit_property
+from .labels import LabelError, check_classes, warn_of_similar
 
 
 @dataclass(frozen=True, eq=False)
