@@ -1,7 +1,5 @@
 """The figure of a training run's log."""
 
-from matplotlib.figure import Figure
-
 # What each panel shows, and the unit of its axis.
 _PANELS = (
     ("loss", ("loss",), "nats"),
@@ -13,7 +11,7 @@ _PANELS = (
 )
 
 
-def plot_training(rows: list[dict]) -> Figure:
+def plot_training(rows: list[dict]):
     """Draw the loss and the monitors of a run over its steps.
 
     Parameters
@@ -25,6 +23,8 @@ def plot_training(rows: list[dict]) -> Figure:
     -------
     matplotlib Figure
     """
+    from matplotlib.figure import Figure
+
     panels = [(title, [name for name in names if name in rows[0]], unit) for title, names, unit in _PANELS]
     panels = [panel for panel in panels if panel[1]]
     figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")

@@ -1,20 +1,15 @@
-"""Figures, as SpikeInterface widgets: embeddings as a map, identities along the probe, and how well they are told."""
+"""Figures of units, as SpikeInterface widgets: embeddings as a map, identities along the probe."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 from spikeinterface.core import SortingAnalyzer
 from spikeinterface.widgets.base import BaseWidget
 
-from . import evaluation_figure
-from .decoding.evaluation import Evaluation
-from .errors import InputError
-from .extensions import computed_embedding, computed_identity
-from .identities import UNKNOWN, Identities
-from .io.untrusted import check_extension
-from .text import for_figure
-from .unit_embeddings import UnitEmbeddings
-
-_GREY = "0.75"
+from ..errors import InputError
+from ..extensions import computed_embedding, computed_identity
+from ..identities import UNKNOWN, Identities
+from ..io.untrusted import check_extension
+from ..unit_embeddings import UnitEmbeddings
+from .drawing import GREY, class_colours, new_figure, open_spines
 
 
 class NuCLREmbeddingWidget(BaseWidget):
@@ -56,12 +51,12 @@ class NuCLREmbeddingWidget(BaseWidget):
     def plot_matplotlib(self, data_plot, **backend_kwargs):
         """One panel a kind of label."""
         labels = data_plot["labels"]
-        self.figure = _figure((4.5 * len(labels), 4), backend_kwargs)
+        self.figure = new_figure((4.5 * len(labels), 4), backend_kwargs)
         self.axes = self.figure.subplots(1, len(labels), squeeze=False)[0]
         for axis, (title, values) in zip(self.axes, labels.items(), strict=True):
             _scatter(axis, data_plot["place"], np.asarray(values))
             axis.set(title=for_figure(title), xlabel="PC 1", ylabel="PC 2", xticks=[], yticks=[])
-            _open(axis)
+            open_spines(axis)
 
 
 class NuCLRIdentityWidget(BaseWidget):
@@ -101,7 +96,7 @@ class NuCLRIdentityWidget(BaseWidget):
     def plot_matplotlib(self, data_plot, **backend_kwargs):
         """The probe, and the probabilities beside it."""
         identities, depths = data_plot["identities"], data_plot["depths"]
-        self.figure = _figure((9, 6), backend_kwargs)
+        self.figure = new_figure((9, 6), backend_kwargs)
         self.axes = self.figure.subplots(1, 2, width_ratios=(1, 1.2))
         probe, bars = self.axes
         colours = class_colours(identities.classes)
@@ -130,51 +125,11 @@ class NuCLRIdentityWidget(BaseWidget):
             ylim=(-0.5, len(order) - 0.5), yticks=[],
         )  # fmt: skip
         for axis in self.axes:
-            _open(axis)
-
-
-class NuCLREvaluationWidget(BaseWidget):
-    """Draw how well a property is read: the scores beside those without the embedding, confusions, and calibration.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    label_efficiency, animal_scaling : pandas DataFrame, optional
-        What the functions of these names gave: a panel more each.
-    backend : str, optional
-        "matplotlib".
-    **backend_kwargs
-        As of `NuCLREmbeddingWidget`.
-    """
-
-    def __init__(
-        self, evaluation: Evaluation, label_efficiency=None, animal_scaling=None, backend=None, **backend_kwargs
-    ):
-        curves = {"share": label_efficiency, "animals": animal_scaling}
-        data = {"evaluation": evaluation, "curves": {k: v for k, v in curves.items() if v is not None}}
-        super().__init__(data, backend=backend, **backend_kwargs)
-
-    def plot_matplotlib(self, data_plot, **backend_kwargs):
-        """Scores, confusions, reliability, risk; then the learning curves; one legend for all."""
-        evaluation, curves = data_plot["evaluation"], data_plot["curves"]
-        rows = 2 + bool(curves)
-        self.figure = _figure((11, 4 * rows + 0.8), backend_kwargs)
-        self.axes = self.figure.subplots(rows, 2)
-        styles = evaluation_figure.styles_of(evaluation.methods)
-        evaluation_figure.draw_scores(self.axes[0, 0], evaluation, styles)
-        evaluation_figure.draw_confusion(self.axes[0, 1], evaluation)
-        evaluation_figure.draw_reliability(self.axes[1, 0], evaluation, styles)
-        evaluation_figure.draw_risk(self.axes[1, 1], evaluation, styles)
-        for axis in self.axes[2:].ravel()[len(curves) :]:
-            axis.set_axis_off()
-        for axis, (name, table) in zip(self.axes[2:].ravel(), curves.items(), strict=False):
-            evaluation_figure.draw_curve(axis, table, name, styles)
-        evaluation_figure.add_legend(self.figure, styles)
+            open_spines(axis)
 
 
 plot_nuclr_embedding = NuCLREmbeddingWidget
 plot_nuclr_identity = NuCLRIdentityWidget
-plot_nuclr_evaluation = NuCLREvaluationWidget
 
 
 def embedding_map(embedding: np.ndarray) -> np.ndarray:
@@ -212,13 +167,6 @@ def unit_depths(analyzer: SortingAnalyzer) -> np.ndarray:
     return np.asarray(analyzer.get_channel_locations(), dtype=float)[channels, 1]
 
 
-def class_colours(classes) -> dict[str, tuple]:
-    """A colour for each class, of ten that are told apart, then of a scale."""
-    count = len(classes)
-    palette = plt.get_cmap("tab10").colors if count <= 10 else plt.get_cmap("turbo")(np.linspace(0.05, 0.95, count))
-    return {str(name): tuple(palette[k]) for k, name in enumerate(classes)}
-
-
 def _labels_of(analyzer: SortingAnalyzer, labels) -> dict:
     """Labels of an analyzer's units by title."""
     if isinstance(labels, dict):
@@ -236,19 +184,6 @@ def _labels_of(analyzer: SortingAnalyzer, labels) -> dict:
     return chosen | {"depth (µm)": unit_depths(analyzer)}
 
 
-def _figure(figsize: tuple, backend_kwargs: dict):
-    figure = backend_kwargs.get("figure")
-    if figure is None:
-        figure = plt.figure(figsize=backend_kwargs.get("figsize") or figsize, layout="constrained")
-    if backend_kwargs.get("figtitle"):
-        figure.suptitle(backend_kwargs["figtitle"])
-    return figure
-
-
-def _open(axis) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-
-
 def _scatter(axis, place: np.ndarray, values: np.ndarray) -> None:
     if values.dtype.kind in "if":
         points = axis.scatter(*place.T, c=values, s=22, cmap="viridis", linewidths=0)
@@ -259,5 +194,5 @@ def _scatter(axis, place: np.ndarray, values: np.ndarray) -> None:
     for name, colour in class_colours(names).items():
         axis.scatter(*place[values == name].T, s=22, color=colour, label=for_figure(name), linewidths=0)
     if (values == UNKNOWN).any():
-        axis.scatter(*place[values == UNKNOWN].T, s=22, facecolor="none", edgecolor=_GREY, label=UNKNOWN)
+        axis.scatter(*place[values == UNKNOWN].T, s=22, facecolor="none", edgecolor=GREY, label=UNKNOWN)
     axis.legend(frameon=False, fontsize="small")
