@@ -8,6 +8,7 @@ from ..errors import InputError
 from ..extensions import computed_embedding, computed_identity
 from ..identities import UNKNOWN, Identities
 from ..io.untrusted import check_extension
+from ..text import for_figure
 from ..unit_embeddings import UnitEmbeddings
 from .drawing import GREY, class_colours, new_figure, open_spines
 
