@@ -65,7 +65,7 @@ def timed(function, *arguments) -> float:
 def compare(dim: int, store, rounds: int, device, precision: str) -> None:
     """Print the rates of both steps, and the share of reading."""
     encoder = EncoderConfig(dim=dim, head_dim=dim // 4)
-    config = PretrainConfig(encoder=encoder, samples=SAMPLES, keep_at_least=1.0, max_units=UNITS, steps=100)
+    config = PretrainConfig(encoder=encoder, samples=SAMPLES, min_unit_fraction=1.0, max_units=UNITS, steps=100)
     fabric = Fabric(accelerator=device.type, devices=1, precision=PRECISIONS[precision])
     network = Network(config)
     model, *optimizers = fabric.setup(network, *optimizers_of(network, config))

@@ -99,7 +99,7 @@ def test_probabilities_of_new_animals_are_calibrated(decoder):
 def test_neurons_of_another_kind_are_novel(decoder):
     embeddings, _ = recording("new")
     far = UnitEmbeddings(
-        embeddings.unit_ids, 3 * embeddings.embedding + 4, embeddings.window_count, embeddings.stability,
+        embeddings.unit_ids, 3 * embeddings.embedding + 4, embeddings.num_windows, embeddings.split_half_similarity,
         embeddings.provenance,
     )  # fmt: skip
     near, strange = (decoder.predict(one, target_error=1.0) for one in (embeddings, far))

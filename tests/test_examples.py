@@ -32,7 +32,7 @@ def test_imaging(tmp_path):
     embeddings, [identities] = read_nwb(tmp_path / "out" / "animal4.nwb")
     truth = np.delete(simulate_relations(40, 300.0, seed=4).properties["cell_type"], 7)
     assert embeddings.unit_ids.tolist() == [k for k in range(40) if k != 7]
-    assert embeddings.provenance["frame_rate"] == 7.5
+    assert embeddings.provenance.frame_rate == 7.5
     assert np.mean(identities.best_label == truth) > 0.75
     assert identities.provenance["decoder"] == "cell_type.safetensors"
     for figure in ("evaluation.png", "embedding_map.png"):

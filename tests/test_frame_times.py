@@ -27,7 +27,7 @@ def frames_in(population):
 
 
 def read(nwbfile, **options):
-    return read_population(nwbfile, traces="ready", **options)
+    return read_population(nwbfile, traces="preprocessed", **options)
 
 
 def step(first, second, n=500):

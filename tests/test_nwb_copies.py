@@ -186,7 +186,7 @@ def test_a_table_is_replaced_whatever_else_the_file_holds(session, embeddings, m
         more(file)
     before = shutil.copy(session, tmp_path / "before.nwb")
     for part in (embeddings, embeddings.select([3, 1]), embeddings):
-        write_nwb(session, part, in_place=True, if_exists="replace", unit_columns=True)
+        write_nwb(session, part, in_place=True, if_exists="replace", publish=True)
         assert read_nwb(session)[0].unit_ids.tolist() == part.unit_ids.tolist()
     gone, _, changed = differences(before, session)
     assert (gone, changed) == ([], ["/units"])  # whose columns are two more

@@ -101,12 +101,12 @@ def test_column_names_in_ascii(population, checkpoint, unit_columns, tmp_path):
     before = shutil.copy(path, tmp_path / "before.nwb")
     found = embed(read_population(path), checkpoint, **QUICK)
     for _ in range(2):
-        write_nwb(path, found, in_place=True, unit_columns=unit_columns, if_exists="replace")
+        write_nwb(path, found, in_place=True, publish=unit_columns, if_exists="replace")
         assert pynwb.validate(path=str(path)) == []
     assert np.array_equal(read_nwb(path)[0].embedding, found.embedding)
     assert plain_rows(path) == (list(range(20)), (20, 32))
     if unit_columns:
-        assert read_population(path).properties["nuclr_window_count"].tolist() == found.window_count.tolist()
+        assert read_population(path).properties["nuclr_num_windows"].tolist() == found.num_windows.tolist()
     else:
         only_ours_is_new(before, path)
 

@@ -238,7 +238,7 @@ def test_virtual_data_count_with_their_files(path, tmp_path):
         for name, value in attributes.items():
             made.attrs[name] = value
         file["units/spike_times_index"].attrs["target"] = made.ref
-    assert read_population(path).spike_counts.tolist() == [len(t) for t in TRAINS]
+    assert read_population(path).num_spikes.tolist() == [len(t) for t in TRAINS]
 
 
 def test_zarr_that_only_claims(tmp_path):

@@ -16,7 +16,7 @@ from spikeinterface_nuclr import (
     plot_nuclr_identity,
     simulate_population,
 )
-from spikeinterface_nuclr.demo import neighbours_agree
+from spikeinterface_nuclr.cli.demo import neighbours_agree
 from spikeinterface_nuclr.widgets.units import embedding_map, unit_depths
 
 

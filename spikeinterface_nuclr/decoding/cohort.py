@@ -1,4 +1,4 @@
-"""Cohort: labelled recordings of several animals, embedded, for decoders to be fitted to and scored on."""
+"""Cohort: labelled recordings of several animals, embedded, to fit decoders to and to score them on."""
 
 import dataclasses
 import inspect
@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..commands import Settings, how_different, stored_embeddings
-from ..embedding import embed
+from ..embedding import EmbeddingSettings, expected_provenance
 from ..errors import CheckpointError, DeviceError, InputError, reason_of
 from ..io import read_population
 from ..io.manifest import Listed, list_sources
@@ -17,7 +16,7 @@ from ..model.checkpoint import Checkpoint
 from ..model.device import choose_device, choose_precision
 from ..model.loading import load_checkpoint
 from ..population import Population
-from ..unit_embeddings import UnitEmbeddings
+from ..unit_embeddings import UnitEmbeddings, stored_embeddings
 from .baselines import CONTROLS, CONTROLS_VERSION, BaselineFeatures
 from .label_sources import LabelRule, LabelTable, unit_property
 from .labels import LabelError, check_classes, warn_of_similar
@@ -69,8 +68,8 @@ class _Recording:
 
 
 def read_cohort(
-    sources, rule: LabelRule | LabelTable, settings: Settings, *, group_by: str | None = "group",
-    cache: Path | None = None, beside: bool = False, control: bool = False, depth: str | None = None, **keywords,
+    sources, rule: LabelRule | LabelTable, settings: EmbeddingSettings, *, group_by: str | None = "group",
+    cache: Path | None = None, baselines: bool = False, control: bool = False, depth: str | None = None, **keywords,
 ) -> Cohort:  # fmt: skip
     """Read, label and embed every recording that `sources` names, one after another.
 
@@ -84,14 +83,14 @@ def read_cohort(
         As `list_sources`.
     rule : LabelRule or LabelTable
         Where the labels come from.
-    settings : Settings
+    settings : EmbeddingSettings
         How to embed.
     group_by : str or None
         As `read_population`.
     cache : Path, optional
         A folder for the embeddings and the features of the baselines: those that are up to date there are not computed
         again.
-    beside : bool
+    baselines : bool
         Compute the baselines of each recording.
     control : bool
         Embed each recording's control (`CONTROLS`).
@@ -126,7 +125,7 @@ def read_cohort(
     rule.check([one.name for one in listed])
     choose_precision(settings.precision, choose_device(settings.device))
     checkpoints = {} if settings.model is None else dict.fromkeys(("spikes", "traces"), load_checkpoint(settings.model))
-    reader = _Reader(rule, settings, checkpoints, {"group_by": group_by, **keywords}, cache, beside, control, depth)
+    reader = _Reader(rule, settings, checkpoints, {"group_by": group_by, **keywords}, cache, baselines, control, depth)
 
     recordings: list[_Recording] = []
     left_out = []
@@ -162,11 +161,11 @@ class _Reader:
     """How each recording is read: the arguments of `read_cohort`, and by signal the checkpoints loaded so far."""
 
     rule: LabelRule | LabelTable
-    settings: Settings
+    settings: EmbeddingSettings
     checkpoints: dict[str, Checkpoint]
     reading: dict
     cache: Path | None
-    beside: bool
+    baselines: bool
     control: bool
     depth: str | None
 
@@ -186,7 +185,7 @@ class _Reader:
         check_classes([*(recording.labels for recording in before), labels], self.rule.name, more=True)
         files: dict[Path, UnitEmbeddings | BaselineFeatures] = {}
         embeddings = self._embedded(population, self._path(one), files)
-        others = self._features(population, self._path(one, ".features"), files) if self.beside else {}
+        others = self._features(population, self._path(one, ".features"), files) if self.baselines else {}
         if self.control:
             name, make = CONTROLS[population.signal]
             path = self._path(one, f".{name.partition(' ')[0]}")
@@ -208,18 +207,18 @@ class _Reader:
             self.checkpoints[signal] = load_checkpoint(self.settings.model, signal=signal)
         checkpoint = self.checkpoints[signal]
         existing = stored_embeddings(path) if path else None
-        origin = {"population_fingerprint": population.fingerprint()}
+        expected = expected_provenance(population, checkpoint, self.settings)
+        origin = {"population_fingerprint": expected.population_fingerprint}
         if control:
-            origin = {"control_of": population.fingerprint(), "control_version": CONTROLS_VERSION}
-        same = existing is not None and origin.items() <= existing.provenance.items()
-        if same and not how_different(existing.provenance, population, checkpoint, self.settings):
+            origin = {"control_of": expected.population_fingerprint, "control_version": CONTROLS_VERSION}
+        if existing is not None and existing.provenance.states(origin) and not existing.provenance.difference(expected):
             return existing
-        settings = {**dataclasses.asdict(self.settings), "model": checkpoint, "progress": False}
-        found = embed(control(population) if control else population, **settings)
-        found = dataclasses.replace(found, provenance={**found.provenance, **origin})
+        embedded = control(population) if control else population
+        embeddings = self.settings.embed(embedded, checkpoint, progress=False)
+        embeddings = dataclasses.replace(embeddings, provenance=embeddings.provenance.replace(**origin))
         if path:
-            files[path] = found
-        return found
+            files[path] = embeddings
+        return embeddings
 
     def _features(self, population: Population, path: Path | None, files: dict) -> dict[str, np.ndarray]:
         """The features of the baselines in the file where they are up to date, else new ones, as `_embedded`."""

@@ -26,7 +26,7 @@ def firing_rate(population: Population) -> np.ndarray:
     """
     _check_spikes(population)
     seconds = np.array([np.ptp(population.observed_of(unit), axis=1).sum() for unit in range(population.n_units)])
-    rate = np.maximum(population.spike_counts, 0.5) / np.where(seconds > 0, seconds, np.nan)
+    rate = np.maximum(population.num_spikes, 0.5) / np.where(seconds > 0, seconds, np.nan)
     return np.log10(rate)[:, None]
 
 

@@ -89,7 +89,7 @@ class Regressor(storage.Saved):
             "decoder": self.name,
             "decoder_sha256": self.sha256,
             "coverage": coverage,
-            "population_fingerprint": first.provenance.get("population_fingerprint", ""),
+            "population_fingerprint": first.provenance.population_fingerprint or "",
             "calibrated_on": self.card.get("calibrated_on", ""),
         }
         return Estimates(self.target, first.unit_ids, value, value - half, value + half, provenance)

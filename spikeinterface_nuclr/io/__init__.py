@@ -55,9 +55,10 @@ def read_population(
         The ROI responses of an NWB file to read: the name of a RoiResponseSeries or of its container, such as
         "DfOverF", with as much of the preceding path as identifies it. Required where there are several, or units as
         well. A container's series of different ROIs are read together.
-    traces : {"auto", "fluorescence", "dff", "ready"}
+    traces : {"auto", "fluorescence", "dff", "preprocessed"}
         What the values of ROI responses or of an array are: raw fluorescence, which is converted to dF/F by `delta_f`;
-        dF/F; or "ready", which is passed to the model unchanged. All but "ready" are divided by their 99th percentile.
+        dF/F; or "preprocessed", which is passed to the model unchanged. All but "preprocessed" are divided by their
+        99th percentile.
         "auto" reads ROI responses of an NWB file as dF/F where their container, name or unit says so, else as raw
         fluorescence (1 is subtracted where the unit is a ratio such as F/F0); it is not accepted for arrays, nor for
         units such as percent.
@@ -180,7 +181,7 @@ def _read_array(
     if not isinstance(sampling_frequency, int | float | np.number):
         raise InputError(f"{name}: give its frames per second: sampling_frequency= (--sampling-frequency)")
     if traces == "auto":
-        raise InputError(f"{name}: say what its values are: traces= (--traces) fluorescence, dff or ready")
+        raise InputError(f"{name}: say what its values are: traces= (--traces) fluorescence, dff or preprocessed")
     if len(source) > source.shape[1]:
         warnings.warn(
             f"{name}: {len(source):,} neurons of {source.shape[1]:,} frames: is it transposed?",

@@ -251,7 +251,7 @@ def _interpolated(frames: Frames, intervals: np.ndarray, name: str, n_units: int
 KINDS = {
     "fluorescence": "dF/F of a running baseline, divided by its 99th percentile",
     "dff": "dF/F as given, divided by its 99th percentile",
-    "ready": "as given",
+    "preprocessed": "as given",
 }
 _BLOCK = 4_000_000  # values processed at once
 
@@ -313,7 +313,7 @@ def assemble_traces(
         raise InputError(f"{name}: no frame is left: all are NaN: correct its data")
     if kind == "fluorescence":
         delta_f(traces, grid.sampling_frequency, out=traces)
-    if kind != "ready":
+    if kind != "preprocessed":
         scaled(traces, out=traces)
     prepared = KINDS[kind]
     if grid.share is not None:

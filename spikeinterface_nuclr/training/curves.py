@@ -3,10 +3,10 @@
 # What each panel shows, and the unit of its axis.
 _PANELS = (
     ("loss", ("loss",), "nats"),
-    ("parts of the loss", ("attraction", "crowd", "invariance", "variance", "covariance"), "nats"),
+    ("parts of the loss", ("alignment", "repulsion", "invariance", "variance", "covariance"), "nats"),
     ("found again", ("reidentification", "reidentification_across"), "share of neurons"),
     ("dimensions in use", ("rank_me",), "RankMe"),
-    ("odd and even windows agree", ("stability",), "cosine"),
+    ("odd and even windows agree", ("split_half_similarity",), "cosine"),
     ("probe of held-out animals", ("probe",), "macro-F1"),
 )
 

@@ -42,7 +42,7 @@ class NuCLREmbeddingWidget(BaseWidget):
             raise InputError(f"a map is of a SortingAnalyzer or of UnitEmbeddings, not {type(embeddings).__name__}")
         if labels is not None and not isinstance(labels, dict):
             raise InputError("labels must be a dict of titles and values: only an analyzer knows properties by name")
-        labels = labels or {"stability": embeddings.stability}
+        labels = labels or {"split_half_similarity": embeddings.split_half_similarity}
         for title, values in labels.items():
             if np.shape(values) != (len(embeddings.unit_ids),):
                 raise InputError(f"labels {title!r} has shape {np.shape(values)} for {len(embeddings.unit_ids)} units")

@@ -60,12 +60,12 @@ def check_spike_counts(units, read_counts: np.ndarray, rows: np.ndarray, embeddi
 
     The number of all its spikes will do, and so will `read_counts`, (len(units),), of those inside its observed time.
     """
-    if embeddings.spike_count is None:
+    if embeddings.num_spikes is None:
         raise InputError(
             "the embeddings do not say how many spikes each unit had: embed it again, or give allow_stale=True"
         )
     stored = spike_counts(units)
-    for unit, row, count in zip(embeddings.unit_ids, rows, embeddings.spike_count, strict=True):
+    for unit, row, count in zip(embeddings.unit_ids, rows, embeddings.num_spikes, strict=True):
         if count not in (stored[row], read_counts[row]):
             raise InputError(
                 f"unit {unit}: it had {count:,} spikes when it was embedded, row {row} of the units table has "

@@ -6,14 +6,12 @@ import numpy as np
 
 from ...errors import InputError
 from ...population import Population
+from ...provenance import READING, Provenance
 from ...unit_embeddings import UnitEmbeddings
 from .matching import check_spike_counts, match_rows
 from .population import read_nwbfile
 from .reading import PLANES
 from .rois import choose_rois, common_path, tables_of
-
-# What the source of imaged neurons says of how it was read, by the keywords of `read_nwbfile`.
-READING = ("series", "traces", "keep_rejected")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,16 +35,15 @@ class Place:
     column: str
 
 
-def read_as(provenance: dict) -> dict:
-    """Keywords of `read_nwbfile` by which neurons of embeddings of this provenance are read; nothing, for units."""
-    told = provenance.get("read_as") or (provenance.get("source", {}) if provenance.get("signal") == "traces" else {})
-    return {key: told[key] for key in READING if "series" in told and key in told}
+def is_read_as(population: Population, reading: dict) -> bool:
+    """Whether a population of this file was read with these keywords; with none, its units were."""
+    return reading == {key: population.metadata[key] for key in READING if key in population.metadata}
 
 
-def fingerprint_now(nwbfile, provenance: dict, population: Population) -> str:
+def fingerprint_now(nwbfile, provenance: Provenance, population: Population) -> str:
     """Of the file's neurons, read as embeddings of this provenance were; `population` is one reading of the file."""
-    reading = read_as(provenance)
-    if reading == {key: population.metadata[key] for key in READING if key in population.metadata}:
+    reading = provenance.reading
+    if is_read_as(population, reading):
         return population.fingerprint()
     try:
         return read_nwbfile(nwbfile, **reading).fingerprint()
@@ -54,13 +51,13 @@ def fingerprint_now(nwbfile, provenance: dict, population: Population) -> str:
         return ""
 
 
-def imaging_of(nwbfile, provenance: dict, series: str | None, name: str) -> dict:
+def imaging_of(nwbfile, provenance: Provenance, series: str | None, name: str) -> dict:
     """How the file's neurons are to be read for these embeddings: as they were, or from the series that is named."""
-    if provenance.get("signal") != "traces":
+    if provenance.signal != "traces":
         if series is not None:
             raise InputError(f"the embeddings are of spikes: leave out series={series!r}")
         return {}
-    reading = read_as(provenance)
+    reading = provenance.reading
     if series is None and reading:
         return reading
     return {**reading, "series": common_path(choose_rois(nwbfile, series, name))}
@@ -74,7 +71,7 @@ def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match
     if population.signal == "spikes":
         rows, column = match_rows(nwbfile.units, embeddings.unit_ids, match)
         if not allow_stale:
-            check_spike_counts(nwbfile.units, population.spike_counts, rows, embeddings)
+            check_spike_counts(nwbfile.units, population.num_spikes, rows, embeddings)
         return [Place(nwbfile.units, np.arange(len(rows)), rows, column)]
     if not allow_stale:
         _check_frames(population, embeddings)
@@ -117,16 +114,16 @@ def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> 
 def _check_frames(population: Population, embeddings: UnitEmbeddings) -> None:
     """InputError where the traces are not those that were embedded, as far as can be told."""
     frames = population.traces.shape[1]
-    if embeddings.spike_count is None or not (embeddings.spike_count == frames).all():
-        had = "an unknown number of" if embeddings.spike_count is None else f"{embeddings.spike_count.max():,}"
+    if embeddings.num_frames is None or not (embeddings.num_frames == frames).all():
+        had = "an unknown number of" if embeddings.num_frames is None else f"{embeddings.num_frames.max():,}"
         raise InputError(
             f"the neurons had {had} frames when they were embedded, {population.metadata['series']} has {frames:,}: "
             "embed them again, or give allow_stale=True"
         )
     # Numbers of ROIs and of frames are alike in many recordings.
     provenance = embeddings.provenance
-    if read_as(provenance) and provenance["population_fingerprint"] != population.fingerprint():
-        was = provenance.get("source", {}).get("source", "another file")
+    if provenance.reading and not provenance.embeds(population):
+        was = provenance.source.get("source", "another file")
         raise InputError(
             f"the traces that were embedded (of {was}) are not those that {population.metadata['series']} holds: embed "
             "them again, or give allow_stale=True"

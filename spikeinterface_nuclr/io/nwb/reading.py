@@ -8,6 +8,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...identities import Identities, join_identities
+from ...provenance import Provenance
 from ...unit_embeddings import UnitEmbeddings, join_embeddings
 from .file import open_nwb
 from .matching import column_texts, texts
@@ -29,26 +30,13 @@ class Stored:
     embeddings : UnitEmbeddings
     rows : int64, shape (n_units,)
         Row of each unit in the table of neurons, or in that of its plane.
-    units_fingerprint : str or None
-        Of all units of the file when the table was written.
     identities : list of Identities
         What was read from these embeddings.
     """
 
     embeddings: UnitEmbeddings
     rows: np.ndarray
-    units_fingerprint: str | None
     identities: list[Identities]
-
-    def stale(self, fingerprint: str) -> str:
-        """Why the table does not fit units of this fingerprint; empty where it does."""
-        if self.embeddings.provenance.get("stale"):
-            return self.embeddings.provenance["stale"]
-        if fingerprint != (self.units_fingerprint or self.embeddings.provenance["population_fingerprint"]):
-            traces = self.embeddings.provenance.get("signal") == "traces"
-            what = "neurons' traces" if traces else "units' spikes"
-            return f"the {what} have changed since the table was written"
-        return ""
 
 
 def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Identities]]:
@@ -104,11 +92,11 @@ def _sets(nwbfile) -> dict[str, list[str]]:
     Planes of one population have one fingerprint, one model, and a name to which each adds its own. Where that name is
     of something else too, each table stands for itself.
     """
-    tables = {name: table for name, table in held(nwbfile).items() if is_ours(table, TABLE)}
+    tables = {name: table for name, table in contents(nwbfile).items() if is_ours(table, TABLE)}
     together: dict[tuple, list[str]] = {}
     for name, table in tables.items():
-        provenance = json.loads(table.provenance) if table.provenance else {}
-        of_plane = str(provenance.get("matched_by", "")).startswith(PLANES)
+        values = json.loads(table.provenance) if table.provenance else {}
+        of_plane = str(values.get("matched_by", "")).startswith(PLANES)
         shared = name.removesuffix(f"_{table['neuron'].table.name}") if of_plane else name
         together.setdefault((shared, of_plane, table.population_fingerprint, table.model.sha256), []).append(name)
     shared = [key[0] for key in together]
@@ -127,25 +115,23 @@ def _joined(parts: list[Stored]) -> Stored:
     return Stored(
         join_embeddings([part.embeddings for part in parts]),
         np.concatenate([part.rows for part in parts]),
-        parts[0].units_fingerprint,
         [join_identities(several) for several in told.values()],
     )
 
 
 def stored_table(nwbfile, name: str) -> Stored:
     """The one table of this name in an open file."""
-    module = held(nwbfile)
+    module = contents(nwbfile)
     table = module[name]
+    _check_columns(table, ("embedding", "num_windows", "split_half_similarity"))
     rows = np.asarray(table["neuron"].data[:], dtype=np.int64)
-    provenance = {"population_fingerprint": table.population_fingerprint, "checkpoint_sha256": table.model.sha256}
-    provenance |= json.loads(table.provenance) if table.provenance else {}
-    known = {column: np.asarray(table[column].data[:]) for column in ("embedding", "window_count", "stability")}
-    count = np.asarray(table["spike_count"].data[:]) if "spike_count" in table.colnames else None
-    ids = _unit_ids(table["neuron"].table, rows, provenance.get("matched_by"))
+    columns = ("embedding", "num_windows", "split_half_similarity", "num_spikes", "num_frames")
+    values = {column: np.asarray(table[column].data[:]) for column in columns if column in table.colnames}
+    provenance = _provenance(table)
+    ids = _unit_ids(table["neuron"].table, rows, provenance.matched_by)
     return Stored(
-        UnitEmbeddings(ids, **known, provenance=provenance, spike_count=count),
+        UnitEmbeddings(ids, **values, provenance=provenance),
         rows,
-        table.units_fingerprint,
         [
             _identities(other, ids, rows)
             for other in module.values()
@@ -154,12 +140,26 @@ def stored_table(nwbfile, name: str) -> Stored:
     )
 
 
+def _provenance(table) -> Provenance:
+    """What the table and its model state about the origin of the embeddings."""
+    model = {"license": table.model.license, "training_data": table.model.training_data}
+    return Provenance.from_dict(
+        {
+            **(json.loads(table.provenance) if table.provenance else {}),
+            "population_fingerprint": table.population_fingerprint,
+            "units_fingerprint": table.units_fingerprint,
+            "checkpoint_sha256": table.model.sha256,
+            "model": {"config": json.loads(table.model.config), **model},
+        }
+    )
+
+
 def stored_identities(nwbfile, name: str, of: Stored) -> Identities:
     """The identities of this name in an open file, which were read from the embeddings `of`."""
-    return _identities(held(nwbfile)[name], of.embeddings.unit_ids, of.rows)
+    return _identities(contents(nwbfile)[name], of.embeddings.unit_ids, of.rows)
 
 
-def held(nwbfile) -> dict:
+def contents(nwbfile) -> dict:
     """What the module of an open file holds, by name, others' too; nothing where there is no module."""
     if MODULE not in nwbfile.processing:
         return {}
@@ -188,15 +188,20 @@ def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
     return np.array(column_texts(neurons, column))[rows]
 
 
+def _check_columns(table, names: tuple[str, ...]) -> None:
+    """InputError where a table lacks columns, as those written before version 0.1.0 was released do."""
+    missing = [name for name in names if name not in table.colnames]
+    if missing:
+        raise InputError(
+            f"{table.container_source}: its {table.name!r} has no column {missing[0]!r}, as development versions "
+            "wrote it: replace it (nuclr embed --in-place --if-exists replace), and predict identities again"
+        )
+
+
 def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities:
     unit_of = dict(zip(embedded_rows.tolist(), ids.tolist(), strict=True))
     rows = np.asarray(table["neuron"].data[:]).tolist()
-    missing = [name for name in _PREDICTED if name not in table.colnames]
-    if missing:
-        raise InputError(
-            f"{table.container_source}: its {table.name!r} has no column {missing[0]!r}, it is of an older version: "
-            "compute the embeddings again (nuclr embed --in-place --force), and then the identities (nuclr predict)"
-        )
+    _check_columns(table, _PREDICTED)
     values = {name: table[name].data[:] for name in _PREDICTED}
     novelty = np.asarray(table["novelty"].data[:]) if "novelty" in table.colnames else None
     try:

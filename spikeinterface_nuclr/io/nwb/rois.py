@@ -272,7 +272,7 @@ def _kind(rois: Rois, name: str) -> str:
     if _RELATIVE.search(unit) or _Z_SCORE.search(rois.path):
         raise InputError(
             f"{name}: {rois.path} has the unit {unit!r}: say what its values are: traces= (--traces) fluorescence, dff "
-            "or ready"
+            "or preprocessed"
         )
     return "fluorescence"
 

@@ -10,9 +10,8 @@ import h5py
 import numpy as np
 from hdmf.build import GroupBuilder
 
-from ...errors import CheckpointError
 from ...identities import Identities
-from ...model.loading import load_checkpoint
+from ...provenance import Provenance
 from ...unit_embeddings import UnitEmbeddings
 from .file import io_class
 from .matching import texts
@@ -78,8 +77,8 @@ class Plan:
 
 
 UNIT_COLUMNS = {
-    "nuclr_window_count": "Number of time windows behind the unit's NuCLR embedding.",
-    "nuclr_stability": "Cosine between the unit's NuCLR embeddings of odd and even windows.",
+    "nuclr_num_windows": "Number of time windows behind the unit's NuCLR embedding.",
+    "nuclr_split_half_similarity": "Cosine between the unit's NuCLR embeddings of odd and even windows.",
 }
 _DESCRIPTION = "NuCLR embeddings of neurons and identities predicted from them"
 
@@ -115,8 +114,13 @@ def table_name(text: str) -> str:
 def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Columns for the units table, of one value a row. Rows of other units keep what they have."""
     n = len(units)
-    columns = {"nuclr_window_count": np.zeros(n, dtype=np.int64), "nuclr_stability": np.full(n, np.nan, np.float32)}
-    for (name, values), new in zip(columns.items(), (embeddings.window_count, embeddings.stability), strict=True):
+    columns = {
+        "nuclr_num_windows": np.zeros(n, dtype=np.int64),
+        "nuclr_split_half_similarity": np.full(n, np.nan, np.float32),
+    }
+    for (name, values), new in zip(
+        columns.items(), (embeddings.num_windows, embeddings.split_half_similarity), strict=True
+    ):
         if name in units.colnames:
             values[:] = units[name][:]
         values[rows] = new
@@ -174,13 +178,14 @@ def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):
         neuron=part.rows,
         neuron_table=neurons,
         embedding=embeddings.embedding,
-        window_count=embeddings.window_count,
-        stability=embeddings.stability,
-        spike_count=embeddings.spike_count,
+        num_windows=embeddings.num_windows,
+        split_half_similarity=embeddings.split_half_similarity,
+        num_spikes=embeddings.num_spikes,
+        num_frames=embeddings.num_frames,
         model=_model(ndx_nuclr, module, embeddings),
-        population_fingerprint=embeddings.provenance["population_fingerprint"],
+        population_fingerprint=embeddings.provenance.population_fingerprint,
         units_fingerprint=units_fingerprint,
-        provenance=_storable(json.dumps(_portable(embeddings.provenance), ensure_ascii=False)),
+        provenance=_storable(json.dumps(_beside_model(embeddings.provenance), ensure_ascii=False)),
     )
 
 
@@ -230,57 +235,47 @@ def _write_new(io, module, units=None) -> None:
 def _description(embeddings: UnitEmbeddings) -> str:
     provenance = embeddings.provenance
     text = "NuCLR embeddings of neurons, each in the context of those recorded with it"
-    if provenance.get("context"):
-        text += f" ({provenance['context']})"
-    if provenance.get("stale"):
-        text += f". OUT OF DATE: {provenance['stale']}"
+    if provenance.context:
+        text += f" ({provenance.context})"
+    if provenance.stale:
+        text += f". OUT OF DATE: {provenance.stale}"
     return text + "."
 
 
 def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
     """The model in the file that has these weights, or a new one."""
     provenance = embeddings.provenance
-    sha256 = provenance["checkpoint_sha256"]
+    sha256, model = provenance.checkpoint_sha256, provenance.model or {}
     models = [held for held in module.data_interfaces.values() if is_ours(held, "NuCLRModel")]
     known = next((model for model in models if model.sha256 == sha256), None)
     if known is not None:
         return known
-    config, card = _config_and_card(provenance, embeddings.embedding.shape[1])
-    version = provenance.get("versions", {}).get("spikeinterface-nuclr", "")
+    # Embeddings of another origin may lack the config.
+    config = model.get("config") or {"dim": embeddings.embedding.shape[1], "window_s": provenance.window_s}
+    version = (provenance.versions or {}).get("spikeinterface-nuclr", "")
     made = ndx_nuclr.NuCLRModel(
         name=free_name("NuCLRModel", module.data_interfaces),
-        source=_storable(_portable(provenance)["checkpoint"]),
-        revision=provenance.get("checkpoint_revision") or None,
+        source=_storable(provenance.portable().checkpoint),
+        revision=provenance.checkpoint_revision or None,
         sha256=sha256,
         config=json.dumps(config),
         software=f"spikeinterface-nuclr {version}".strip(),
-        license=_text(card.get("license")),
-        training_data=_text(card.get("training_data") or card.get("data")),
+        license=_text(model.get("license")),
+        training_data=_text(model.get("training_data")),
     )
     module.add(made)
     return made
 
 
-def _portable(provenance: dict) -> dict:
-    """The provenance with names of files in place of their paths, which say nothing to others, or too much."""
-    checkpoint, source = provenance["checkpoint"], dict(provenance.get("source", {}))
-    if isinstance(source.get("source"), str):
-        source["source"] = Path(source["source"]).name
-    checkpoint = checkpoint if checkpoint.startswith("hf://") else Path(checkpoint).name
-    return {**provenance, "checkpoint": checkpoint, "source": source}
+def _beside_model(provenance: Provenance) -> dict:
+    """The provenance as JSON values, without what attributes of the table and its model state."""
+    stated = ("model", "population_fingerprint", "units_fingerprint")
+    return {name: value for name, value in provenance.portable().to_dict().items() if name not in stated}
 
 
 def _storable(text: str) -> str:
     """The text with escapes for what files cannot hold; names of files may have bytes that are no text."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-
-
-def _config_and_card(provenance: dict, dim: int) -> tuple[dict, dict]:
-    try:
-        checkpoint = load_checkpoint(provenance["checkpoint"], sha256=provenance["checkpoint_sha256"])
-    except CheckpointError:  # embedded elsewhere, or the file is gone: say what the embeddings themselves say
-        return {"dim": dim, "window_s": provenance.get("window_s")}, {}
-    return checkpoint.config.to_dict(), checkpoint.card
 
 
 def _text(value) -> str | None:

@@ -18,11 +18,11 @@ import numpy as np
 from ...errors import InputError, RecordingWarning, reason_of
 from .file import io_class, open_nwb
 from .matching import texts
-from .reading import held, stored_identities, stored_table
+from .reading import contents, stored_identities, stored_table
 from .specification import specification_place
 from .tables import Part, Plan
 
-_OF_EMBEDDINGS = ("embedding", "window_count", "stability")
+_OF_EMBEDDINGS = ("embedding", "num_windows", "split_half_similarity")
 _OF_IDENTITIES = ("classes", "best_label", "reason", "probability", "confidence")
 
 
@@ -73,7 +73,7 @@ def _comes_back(nwbfile, part: Part) -> bool:
         columns = _OF_IDENTITIES if written.novelty is None else (*_OF_IDENTITIES, "novelty")
         same &= read.target == written.target and _same_rows(read, written, columns)
         # Read by others only: ours derives it.
-        same &= texts(held(nwbfile)[name]["label"].data[:]) == written.label.tolist()
+        same &= texts(contents(nwbfile)[name]["label"].data[:]) == written.label.tolist()
     return same
 
 

@@ -1,26 +1,36 @@
-"""What `nuclr info` says: facts by name, in the order in which to read them."""
+"""What `nuclr info` lists: facts by name, in the order in which to read them."""
 
 from pathlib import Path
 
 import numpy as np
 
-from .decoding.decoder import Decoder
-from .decoding.regressor import Regressor
-from .decoding.storage import is_regressor
-from .extensions import computed_embedding
-from .io import kind_of
-from .io.nwb.file import open_nwb
-from .io.nwb.neurons import fingerprint_now
-from .io.nwb.reading import stored, table_names
-from .io.spikeinterface import load_spikeinterface
-from .model.loading import load_checkpoint
-from .population import Population
-from .training.store import Store
-from .unit_embeddings import UnitEmbeddings
-from .windows import place_windows, timeline
+from ..decoding.decoder import Decoder
+from ..decoding.regressor import Regressor
+from ..decoding.storage import is_regressor
+from ..extensions import computed_embedding
+from ..io import kind_of, read_population
+from ..io.nwb.session import Session, read_session
+from ..io.spikeinterface import load_spikeinterface
+from ..model.loading import load_checkpoint
+from ..population import Population
+from ..training.store import Store
+from ..unit_embeddings import UnitEmbeddings
+from ..windows import place_windows, timeline
 
 
-def population_facts(population: Population) -> dict:
+def of_recording(path: Path, reading: dict) -> dict:
+    """A recording: its units, their activity, and the embeddings that it holds."""
+    kind = kind_of(path)
+    if kind == "nwb":
+        session = read_session(path, **reading)
+        return _population(session.population) | _in_session(session)
+    if kind == "analyzer":
+        analyzer = load_spikeinterface(path)
+        return _population(read_population(analyzer, **reading)) | _in_analyzer(analyzer)
+    return _population(read_population(path, **reading))
+
+
+def _population(population: Population) -> dict:
     """A recording: its units, their activity, and the windows of the default model that fit."""
     groups = dict(population.groups())
     observed = [population.observed_of(i) for i in range(population.n_units)]
@@ -39,7 +49,7 @@ def population_facts(population: Population) -> dict:
 
 
 def _spike_facts(population: Population) -> dict:
-    counts = population.spike_counts
+    counts = population.num_spikes
     return {"spikes": int(counts.sum()), "units without spikes": int((counts == 0).sum())}
 
 
@@ -63,72 +73,69 @@ def _window_facts(population: Population, groups: list[np.ndarray]) -> dict:
     }
 
 
-def embedding_facts(found: UnitEmbeddings) -> dict:
-    """Embeddings, and where they come from."""
-    known = found.window_count > 0
-    several = np.isfinite(found.stability)
+def of_embeddings_file(path: Path) -> dict:
+    """An ``.npz`` of embeddings."""
+    return _embeddings(UnitEmbeddings.load(path))
+
+
+def _embeddings(embeddings: UnitEmbeddings) -> dict:
+    """Embeddings, and what they were computed from."""
+    embedded, similarity = embeddings.num_windows > 0, embeddings.split_half_similarity
+    similarity = similarity[np.isfinite(similarity)]
     return {
-        "units": len(known),
-        "embedded": int(known.sum()),
-        "dimensions": found.embedding.shape[1],
-        "windows a unit": f"{np.median(found.window_count):g} (median)",
-        "stability": f"{np.median(found.stability[several]):.3f} (median)" if several.any() else "unknown",
-        **found.provenance,
+        "units": len(embedded),
+        "embedded": int(embedded.sum()),
+        "dimensions": embeddings.embedding.shape[1],
+        "windows per unit": f"{np.median(embeddings.num_windows):g} (median)",
+        "split-half similarity": f"{np.median(similarity):.3f} (median)" if len(similarity) else "unknown",
+        **{name: value for name, value in embeddings.provenance.to_dict().items() if name != "model"},
     }
 
 
-def held_facts(path: Path, population: Population) -> dict:
-    """Embeddings that an NWB file or an analyzer's folder holds beside its units; nothing for other sources."""
-    kind = kind_of(path)
-    if kind == "nwb":
-        return _nwb_facts(path, population)
-    if kind == "analyzer":
-        return _analyzer_facts(path)
-    return {}
-
-
-def _analyzer_facts(path: Path) -> dict:
-    analyzer = load_spikeinterface(path)
+def _in_analyzer(analyzer) -> dict:
+    """The embeddings of an analyzer."""
     extension = computed_embedding(analyzer)
     if extension is None:
         return {}
     return _beside_units("nuclr_embedding", extension.get_embeddings(warn=False), extension.stale)
 
 
-def _nwb_facts(path: Path, population: Population) -> dict:
-    facts = {}
-    with open_nwb(path) as nwbfile:
-        for name in table_names(nwbfile):
-            found = stored(nwbfile, name)
-            # Embeddings of an analyzer, say, were told to fit the file's units by no more than the spike counts.
-            own = found.embeddings.provenance["population_fingerprint"] == found.units_fingerprint
-            traces = found.embeddings.provenance.get("signal") == "traces"
-            copy = "traces, of equal length" if traces else "spikes, of equal spike counts"
-            note = "" if own else f" (embedded from another copy of the {copy})"
-            stale = found.stale(fingerprint_now(nwbfile, found.embeddings.provenance, population))
-            facts |= _beside_units(f"processing/nuclr/{name}", found.embeddings, stale, note)
-            if found.identities:
-                facts[f"processing/nuclr/{name}: predicted"] = ", ".join(
-                    identities.target for identities in found.identities
-                )
-    return facts
+def _in_session(session: Session) -> dict:
+    """The embeddings of an NWB file."""
+    lines = {}
+    for name, outdated in session.outdated.items():
+        title = f"processing/nuclr/{name}"
+        if name not in session.tables:
+            lines[title] = outdated
+            continue
+        table = session.tables[name]
+        provenance = table.embeddings.provenance
+        # Embeddings of an analyzer, say, were matched to the file's units by spike counts alone.
+        copy = "traces, of equal length" if provenance.signal == "traces" else "spikes, of equal spike counts"
+        same = provenance.population_fingerprint == provenance.units_fingerprint
+        note = "" if same else f" (embedded from another copy of the {copy})"
+        lines |= _beside_units(title, table.embeddings, outdated, note)
+        if table.identities:
+            lines[f"{title}: predicted"] = ", ".join(identities.target for identities in table.identities)
+    return lines
 
 
-def _beside_units(title: str, found: UnitEmbeddings, stale: str, note: str = "") -> dict:
-    facts = embedding_facts(found) | {"series": found.provenance.get("source", {}).get("series")}
-    told = (
-        "series",
-        *("units", "embedded", "dimensions", "windows a unit", "stability", "checkpoint", "checkpoint_revision"),
-        *("checkpoint_sha256", "overlap", "min_spikes", "precision", "groups", "stitched", "matched_by", "context"),
+def _beside_units(title: str, embeddings: UnitEmbeddings, outdated: str, note: str = "") -> dict:
+    lines = _embeddings(embeddings) | {"series": embeddings.provenance.source.get("series")}
+    listed = (
+        *("series", "units", "embedded", "dimensions", "windows per unit", "split-half similarity", "checkpoint"),
+        *("checkpoint_revision", "checkpoint_sha256", "overlap", "min_spikes", "precision", "groups", "stitched"),
+        *("matched_by", "context"),
     )
     return {
-        title: f"STALE: {stale}" if stale else "up to date" + note,
-        **{f"{title}: {name}": facts[name] for name in told if facts.get(name) not in (None, "")},
+        title: f"STALE: {outdated}" if outdated else "up to date" + note,
+        **{f"{title}: {name}": lines[name] for name in listed if lines.get(name) not in (None, "")},
     }
 
 
-def store_facts(store: Store) -> dict:
-    """A store: how much it holds, of whom."""
+def of_store(path: Path) -> dict:
+    """A store: how much it holds, and of which animals."""
+    store = Store(path)
     probes = store.probes
     return {
         "store": str(store.path),
@@ -143,7 +150,7 @@ def store_facts(store: Store) -> dict:
     }
 
 
-def decoder_facts(name: str) -> dict:
+def of_decoder(name: str) -> dict:
     """A decoder of classes or a regressor of numbers: what it reads, from which embeddings, fitted to whom."""
     return _regressor_facts(Regressor.load(name)) if is_regressor(name) else _decoder_facts(Decoder.load(name))
 
@@ -178,7 +185,7 @@ def _share(decoder: Decoder, target_error: float) -> str:
     return f"{(decoder.confidence >= decoder.threshold(target_error)).mean():.0%} of units left out of the fit"
 
 
-def checkpoint_facts(model: str) -> dict:
+def of_checkpoint(model: str) -> dict:
     """A model: its size, its settings and its card."""
     checkpoint = load_checkpoint(model)
     return {

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from .decoding.calibration import CONFIDENCE
-from .decoding.cohort import Cohort
-from .decoding.evaluation import Evaluation
-from .decoding.scores import AVERAGED, EMBEDDING, MAIN, POOLED, SHUFFLED
-from .files import check_folder, write_folder
-from .text import for_csv, for_markdown
+from ..decoding.calibration import CONFIDENCE
+from ..decoding.cohort import Cohort
+from ..decoding.evaluation import Evaluation
+from ..decoding.scores import AVERAGED, EMBEDDING, MAIN, POOLED, SHUFFLED
+from ..files import check_folder, write_folder
+from ..text import for_csv, for_markdown
 
 PAGE = "report.md"
 _CURVES = ("share.csv", "animals.csv")
@@ -55,7 +55,7 @@ def _writer(curve):
 def _page(evaluation: Evaluation, cohort: Cohort) -> str:
     provenance = evaluation.provenance
     model = cohort.embeddings[0].provenance
-    model_name = for_markdown(Path(model["checkpoint"]).name)
+    model_name = for_markdown(Path(model.checkpoint).name)
     tested = evaluation.of(EMBEDDING)["animal"].nunique()
     return "\n".join(
         [
@@ -67,7 +67,7 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
             "",
             f"{provenance['units']} labelled units of {len(provenance['animals'])} animals in {len(cohort.names)} "
             f"recordings, {tested} animals tested; embedded by {model_name} "
-            f"(sha256 {model['checkpoint_sha256'][:12]}…).",
+            f"(sha256 {model.checkpoint_sha256[:12]}…).",
             "",
             "![Scores, confusions, calibration](evaluation.png)",
             "",

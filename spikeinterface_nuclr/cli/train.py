@@ -1,4 +1,4 @@
-"""Commands on many recordings without labels: store, train."""
+"""nuclr train: an encoder, trained on recordings without labels."""
 
 import logging
 import shlex
@@ -9,11 +9,10 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..errors import InputError
-from .app import (
-    EXIT_CODES,
+from .app import app, say
+from .options import (
+    Card,
     Device,
-    GroupBy,
     KeepRejected,
     Overwrite,
     Precision,
@@ -21,53 +20,9 @@ from .app import (
     SamplingFrequency,
     Series,
     Traces,
-    app,
     read_card,
-    reading_of,
-    say,
+    read_options,
 )
-
-store = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Put many sessions into one store to train on.")
-app.add_typer(store, name="store")
-
-
-@store.command("build")
-def store_build(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Recordings, patterns ('data/*/*.nwb'), folders of NWB files, or CSV manifests with a column source "
-            "and, as you like, animal, session, probe and weight (1; 2 is drawn twice as often in training).",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.", show_default=False)],
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    frame_rate: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Frames per second to bring traces to: those of the encoder.", show_default="as recorded"),
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that read at the same time.")] = 1,
-    quiet: Quiet = False,
-) -> None:
-    """Put the spikes, or traces, of many sessions into one store, from which windows are read in no time.
-
-    Sessions that the store holds already are left alone unless their source has changed. Sources that cannot be read
-    are skipped and listed; the exit code is then 3.
-    """
-    from ..training.building import build_store
-
-    reading = reading_of(group_by, series, traces, keep_rejected, sampling_frequency)
-    made, damaged = build_store(sources, output, frame_rate=frame_rate, jobs=jobs, progress=not quiet, **reading)
-    say(f"{output}: {made.summary()}")
-    for line in damaged:
-        say(f"nuclr: skipped: {line}", err=True)
-    if damaged:
-        raise typer.Exit(EXIT_CODES[InputError])
 
 
 def _show_config(wanted: bool) -> None:
@@ -104,10 +59,7 @@ def train(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Animal (or pattern) neither to train on nor to look at. Repeatable."),
     ] = None,
-    card: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="JSON file of what to say about the checkpoint (data, licence, …).", show_default=False),
-    ] = None,
+    card: Card = None,
     series: Series = None,
     traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
@@ -116,9 +68,9 @@ def train(
     precision: Precision = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a processor, on each node.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes of a cluster.")] = 1,
-    workers: Annotated[
+    n_jobs: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=0, help="Processes that draw windows.", show_default="4 for a GPU, else 0"),
+        typer.Option("--n-jobs", "-j", min=0, help="Processes that draw windows.", show_default="4 for a GPU, else 0"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state beside the output.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the curves of the log, OUTPUT.curves.png.")] = False,
@@ -143,7 +95,7 @@ def train(
 
         # It announces each choice that was made for it.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    said = read_card(card) if card else {}
+    about = read_card(card) if card else {}
     start = load_checkpoint(initial) if initial else None
     checkpoint = pretrain(
         sources,
@@ -152,13 +104,13 @@ def train(
         initial=start,
         hold_out=hold_out or (),
         exclude=exclude or (),
-        card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **said},
-        reading=reading_of("group", series, traces, keep_rejected, sampling_frequency),
+        card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **about},
+        reading=read_options("group", series, traces, keep_rejected, sampling_frequency),
         device=device,
         precision=precision,
         devices=devices,
         nodes=nodes,
-        workers=workers,
+        n_jobs=n_jobs,
         resume=resume,
         overwrite=overwrite,
         plot=plot,

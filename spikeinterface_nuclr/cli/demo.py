@@ -1,19 +1,39 @@
-"""The main job from end to end on simulated units: what `nuclr demo` does."""
+"""nuclr demo: the main use from end to end, on simulated units."""
 
 import csv
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
-from .decoding.decoder import Decoder
-from .embedding import embed
-from .errors import InputError
-from .files import written_whole
-from .io import read_population
-from .simulation import simulate_analyzer
-from .widgets import plot_nuclr_embedding, plot_nuclr_identity
+from ..errors import InputError
+from .app import app, say
+from .options import Device, Overwrite, Quiet
 
 DECODER = "simulated-cell-type"
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")] = Path("nuclr_demo"),
+    units: Annotated[int, typer.Option(help="Units to simulate.")] = 60,
+    duration: Annotated[float, typer.Option(help="Seconds to simulate.")] = 300.0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate a probe, build a SortingAnalyzer, embed its units, name their types, and write a table and figures.
+
+    Needs no data and no network. Cell types and regions of the simulated units are known, so the figure shows what
+    the bundled model tells apart.
+    """
+    lines = run_demo(
+        output, units=units, duration=duration, seed=seed, device=device, overwrite=overwrite, progress=not quiet
+    )
+    for line in lines:
+        say(line)
 
 
 def run_demo(
@@ -26,6 +46,13 @@ def run_demo(
     list of str
         What was done and where to look, a line each.
     """
+    from ..decoding.decoder import Decoder
+    from ..embedding import embed
+    from ..files import written_whole
+    from ..io import read_population
+    from ..simulation import simulate_analyzer
+    from ..widgets import plot_nuclr_embedding, plot_nuclr_identity
+
     output = Path(output)
     if units < 3:
         raise InputError(f"the demo draws a map, which needs three units or more, not {units}")
@@ -59,9 +86,9 @@ def run_demo(
     provenance = embeddings.provenance
     return [
         f"simulated {units} units of 3 cell types in 3 regions for {duration:g} s, as a SortingAnalyzer",
-        f"embedded {(embeddings.window_count > 0).sum()} of them with {provenance['checkpoint']} in "
-        f"{provenance['windows']} windows of {provenance['window_s']:g} s ({provenance['device']}, "
-        f"{provenance['precision']})",
+        f"embedded {(embeddings.num_windows > 0).sum()} of them with {provenance.checkpoint} in "
+        f"{provenance.windows} windows of {provenance.window_s:g} s ({provenance.device}, "
+        f"{provenance.precision})",
         "a unit's nearest neighbour in the embedding is of its own "
         + " and ".join(
             f"{name.replace('_', ' ')} in {share:.0%} (chance {chance:.0%})" for name, (share, chance) in same.items()
@@ -89,13 +116,13 @@ def _write_table(path: Path, embeddings, labels: dict, identities) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         predicted = ("label", "best_label", "reason", "confidence")
-        writer.writerow(["unit_id", *labels, "window_count", "stability", *predicted])
+        writer.writerow(["unit_id", *labels, "num_windows", "split_half_similarity", *predicted])
         writer.writerows(
             zip(
                 embeddings.unit_ids,
                 *labels.values(),
-                embeddings.window_count,
-                np.round(embeddings.stability, 4),
+                embeddings.num_windows,
+                np.round(embeddings.split_half_similarity, 4),
                 identities.label,
                 identities.best_label,
                 identities.reason,
