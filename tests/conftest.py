@@ -1,12 +1,18 @@
 """What the tests share: real spikes in every kind of source, and the recordings beside the project where present."""
 
+import hashlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from hdmf.build import BuildManager
+from pynwb import validation
+from typer.testing import CliRunner
 
 from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, Population, simulate_population
+from spikeinterface_nuclr.cli import app
 
 DATA = Path(__file__).parent / "data"
 RECORDINGS = Path(__file__).parents[2] / "shared" / "data"
@@ -40,3 +46,57 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+# --- commands and NWB files -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def nuclr():
+    """Run a command of `nuclr` in this process: nuclr("info", path) -> its exit_code, stdout and stderr.
+
+    `code` is the exit code that is expected; no command may end in another exception than its exit.
+    """
+
+    def run(*arguments, code=0):
+        words = [str(argument) for argument in arguments]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["nuclr", *words])
+            result = CliRunner().invoke(app, words)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert result.exit_code == code, result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def specifications_parsed_once():
+    """Parse the specifications that NWB files hold once for all files with the same ones.
+
+    That is most of the time that pynwb takes to validate a small file. The files themselves are validated each time.
+    """
+    parse, parsed = validation.get_cached_namespaces_to_validate, {}
+
+    def parse_once(path=None, driver=None, aws_region=None, io=None):
+        if path is None:
+            return parse(path, driver, aws_region, io)
+        with h5py.File(path, "r") as file:
+            digest = hashlib.sha256()
+            if ".specloc" not in file.attrs:
+                return parse(path, driver, aws_region, io)
+            specifications = file[file.attrs[".specloc"]]
+            specifications.visititems(
+                lambda name, thing: digest.update(
+                    name.encode() + (thing[()] if isinstance(thing, h5py.Dataset) else b"")
+                )
+            )
+        key = digest.hexdigest()
+        if key not in parsed:
+            parsed[key] = parse(path, driver, aws_region, io)
+        names, manager, dependencies = parsed[key]
+        return names, BuildManager(manager.type_map) if manager is not None else None, dependencies
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "get_cached_namespaces_to_validate", parse_once)
+        yield
