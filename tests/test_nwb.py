@@ -75,6 +75,18 @@ def embeddings(original, checkpoint):
 
 
 @pytest.fixture(scope="module")
+def with_table(original, embeddings, tmp_path_factory):
+    """The original with the embeddings."""
+    path = shutil.copy(original, tmp_path_factory.mktemp("embedded") / "embedded.nwb")
+    return write_nwb(path, embeddings, in_place=True)
+
+
+@pytest.fixture
+def embedded(with_table, tmp_path):
+    return Path(shutil.copy(with_table, tmp_path / "embedded.nwb"))
+
+
+@pytest.fixture(scope="module")
 def other(original, checkpoint):
     """Embeddings of another model."""
     changed = {key: value * 1.01 for key, value in checkpoint.weights.items()}
@@ -114,11 +126,10 @@ def test_a_copy_gets_the_embeddings_and_nothing_else_changes(session, original, 
     assert sorted(p.name for p in session.parent.iterdir()) == ["session.nwb", "session_nuclr.nwb"]
 
 
-def test_in_place_changes_nothing_else(session, original, embeddings):
-    assert write_nwb(session, embeddings, in_place=True) == session
-    only_ours_is_new(original, session)
-    same(read_nwb(session)[0], embeddings)
-    assert os.listdir(session.parent) == ["session.nwb"]
+def test_in_place_changes_nothing_else(with_table, original, embeddings):
+    only_ours_is_new(original, with_table)
+    same(read_nwb(with_table)[0], embeddings)
+    assert os.listdir(with_table.parent) == [with_table.name]
 
 
 @pytest.mark.slow
@@ -224,8 +235,8 @@ def test_unit_columns_are_added_when_asked_for(session, original, embeddings):
     gone, new, changed = differences(original, session)
     assert (gone, changed) == ([], ["/units"])
     assert [path for path in new if not path.startswith(OURS)] == [
-        "/units/nuclr_split_half_similarity",
         "/units/nuclr_num_windows",
+        "/units/nuclr_split_half_similarity",
     ]
     properties = read_population(session).properties
     assert properties["nuclr_num_windows"][5:15].tolist() == embeddings.num_windows[5:15].tolist()
@@ -244,53 +255,51 @@ def test_unit_columns_are_added_when_asked_for(session, original, embeddings):
 # --- a table that is there already ------------------------------------------------------------------------------------
 
 
-def test_replacing_leaves_nothing_of_the_old_table(session, original, embeddings, other):
+def test_replacing_leaves_nothing_of_the_old_table(embedded, original, embeddings, other):
     wide = dataclasses.replace(embeddings, embedding=np.tile(embeddings.embedding, 100))
-    for found in (embeddings, wide, other):
-        write_nwb(session, found, in_place=True, if_exists="replace")
-    same(read_nwb(session)[0], other)
-    only_ours_is_new(original, session)
-    with pynwb.NWBHDF5IO(session, "r") as io:
+    for found in (wide, other):
+        write_nwb(embedded, found, in_place=True, if_exists="replace")
+    same(read_nwb(embedded)[0], other)
+    only_ours_is_new(original, embedded)
+    with pynwb.NWBHDF5IO(embedded, "r") as io:
         assert sorted(io.read().processing["nuclr"].data_interfaces) == ["NuCLRModel", "UnitEmbeddings"]
 
 
-def test_nothing_is_replaced_unless_asked(session, embeddings, other):
-    write_nwb(session, embeddings, in_place=True)
-    before = session.read_bytes()
+def test_nothing_is_replaced_unless_asked(embedded, other):
+    before = embedded.read_bytes()
     with pytest.raises(InputError, match="it holds 'UnitEmbeddings' already"):
-        write_nwb(session, other, in_place=True)
-    assert session.read_bytes() == before
+        write_nwb(embedded, other, in_place=True)
+    assert embedded.read_bytes() == before
 
 
-def test_new_names_share_models(session, embeddings, other):
-    for found in (embeddings, embeddings, other):
-        write_nwb(session, found, in_place=True, if_exists="new_name")
-    with pynwb.NWBHDF5IO(session, "r") as io:
+def test_new_names_share_models(embedded, embeddings, other):
+    for found in (embeddings, other):
+        write_nwb(embedded, found, in_place=True, if_exists="new_name")
+    with pynwb.NWBHDF5IO(embedded, "r") as io:
         module = io.read().processing["nuclr"]
         names = ["NuCLRModel", "NuCLRModel_2", "UnitEmbeddings", "UnitEmbeddings_2", "UnitEmbeddings_3"]
         assert sorted(module.data_interfaces) == names
         assert module["UnitEmbeddings"].model is module["UnitEmbeddings_2"].model
     with pytest.raises(InputError, match="3 tables of embeddings: give name="):
-        read_nwb(session)
-    same(read_nwb(session, name="UnitEmbeddings_3")[0], other)
+        read_nwb(embedded)
+    same(read_nwb(embedded, name="UnitEmbeddings_3")[0], other)
     with pytest.raises(InputError, match="no embeddings 'x', only UnitEmbeddings"):
-        read_nwb(session, name="x")
+        read_nwb(embedded, name="x")
     # The shared model stays with the table that still has it.
-    write_nwb(session, other, in_place=True, name="UnitEmbeddings_2", if_exists="replace")
-    same(read_nwb(session, name="UnitEmbeddings")[0], embeddings)
-    same(read_nwb(session, name="UnitEmbeddings_2")[0], other)
+    write_nwb(embedded, other, in_place=True, name="UnitEmbeddings_2", if_exists="replace")
+    same(read_nwb(embedded, name="UnitEmbeddings")[0], embeddings)
+    same(read_nwb(embedded, name="UnitEmbeddings_2")[0], other)
 
 
-def test_identities_are_read_and_go_with_their_embeddings(session, embeddings, other):
-    write_nwb(session, embeddings, in_place=True)
-    write_nwb(session, other, in_place=True, name="other")
+def test_identities_are_read_and_go_with_their_embeddings(embedded, other):
+    write_nwb(embedded, other, in_place=True, name="other")
     from ndx_nuclr.testing.mock import mock_UnitIdentities
 
-    with pynwb.NWBHDF5IO(session, "a") as io:
+    with pynwb.NWBHDF5IO(embedded, "a") as io:
         nwbfile = io.read()
         mock_UnitIdentities(nwbfile=nwbfile, embeddings=nwbfile.processing["nuclr"]["UnitEmbeddings"])
         io.write(nwbfile)
-    found, (identities,) = read_nwb(session, name="UnitEmbeddings")
+    found, (identities,) = read_nwb(embedded, name="UnitEmbeddings")
     assert identities.target == "cell_type"
     assert identities.unit_ids.tolist() == found.unit_ids.tolist()
     assert identities.classes.tolist() == ["excitatory", "inhibitory"]
@@ -298,10 +307,10 @@ def test_identities_are_read_and_go_with_their_embeddings(session, embeddings, o
     assert set(identities.label) == {"excitatory", "inhibitory", "unknown"}
     assert set(identities.best_label) == {"excitatory", "inhibitory"}
     assert identities.provenance["decoder"] == "mock"
-    assert read_nwb(session, name="other")[1] == []
-    write_nwb(session, other, in_place=True, if_exists="replace")
-    assert read_nwb(session, name="UnitEmbeddings")[1] == []
-    same(read_nwb(session, name="other")[0], other)
+    assert read_nwb(embedded, name="other")[1] == []
+    write_nwb(embedded, other, in_place=True, if_exists="replace")
+    assert read_nwb(embedded, name="UnitEmbeddings")[1] == []
+    same(read_nwb(embedded, name="other")[0], other)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -578,12 +587,8 @@ def test_a_copy_that_would_differ_elsewhere_is_thrown_away(session, embeddings, 
 
 
 def test_embeddings_of_unknown_origin_are_refused(session, embeddings):
-    refused(
-        session,
-        dataclasses.replace(embeddings, provenance=Provenance()),
-        "provenance has no 'checkpoint'",
-        in_place=True,
-    )
+    unknown = dataclasses.replace(embeddings, provenance=Provenance())
+    refused(session, unknown, "provenance has no 'checkpoint'", in_place=True)
 
 
 def test_a_damaged_file_is_refused(session, embeddings):
@@ -598,65 +603,50 @@ def test_a_file_without_embeddings_says_so(session):
 
 # --- killed at any moment ---------------------------------------------------------------------------------------------
 
-APPEND = "spikeinterface_nuclr.io.nwb.tables:append"
-VALIDATE = "spikeinterface_nuclr.io.nwb.verifying:check_valid"
-MOMENTS = {  # of a write: a function that it calls, and whether this one does its work before the process stops
-    "before it copies": ("shutil:copyfile", False),
-    "before it appends": (APPEND, False),
-    "after it appends": (APPEND, True),
-    "before it validates": (VALIDATE, False),
-    "before the copy is on the disk": ("os:fsync", False),
-    "after the copy is on the disk": ("os:fsync", True),
-    "before the swap": ("os:replace", False),
-    "after the swap": ("os:replace", True),
+MOMENTS = {  # of a write: a function that it calls, and how much of its work this one does before the process stops
+    "while it copies": ("shutil:copyfile", "half"),
+    "after it appends": ("spikeinterface_nuclr.io.nwb.tables:append", "all"),
+    "before the copy is on the disk": ("os:fsync", "none"),
+    "before the swap": ("os:replace", "none"),
+    "after the swap": ("os:replace", "all"),
 }
 
 
 def stop_at(moment, monkeypatch, stop):
     """Let stop() be called at this moment."""
-    place, works = MOMENTS[moment]
+    place, part = MOMENTS[moment]
     function = pkgutil.resolve_name(place)
 
     def stopping(*arguments, **options):
-        if works:
+        if part == "half":
+            source, target = arguments
+            Path(target).write_bytes(Path(source).read_bytes()[:20_000])
+        elif part == "all":
             function(*arguments, **options)
         stop()
 
     monkeypatch.setattr(place.replace(":", "."), stopping)
 
 
-def half_a_copy(source, target):
-    Path(target).write_bytes(Path(source).read_bytes()[:20_000])
-    os._exit(9)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.parametrize("replaced", [False, True], ids=["first", "replacing"])
-def test_a_kill_leaves_the_old_file_or_the_new_one(session, embeddings, other, replaced, monkeypatch):
-    if replaced:
-        write_nwb(session, embeddings, in_place=True)
-    before = session.read_bytes()
+def test_a_kill_leaves_the_old_file_or_the_new_one(embedded, other, monkeypatch):
+    before = embedded.read_bytes()
 
     def write(moment):
-        if moment == "half a copy":
-            monkeypatch.setattr("shutil.copyfile", half_a_copy)
-        else:
-            stop_at(moment, monkeypatch, lambda: os._exit(9))
-        write_nwb(session, other, in_place=True, if_exists="replace")
+        stop_at(moment, monkeypatch, lambda: os._exit(9))
+        write_nwb(embedded, other, in_place=True, if_exists="replace")
 
-    for moment in ["half a copy", *MOMENTS] if replaced else ["half a copy", "after it appends"]:
+    for moment in MOMENTS:
         code, _ = in_child(write, moment)
         assert code == 9
         if moment == "after the swap":
-            same(read_nwb(session)[0], other)
-            assert pynwb.validate(path=session) == []
+            same(read_nwb(embedded)[0], other)
+            assert pynwb.validate(path=embedded) == []
         else:
-            assert session.read_bytes() == before
-            assert len(os.listdir(session.parent)) > 1  # the next write removes it
-    session.write_bytes(before)
-    write_nwb(session, other, in_place=True, if_exists="replace")
-    same(read_nwb(session)[0], other)
-    assert os.listdir(session.parent) == ["session.nwb"]
+            assert embedded.read_bytes() == before
+            assert len(os.listdir(embedded.parent)) > 1  # what the next write removes
+    write_nwb(embedded, other, in_place=True, if_exists="replace")
+    assert os.listdir(embedded.parent) == [embedded.name]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -688,37 +678,33 @@ write_nwb(sys.argv[1], found, in_place=True, if_exists="replace")
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_leave_the_old_file_or_the_new_one(session, embeddings, other, tmp_path, rng):
+def test_kills_at_random_moments_leave_the_old_file_or_the_new_one(embedded, embeddings, other, tmp_path, rng):
     saved = other.save(tmp_path / "e.npz")
-    write_nwb(session, embeddings, in_place=True)
-    before = session.read_bytes()
+    before = embedded.read_bytes()
     for moment in rng.uniform(0, 3.0, 10):
-        session.write_bytes(before)
-        kill_after(moment, KILLED, session, saved)
-        found = read_nwb(session)[0]
-        same(found, embeddings if session.read_bytes() == before else other)
-        assert read_population(session).n_units == 20
+        embedded.write_bytes(before)
+        kill_after(moment, KILLED, embedded, saved)
+        same(read_nwb(embedded)[0], embeddings if embedded.read_bytes() == before else other)
+        assert read_population(embedded).n_units == 20
 
 
 # --- without ndx-nuclr ------------------------------------------------------------------------------------------------
 
 
-def test_plain_pynwb_finds_each_unit(session, embeddings):
-    bare = shutil.copy(session, session.with_name("bare.nwb"))
-    with h5py.File(bare, "r+") as file:
+def test_plain_pynwb_finds_each_unit(session, with_table, embeddings):
+    """Also where the file had no specifications of its own."""
+    with h5py.File(session, "r+") as file:
         del file["specifications"]
         del file.attrs[".specloc"]
-    for path in (session, bare):
-        write_nwb(path, embeddings, in_place=True)
-        same(read_nwb(path)[0], embeddings)
-    assert read_plainly(session, bare) == [[embeddings.unit_ids.tolist(), {}]] * 2
-
-
-def test_reading_does_not_register_the_namespace(session, embeddings):
     write_nwb(session, embeddings, in_place=True)
+    same(read_nwb(session)[0], embeddings)
+    assert read_plainly(session, with_table) == [[embeddings.unit_ids.tolist(), {}]] * 2
+
+
+def test_reading_does_not_register_the_namespace(embedded):
     code = (
         "import sys, spikeinterface_nuclr as n\n"
-        f"n.read_nwb({str(session)!r})\n"
+        f"n.read_nwb({str(embedded)!r})\n"
         "assert 'ndx_nuclr' not in sys.modules\n"
         "import pynwb\n"
         "assert 'ndx-nuclr' not in pynwb.available_namespaces()"

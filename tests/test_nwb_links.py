@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -27,7 +25,6 @@ from spikeinterface_nuclr import (
 from spikeinterface_nuclr.io.nwb.links import pointers_of
 
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
-NUCLR = [sys.executable, "-c", "from spikeinterface_nuclr.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -167,18 +164,26 @@ def test_what_lies_beside_the_file_is_not_lost(session, embeddings, make, place,
     output = tmp_path / "elsewhere" / "copy.nwb"
     said = refusal(session, embeddings, output)
     assert f"{place} points to {target} beside it ({kind}): write the copy into the same folder" in said
-    same(write_nwb(session, embeddings), embeddings)
-    same(write_nwb(session, embeddings, output, units_only=True), embeddings)
     before = shutil.copy(session, tmp_path / "before.nwb")
     same(write_nwb(session, embeddings, in_place=True), embeddings)
     assert differences(before, session)[0::2] == ([], [])
 
 
-@pytest.mark.parametrize("name", ["/data/movie.avi", "https://dandiarchive.org/movie.avi", "D:\\data\\movie.avi"])
-def test_names_that_are_the_same_everywhere_are_fine(session, embeddings, name, tmp_path):
+def test_a_side_file_needs_nothing_of_what_lies_beside_the_file(session, embeddings, tmp_path):
+    with h5py.File(session, "r+") as file:
+        external_link(file, tmp_path)
+        virtual_dataset(file, tmp_path)
+    same(write_nwb(session, embeddings, tmp_path / "elsewhere" / "side.nwb", units_only=True), embeddings)
+
+
+def test_names_that_are_the_same_everywhere_are_fine(session, embeddings, tmp_path):
     with h5py.File(session, "r+") as file:
         video(file, tmp_path)
-        file["acquisition/movie/external_file"][0] = name
+        names = ["/data/movie.avi", "https://dandiarchive.org/movie.avi", "D:\\data\\movie.avi"]
+        attributes = dict(file["acquisition/movie/external_file"].attrs)
+        del file["acquisition/movie/external_file"]
+        file["acquisition/movie/external_file"] = np.array(names, dtype=h5py.string_dtype())
+        file["acquisition/movie/external_file"].attrs.update(attributes | {"starting_frame": np.zeros(3, dtype=int)})
     same(write_nwb(session, embeddings, tmp_path / "elsewhere" / "copy.nwb"), embeddings)
 
 
@@ -194,15 +199,14 @@ def linked(session, tmp_path):
     return path
 
 
-def test_units_in_another_file(linked, embeddings, checkpoint, tmp_path):
+def test_units_in_another_file(nuclr, linked, embeddings, checkpoint, tmp_path):
     assert read_population(linked).n_units == 20
     for options in ({}, {"in_place": True}):
         said = refusal(linked, embeddings, **options)
         assert "its units table lies in session.nwb, behind a link: write into that file, or write a side" in said
     same(write_nwb(linked, embeddings, units_only=True), embeddings)  # of the same folder: nothing to be said
     model = checkpoint.save(tmp_path / "small.safetensors")
-    done = subprocess.run([*NUCLR, "embed", linked, "--in-place", "--model", model], capture_output=True, text=True)
-    assert done.returncode == 3
+    done = nuclr("embed", linked, "--in-place", "--model", model, code=3)
     assert "lies in session.nwb" in done.stderr
     assert "window" not in done.stderr  # of the progress bar: it is said beforehand
 
