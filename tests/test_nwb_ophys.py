@@ -156,9 +156,8 @@ def test_a_side_file_leaves_the_movie_behind(nuclr, model, tmp_path):
     nwbfile.add_acquisition(movie)
     path = write_nwb_file(tmp_path / "session.nwb", nwbfile)
     with h5py.File(path, "a") as file:  # what pynwb writes for reference_images
-        file["/processing/ophys/ImageSegmentation/Plane0"].require_group("reference_images")["movie"] = h5py.SoftLink(
-            "/acquisition/movie"
-        )
+        images = file["/processing/ophys/ImageSegmentation/Plane0"].require_group("reference_images")
+        images["movie"] = h5py.SoftLink("/acquisition/movie")
     path.chmod(0o444)
     before = read_population(path, series="DfOverF")
     found = embed(before, model, **QUICK)
