@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import RECORDINGS
 from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import InputError, read_population
@@ -35,6 +34,7 @@ def test_a_zeroed_heap_is_refused_at_once(session, which):
         read_population(session)
 
 
+@pytest.mark.slow
 def test_hdf5_itself_would_hang(session):
     """The day on which this fails, the check can go."""
     content = bytearray(session.read_bytes())
@@ -60,7 +60,7 @@ def test_whole_files_pass_and_so_do_these_letters_elsewhere(session, tmp_path):
     check_heaps(tmp_path / "empty")
 
 
-@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="no folder of recordings beside the project")
-def test_real_files_pass():
-    for path in sorted(RECORDINGS.rglob("*.nwb"))[::10]:
+@pytest.mark.slow
+def test_real_files_pass(recordings):
+    for path in sorted(recordings.rglob("*.nwb"))[::10]:
         check_heaps(path)

@@ -223,6 +223,7 @@ def test_a_private_file_is_private_all_the_time(session, embeddings, options, mo
     assert mode(write_nwb(session, embeddings, written, overwrite=True) if not options else written) in (0o640, 0o600)
 
 
+@pytest.mark.slow
 def test_a_private_store_is_private_all_the_time(session, embeddings, tmp_path):
     hdmf_zarr = pytest.importorskip("hdmf_zarr")
     store = tmp_path / "session.nwb.zarr"

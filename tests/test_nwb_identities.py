@@ -197,6 +197,7 @@ def test_a_side_file_holds_them(session, embeddings, tmp_path):
     assert_same(read_nwb(side)[1][0], want)
 
 
+@pytest.mark.slow
 def test_they_are_written_to_zarr(session, embeddings, tmp_path):
     pytest.importorskip("hdmf_zarr")
     from hdmf_zarr.nwb import NWBZarrIO

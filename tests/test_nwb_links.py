@@ -319,6 +319,7 @@ def move_out(store, name, to):
     (store / name).symlink_to(os.path.relpath(to, (store / name).parent))
 
 
+@pytest.mark.slow
 def test_symbolic_links_of_a_store_stay_links(store, embeddings, tmp_path):
     move_out(store, "acquisition/raw/data/0", tmp_path / "annex" / "chunk")
     content = (tmp_path / "annex" / "chunk").read_bytes()
@@ -348,6 +349,7 @@ def test_links_inside_a_store_are_its_own(store, embeddings, tmp_path):
     assert os.path.realpath(written / "acquisition/raw/data/0") == str(written / "kept")
 
 
+@pytest.mark.slow
 def test_links_to_another_store(store, embeddings, population, tmp_path):
     import hdmf_zarr
 

@@ -107,6 +107,7 @@ def test_neurons_are_rows_of_the_plane_segmentation(session, original, embedding
     assert identities == []
 
 
+@pytest.mark.slow
 def test_zarr(session, embeddings, tmp_path):
     from hdmf_zarr import NWBZarrIO
 
@@ -333,6 +334,7 @@ def test_series_and_reading_go_together(nuclr, session, model):
     assert state(nuclr, written, *reading).endswith("up to date")
 
 
+@pytest.mark.slow
 def test_planes_are_never_joined_with_anything_else(population, checkpoint, model, tmp_path):
     nwbfile = add_units(session_file((10, 14), cell_type=TYPES[:10], accepted=np.ones(10)), population.spike_times)
     path = write_nwb_file(tmp_path / "both.nwb", nwbfile)

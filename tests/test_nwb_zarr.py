@@ -82,9 +82,8 @@ def test_in_place_and_replaced(session, original, embeddings, tmp_path):
     part = embeddings.select([4, 2])
     write_nwb(session, part, in_place=True, if_exists="replace", publish=True)
     same(read_nwb(session)[0], part)
-    write_nwb(session, embeddings, in_place=True, if_exists="replace", publish=True)
-    same(read_nwb(session)[0], embeddings)
-    assert read_population(session).properties["nuclr_num_windows"].tolist() == embeddings.num_windows.tolist()
+    published = read_population(session).properties["nuclr_num_windows"]
+    assert published[[4, 2]].tolist() == part.num_windows.tolist()
     assert os.listdir(tmp_path) == ["session.nwb.zarr"]
 
 
@@ -133,6 +132,7 @@ MOMENTS = {  # of a write: a function that it calls, and what is done in its pla
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_kill_leaves_the_old_store_or_the_new_one(session, original, embeddings, monkeypatch):
     before = hashes(original)
