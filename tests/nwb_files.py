@@ -1,4 +1,4 @@
-"""Small NWB files for tests."""
+"""Builders of small NWB files for tests: plain functions, as each test builds another file."""
 
 import json
 import os

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,18 +19,6 @@ from spikeinterface_nuclr.simulation import analyzer_of
 
 DATA = Path(__file__).parent / "data"
 PROCESS = [sys.executable, "-m", "spikeinterface_nuclr.cli"]
-
-
-@pytest.fixture(scope="module")
-def session(population, tmp_path_factory):
-    path = tmp_path_factory.mktemp("session") / "session.nwb"
-    columns = dict(unit_name=population.unit_ids, cell_type=population.properties["cell_type"])
-    return write_nwb_file(path, add_units(new_nwb(), population.spike_times, **columns))
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint, tmp_path_factory):
-    return checkpoint.save(tmp_path_factory.mktemp("model") / "small.safetensors")
 
 
 def refused(done, *says):
@@ -62,15 +49,15 @@ def test_demo_runs_the_main_job(nuclr, tmp_path, monkeypatch):
     assert UnitEmbeddings.load(folder / "embeddings.npz").embedding.shape[0] == 12
 
 
-def test_embed_writes_both_formats(nuclr, session, model, tmp_path):
+def test_embed_writes_both_formats(nuclr, units_file, model, tmp_path):
     for name in ("out.npz", "out.csv"):
-        done = nuclr("embed", session, "-o", tmp_path / name, "--model", model)
+        done = nuclr("embed", units_file, "-o", tmp_path / name, "--model", model)
         assert "20 of 20 units embedded, 32 dimensions, 6 windows of 10 s" in done.stdout
         assert "embedding" in done.stderr
     found = UnitEmbeddings.load(tmp_path / "out.npz")
     assert np.isfinite(found.embedding).all()
-    assert not nuclr("embed", session, "-o", tmp_path / "q.npz", "--model", model, "-q").stderr
-    arguments = ("embed", session, "-o", tmp_path / "q.npz", "--model", model, "-q")
+    assert not nuclr("embed", units_file, "-o", tmp_path / "q.npz", "--model", model, "-q").stderr
+    arguments = ("embed", units_file, "-o", tmp_path / "q.npz", "--model", model, "-q")
     assert "up to date, nothing to do" in nuclr(*arguments).stdout
     refused(nuclr(*arguments, "--overlap", 0.5, code=3), "q.npz: holds other embeddings already")
     refused(nuclr("embed", tmp_path / "absent.nwb", "--in-place", code=3), "absent.nwb: no such file or folder")
@@ -82,9 +69,9 @@ def test_embed_takes_an_analyzer_folder(nuclr, population, model, tmp_path):
     assert UnitEmbeddings.load(tmp_path / "out.npz").unit_ids.tolist() == population.unit_ids.tolist()
 
 
-def test_info_on_everything(nuclr, session, model, tmp_path):
-    nuclr("embed", session, "-o", tmp_path / "out.npz", "--model", model)
-    for what, says in ((session, "windows of 20 s"), (model, "sha256"), (tmp_path / "out.npz", "checkpoint_sha256")):
+def test_info_on_everything(nuclr, units_file, model, tmp_path):
+    nuclr("embed", units_file, "-o", tmp_path / "out.npz", "--model", model)
+    for what, says in ((units_file, "windows of 20 s"), (model, "sha256"), (tmp_path / "out.npz", "checkpoint_sha256")):
         done = nuclr("info", what)
         assert says in done.stdout
         assert not done.stderr
@@ -98,14 +85,14 @@ def test_convert(nuclr, tmp_path):
     refused(nuclr("convert", DATA / "binned_encoder.safetensors", tmp_path / "b.safetensors", code=4), "binned_encoder")
 
 
-def test_train_then_embed(nuclr, session, tmp_path):
+def test_train_then_embed(nuclr, units_file, tmp_path):
     out, store, config = tmp_path / "model.safetensors", tmp_path / "store", tmp_path / "run.toml"
     (tmp_path / "bad.nwb").write_text("nothing")
-    done = nuclr("store", "build", session, tmp_path / "bad.nwb", "-o", store, "-q", code=3)
+    done = nuclr("store", "build", units_file, tmp_path / "bad.nwb", "-o", store, "-q", code=3)
     assert done.stdout == f"{store}: 1 sessions of 1 animals, 1 probes, 20 units\n"
     assert "skipped" in done.stderr
     assert "bad.nwb: not a readable NWB file" in done.stderr
-    nuclr("store", "build", session, "-o", store, "-q")
+    nuclr("store", "build", units_file, "-o", store, "-q")
     assert re.search(r"animals +1", nuclr("info", store).stdout)
 
     config.write_text(nuclr("train", "--show-config").stdout)
@@ -118,7 +105,7 @@ def test_train_then_embed(nuclr, session, tmp_path):
     card = load_checkpoint(out).card
     assert card["command"].startswith("nuclr train")
     assert card["training"]["steps"] == 2
-    nuclr("embed", session, "-o", tmp_path / "e.npz", "--model", out)
+    nuclr("embed", units_file, "-o", tmp_path / "e.npz", "--model", out)
 
     tuned = tmp_path / "tuned.safetensors"
     options = ["--set", "steps=1", "--set", "samples=2", "--device", "cpu", "-q"]
@@ -136,13 +123,13 @@ def test_help_is_worth_reading(nuclr):
     assert "hf://owner/repo[/file][@revision]" in " ".join(nuclr("embed", "--help").stdout.split())
 
 
-def test_training_never_writes_over_a_recording(nuclr, session, tmp_path):
-    refused(nuclr("train", session, "-o", session, "--overwrite", code=3), "unknown format '.nwb'")
+def test_training_never_writes_over_a_recording(nuclr, units_file, tmp_path):
+    refused(nuclr("train", units_file, "-o", units_file, "--overwrite", code=3), "unknown format '.nwb'")
     card = tmp_path / "card.json"
     card.write_text("[1, 2]")
-    refused(nuclr("train", session, "-o", tmp_path / "m.safetensors", "--card", card, code=3), "card.json")
+    refused(nuclr("train", units_file, "-o", tmp_path / "m.safetensors", "--card", card, code=3), "card.json")
     refused(
-        nuclr("train", session, "-o", tmp_path / "m.safetensors", "--set", "seed=-1", code=3),
+        nuclr("train", units_file, "-o", tmp_path / "m.safetensors", "--set", "seed=-1", code=3),
         "seed must not be negative",
     )
 
@@ -150,21 +137,15 @@ def test_training_never_writes_over_a_recording(nuclr, session, tmp_path):
 # --- into NWB files and analyzers -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def own(session, tmp_path):
-    """A copy of the session to write into."""
-    return Path(shutil.copy(session, tmp_path / "own.nwb"))
-
-
-def test_embed_into_a_copy_of_an_nwb_file(nuclr, own, model, tmp_path):
-    before = own.read_bytes()
-    arguments = ("embed", own, "-o", tmp_path / "out.nwb", "--model", model)
+def test_embed_into_a_copy_of_an_nwb_file(nuclr, session, model, tmp_path):
+    before = session.read_bytes()
+    arguments = ("embed", session, "-o", tmp_path / "out.nwb", "--model", model)
     done = nuclr(*arguments)
     assert (
         "20 of 20 units embedded, 32 dimensions, 6 windows of 10 s, in processing/nuclr/UnitEmbeddings" in done.stdout
     )
     assert read_nwb(tmp_path / "out.nwb")[0].embedding.shape == (20, 32)
-    assert own.read_bytes() == before
+    assert session.read_bytes() == before
     written = (tmp_path / "out.nwb").read_bytes()
     assert "up to date, nothing to do (--overwrite computes it again)" in nuclr(*arguments).stdout
     assert (tmp_path / "out.nwb").read_bytes() == written
@@ -174,21 +155,23 @@ def test_embed_into_a_copy_of_an_nwb_file(nuclr, own, model, tmp_path):
         "out.nwb: it holds another 'UnitEmbeddings' already (overlap 0.0 there",
     )
     (tmp_path / "thesis.nwb").write_bytes(before)
-    refused(nuclr("embed", own, "-o", tmp_path / "thesis.nwb", "--model", model, code=3), "thesis.nwb: exists already")
+    refused(
+        nuclr("embed", session, "-o", tmp_path / "thesis.nwb", "--model", model, code=3), "thesis.nwb: exists already"
+    )
     nuclr(*arguments, "--overlap", 0.5, "--overwrite", "-q")
     assert read_nwb(tmp_path / "out.nwb")[0].provenance.overlap == 0.5
 
 
-def test_embed_in_place_is_idempotent(nuclr, own, model):
-    arguments = ("embed", own, "--in-place", "--model", model, "-q")
+def test_embed_in_place_is_idempotent(nuclr, session, model):
+    arguments = ("embed", session, "--in-place", "--model", model, "-q")
     nuclr(*arguments)
-    written = own.read_bytes()
+    written = session.read_bytes()
     done = nuclr(*arguments)
     assert "up to date, nothing to do (--if-exists replace computes it again)" in done.stdout
-    assert own.read_bytes() == written
+    assert session.read_bytes() == written
     done = nuclr(*arguments, "--publish")
     assert "20 of 20 units embedded" in done.stdout
-    assert read_population(own).properties["nuclr_num_windows"].max() == 6
+    assert read_population(session).properties["nuclr_num_windows"].max() == 6
     # Other parameters or groups make another result, which replaces the old one only when told.
     refused(nuclr(*arguments, "--overlap", 0.5, code=3), "overlap 0.0 there, 0.5 asked for): give --if-exists replace")
     refused(
@@ -196,27 +179,27 @@ def test_embed_in_place_is_idempotent(nuclr, own, model):
         "(other groups or observed times): give --if-exists replace",
     )
     assert "20 of 20" in nuclr(*arguments, "--overlap", 0.5, "--if-exists", "replace").stdout
-    assert read_nwb(own)[0].provenance.overlap == 0.5
+    assert read_nwb(session)[0].provenance.overlap == 0.5
     # Published columns say what the table says.
-    assert read_population(own).properties["nuclr_num_windows"].max() == 11
+    assert read_population(session).properties["nuclr_num_windows"].max() == 11
     assert "20 of 20" in nuclr(*arguments, "--name", "another").stdout
-    own.chmod(0o444)
+    session.chmod(0o444)
     refused(nuclr(*arguments, "--if-exists", "replace", code=3), "is read-only: name an output (-o)")
-    nuclr("embed", own, "--units-only", "-o", own.with_name("side.nwb"), "--model", model)
+    nuclr("embed", session, "--units-only", "-o", session.with_name("side.nwb"), "--model", model)
 
 
-def test_info_tells_what_an_nwb_file_holds_and_whether_it_is_stale(nuclr, own, model, population):
-    assert "nuclr" not in nuclr("info", own).stdout
-    nuclr("embed", own, "--in-place", "--model", model, "-q")
-    facts = nuclr("info", own).stdout
+def test_info_tells_what_an_nwb_file_holds_and_whether_it_is_stale(nuclr, session, model, population):
+    assert "nuclr" not in nuclr("info", session).stdout
+    nuclr("embed", session, "--in-place", "--model", model, "-q")
+    facts = nuclr("info", session).stdout
     assert re.search(r"processing/nuclr/UnitEmbeddings +up to date", facts)
     assert re.search(r"checkpoint +.*small.safetensors", facts)
-    with h5py.File(own, "r+") as file:
+    with h5py.File(session, "r+") as file:
         file["units/spike_times"][3] += 0.001
-    done = nuclr("info", own)
+    done = nuclr("info", session)
     assert "STALE: the units' spikes have changed since they were embedded" in done.stdout
-    assert "20 of 20 units" in nuclr("embed", own, "--in-place", "--model", model, "-q").stdout
-    assert "STALE" not in nuclr("info", own).stdout
+    assert "20 of 20 units" in nuclr("embed", session, "--in-place", "--model", model, "-q").stdout
+    assert "STALE" not in nuclr("info", session).stdout
 
 
 @pytest.mark.parametrize("format", ["binary_folder", "zarr"])
@@ -240,14 +223,14 @@ def test_embed_computes_an_analyzer_in_place(nuclr, population, model, format, t
     assert re.search(r"nuclr_embedding +up to date", nuclr("info", folder).stdout)
 
 
-def test_embed_asks_where_to_write(nuclr, session, model, tmp_path):
+def test_embed_asks_where_to_write(nuclr, units_file, model, tmp_path):
     for arguments, says in (
-        ((session,), "-o FILE.npz, -o FILE.nwb or --in-place"),
+        ((units_file,), "-o FILE.npz, -o FILE.nwb or --in-place"),
         ((tmp_path, "--in-place"), "--in-place and --units-only are for NWB files"),
-        ((session, "--in-place", "-o", "x.nwb"), "leave out --output and --units-only"),
-        ((session, "-o", "x.npz", "--publish"), "--publish is for NWB files and analyzers"),
-        ((session, "--in-place", "--overwrite"), "to replace results inside, --if-exists replace"),
-        ((session, "-o", "x.nwb", "--if-exists", "replace"), "to replace an output file, --overwrite"),
+        ((units_file, "--in-place", "-o", "x.nwb"), "leave out --output and --units-only"),
+        ((units_file, "-o", "x.npz", "--publish"), "--publish is for NWB files and analyzers"),
+        ((units_file, "--in-place", "--overwrite"), "to replace results inside, --if-exists replace"),
+        ((units_file, "-o", "x.nwb", "--if-exists", "replace"), "to replace an output file, --overwrite"),
     ):
         done = nuclr("embed", *arguments, code=2)
         assert says in " ".join(done.stderr.replace("│", " ").split())
@@ -312,55 +295,59 @@ def test_bad_recordings(nuclr, what, model, tmp_path):
         (["--group-by", "shank"], 3, "no unit property 'shank'"),
     ],
 )
-def test_bad_options(nuclr, session, model, tmp_path, options, code, says):
+def test_bad_options(nuclr, units_file, model, tmp_path, options, code, says):
     given = ["--model", model] if "--model" not in options else []
-    refused(nuclr("embed", session, "-o", tmp_path / "out.npz", "-q", *given, *options, code=code), says)
+    refused(nuclr("embed", units_file, "-o", tmp_path / "out.npz", "-q", *given, *options, code=code), says)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_of_other_dimensions_is_named(nuclr, session, checkpoint, tmp_path):
+def test_a_checkpoint_of_other_dimensions_is_named(nuclr, units_file, checkpoint, tmp_path):
     from safetensors.torch import save_file
 
     content = {"format": 1, "config": {**checkpoint.config.to_dict(), "dim": 64}, "card": {}}
     save_file(checkpoint.weights, tmp_path / "odd.safetensors", {"nuclr": json.dumps(content)})
-    done = nuclr("embed", session, "-o", tmp_path / "o.npz", "--model", tmp_path / "odd.safetensors", "-q", code=4)
+    done = nuclr("embed", units_file, "-o", tmp_path / "o.npz", "--model", tmp_path / "odd.safetensors", "-q", code=4)
     refused(done, "odd.safetensors", "its config asks for")
     assert not (tmp_path / "o.npz").exists()
 
 
-def test_outputs_are_checked_before_the_work(nuclr, session, model, tmp_path):
+def test_outputs_are_checked_before_the_work(nuclr, units_file, model, tmp_path):
     out = tmp_path / "out.npz"
     out.write_text("precious")
-    refused(nuclr("embed", session, "-o", out, "--model", model, "-q", code=3), "exists already: give --overwrite")
+    refused(nuclr("embed", units_file, "-o", out, "--model", model, "-q", code=3), "exists already: give --overwrite")
     assert out.read_text() == "precious"
-    refused(nuclr("embed", session, "-o", tmp_path, "--model", model, "-q", code=3), "unknown format")
+    refused(nuclr("embed", units_file, "-o", tmp_path, "--model", model, "-q", code=3), "unknown format")
     refused(
-        nuclr("embed", session, "-o", tmp_path / "no" / "o.npz", "--model", model, "-q", code=3), "no such directory"
+        nuclr("embed", units_file, "-o", tmp_path / "no" / "o.npz", "--model", model, "-q", code=3), "no such directory"
     )
-    refused(nuclr("embed", session, "-o", tmp_path / "o.txt", "--model", model, "-q", code=3), "unknown format '.txt'")
-    nuclr("embed", session, "-o", out, "--model", model, "-q", "--overwrite")
+    refused(
+        nuclr("embed", units_file, "-o", tmp_path / "o.txt", "--model", model, "-q", code=3), "unknown format '.txt'"
+    )
+    nuclr("embed", units_file, "-o", out, "--model", model, "-q", "--overwrite")
     assert UnitEmbeddings.load(out).embedding.shape == (20, 32)
 
 
-def test_a_folder_that_cannot_be_written_is_named(nuclr, session, model):
+def test_a_folder_that_cannot_be_written_is_named(nuclr, units_file, model):
     # Not even root creates files in /proc.
     if not Path("/proc").is_dir():
         pytest.skip("no /proc")
-    refused(nuclr("embed", session, "-o", "/proc/o.npz", "--model", model, "-q", code=3), "/proc: cannot write there")
+    refused(
+        nuclr("embed", units_file, "-o", "/proc/o.npz", "--model", model, "-q", code=3), "/proc: cannot write there"
+    )
 
 
-def test_usage_errors_have_their_own_code(nuclr, session):
-    nuclr("embed", session, code=2)
-    nuclr("embed", session, "-o", "x.npz", "--nonsense", code=2)
+def test_usage_errors_have_their_own_code(nuclr, units_file):
+    nuclr("embed", units_file, code=2)
+    nuclr("embed", units_file, "-o", "x.npz", "--nonsense", code=2)
 
 
-def test_an_interrupted_run_leaves_nothing(nuclr, session, model, tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_nothing(nuclr, units_file, model, tmp_path, monkeypatch):
     class Interrupted:
         def __init__(self, *_, **__):
             raise KeyboardInterrupt
 
     monkeypatch.setattr("spikeinterface_nuclr.embedding.tqdm", Interrupted)
-    done = nuclr("embed", session, "-o", tmp_path / "out.npz", "--model", model, code=130)
+    done = nuclr("embed", units_file, "-o", tmp_path / "out.npz", "--model", model, code=130)
     assert done.stderr == "nuclr: interrupted\n"
     assert not list(tmp_path.iterdir())
 
@@ -395,9 +382,9 @@ def test_an_interrupted_process_leaves_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["long.nwb"]
 
 
-def test_the_written_file_does_not_touch_the_source(nuclr, session, model, tmp_path):
-    before = session.read_bytes()
-    nuclr("embed", session, "-o", tmp_path / "out.npz", "--model", model, "-q")
-    assert session.read_bytes() == before
-    with pynwb.NWBHDF5IO(session, "r") as io:
+def test_the_written_file_does_not_touch_the_source(nuclr, units_file, model, tmp_path):
+    before = units_file.read_bytes()
+    nuclr("embed", units_file, "-o", tmp_path / "out.npz", "--model", model, "-q")
+    assert units_file.read_bytes() == before
+    with pynwb.NWBHDF5IO(units_file, "r") as io:
         assert len(io.read().units) == 20

@@ -5,15 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import InputError, read_population
 from spikeinterface_nuclr.io.nwb.file import check_heaps
-
-
-@pytest.fixture
-def session(tmp_path, population):
-    return write_nwb_file(tmp_path / "s.nwb", add_units(new_nwb(), population.spike_times))
 
 
 def heaps(path):
@@ -30,7 +24,7 @@ def test_a_zeroed_heap_is_refused_at_once(session, which):
     begin = heaps(session)[which] + 16
     content[begin : begin + 64] = bytes(64)
     session.write_bytes(content)
-    with pytest.raises(InputError, match=r"s\.nwb: not a readable NWB file \(a heap of its texts is damaged\)"):
+    with pytest.raises(InputError, match=r"session\.nwb: not a readable NWB file \(a heap of its texts is damaged\)"):
         read_population(session)
 
 

@@ -38,11 +38,6 @@ QUICK = {"precision": "float32", "device": "cpu", "progress": False}
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint, tmp_path_factory):
-    return checkpoint.save(tmp_path_factory.mktemp("model") / "small.safetensors")
-
-
-@pytest.fixture(scope="module")
 def original(population, tmp_path_factory):
     """A file with units and other things: references, processed data, a compressed series, trials."""
     nwbfile = new_nwb()

@@ -12,30 +12,12 @@ import numpy as np
 import pynwb
 import pytest
 from h5tree import differences
-from nwb_files import add_units, new_nwb, write_nwb_file
 
 import spikeinterface_nuclr.io.nwb.tables
-from spikeinterface_nuclr import InputError, embed, read_nwb, read_population, write_nwb
+from spikeinterface_nuclr import InputError, read_nwb, write_nwb
 from spikeinterface_nuclr.io.nwb.verifying import check_unchanged
 
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
-
-
-@pytest.fixture(scope="module")
-def original(population, tmp_path_factory):
-    nwbfile = add_units(new_nwb(), population.spike_times, unit_name=population.unit_ids)
-    nwbfile.add_acquisition(pynwb.TimeSeries(name="raw", data=np.arange(100.0), unit="V", rate=10.0))
-    return write_nwb_file(tmp_path_factory.mktemp("original") / "session.nwb", nwbfile)
-
-
-@pytest.fixture
-def session(original, tmp_path):
-    return shutil.copy(original, tmp_path / "session.nwb")
-
-
-@pytest.fixture(scope="module")
-def embeddings(original, checkpoint):
-    return embed(read_population(original), checkpoint, **QUICK)
 
 
 def mode(path):

@@ -12,9 +12,6 @@ from nwb_files import add_units, new_nwb, write_nwb_file
 from ophys_files import activity, add_series, ophys_file
 
 from spikeinterface_nuclr import (
-    Checkpoint,
-    Encoder,
-    EncoderConfig,
     InputError,
     RecordingWarning,
     embed,
@@ -27,22 +24,10 @@ from spikeinterface_nuclr.io.nwb.links import pointers_of
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
 
 
-@pytest.fixture(scope="module")
-def original(population, tmp_path_factory):
-    nwbfile = add_units(new_nwb(), population.spike_times, unit_name=population.unit_ids)
-    nwbfile.add_acquisition(pynwb.TimeSeries(name="raw", data=np.arange(100.0), unit="V", rate=10.0))
-    return write_nwb_file(tmp_path_factory.mktemp("original") / "session.nwb", nwbfile)
-
-
 @pytest.fixture
-def session(original, tmp_path):
+def session(session, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    return shutil.copy(original, tmp_path / "session.nwb")
-
-
-@pytest.fixture(scope="module")
-def embeddings(original, checkpoint):
-    return embed(read_population(original), checkpoint, **QUICK)
+    return session
 
 
 def refusal(path, *arguments, **options):
@@ -243,15 +228,6 @@ def test_a_processing_module_in_another_file(session, embeddings, tmp_path):
     assert "/processing lies in processed.h5, behind a link: write into that file" in refusal(session, embeddings)
 
 
-@pytest.fixture(scope="module")
-def calcium():
-    import torch
-
-    torch.manual_seed(0)
-    config = EncoderConfig(bin_s=0.4, patch_size=4, num_patches=10, signal="traces", dim=32, heads=2, head_dim=16)
-    return Checkpoint(config, Encoder(config).state_dict(), {"name": "random"})
-
-
 def imaged(path):
     nwbfile = ophys_file((12,))
     dff = activity(12, 400, 0)
@@ -260,9 +236,9 @@ def imaged(path):
     return write_nwb_file(path, nwbfile)
 
 
-def test_rois_in_another_file(calcium, tmp_path):
+def test_rois_in_another_file(calcium_checkpoint, tmp_path):
     path = imaged(tmp_path / "imaged.nwb")
-    found = embed(read_population(path), calcium, **QUICK)
+    found = embed(read_population(path), calcium_checkpoint, **QUICK)
     shutil.copy(path, tmp_path / "rois.nwb")
     with h5py.File(path, "r+") as file:
         del file["processing/ophys/ImageSegmentation"]
@@ -274,9 +250,9 @@ def test_rois_in_another_file(calcium, tmp_path):
         assert "behind a link: write into that file" in said or "not a readable NWB file" in said
 
 
-def test_a_side_file_of_rois_keeps_what_lies_beside_it(calcium, tmp_path):
+def test_a_side_file_of_rois_keeps_what_lies_beside_it(calcium_checkpoint, tmp_path):
     path = imaged(tmp_path / "imaged.nwb")
-    found = embed(read_population(path), calcium, **QUICK)
+    found = embed(read_population(path), calcium_checkpoint, **QUICK)
     (tmp_path / "elsewhere").mkdir()
     with h5py.File(path, "r+") as file:
         file["general/notes_of_the_rig"] = h5py.ExternalLink("rig.h5", "/notes")
@@ -285,10 +261,10 @@ def test_a_side_file_of_rois_keeps_what_lies_beside_it(calcium, tmp_path):
     same(write_nwb(path, found, units_only=True), found)
 
 
-def test_a_side_file_of_rois_leaves_no_holes(calcium, tmp_path):
+def test_a_side_file_of_rois_leaves_no_holes(calcium_checkpoint, tmp_path):
     """A virtual dataset whose source stays behind would read as zeros."""
     path = imaged(tmp_path / "imaged.nwb")
-    found = embed(read_population(path), calcium, **QUICK)
+    found = embed(read_population(path), calcium_checkpoint, **QUICK)
     with h5py.File(path, "r+") as file:
         place = next(iter(file["processing/ophys/DfOverF"].values())).name + "/data"
         attributes, kept = dict(file[place].attrs), file["acquisition/kept/data"]

@@ -13,9 +13,6 @@ from ophys_files import RATE, activity, add_series, ophys_file, raw
 from pynwb.ophys import DfOverF, RoiResponseSeries
 
 from spikeinterface_nuclr import (
-    Checkpoint,
-    Encoder,
-    EncoderConfig,
     InputError,
     RecordingWarning,
     embed,
@@ -31,14 +28,8 @@ N = 24
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A small encoder of traces with random weights, at 2.5 frames per second."""
-    import torch
-
-    torch.manual_seed(0)
-    config = EncoderConfig(bin_s=0.4, patch_size=4, num_patches=10, signal="traces", dim=32, heads=2, head_dim=16)
-    checkpoint = Checkpoint(config, Encoder(config).state_dict(), {"name": "random"})
-    return checkpoint.save(tmp_path_factory.mktemp("model") / "calcium.safetensors")
+def model(calcium_checkpoint, tmp_path_factory):
+    return calcium_checkpoint.save(tmp_path_factory.mktemp("model") / "calcium.safetensors")
 
 
 TYPES = np.resize(["shared", "alone"], N)
