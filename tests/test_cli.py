@@ -316,13 +316,12 @@ def test_outputs_are_checked_before_the_work(nuclr, units_file, model, tmp_path)
     out.write_text("precious")
     refused(nuclr("embed", units_file, "-o", out, "--model", model, "-q", code=3), "exists already: give --overwrite")
     assert out.read_text() == "precious"
-    refused(nuclr("embed", units_file, "-o", tmp_path, "--model", model, "-q", code=3), "unknown format")
-    refused(
-        nuclr("embed", units_file, "-o", tmp_path / "no" / "o.npz", "--model", model, "-q", code=3), "no such directory"
-    )
-    refused(
-        nuclr("embed", units_file, "-o", tmp_path / "o.txt", "--model", model, "-q", code=3), "unknown format '.txt'"
-    )
+    for output, says in (
+        (tmp_path, "unknown format"),
+        (tmp_path / "no" / "o.npz", "no such directory"),
+        (tmp_path / "o.txt", "unknown format '.txt'"),
+    ):
+        refused(nuclr("embed", units_file, "-o", output, "--model", model, "-q", code=3), says)
     nuclr("embed", units_file, "-o", out, "--model", model, "-q", "--overwrite")
     assert UnitEmbeddings.load(out).embedding.shape == (20, 32)
 
@@ -331,9 +330,8 @@ def test_a_folder_that_cannot_be_written_is_named(nuclr, units_file, model):
     # Not even root creates files in /proc.
     if not Path("/proc").is_dir():
         pytest.skip("no /proc")
-    refused(
-        nuclr("embed", units_file, "-o", "/proc/o.npz", "--model", model, "-q", code=3), "/proc: cannot write there"
-    )
+    done = nuclr("embed", units_file, "-o", "/proc/o.npz", "--model", model, "-q", code=3)
+    refused(done, "/proc: cannot write there")
 
 
 def test_usage_errors_have_their_own_code(nuclr, units_file):
