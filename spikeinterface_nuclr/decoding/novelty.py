@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .splits import outside_and_inside
+
 NEIGHBOURS = 5
 # Rows kept of the training embeddings: enough to say what is near, and a megabyte at dim 128.
 _KEPT = 2_000
@@ -49,8 +51,7 @@ def fit_reference(rows: np.ndarray, folds: list[np.ndarray], seed: int = 0) -> R
     """
     rng = np.random.default_rng(seed)
     apart = []
-    for fold in folds:
-        others = np.setdiff1d(np.arange(len(rows)), fold)
+    for others, fold in outside_and_inside(folds, len(rows)):
         apart.append(_distance(rows[fold], rows[_some(others, rng)]))
     apart = np.concatenate(apart)
     typical = max(float(np.median(apart)), 1e-6)
