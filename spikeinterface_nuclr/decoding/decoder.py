@@ -22,7 +22,7 @@ _FEW = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Decoder(storage.Saved):
+class Decoder(storage.Fitted):
     """Reads one property, such as "cell_type", from embeddings.
 
     Attributes
@@ -44,7 +44,7 @@ class Decoder(storage.Saved):
         Where it was loaded from.
     """
 
-    KIND = "nuclr_decoder"
+    KIND, WHAT = "nuclr_decoder", "decoder"
 
     target: str
     classifier: Classifier

@@ -37,7 +37,7 @@ class Estimates:
 
 
 @dataclass(frozen=True, eq=False)
-class Regressor(storage.Saved):
+class Regressor(storage.Fitted):
     """Reads one number from embeddings by ridge regression.
 
     Attributes
@@ -51,7 +51,7 @@ class Regressor(storage.Saved):
         As of `Decoder`.
     """
 
-    KIND = "nuclr_regressor"
+    KIND, WHAT = "nuclr_regressor", "regressor"
 
     target: str
     readouts: dict[str, Readout]
