@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..population import Population
+from .splits import check_seed
 
 
 def shuffled_spikes(population: Population, seed: int = 0) -> Population:
@@ -17,6 +18,7 @@ def shuffled_spikes(population: Population, seed: int = 0) -> Population:
     """
     if population.signal != "spikes":
         raise InputError("the population holds traces: intervals are between spikes")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     trains = [_shuffled(times, population.observed_of(unit), rng) for unit, times in enumerate(population.spike_times)]
     return dataclasses.replace(population, spike_times=trains)
@@ -30,6 +32,7 @@ def shifted_traces(population: Population, seed: int = 0) -> Population:
     """
     if population.signal != "traces":
         raise InputError("the population holds spikes: shuffle their intervals")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     traces = population.traces.copy()
     for unit, trace in enumerate(traces):
