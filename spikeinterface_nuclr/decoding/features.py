@@ -1,6 +1,7 @@
 """Baselines: what a single spike train shows, without its population and without a network.
 
-Inter-spike intervals that contain a gap in the observed time are not counted.
+Inter-spike intervals that contain a gap in the observed time are not counted. By hand: SpikeInterface's correlograms
+know no gaps.
 """
 
 from collections.abc import Iterator

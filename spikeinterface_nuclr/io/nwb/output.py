@@ -137,7 +137,8 @@ def _sweep_marks(output: Path) -> None:
 def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
     """Hold the lock by which HDF5 itself keeps writers and readers of a file apart; InputError where others hold it.
 
-    The shared lock keeps writers off, the exclusive one also readers. Zarr has none, nor have some file systems.
+    The shared lock keeps writers off, the exclusive one also readers. Zarr has none, nor have some file systems. By
+    hand: filelock takes locks on files of its own, which it empties, and HDF5 knows nothing of those.
     """
     try:
         import fcntl
