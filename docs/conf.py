@@ -48,7 +48,10 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 # What need not be found: names in single backticks, which may be parameters; and, as the build needs no network, other
 # packages.
-nitpick_ignore_regex = [("py:obj", ".*"), ("py:.*", r"(numpy|pandas|torch|pathlib|spikeinterface|pynwb|matplotlib)\b.*")]
+nitpick_ignore_regex = [
+    ("py:obj", ".*"),
+    ("py:.*", r"(numpy|pandas|torch|pathlib|spikeinterface|pynwb|matplotlib)\b.*"),
+]
 
 # Examples
 sphinx_gallery_conf = {
@@ -57,6 +60,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "ignore_repr_types": r"Widget|matplotlib|PosixPath|Text",  # figures are shown, and not what made them
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,

@@ -23,11 +23,19 @@ import spikeinterface_nuclr as nuclr  # importing the package registers its exte
 folder = Path(tempfile.mkdtemp())
 si.set_global_job_kwargs(n_jobs=1, progress_bar=False)
 
-recording, sorting = si.generate_ground_truth_recording(num_channels=16, num_units=20, durations=[60.0], seed=0)
-recording = si.common_reference(si.bandpass_filter(recording)).save(folder=folder / "preprocessed")
+recording, sorting = si.generate_ground_truth_recording(
+    num_channels=16, num_units=20, durations=[60.0], seed=0
+)
+recording = si.common_reference(si.bandpass_filter(recording)).save(
+    folder=folder / "preprocessed"
+)
 
-analyzer = si.create_sorting_analyzer(sorting, recording, format="binary_folder", folder=folder / "analyzer")
-analyzer.compute(["random_spikes", "templates", "noise_levels", "unit_locations"])
+analyzer = si.create_sorting_analyzer(
+    sorting, recording, format="binary_folder", folder=folder / "analyzer"
+)
+analyzer.compute(
+    ["random_spikes", "templates", "noise_levels", "unit_locations"]
+)
 analyzer.compute("quality_metrics", metric_names=["snr", "firing_rate"])
 
 # %%
@@ -60,14 +68,18 @@ nuclr.plot_nuclr_embedding(analyzer)
 
 metrics = analyzer.get_extension("quality_metrics").get_data()
 good = analyzer.select_units(analyzer.unit_ids[metrics["snr"] > 5])
-print(f"{len(analyzer.unit_ids)} units, {len(good.unit_ids)} with an SNR above 5")
+print(
+    f"{len(analyzer.unit_ids)} units, {len(good.unit_ids)} with an SNR above 5"
+)
 
 # %%
 # Merging or splitting recomputes all embeddings, because the embedding of a unit depends on the units recorded with it.
 
 first, second = analyzer.unit_ids[:2]
 merged = analyzer.merge_units([[first, second]], merging_mode="soft")
-merged.get_extension("nuclr_embedding").get_data(outputs="dataframe").iloc[-3:, :4]
+merged.get_extension("nuclr_embedding").get_data(outputs="dataframe").iloc[
+    -3:, :4
+]
 
 # %%
 # Save
@@ -82,4 +94,14 @@ print(reloaded.get_extension("nuclr_embedding").get_data().shape)
 # Every result records the model and the settings that produced it.
 
 provenance = analyzer.get_extension("nuclr_embedding").data["provenance"]
-{key: provenance[key] for key in ("checkpoint", "checkpoint_sha256", "windows", "window_s", "overlap", "device")}
+{
+    key: provenance[key]
+    for key in (
+        "checkpoint",
+        "checkpoint_sha256",
+        "windows",
+        "window_s",
+        "overlap",
+        "device",
+    )
+}

@@ -24,15 +24,26 @@ import spikeinterface_nuclr as nuclr
 
 path = Path(tempfile.mkdtemp()) / "session.nwb"
 
-nwbfile = pynwb.NWBFile("two simulated probes", "session-1", datetime(2026, 1, 1, tzinfo=timezone.utc))
+nwbfile = pynwb.NWBFile(
+    "two simulated probes",
+    "session-1",
+    datetime(2026, 1, 1, tzinfo=timezone.utc),
+)
 device = nwbfile.create_device("Neuropixels")
 nwbfile.add_unit_column("cell_type", "cell type of the simulated unit")
 for probe in range(2):
-    group = nwbfile.create_electrode_group(f"probe{probe}", "a probe", "unknown", device)
+    group = nwbfile.create_electrode_group(
+        f"probe{probe}", "a probe", "unknown", device
+    )
     population = nuclr.simulate_population(30, 120.0, seed=probe)
-    for spike_times, cell_type in zip(population.spike_times, population.properties["cell_type"]):
+    for spike_times, cell_type in zip(
+        population.spike_times, population.properties["cell_type"]
+    ):
         nwbfile.add_unit(
-            spike_times=spike_times, obs_intervals=[[0.0, 120.0]], electrode_group=group, cell_type=str(cell_type)
+            spike_times=spike_times,
+            obs_intervals=[[0.0, 120.0]],
+            electrode_group=group,
+            cell_type=str(cell_type),
         )
 with pynwb.NWBHDF5IO(path, "w") as io:
     io.write(nwbfile)
@@ -78,7 +89,9 @@ table = nwbfile.processing["nuclr"]["UnitEmbeddings"]
 vectors = table["embedding"][:]  # (n_units, dim)
 rows = table["neuron"].data[:]  # row of each unit in nwbfile.units
 print(vectors.shape, table.model.source, table.model.sha256[:12])
-nwbfile.units.to_dataframe()[["cell_type", "nuclr_num_windows", "nuclr_split_half_similarity"]].head()
+nwbfile.units.to_dataframe()[
+    ["cell_type", "nuclr_num_windows", "nuclr_split_half_similarity"]
+].head()
 
 # %%
 # A nearest neighbour in embedding space tends to have the same cell type, in this simulation. Compare with the
@@ -93,7 +106,9 @@ io.close()
 
 order = np.argsort(cell_type, kind="stable")
 figure, axes = plt.subplots(figsize=(4.5, 4), layout="constrained")
-image = axes.imshow(np.corrcoef(standardised[order]), cmap="RdBu_r", vmin=-1, vmax=1)
+image = axes.imshow(
+    np.corrcoef(standardised[order]), cmap="RdBu_r", vmin=-1, vmax=1
+)
 axes.set(
     title=f"nearest neighbour of the same type: {agreement:.0%}",
     xlabel="units sorted by cell type",

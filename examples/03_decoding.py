@@ -10,6 +10,8 @@ takes the place of the simulation, or ``nuclr evaluate``, ``nuclr decoder fit`` 
 shell.
 """
 
+# sphinx_gallery_thumbnail_number = 2
+
 # %%
 # Labelled animals
 # ----------------
@@ -28,7 +30,9 @@ folder = Path(tempfile.mkdtemp())
 
 animals = [f"animal{k}" for k in range(5)]
 populations = [nuclr.simulate_population(40, 120.0, seed=k) for k in range(5)]
-embeddings = [nuclr.embed(population, progress=False) for population in populations]
+embeddings = [
+    nuclr.embed(population, progress=False) for population in populations
+]
 labels = [population.properties["cell_type"] for population in populations]
 
 # %%
@@ -39,7 +43,14 @@ labels = [population.properties["cell_type"] for population in populations]
 # ``verdict`` states the conclusion.
 
 evaluation = nuclr.evaluate(
-    embeddings, labels, animals, target="cell_type", populations=populations, shuffles=20, n_jobs=1, progress=False
+    embeddings,
+    labels,
+    animals,
+    target="cell_type",
+    populations=populations,
+    shuffles=20,
+    n_jobs=1,
+    progress=False,
 )
 print(evaluation.verdict)
 
@@ -69,7 +80,12 @@ decoder
 # A sixth animal, as a SortingAnalyzer.
 
 analyzer = analyzer_of(nuclr.simulate_population(40, 120.0, seed=99))
-analyzer.compute({"nuclr_embedding": {}, "nuclr_identity": {"decoder": folder / "cell_type.safetensors"}})
+analyzer.compute(
+    {
+        "nuclr_embedding": {},
+        "nuclr_identity": {"decoder": folder / "cell_type.safetensors"},
+    }
+)
 identities = analyzer.get_extension("nuclr_identity").get_data()
 identities.head(8)
 
@@ -81,8 +97,12 @@ identities.head(8)
 truth = np.asarray(analyzer.get_sorting_property("cell_type"))
 labelled = (identities["label"] != "unknown").to_numpy()
 print(f"{labelled.sum()} of {len(truth)} units labelled")
-print(f"accuracy of the labels: {np.mean(identities['label'][labelled] == truth[labelled]):.2f}")
-print(f"accuracy of the best guess: {np.mean(identities['best_label'] == truth):.2f}")
+print(
+    f"accuracy of the labels: {np.mean(identities['label'][labelled] == truth[labelled]):.2f}"
+)
+print(
+    f"accuracy of the best guess: {np.mean(identities['best_label'] == truth):.2f}"
+)
 
 # %%
 # Identities along the probe: filled where the decoder commits to a label, hollow where it abstains.

@@ -9,6 +9,8 @@ The recordings are simulated: cells of two types have the same firing statistics
 are active with.
 """
 
+# sphinx_gallery_thumbnail_number = 2
+
 # %%
 # Session files
 # -------------
@@ -22,7 +24,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pynwb
-from pynwb.ophys import Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries
+from pynwb.ophys import (
+    Fluorescence,
+    ImageSegmentation,
+    OpticalChannel,
+    RoiResponseSeries,
+)
 
 import spikeinterface_nuclr as nuclr
 
@@ -32,9 +39,17 @@ folder = Path(tempfile.mkdtemp())
 def write_session(path, seed):
     """Write a simulated session to an NWB file."""
     population = nuclr.simulate_relations(40, 300.0, seed=seed)
-    fluorescence = nuclr.simulate_fluorescence(population, frame_rate=7.5, seed=seed)
-    nwbfile = pynwb.NWBFile("simulated imaging", f"session-{seed}", datetime(2026, 1, 1, tzinfo=timezone.utc))
-    nwbfile.subject = pynwb.file.Subject(subject_id=f"animal{seed}", species="Mus musculus")
+    fluorescence = nuclr.simulate_fluorescence(
+        population, frame_rate=7.5, seed=seed
+    )
+    nwbfile = pynwb.NWBFile(
+        "simulated imaging",
+        f"session-{seed}",
+        datetime(2026, 1, 1, tzinfo=timezone.utc),
+    )
+    nwbfile.subject = pynwb.file.Subject(
+        subject_id=f"animal{seed}", species="Mus musculus"
+    )
     plane = nwbfile.create_imaging_plane(
         name="ImagingPlane", description="layer 2/3", location="VISp", indicator="GCaMP6f", excitation_lambda=920.0,
         optical_channel=OpticalChannel(name="green", description="GCaMP", emission_lambda=510.0),
@@ -43,15 +58,27 @@ def write_session(path, seed):
     ophys = nwbfile.create_processing_module("ophys", "ROIs and their activity")
     segmentation = ImageSegmentation()
     ophys.add(segmentation)
-    rois = segmentation.create_plane_segmentation("ROIs of the plane", plane, "PlaneSegmentation")
+    rois = segmentation.create_plane_segmentation(
+        "ROIs of the plane", plane, "PlaneSegmentation"
+    )
     rois.add_column("accepted", "whether the ROI passed curation")
     rois.add_column("cell_type", "cell type from genetics")
     for roi, cell_type in enumerate(population.properties["cell_type"]):
-        rois.add_roi(pixel_mask=[(roi, roi, 1.0)], accepted=roi != 7, cell_type=str(cell_type))
+        rois.add_roi(
+            pixel_mask=[(roi, roi, 1.0)],
+            accepted=roi != 7,
+            cell_type=str(cell_type),
+        )
     region = rois.create_roi_table_region("all ROIs", region=list(range(40)))
     ophys.add(Fluorescence())
     ophys["Fluorescence"].add_roi_response_series(
-        RoiResponseSeries(name="RoiResponseSeries", data=fluorescence.T, rois=region, rate=7.5, unit="a.u.")
+        RoiResponseSeries(
+            name="RoiResponseSeries",
+            data=fluorescence.T,
+            rois=region,
+            rate=7.5,
+            unit="a.u.",
+        )
     )
     with pynwb.NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
@@ -73,8 +100,18 @@ print(populations[0].metadata["prepared"])
 
 figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
 traces, rate = populations[0].traces, populations[0].sampling_frequency
-axes.plot(np.arange(traces.shape[1]) / rate, traces[:6].T + 1.5 * np.arange(6), color="0.3", linewidth=0.6)
-axes.set(title="six ROIs after preprocessing", xlabel="time (s)", yticks=[], xlim=(0, 120))
+axes.plot(
+    np.arange(traces.shape[1]) / rate,
+    traces[:6].T + 1.5 * np.arange(6),
+    color="0.3",
+    linewidth=0.6,
+)
+axes.set(
+    title="six ROIs after preprocessing",
+    xlabel="time (s)",
+    yticks=[],
+    xlim=(0, 120),
+)
 
 # %%
 # Embed
@@ -82,9 +119,13 @@ axes.set(title="six ROIs after preprocessing", xlabel="time (s)", yticks=[], xli
 # A model is trained at one frame rate. Recordings at other rates are resampled to it, and the provenance records both
 # rates.
 
-embeddings = [nuclr.embed(population, progress=False) for population in populations]
+embeddings = [
+    nuclr.embed(population, progress=False) for population in populations
+]
 provenance = embeddings[0].provenance
-print(f"{provenance['checkpoint']}: {provenance['frame_rate']:g} frames/s → {provenance['resampled_to']:.3g} frames/s")
+print(
+    f"{provenance['checkpoint']}: {provenance['frame_rate']:g} frames/s → {provenance['resampled_to']:.3g} frames/s"
+)
 
 # %%
 # Evaluate
@@ -95,7 +136,13 @@ print(f"{provenance['checkpoint']}: {provenance['frame_rate']:g} frames/s → {p
 labels = [population.properties["cell_type"] for population in populations]
 animals = [population.metadata["subject"] for population in populations]
 evaluation = nuclr.evaluate(
-    embeddings[:4], labels[:4], animals[:4], target="cell_type", populations=populations[:4], n_jobs=1, progress=False
+    embeddings[:4],
+    labels[:4],
+    animals[:4],
+    target="cell_type",
+    populations=populations[:4],
+    n_jobs=1,
+    progress=False,
 )
 evaluation.to_dataframe()[["macro-F1", "balanced accuracy", "ECE"]].round(2)
 
@@ -104,13 +151,22 @@ evaluation.to_dataframe()[["macro-F1", "balanced accuracy", "ECE"]].round(2)
 # -------
 # The fifth animal is new to the decoder. Its predicted cell types are written next to its ROIs.
 
-decoder = nuclr.fit_decoder(embeddings[:4], labels[:4], animals[:4], target="cell_type")
+decoder = nuclr.fit_decoder(
+    embeddings[:4], labels[:4], animals[:4], target="cell_type"
+)
 decoder.save(folder / "cell_type.safetensors")
 identities = decoder.predict(embeddings[4])
-nuclr.write_nwb(sessions[4], embeddings[4], identities=identities, in_place=True)
-print(f"best guess correct: {np.mean(identities.best_label == labels[4]):.0%} of {len(labels[4])} cells")
+nuclr.write_nwb(
+    sessions[4], embeddings[4], identities=identities, in_place=True
+)
+print(
+    f"best guess correct: {np.mean(identities.best_label == labels[4]):.0%} of {len(labels[4])} cells"
+)
 
-nuclr.plot_nuclr_embedding(embeddings[4], {"predicted (best guess)": identities.best_label, "true": labels[4]})
+nuclr.plot_nuclr_embedding(
+    embeddings[4],
+    {"predicted (best guess)": identities.best_label, "true": labels[4]},
+)
 
 # %%
 # With only four labelled animals the decoder cannot guarantee an error of at most 10 %, so ``label`` may be "unknown" for
@@ -124,6 +180,10 @@ nuclr.plot_nuclr_embedding(embeddings[4], {"predicted (best guess)": identities.
 
 with pynwb.NWBHDF5IO(sessions[4], "r") as io:
     predicted = io.read().processing["nuclr"]["cell_type"]
-    print(f"{predicted.target}: {list(predicted.classes[:])}, rows of {predicted['neuron'].table.name}")
-    table = predicted.to_dataframe()[["label", "best_label", "reason", "confidence"]]
+    print(
+        f"{predicted.target}: {list(predicted.classes[:])}, rows of {predicted['neuron'].table.name}"
+    )
+    table = predicted.to_dataframe()[
+        ["label", "best_label", "reason", "confidence"]
+    ]
 table.head()

@@ -13,18 +13,23 @@ processor cores, or more.
 # Six simulated animals. ``build_store`` takes file names, patterns such as ``"data/**/*.nwb"``, CSV manifests, or
 # objects as here. The store keeps all spikes on disk, indexed so that reading any window is fast.
 
-import csv
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 import spikeinterface_nuclr as nuclr
 
 folder = Path(tempfile.mkdtemp())
 
-populations = [nuclr.simulate_relations(40, 200.0, seed=seed) for seed in range(6)]
-store, skipped = nuclr.build_store(populations, folder / "store", progress=False)
+populations = [
+    nuclr.simulate_relations(40, 200.0, seed=seed) for seed in range(6)
+]
+store, skipped = nuclr.build_store(
+    populations, folder / "store", progress=False
+)
 print(store.summary())
 
 # %%
@@ -35,7 +40,13 @@ print(store.summary())
 
 config = nuclr.PretrainConfig(
     encoder=nuclr.EncoderConfig(
-        patch_size=50, num_patches=10, dim=32, heads=2, head_dim=16, dropout=0.0, input_scale="log1p"
+        patch_size=50,
+        num_patches=10,
+        dim=32,
+        heads=2,
+        head_dim=16,
+        dropout=0.0,
+        input_scale="log1p",
     ),
     steps=60,
     samples=2,
@@ -53,27 +64,44 @@ config = nuclr.PretrainConfig(
 # Animals in ``hold_out`` are monitored and never trained on. Animals in ``exclude`` are not used at all; keep some for a final
 # test. The weights kept are those that re-identify most units of the held-out animals.
 
-held_out, test = populations[4].metadata["subject"], populations[5].metadata["subject"]
+held_out, test = (
+    populations[4].metadata["subject"],
+    populations[5].metadata["subject"],
+)
 checkpoint = nuclr.pretrain(
-    folder / "store", folder / "mine.safetensors", config, hold_out=[held_out], exclude=[test], progress=False
+    folder / "store",
+    folder / "mine.safetensors",
+    config,
+    hold_out=[held_out],
+    exclude=[test],
+    progress=False,
 )
 checkpoint
 
 # %%
-# The log is a CSV file next to the checkpoint. ``reidentification`` is the top-1 re-identification accuracy in the held-out animals:
-# the fraction of units whose nearest neighbour, in the other half of the recording, is the same unit.
+# The log is a CSV file next to the checkpoint. ``reidentification`` is the top-1 re-identification accuracy in the
+# held-out animals: the fraction of units whose nearest neighbour, in the other half of the recording, is the same unit.
+# ``plot=True`` draws all columns (``mine.curves.png``).
 
-with open(folder / "mine.log.csv", newline="") as file:
-    log = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-nuclr.plot_training(log)
+log = pd.read_csv(folder / "mine.log.csv")
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+for axis, column in zip(axes, ("loss", "reidentification")):
+    axis.plot(log["step"], log[column], marker=".")
+    axis.set(xlabel="step", title=column)
 
 # %%
 # Use the model
 # -------------
 # Name its file wherever a model is accepted: ``model=`` in Python, ``--model`` in a shell.
 
-embeddings = nuclr.embed(populations[5], folder / "mine.safetensors", progress=False)
+embeddings = nuclr.embed(
+    populations[5], folder / "mine.safetensors", progress=False
+)
 cell_type = populations[5].properties["cell_type"]
-print(embeddings, "median split-half similarity", np.nanmedian(embeddings.split_half_similarity).round(2))
+print(
+    embeddings,
+    "median split-half similarity",
+    np.nanmedian(embeddings.split_half_similarity).round(2),
+)
 
 nuclr.plot_nuclr_embedding(embeddings, {"cell type": cell_type})

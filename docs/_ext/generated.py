@@ -11,10 +11,10 @@ SPECIFICATION = Path(__file__).parents[2] / "ndx-nuclr" / "spec" / "ndx-nuclr.ex
 
 
 def command_line() -> str:
-    """Help of all commands as Markdown, by typer's own generator; without its title."""
+    """Help of all commands as Markdown, by typer's own generator: a section for each command."""
     generator = [sys.executable, "-m", "typer", "spikeinterface_nuclr.cli", "utils", "docs", "--name", "nuclr"]
     text = subprocess.run(generator, check=True, capture_output=True, encoding="utf-8").stdout
-    _, text = text.split("\n", 1)
+    text = text[text.index("## ") :]
     return re.sub(r"(?<=/)\*", r"\\*", text)  # patterns such as data/*/*.nwb are not emphasis
 
 
@@ -30,7 +30,7 @@ def _section(group: dict) -> str:
     for kind in ("attribute", "dataset", "link"):
         rows += [_row(kind, member) for member in group.get(f"{kind}s", [])]
     cells = [f"   {'  ' if column else '* '}- {cell}" for row in rows for column, cell in enumerate(row)]
-    head = [name, "~" * len(name), "", group["doc"], "", f"Extends ``{group['neurodata_type_inc']}``.", ""]
+    head = [name, "-" * len(name), "", group["doc"], "", f"Extends ``{group['neurodata_type_inc']}``.", ""]
     table = [".. list-table::", "   :header-rows: 1", "   :widths: 22 12 20 10 60", ""]
     return "\n".join([*head, *table, *cells, ""])
 
