@@ -2,11 +2,12 @@
 Calcium imaging
 ===============
 
-Embed the ROIs of imaging recordings, from raw fluorescence, and write predicted cell types next to the ROIs. The
-steps are those of spike-sorted recordings; what differs is how traces are preprocessed.
+Embed the ROIs of imaging recordings, from raw fluorescence, and write predicted
+cell types next to the ROIs. The steps are those of spike-sorted recordings;
+what differs is how traces are preprocessed.
 
-The recordings are simulated: cells of two types have the same firing statistics and differ only in which other cells they
-are active with.
+The recordings are simulated: cells of two types have the same firing statistics
+and differ only in which other cells they are active with.
 """
 
 # sphinx_gallery_thumbnail_number = 2
@@ -14,8 +15,8 @@ are active with.
 # %%
 # Session files
 # -------------
-# Files as imaging pipelines write them: a PlaneSegmentation, raw fluorescence, and a column that says which ROIs passed
-# curation.
+# Files as imaging pipelines write them: a PlaneSegmentation, raw fluorescence,
+# and a column that says which ROIs passed curation.
 
 import tempfile
 from datetime import datetime, timezone
@@ -39,9 +40,7 @@ folder = Path(tempfile.mkdtemp())
 def write_session(path, seed):
     """Write a simulated session to an NWB file."""
     population = nuclr.simulate_relations(40, 300.0, seed=seed)
-    fluorescence = nuclr.simulate_fluorescence(
-        population, frame_rate=7.5, seed=seed
-    )
+    fluorescence = nuclr.simulate_fluorescence(population, frame_rate=7.5, seed=seed)
     nwbfile = pynwb.NWBFile(
         "simulated imaging",
         f"session-{seed}",
@@ -51,10 +50,14 @@ def write_session(path, seed):
         subject_id=f"animal{seed}", species="Mus musculus"
     )
     plane = nwbfile.create_imaging_plane(
-        name="ImagingPlane", description="layer 2/3", location="VISp", indicator="GCaMP6f", excitation_lambda=920.0,
-        optical_channel=OpticalChannel(name="green", description="GCaMP", emission_lambda=510.0),
+        name="ImagingPlane",
+        description="layer 2/3",
+        location="VISp",
+        indicator="GCaMP6f",
+        excitation_lambda=920.0,
+        optical_channel=OpticalChannel("green", "GCaMP", 510.0),
         device=nwbfile.create_device("microscope"),
-    )  # fmt: skip
+    )
     ophys = nwbfile.create_processing_module("ophys", "ROIs and their activity")
     segmentation = ImageSegmentation()
     ophys.add(segmentation)
@@ -91,8 +94,8 @@ for seed, path in enumerate(sessions):
 # %%
 # Read
 # ----
-# Raw fluorescence is converted to dF/F and each trace is divided by its 99th percentile. Rejected ROIs are left
-# out (ROI 7 here).
+# Raw fluorescence is converted to dF/F and each trace is divided by its 99th
+# percentile. Rejected ROIs are left out (ROI 7 here).
 
 populations = [nuclr.read_population(path) for path in sessions]
 print(populations[0])
@@ -116,22 +119,21 @@ axes.set(
 # %%
 # Embed
 # -----
-# A model is trained at one frame rate. Recordings at other rates are resampled to it, and the provenance records both
-# rates.
+# A model is trained at one frame rate. Recordings at other rates are resampled
+# to it, and the provenance records both rates.
 
-embeddings = [
-    nuclr.embed(population, progress=False) for population in populations
-]
+embeddings = [nuclr.embed(population, progress=False) for population in populations]
 provenance = embeddings[0].provenance
-print(
-    f"{provenance['checkpoint']}: {provenance['frame_rate']:g} frames/s → {provenance['resampled_to']:.3g} frames/s"
-)
+print(f"model: {provenance['checkpoint']}")
+print(f"recorded at {provenance['frame_rate']:g} frames/s")
+print(f"resampled to {provenance['resampled_to']:.3g} frames/s")
 
 # %%
 # Evaluate
 # --------
-# The first four animals are labelled. The baselines of imaged cells are the spectrum of the trace, its autocorrelation, and
-# its correlations with the population.
+# The first four animals are labelled. The baselines of imaged cells are the
+# spectrum of the trace, its autocorrelation, and its correlations with the
+# population.
 
 labels = [population.properties["cell_type"] for population in populations]
 animals = [population.metadata["subject"] for population in populations]
@@ -149,19 +151,15 @@ evaluation.to_dataframe()[["macro-F1", "balanced accuracy", "ECE"]].round(2)
 # %%
 # Predict
 # -------
-# The fifth animal is new to the decoder. Its predicted cell types are written next to its ROIs.
+# The fifth animal is new to the decoder. Its predicted cell types are written
+# next to its ROIs.
 
-decoder = nuclr.fit_decoder(
-    embeddings[:4], labels[:4], animals[:4], target="cell_type"
-)
+decoder = nuclr.fit_decoder(embeddings[:4], labels[:4], animals[:4], target="cell_type")
 decoder.save(folder / "cell_type.safetensors")
 identities = decoder.predict(embeddings[4])
-nuclr.write_nwb(
-    sessions[4], embeddings[4], identities=identities, in_place=True
-)
-print(
-    f"best guess correct: {np.mean(identities.best_label == labels[4]):.0%} of {len(labels[4])} cells"
-)
+nuclr.write_nwb(sessions[4], embeddings[4], identities=identities, in_place=True)
+correct = np.mean(identities.best_label == labels[4])
+print(f"best guess correct: {correct:.0%} of {len(labels[4])} cells")
 
 nuclr.plot_nuclr_embedding(
     embeddings[4],
@@ -169,9 +167,9 @@ nuclr.plot_nuclr_embedding(
 )
 
 # %%
-# With only four labelled animals the decoder cannot guarantee an error of at most 10 %, so ``label`` may be "unknown" for
-# every cell although most best guesses are right. The page on identities and abstention explains how many animals it
-# takes.
+# With only four labelled animals the decoder cannot guarantee an error of at
+# most 10 %, so ``label`` may be "unknown" for every cell although most best
+# guesses are right. :doc:`/identities` explains how many animals it takes.
 
 # %%
 # Read with PyNWB
@@ -180,10 +178,6 @@ nuclr.plot_nuclr_embedding(
 
 with pynwb.NWBHDF5IO(sessions[4], "r") as io:
     predicted = io.read().processing["nuclr"]["cell_type"]
-    print(
-        f"{predicted.target}: {list(predicted.classes[:])}, rows of {predicted['neuron'].table.name}"
-    )
-    table = predicted.to_dataframe()[
-        ["label", "best_label", "reason", "confidence"]
-    ]
+    print("rows refer to", predicted["neuron"].table.name)
+    table = predicted.to_dataframe()[["label", "best_label", "reason", "confidence"]]
 table.head()

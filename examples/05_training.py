@@ -2,16 +2,18 @@
 Training a model on your own recordings
 =======================================
 
-Pretrain an encoder without labels: put the spikes of several animals into a store, train, look at the learning curves, and
-use the new model. This example trains a tiny model for a few seconds to show the steps; a useful model takes an hour on two
-processor cores, or more.
+Pretrain an encoder without labels: put the spikes of several animals into a
+store, train, look at the learning curves, and use the new model. This example
+trains a tiny model for a few seconds to show the steps; a useful model takes an
+hour on two processor cores, or more.
 """
 
 # %%
 # Recordings
 # ----------
-# Six simulated animals. ``build_store`` takes file names, patterns such as ``"data/**/*.nwb"``, CSV manifests, or
-# objects as here. The store keeps all spikes on disk, indexed so that reading any window is fast.
+# Six simulated animals. ``build_store`` takes file names, patterns such as
+# ``"data/**/*.nwb"``, CSV manifests, or objects as here. The store keeps all
+# spikes on disk, indexed so that reading any window is fast.
 
 import tempfile
 from pathlib import Path
@@ -24,19 +26,15 @@ import spikeinterface_nuclr as nuclr
 
 folder = Path(tempfile.mkdtemp())
 
-populations = [
-    nuclr.simulate_relations(40, 200.0, seed=seed) for seed in range(6)
-]
-store, skipped = nuclr.build_store(
-    populations, folder / "store", progress=False
-)
+populations = [nuclr.simulate_relations(40, 200.0, seed=seed) for seed in range(6)]
+store, skipped = nuclr.build_store(populations, folder / "store", progress=False)
 print(store.summary())
 
 # %%
 # Settings
 # --------
-# The defaults of :class:`~spikeinterface_nuclr.PretrainConfig` are the published settings. We use a narrow network, short windows
-# and few steps.
+# The defaults of :class:`~spikeinterface_nuclr.PretrainConfig` are the
+# published settings. We use a narrow network, short windows and few steps.
 
 config = nuclr.PretrainConfig(
     encoder=nuclr.EncoderConfig(
@@ -61,8 +59,9 @@ config = nuclr.PretrainConfig(
 # %%
 # Train
 # -----
-# Animals in ``hold_out`` are monitored and never trained on. Animals in ``exclude`` are not used at all; keep some for a final
-# test. The weights kept are those that re-identify most units of the held-out animals.
+# Animals in ``hold_out`` are monitored and never trained on. Animals in
+# ``exclude`` are not used at all; keep some for a final test. The weights kept
+# are those that re-identify most units of the held-out animals.
 
 held_out, test = (
     populations[4].metadata["subject"],
@@ -79,24 +78,24 @@ checkpoint = nuclr.pretrain(
 checkpoint
 
 # %%
-# The log is a CSV file next to the checkpoint. ``reidentification`` is the top-1 re-identification accuracy in the
-# held-out animals: the fraction of units whose nearest neighbour, in the other half of the recording, is the same unit.
-# ``plot=True`` draws all columns (``mine.curves.png``).
+# The log is a CSV file next to the checkpoint. ``reidentification`` is the
+# top-1 re-identification accuracy in the held-out animals: the fraction of
+# units whose nearest neighbour, in the other half of the recording, is the same
+# unit. ``plot=True`` draws all columns (``mine.curves.png``).
 
 log = pd.read_csv(folder / "mine.log.csv")
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-for axis, column in zip(axes, ("loss", "reidentification")):
+for axis, column in zip(axes, ("loss", "reidentification"), strict=True):
     axis.plot(log["step"], log[column], marker=".")
     axis.set(xlabel="step", title=column)
 
 # %%
 # Use the model
 # -------------
-# Name its file wherever a model is accepted: ``model=`` in Python, ``--model`` in a shell.
+# Name its file wherever a model is accepted: ``model=`` in Python, ``--model``
+# in a shell.
 
-embeddings = nuclr.embed(
-    populations[5], folder / "mine.safetensors", progress=False
-)
+embeddings = nuclr.embed(populations[5], folder / "mine.safetensors", progress=False)
 cell_type = populations[5].properties["cell_type"]
 print(
     embeddings,
