@@ -60,7 +60,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
-    "ignore_repr_types": r"Widget|matplotlib|PosixPath|Text",  # figures are shown, and not what made them
+    "ignore_repr_types": r"Compute|Widget|matplotlib|Path|list",  # shown are tables and figures, not objects
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,

@@ -31,6 +31,7 @@ recording, sorting = si.generate_ground_truth_recording(
 recording = si.common_reference(si.bandpass_filter(recording)).save(
     folder=folder / "preprocessed"
 )
+sorting = sorting.save(folder=folder / "sorting")
 
 analyzer = si.create_sorting_analyzer(
     sorting, recording, format="binary_folder", folder=folder / "analyzer"

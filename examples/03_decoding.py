@@ -12,14 +12,13 @@ or ``nuclr evaluate``, ``nuclr decoder fit`` and ``nuclr predict`` do everything
 in a shell.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # Labelled animals
 # ----------------
 # Each list has one entry per recording. Labels are usually a column of the
 # units table, ``population.properties["cell_type"]``.
 
+# sphinx_gallery_thumbnail_number = 2
 import tempfile
 from pathlib import Path
 

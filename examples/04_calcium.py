@@ -10,14 +10,13 @@ The recordings are simulated: cells of two types have the same firing statistics
 and differ only in which other cells they are active with.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # Session files
 # -------------
 # Files as imaging pipelines write them: a PlaneSegmentation, raw fluorescence,
 # and a column that says which ROIs passed curation.
 
+# sphinx_gallery_thumbnail_number = 2
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
@@ -55,7 +54,9 @@ def write_session(path, seed):
         location="VISp",
         indicator="GCaMP6f",
         excitation_lambda=920.0,
-        optical_channel=OpticalChannel("green", "GCaMP", 510.0),
+        optical_channel=OpticalChannel(
+            name="green", description="GCaMP", emission_lambda=510.0
+        ),
         device=nwbfile.create_device("microscope"),
     )
     ophys = nwbfile.create_processing_module("ophys", "ROIs and their activity")

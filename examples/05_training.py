@@ -13,7 +13,8 @@ hour on two processor cores, or more.
 # ----------
 # Six simulated animals. ``build_store`` takes file names, patterns such as
 # ``"data/**/*.nwb"``, CSV manifests, or objects as here. The store keeps all
-# spikes on disk, indexed so that reading any window is fast.
+# spikes on disk, indexed so that reading any window is fast. Animals are named,
+# because everything below holds out whole animals.
 
 import tempfile
 from pathlib import Path
@@ -26,7 +27,11 @@ import spikeinterface_nuclr as nuclr
 
 folder = Path(tempfile.mkdtemp())
 
-populations = [nuclr.simulate_relations(40, 200.0, seed=seed) for seed in range(6)]
+animals = [f"animal{k}" for k in range(6)]
+populations = [nuclr.simulate_population(40, 200.0, seed=k) for k in range(6)]
+for animal, population in zip(animals, populations, strict=True):
+    population.metadata["subject"] = animal
+
 store, skipped = nuclr.build_store(populations, folder / "store", progress=False)
 print(store.summary())
 
@@ -46,14 +51,14 @@ config = nuclr.PretrainConfig(
         dropout=0.0,
         input_scale="log1p",
     ),
-    steps=60,
+    steps=100,
     samples=2,
     max_units=32,
     max_view_distance_s=200.0,
     learning_rate=3e-3,
     temperature=0.1,
     temperature_scope="all",
-    monitor_every=15,
+    monitor_every=20,
 )
 
 # %%
@@ -63,16 +68,13 @@ config = nuclr.PretrainConfig(
 # ``exclude`` are not used at all; keep some for a final test. The weights kept
 # are those that re-identify most units of the held-out animals.
 
-held_out, test = (
-    populations[4].metadata["subject"],
-    populations[5].metadata["subject"],
-)
 checkpoint = nuclr.pretrain(
     folder / "store",
     folder / "mine.safetensors",
     config,
-    hold_out=[held_out],
-    exclude=[test],
+    hold_out=["animal4"],
+    exclude=["animal5"],
+    precision="float32",
     progress=False,
 )
 checkpoint
