@@ -69,7 +69,8 @@ sphinx_gallery_conf = {
     "matplotlib_animations": False,
     "remove_config_comments": True,
 }
-warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
+# SpikeInterface says so of every simulated recording that is saved.
+warnings.filterwarnings("ignore", message="The extractor is not serializable to file")
 
 # Pages
 html_theme = "pydata_sphinx_theme"
