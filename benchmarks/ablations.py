@@ -19,8 +19,8 @@ from spikeinterface_nuclr.training.config import read_config
 VARIATIONS = {
     "as it is": ([], ()),
     "no population context": (["encoder.temporal_blocks=4", "encoder.spatiotemporal_blocks=0"], ()),
-    "all units in both views": (["keep_at_least=1.0"], ()),
-    "the same window twice": (["max_distance=0"], ()),
+    "all units in both views": (["min_unit_fraction=1.0"], ()),
+    "the same window twice": (["max_view_distance_s=0"], ()),
     "10-s windows": (["encoder.patch_size=50"], ()),
     "counts without the autocorrelogram": (["encoder.input_scale=log1p"], ()),
     "AdamW": (["optimizer=adamw", "learning_rate=1e-3"], ()),

@@ -30,7 +30,7 @@ def main():
     trains = [np.sort(rng.uniform(0, seconds, rng.poisson(r * seconds))) for r in rng.lognormal(1.6, 0.7, len(units))]
     population = Population(units, trains, stop=seconds)
     line = timeline(population, units, LAYOUT)
-    unit, times = np.repeat(units, population.spike_counts), np.concatenate(trains)
+    unit, times = np.repeat(units, population.num_spikes), np.concatenate(trains)
     counts = {}
 
     def ours():

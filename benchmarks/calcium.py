@@ -21,7 +21,7 @@ from spikeinterface_nuclr import (
     pretrain,
     read_population,
 )
-from spikeinterface_nuclr.decoding.controls import CONTROLS
+from spikeinterface_nuclr.decoding.baselines import CONTROLS
 from spikeinterface_nuclr.training.config import PretrainConfig, read_config
 from spikeinterface_nuclr.training.monitors import alternating
 

@@ -138,7 +138,7 @@ def main():
     if not options.quick:
         with PeakMemory() as memory:
             population = poisson_population(1000, 7200.0)
-            spikes = population.spike_counts.sum()
+            spikes = population.num_spikes.sum()
             began = time.perf_counter()
             embed(population, checkpoint, progress=False)
             elapsed = time.perf_counter() - began

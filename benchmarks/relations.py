@@ -25,7 +25,7 @@ from spikeinterface_nuclr import (
     simulate_relations,
     simulate_sequences,
 )
-from spikeinterface_nuclr.decoding.controls import shuffled_spikes
+from spikeinterface_nuclr.decoding.baselines import shuffled_spikes
 
 # Simulation -> what is decoded.
 SIMULATIONS = {simulate_relations: ("cell_type", "brain_area"), simulate_sequences: ("cell_type", "parity")}

@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from plain import Plain
 
 from spikeinterface_nuclr import Encoder, EncoderConfig, PretrainConfig, build_store
-from spikeinterface_nuclr.device import choose_device, choose_precision
+from spikeinterface_nuclr.model.device import choose_device, choose_precision
 from spikeinterface_nuclr.training.losses import ContrastiveLoss
 from spikeinterface_nuclr.training.pretrain import PRECISIONS, Network, Steps, optimizers_of, training_step
 from spikeinterface_nuclr.training.views import Recording
@@ -65,7 +65,7 @@ def timed(function, *arguments) -> float:
 def compare(dim: int, store, rounds: int, device, precision: str) -> None:
     """Print the rates of both steps, and the share of reading."""
     encoder = EncoderConfig(dim=dim, head_dim=dim // 4)
-    config = PretrainConfig(encoder=encoder, samples=SAMPLES, keep_at_least=1.0, max_units=UNITS, steps=100)
+    config = PretrainConfig(encoder=encoder, samples=SAMPLES, min_unit_fraction=1.0, max_units=UNITS, steps=100)
     fabric = Fabric(accelerator=device.type, devices=1, precision=PRECISIONS[precision])
     network = Network(config)
     model, *optimizers = fabric.setup(network, *optimizers_of(network, config))

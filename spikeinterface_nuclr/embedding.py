@@ -1,5 +1,6 @@
 """embed: Population and Checkpoint in, one embedding for each neuron out."""
 
+import dataclasses
 import platform
 import warnings
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ import torch
 from tqdm.auto import tqdm
 
 from .binning import iter_windows
-from .checkpoint import Checkpoint, load_checkpoint
-from .device import DTYPES, choose_device, choose_precision
-from .encoder import Encoder
-from .encoder_config import EncoderConfig
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
+from .model.checkpoint import Checkpoint
+from .model.config import EncoderConfig
+from .model.device import DTYPES, choose_device, choose_precision
+from .model.encoder import Encoder
+from .model.loading import load_checkpoint
 from .population import Population
+from .provenance import Provenance
 from .traces import SAME_RATE, resampled
 from .unit_embeddings import UnitEmbeddings
 from .windows import Layout, Membership, Starts, Timeline, place_windows, timeline, windows_to_bin
@@ -27,6 +30,24 @@ from .windows import Layout, Membership, Starts, Timeline, place_windows, timeli
 _TOKENS = {"cpu": 2_000, "cuda": 250_000}
 # Values (units × bins) counted at once: 32 MB of spike counts.
 _COUNTED = 16_000_000
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    """How to embed many populations alike: keywords of `embed`, by the same names."""
+
+    model: str | Path | Checkpoint | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    overlap: float | None = None
+    min_spikes: int = 1
+    skip_silence: bool = False
+    progress: bool = True
+
+    def embed(self, population: Population, checkpoint: Checkpoint, **changes) -> UnitEmbeddings:
+        """Embed a population with a checkpoint that is loaded already, and `changes` of these settings."""
+        keywords = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return embed(population, **{**keywords, "model": checkpoint, **changes})
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +128,11 @@ def embed(
                 stacklevel=2,
             )
     layout = config.layout.of(population.sampling_frequency)
-    overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
     if batch_size is not None and not batch_size >= 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
     if min_spikes != int(min_spikes) or min_spikes < 1:
         raise InputError(f"min_spikes must be a whole number of at least 1, not {min_spikes!r}")
+    overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
     plans = _plan(population, layout, overlap, skip_silence)
     _check_company(population, plans)
     encoder = checkpoint.encoder(device, DTYPES[precision])
@@ -135,14 +156,17 @@ def embed(
                         mean.add(units[of], embedding, half[window, of] if disjoint[window] else None)
                     bar.update(len(windows))
     _check_result(population, mean, unobserved, min_spikes, layout)
-    settings = {"device": str(device), "precision": precision, "overlap": overlap, "min_spikes": int(min_spikes)}
+    settings = EmbeddingSettings(overlap=overlap, min_spikes=min_spikes, skip_silence=skip_silence)
     return UnitEmbeddings(
         population.unit_ids,
         mean.embedding(),
         mean.count,
-        mean.stability(),
-        _provenance(recorded, checkpoint, plans, {**settings, "skip_silence": bool(skip_silence)}),
-        recorded.spike_counts,
+        mean.split_half_similarity(),
+        expected_provenance(recorded, checkpoint, settings).replace(
+            device=str(device), precision=precision, **_of_windows(recorded, checkpoint, plans)
+        ),
+        num_spikes=recorded.num_spikes,
+        num_frames=recorded.num_frames,
     )
 
 
@@ -192,7 +216,8 @@ def _seconds(plans: list[_Plan]) -> tuple[float, float]:
 
 def _check_result(population: Population, mean: "_Mean", unobserved: np.ndarray, min_spikes, layout: Layout) -> None:
     """InputError where no unit has a window, a warning where some were never observed for one."""
-    lost = unobserved & (population.spike_counts > 0)
+    active = population.num_spikes > 0 if population.signal == "spikes" else np.ones(population.n_units, dtype=bool)
+    lost = unobserved & active
     if not mean.count.any():
         reason = "was observed throughout" if lost.any() else f"has {min_spikes} spike(s) in"
         raise InputError(f"no unit {reason} any window of {layout.window_s:g} s: there is nothing to embed")
@@ -205,31 +230,47 @@ def _check_result(population: Population, mean: "_Mean", unobserved: np.ndarray,
         )
 
 
-def _provenance(population: Population, checkpoint: Checkpoint, plans: list[_Plan], settings: dict) -> dict:
+def expected_provenance(population: Population, checkpoint: Checkpoint, settings: EmbeddingSettings) -> Provenance:
+    """What embeddings of this population would state about their origin, as far as that is known beforehand."""
+    return Provenance(
+        checkpoint=checkpoint.name,
+        checkpoint_revision=checkpoint.revision,
+        checkpoint_sha256=checkpoint.sha256,
+        precision=None if settings.precision == "auto" else settings.precision,
+        overlap=checkpoint.card.get("overlap", 0.0) if settings.overlap is None else settings.overlap,
+        min_spikes=int(settings.min_spikes),
+        skip_silence=bool(settings.skip_silence),
+        signal=population.signal,
+        units=population.n_units,
+        groups={label: len(units) for label, units in population.groups()},
+        population_fingerprint=population.fingerprint(),
+        context_fingerprint=population.context_fingerprint(),
+        source={key: value for key, value in population.metadata.items() if isinstance(value, str | int | float)},
+        model={
+            "config": checkpoint.config.to_dict(),
+            "license": checkpoint.card.get("license"),
+            "training_data": checkpoint.card.get("training_data") or checkpoint.card.get("data"),
+        },
+        versions={name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy")}
+        | {"python": platform.python_version()},
+    )
+
+
+def _of_windows(population: Population, checkpoint: Checkpoint, plans: list[_Plan]) -> dict:
+    """The part of the provenance that the windows decide."""
     observed_s, used_s = _seconds(plans)
-    if population.traces is not None:
-        # What the windows are made of: the traces as they came, or at the checkpoint's rate.
-        used = 1 / next(plan.line.bin_s for plan in plans)
-        settings = {**settings, "frame_rate": population.sampling_frequency, "resampled_to": used}
-    return {
-        "checkpoint": checkpoint.name,
-        "checkpoint_revision": checkpoint.revision,
-        "checkpoint_sha256": checkpoint.sha256,
-        **settings,
-        "signal": population.signal,
+    values = {
         "window_s": round(checkpoint.config.layout.window_s, 6),
         "windows": sum(len(plan.starts) for plan in plans),
         "observed_s": round(observed_s, 3),
         "used_s": round(used_s, 3),
         "stitched": next((plan.line.stitched for plan in plans if plan.line.stitched), ""),
-        "units": population.n_units,
-        "groups": {label: len(units) for label, units in population.groups()},
-        "population_fingerprint": population.fingerprint(),
-        "context_fingerprint": population.context_fingerprint(),
-        "source": {key: value for key, value in population.metadata.items() if isinstance(value, str | int | float)},
-        "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy")}
-        | {"python": platform.python_version()},
     }
+    if population.signal == "traces":
+        # What the windows are made of: the traces as they came, or at the checkpoint's rate.
+        embedded_rate = 1 / next(plan.line.bin_s for plan in plans)
+        values |= {"frame_rate": population.sampling_frequency, "resampled_to": embedded_rate}
+    return values
 
 
 def check_signal(signal: str, config: EncoderConfig, name: str) -> None:
@@ -334,7 +375,7 @@ class _Mean:
         """float32, shape (n_units, dim); NaN rows where there is no window."""
         return _divide(self.sum, self.count[:, None]).astype(np.float32)
 
-    def stability(self) -> np.ndarray:
+    def split_half_similarity(self) -> np.ndarray:
         """Cosine of the two halves: float32, shape (n_units,); NaN where one is empty."""
         even, odd = self.half_sum
         length = np.linalg.norm(even, axis=1) * np.linalg.norm(odd, axis=1)

@@ -47,7 +47,7 @@ class Population:
     Examples
     --------
     >>> population = Population(["a", "b"], [[0.5, 1.2], [0.1]], stop=2.0)
-    >>> population.spike_counts
+    >>> population.num_spikes
     array([2, 1])
     """
 
@@ -141,11 +141,18 @@ class Population:
         return "spikes" if self.traces is None else "traces"
 
     @property
-    def spike_counts(self) -> np.ndarray:
-        """Spikes of each unit, int64, shape (n_units,); frames where the population holds traces."""
+    def num_spikes(self) -> np.ndarray | None:
+        """Spikes of each unit, int64, shape (n_units,); None where the population holds traces."""
         if self.spike_times is None:
-            return np.full(self.n_units, self.traces.shape[1], dtype=np.int64)
+            return None
         return np.array([len(t) for t in self.spike_times], dtype=np.int64)
+
+    @property
+    def num_frames(self) -> np.ndarray | None:
+        """Frames of each unit's trace, int64, shape (n_units,); None where the population holds spikes."""
+        if self.traces is None:
+            return None
+        return np.full(self.n_units, self.traces.shape[1], dtype=np.int64)
 
     def observed_of(self, unit: int) -> np.ndarray:
         """Observed intervals of the unit at position `unit`, float64 seconds, shape (k, 2)."""
@@ -224,7 +231,7 @@ class Population:
         """sha256 (hex) of the unit ids, spike counts and spike times, or of the traces and when they were taken."""
         digest = hashlib.sha256()
         digest.update("\0".join(map(str, self.unit_ids)).encode())
-        digest.update(self.spike_counts.tobytes())
+        digest.update((self.num_spikes if self.traces is None else self.num_frames).tobytes())
         if self.traces is not None:
             digest.update(np.array([self.start, self.sampling_frequency]).tobytes())
         for row in self.spike_times if self.traces is None else self.traces:
@@ -240,7 +247,7 @@ class Population:
         return digest.hexdigest()
 
     def __repr__(self):
-        what = "traces" if self.spike_times is None else f"{self.spike_counts.sum():,} spikes"
+        what = "traces" if self.spike_times is None else f"{self.num_spikes.sum():,} spikes"
         n_groups = len(np.unique(self.group))
         return f"Population({self.n_units} units, {what}, {self.start:g}–{self.stop:g} s, {n_groups} group(s))"
 

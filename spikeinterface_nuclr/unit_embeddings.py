@@ -1,5 +1,6 @@
-"""UnitEmbeddings: what embedding gives, and its files."""
+"""UnitEmbeddings: one embedding for each unit, and its files."""
 
+import dataclasses
 import json
 import math
 import os
@@ -11,52 +12,55 @@ import numpy as np
 
 from .errors import InputError, reading
 from .files import ARRAYS_OF_NUMBERS, check_declared, check_format, npy_header, written_whole
+from .provenance import Provenance
 from .text import for_csv
 
 FORMATS = (".npz", ".csv")
 # One number a unit, beside its embedding.
-_COLUMNS = ("window_count", "stability", "spike_count")
+_COLUMNS = ("num_windows", "split_half_similarity", "num_spikes", "num_frames")
+_OPTIONAL = ("num_spikes", "num_frames")
 
 
 @dataclass(frozen=True, eq=False)
 class UnitEmbeddings:
-    """One embedding for each unit, and what stands behind it.
+    """One embedding for each unit, with its provenance.
 
     Attributes
     ----------
     unit_ids : array of int or str, shape (n_units,)
     embedding : float32, shape (n_units, dim)
         Mean over the unit's windows; NaN where it has none.
-    window_count : int64, shape (n_units,)
-        Windows behind each embedding.
-    stability : float32, shape (n_units,)
-        Cosine between the means over the unit's odd and even windows, of those that share no time; NaN with fewer
-        than two of these.
-    provenance : dict
-        Checkpoint, parameters, versions and the population's fingerprint. Plain values for JSON.
-    spike_count : int64, shape (n_units,), optional
-        Spikes of each unit when it was embedded (frames, of traces). Tells later whether the unit is still the same.
+    num_windows : int64, shape (n_units,)
+        Number of windows averaged.
+    split_half_similarity : float32, shape (n_units,)
+        Cosine similarity between the means over the unit's odd and even windows, counting windows that share no time;
+        NaN with fewer than two of these.
+    provenance : Provenance
+        Checkpoint, parameters, versions and fingerprints. A dict, as `Provenance.to_dict` gives it, is converted.
+    num_spikes, num_frames : int64, shape (n_units,), optional
+        Spikes of each unit, or frames of its trace, when it was embedded. Used to detect units that have changed since.
 
     Raises
     ------
     InputError
-        A ValueError naming the array that does not hold one row a unit, or whose numbers are none.
+        A ValueError that names the array with a wrong shape or dtype.
     """
 
     unit_ids: np.ndarray
     embedding: np.ndarray
-    window_count: np.ndarray
-    stability: np.ndarray
-    provenance: dict
-    spike_count: np.ndarray | None = None
+    num_windows: np.ndarray
+    split_half_similarity: np.ndarray
+    provenance: Provenance
+    num_spikes: np.ndarray | None = None
+    num_frames: np.ndarray | None = None
 
     def __post_init__(self):
-        if not isinstance(self.provenance, dict) or not isinstance(self.provenance.get("source", {}), dict):
-            raise InputError("provenance, and source in it, must be dicts")
+        if not isinstance(self.provenance, Provenance):
+            object.__setattr__(self, "provenance", Provenance.from_dict(self.provenance))
         n = len(np.atleast_1d(np.asarray(self.unit_ids)))
         for name, shape in (("unit_ids", "n"), ("embedding", "n, dim"), *((name, "n") for name in _COLUMNS)):
             values = getattr(self, name)
-            if values is None and name == "spike_count":
+            if values is None and name in _OPTIONAL:
                 continue
             values = np.asarray(values)
             if name == "unit_ids" and values.dtype.kind not in "iuU":
@@ -70,17 +74,15 @@ class UnitEmbeddings:
     def select(self, units) -> "UnitEmbeddings":
         """The rows at these positions (or where a mask is True)."""
         index = np.arange(len(self.unit_ids))[np.asarray(units)]
-        count = None if self.spike_count is None else self.spike_count[index]
-        rows = (values[index] for values in (self.unit_ids, self.embedding, self.window_count, self.stability))
-        return UnitEmbeddings(*rows, self.provenance, count)
+        return dataclasses.replace(self, **{name: values[index] for name, values in self._arrays().items()})
 
     def to_dataframe(self):
-        """A pandas DataFrame, one row a unit: what is known of it, then ``embedding_0``, ``embedding_1``, …."""
+        """A pandas DataFrame with one row per unit: ``num_windows`` and so on, ``embedding_0``, ``embedding_1``, …."""
         import pandas as pd
 
-        known = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
-        known |= {f"embedding_{k}": column for k, column in enumerate(self.embedding.T)}
-        return pd.DataFrame(known, index=pd.Index(self.unit_ids, name="unit_id"))
+        columns = {name: values for name, values in self._arrays().items() if name in _COLUMNS}
+        columns |= {f"embedding_{k}": column for k, column in enumerate(self.embedding.T)}
+        return pd.DataFrame(columns, index=pd.Index(self.unit_ids, name="unit_id"))
 
     def save(self, path, *, overwrite: bool = False) -> Path:
         """Write ``.npz`` (read by `load`) or ``.csv`` (one row a unit, the provenance in its first line)."""
@@ -98,8 +100,8 @@ class UnitEmbeddings:
         with reading(path, ".npz file of embeddings", "embed again"):
             with zipfile.ZipFile(path) as file:
                 members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
-                names = ["unit_ids", "embedding", "window_count", "stability", "provenance"]
-                names += ["spike_count"] if "spike_count" in members else []
+                names = ["unit_ids", "embedding", "num_windows", "split_half_similarity", "provenance"]
+                names += [name for name in _OPTIONAL if name in members]
                 values = {name: read_array(file, members[name], path) for name in names}
             values["provenance"] = json.loads(str(values["provenance"]))
         try:
@@ -108,18 +110,29 @@ class UnitEmbeddings:
             raise InputError(f"{path}: {error}: embed again") from None
 
     def _write_npz(self, path: Path):
-        columns = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
-        provenance = np.array(json.dumps(self.provenance))
-        np.savez(path, unit_ids=self.unit_ids, embedding=self.embedding, provenance=provenance, **columns)
+        np.savez(path, provenance=np.array(json.dumps(self.provenance.to_dict())), **self._arrays())
 
     def _write_csv(self, path: Path):
         with open(path, "w", newline="", encoding="utf-8") as file:
-            file.write(f"# {json.dumps(self.provenance)}\n")
+            file.write(f"# {json.dumps(self.provenance.to_dict())}\n")
             for_csv(self.to_dataframe()).to_csv(file)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The arrays with a row for each unit, by name."""
+        names = ("unit_ids", "embedding", *_COLUMNS)
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def __repr__(self):
         n, dim = self.embedding.shape
-        return f"UnitEmbeddings({n} units, dim {dim}, {(self.window_count > 0).sum()} embedded)"
+        return f"UnitEmbeddings({n} units, dim {dim}, {(self.num_windows > 0).sum()} embedded)"
+
+
+def stored_embeddings(path: Path) -> UnitEmbeddings | None:
+    """The embeddings in an ``.npz``; None where there are none, or none that can be read."""
+    try:
+        return UnitEmbeddings.load(path)
+    except InputError:
+        return None
 
 
 def read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo, path) -> np.ndarray:
@@ -135,9 +148,7 @@ def read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo, path) -> np.ndarr
 
 def join_embeddings(parts: list[UnitEmbeddings]) -> UnitEmbeddings:
     """Several parts of one population, one after another, with the provenance of the first."""
-    names = ("unit_ids", "embedding", "window_count", "stability")
-    known = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
-    counts = [part.spike_count for part in parts]
-    return UnitEmbeddings(
-        *known, parts[0].provenance, None if any(c is None for c in counts) else np.concatenate(counts)
-    )
+    several = [part._arrays() for part in parts]
+    shared = [name for name in several[0] if all(name in arrays for arrays in several)]
+    columns = {name: np.concatenate([arrays[name] for arrays in several]) for name in shared}
+    return UnitEmbeddings(**columns, provenance=parts[0].provenance)

@@ -102,7 +102,7 @@ def _to_zarr(source: Path, target: Path) -> Path:
 def _phy(folder: Path, population) -> Path:
     folder.mkdir()
     times = np.concatenate(population.spike_times)
-    clusters = np.repeat(np.arange(population.n_units), population.spike_counts)
+    clusters = np.repeat(np.arange(population.n_units), population.num_spikes)
     order = np.argsort(times)
     np.save(folder / "spike_times.npy", (times[order] * 30000).astype("u8"))
     np.save(folder / "spike_clusters.npy", clusters[order].astype("i4"))
@@ -320,7 +320,7 @@ def _other_dataset(path, rng):
 
 def reading(name: str, path: Path, good: dict[str, Path], scratch: Path, rng) -> list:
     """What is done with an input: commands (lists of text) and calls."""
-    from spikeinterface_nuclr.cli.app import read_card
+    from spikeinterface_nuclr.cli.options import read_card
     from spikeinterface_nuclr.decoding.label_sources import read_classes
     from spikeinterface_nuclr.training.config import read_config
     from spikeinterface_nuclr.training.store import Store

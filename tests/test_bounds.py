@@ -78,7 +78,7 @@ def test_a_stray_spike_costs_no_more_the_later_it_is(checkpoint, monkeypatch, op
             assert np.array_equal(found.embedding, expected.embedding)
             if "skip_silence" not in options:
                 step = 5.0 if "overlap" in options else 10.0
-                assert found.provenance["windows"] == round((seconds - 10) / step) + 1
+                assert found.provenance.windows == round((seconds - 10) / step) + 1
         assert max(binned) < 100
         assert peak(embedded(1e10)) < 1.2 * peak(embedded(1e5)) + 100_000
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from spikeinterface_nuclr import Checkpoint, CheckpointError, Encoder, EncoderConfig, InputError, load_checkpoint
-from spikeinterface_nuclr.checkpoint import bundled_models
+from spikeinterface_nuclr.model.loading import bundled_models
 
 
 def test_a_saved_checkpoint_is_the_same_checkpoint(checkpoint, tmp_path):

@@ -59,7 +59,7 @@ def test_demo_runs_the_main_job(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == names
     assert UnitEmbeddings.load(folder / "embeddings.npz").embedding.shape[0] == 24
     assert (folder / "units.csv").read_text().splitlines()[0] == (
-        "unit_id,cell_type,brain_area,depth,window_count,stability,label,best_label,reason,confidence"
+        "unit_id,cell_type,brain_area,depth,num_windows,split_half_similarity,label,best_label,reason,confidence"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["nuclr_demo"]
     refused(nuclr("demo", cwd=tmp_path), 3, "nuclr_demo: exists already")
@@ -193,7 +193,7 @@ def test_embed_into_a_copy_of_an_nwb_file(own, model, tmp_path):
     (tmp_path / "thesis.nwb").write_bytes(before)
     refused(nuclr("embed", own, "-o", tmp_path / "thesis.nwb", "--model", model), 3, "thesis.nwb: exists already")
     assert nuclr(*arguments, "--overlap", 0.5, "--force", "-q").returncode == 0
-    assert read_nwb(tmp_path / "out.nwb")[0].provenance["overlap"] == 0.5
+    assert read_nwb(tmp_path / "out.nwb")[0].provenance.overlap == 0.5
 
 
 def test_embed_in_place_is_idempotent(own, model):
@@ -205,14 +205,14 @@ def test_embed_in_place_is_idempotent(own, model):
     assert own.read_bytes() == written
     done = nuclr(*arguments, "--publish")
     assert "20 of 20 units embedded" in done.stdout
-    assert read_population(own).properties["nuclr_window_count"].max() == 6
+    assert read_population(own).properties["nuclr_num_windows"].max() == 6
     # Other parameters or groups make another result, which replaces the old one only when told.
     refused(nuclr(*arguments, "--overlap", 0.5), 3, "overlap 0.0 there, 0.5 asked for): give --force")
     refused(nuclr(*arguments, "--group-by", "cell_type"), 3, "(other groups or observed times): give --force")
     assert "20 of 20" in nuclr(*arguments, "--overlap", 0.5, "--force").stdout
-    assert read_nwb(own)[0].provenance["overlap"] == 0.5
+    assert read_nwb(own)[0].provenance.overlap == 0.5
     # Published columns say what the table says.
-    assert read_population(own).properties["nuclr_window_count"].max() == 11
+    assert read_population(own).properties["nuclr_num_windows"].max() == 11
     assert "20 of 20" in nuclr(*arguments, "--name", "another").stdout
     own.chmod(0o444)
     refused(nuclr(*arguments, "--force"), 3, "is read-only: name an output (-o)")
@@ -247,7 +247,7 @@ def test_embed_computes_an_analyzer_in_place(population, model, format, tmp_path
     assert "20 of 20" in nuclr(*arguments, "--overlap", 0.5).stdout
     analyzer = spikeinterface.core.load_sorting_analyzer(folder)
     assert analyzer.get_extension("nuclr_embedding").params["overlap"] == 0.5
-    assert analyzer.get_sorting_property("nuclr_window_count").max() > 6
+    assert analyzer.get_sorting_property("nuclr_num_windows").max() > 6
     refused(nuclr(*arguments, "--model", "absent"), 4, "absent: no such checkpoint")
     assert re.search(r"nuclr_embedding +up to date", nuclr("info", folder).stdout)
 

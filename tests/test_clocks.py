@@ -66,7 +66,7 @@ def test_observed_counts_on_the_recordings_clock(make):
     with pytest.warns(RecordingWarning, match="spikes lie outside the observed time"):
         found = read_population(make(rec), observed=[[1010.0, 1020.0], [1030.0, 1040.0]])
     assert found.observed.tolist() == [[1010.0, 1020.0], [1030.0, 1040.0]]
-    assert found.spike_counts[0] == sum(1010 <= t <= 1020 or 1030 <= t <= 1040 for t in times("a", 1000.0))
+    assert found.num_spikes[0] == sum(1010 <= t <= 1020 or 1030 <= t <= 1040 for t in times("a", 1000.0))
 
 
 def test_times_of_a_sorting_may_be_shifted_by_themselves():
@@ -107,7 +107,7 @@ def test_blocks_of_a_long_time_vector_join(monkeypatch):
     rec = paused(10.0, 40.0, by=7.0)
     whole = read_population(sorting(rec))
     for block in (7_001, 10_000, 40_001):
-        monkeypatch.setattr("spikeinterface_nuclr.sources.clocks._BLOCK", block)
+        monkeypatch.setattr("spikeinterface_nuclr.io.clocks._BLOCK", block)
         pieces = read_population(sorting(rec))
         assert pieces.observed.tolist() == whole.observed.tolist()
         assert pieces.fingerprint() == whole.fingerprint()
@@ -155,7 +155,7 @@ def test_rounded_times_keep_their_rate():
 
 def test_a_pause_before_the_last_sample(monkeypatch):
     """A block of one sample, whose only step is the pause."""
-    monkeypatch.setattr("spikeinterface_nuclr.sources.clocks._BLOCK", 59_999)
+    monkeypatch.setattr("spikeinterface_nuclr.io.clocks._BLOCK", 59_999)
     found = read_population(sorting(paused(59.999, by=7.0)))
     assert np.allclose(found.observed, [[0.0, 59.999], [66.999, 67.0]])
 
@@ -165,8 +165,8 @@ def test_windows_cross_no_pause(checkpoint):
     found = embed(read_population(sorting(rec)), checkpoint, progress=False)
     apart = [Population(list("abcd"), [t[(t >= a) & (t < b)] for t in map(times, "abcd")], start=a, stop=b)
              for a, b in ((0.0, 30.5), (30.5, 60.0))]  # fmt: skip
-    counts = sum(embed(part, checkpoint, progress=False).window_count for part in apart)
-    assert found.window_count.tolist() == counts.tolist()
+    counts = sum(embed(part, checkpoint, progress=False).num_windows for part in apart)
+    assert found.num_windows.tolist() == counts.tolist()
 
 
 @pytest.mark.parametrize("make", SOURCES)

@@ -6,8 +6,8 @@ from spikeinterface_nuclr.training.config import read_config
 
 def test_defaults_are_the_published_settings():
     config = PretrainConfig()
-    assert (config.steps, config.samples, config.max_distance, config.learning_rate) == (50_000, 128, 30.0, 5e-4)
-    assert (config.temperature, config.objective, config.scaling) == (0.2, "dcl_full", "cross-view")
+    assert (config.steps, config.samples, config.max_view_distance_s, config.learning_rate) == (50_000, 128, 30.0, 5e-4)
+    assert (config.temperature, config.objective, config.temperature_scope) == (0.2, "dcl_full", "cross-view")
     assert (config.encoder.dim, config.encoder.dropout, config.encoder.input_scale) == (256, 0.2, "counts")
 
 
@@ -44,10 +44,10 @@ def test_single_settings_go_over_the_file(tmp_path):
         ("samples=0", "samples must be positive"),
         ("temperature=0.0", "temperature must be positive"),
         ("warmup=-1.0", "warmup must lie"),
-        ("keep_at_least=0", "keep_at_least must lie"),
+        ("min_unit_fraction=0", "min_unit_fraction must lie"),
         ("max_units=5", "max_units must be above 10"),
         ("objective=x", "objective must be one of"),
-        ("scaling=x", "scaling must be one of"),
+        ("temperature_scope=x", "temperature_scope must be one of"),
         ("optimizer=sgd", "optimizer must be one of"),
         ("seed=-1", "seed must not be negative"),
     ],

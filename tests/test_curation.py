@@ -9,7 +9,7 @@ from nwb_files import write_nwb_file
 from ophys_files import activity, add_series, ophys_file
 
 from spikeinterface_nuclr import InputError, RecordingWarning, read_population
-from spikeinterface_nuclr.sources.curation import kept_rois
+from spikeinterface_nuclr.io.curation import kept_rois
 
 KEPT = [100, 102]
 

@@ -99,7 +99,7 @@ def test_probabilities_of_new_animals_are_calibrated(decoder):
 def test_neurons_of_another_kind_are_novel(decoder):
     embeddings, _ = recording("new")
     far = UnitEmbeddings(
-        embeddings.unit_ids, 3 * embeddings.embedding + 4, embeddings.window_count, embeddings.stability,
+        embeddings.unit_ids, 3 * embeddings.embedding + 4, embeddings.num_windows, embeddings.split_half_similarity,
         embeddings.provenance,
     )  # fmt: skip
     near, strange = (decoder.predict(one, target_error=1.0) for one in (embeddings, far))
@@ -141,10 +141,10 @@ def test_what_is_no_decoder_is_refused(tmp_path, content, message):
 
 
 def test_a_checkpoint_is_no_decoder():
-    from spikeinterface_nuclr.checkpoint import _BUNDLED
+    from spikeinterface_nuclr.model.loading import BUNDLED
 
     with pytest.raises(CheckpointError, match="not a decoder"):
-        Decoder.load(_BUNDLED / "nuclr-starter.safetensors")
+        Decoder.load(BUNDLED / "nuclr-starter.safetensors")
 
 
 def test_embeddings_of_another_checkpoint_are_refused(decoder):

@@ -36,26 +36,26 @@ def test_an_embedding_is_the_mean_over_windows_of_what_the_encoder_says(populati
             out = encoder(torch.from_numpy(counts[active]).view(-1, 10, 50), [len(active)]).numpy()
         for unit, row in zip(active, out, strict=True):
             rows[unit].append(row)
-    assert found.window_count.tolist() == [len(r) for r in rows]
+    assert found.num_windows.tolist() == [len(r) for r in rows]
     for unit, windows in enumerate(rows):
         windows = np.array(windows, dtype=np.float64)
         assert np.abs(found.embedding[unit] - windows.mean(axis=0)).max() < 1e-5
         odd, even = windows[0::2].mean(axis=0), windows[1::2].mean(axis=0)
         agreement = odd @ even / np.linalg.norm(odd) / np.linalg.norm(even)
-        assert found.stability[unit] == pytest.approx(agreement, abs=1e-5)
+        assert found.split_half_similarity[unit] == pytest.approx(agreement, abs=1e-5)
 
 
 def test_units_without_a_window_are_nan_and_zero(checkpoint):
     population = Population(["a", "b", "late"], [[1.0, 12.0], [5.0], [29.5]], start=0.0, stop=30.0)
     found = quick(population, checkpoint)
-    assert found.window_count.tolist() == [2, 1, 1]
+    assert found.num_windows.tolist() == [2, 1, 1]
     silent = Population(["a", "silent"], [[1.0, 12.0], []], start=0.0, stop=30.0)
     found = quick(silent, checkpoint)
-    assert found.window_count.tolist() == [2, 0]
+    assert found.num_windows.tolist() == [2, 0]
     assert np.isnan(found.embedding[1]).all()
     assert np.isfinite(found.embedding[0]).all()
-    assert np.isnan(found.stability[1])
-    assert np.isfinite(found.stability[0])
+    assert np.isnan(found.split_half_similarity[1])
+    assert np.isfinite(found.split_half_similarity[0])
 
 
 def test_the_result_is_the_same_again(population, checkpoint):
@@ -81,7 +81,7 @@ def test_groups_never_see_each_other(population, checkpoint):
     alone = np.concatenate([quick(population.select(half), checkpoint).embedding for half in halves])
     assert np.abs(together.embedding - alone).max() < 1e-6
     assert np.abs(quick(population, checkpoint).embedding - alone).max() > 1e-4
-    assert together.provenance["groups"] == {"left": 10, "right": 10}
+    assert together.provenance.groups == {"left": 10, "right": 10}
 
 
 def test_a_neuron_without_company(checkpoint):
@@ -89,7 +89,7 @@ def test_a_neuron_without_company(checkpoint):
         quick(Population(["a"], [[1.0, 12.0]], stop=20.0), checkpoint)
     lonely = Population(["a", "b", "c"], [[1.0], [2.0], [3.0]], start=0.0, stop=10.0, group=["x", "x", "y"])
     with pytest.warns(RecordingWarning, match="1 units, such as c, are alone in their group"):
-        assert quick(lonely, checkpoint).window_count.tolist() == [1, 1, 1]
+        assert quick(lonely, checkpoint).num_windows.tolist() == [1, 1, 1]
 
 
 def test_bfloat16_agrees(population, checkpoint):
@@ -102,14 +102,14 @@ def test_batches_of_any_size_give_the_same(population, checkpoint):
     a = quick(population, checkpoint, batch_size=1)
     b = quick(population, checkpoint, batch_size=10**9)
     assert np.abs(a.embedding - b.embedding).max() < 1e-5
-    assert np.array_equal(a.window_count, b.window_count)
-    assert np.allclose(a.stability, b.stability, atol=1e-6)
+    assert np.array_equal(a.num_windows, b.num_windows)
+    assert np.allclose(a.split_half_similarity, b.split_half_similarity, atol=1e-6)
 
 
 def test_min_spikes_leaves_sparse_units_out_of_a_window(checkpoint):
     population = Population(["a", "b"], [[1.0, 2.0, 11.0], [1.0, 2.0, 3.0, 11.0, 12.0]], start=0.0, stop=20.0)
-    assert quick(population, checkpoint).window_count.tolist() == [2, 2]
-    assert quick(population, checkpoint, min_spikes=2).window_count.tolist() == [1, 2]
+    assert quick(population, checkpoint).num_windows.tolist() == [2, 2]
+    assert quick(population, checkpoint, min_spikes=2).num_windows.tolist() == [1, 2]
     with pytest.raises(InputError, match="no unit has 9 spike"):
         quick(population, checkpoint, min_spikes=9)
     with pytest.raises(InputError, match="min_spikes must be a whole number"):
@@ -118,8 +118,8 @@ def test_min_spikes_leaves_sparse_units_out_of_a_window(checkpoint):
 
 def test_the_checkpoints_overlap_is_the_default(population, checkpoint):
     half = Checkpoint(checkpoint.config, checkpoint.weights, {"overlap": 0.5}, name="half")
-    assert quick(population, half).provenance["windows"] == 11
-    assert quick(population, half, overlap=0.0).provenance["windows"] == 6
+    assert quick(population, half).provenance.windows == 11
+    assert quick(population, half, overlap=0.0).provenance.windows == 6
 
 
 def test_memory_that_runs_out_halves_the_batch(population, checkpoint, monkeypatch):
@@ -138,7 +138,7 @@ def test_memory_that_runs_out_halves_the_batch(population, checkpoint, monkeypat
     found = quick(population, checkpoint, batch_size=10**6)
     assert max(seen) > most
     assert np.abs(found.embedding - expected.embedding).max() < 1e-5
-    assert np.array_equal(found.window_count, expected.window_count)
+    assert np.array_equal(found.num_windows, expected.num_windows)
     most = 3
     with pytest.raises(DeviceError, match="memory does not hold one window of"):
         quick(population, checkpoint)
@@ -177,7 +177,7 @@ def test_time_that_holds_no_window_is_spoken_of(checkpoint):
     population = Population(["a", "b"], [[1.0, 12.0], [2.0]], observed=observed)
     with pytest.warns(RecordingWarning, match="only 20 of 270 observed seconds"):
         found = quick(population, checkpoint)
-    assert (found.provenance["used_s"], found.provenance["observed_s"]) == (20.0, 270.0)
+    assert (found.provenance.used_s, found.provenance.observed_s) == (20.0, 270.0)
 
 
 def test_units_never_observed_for_a_window_are_spoken_of(checkpoint):
@@ -185,7 +185,7 @@ def test_units_never_observed_for_a_window_are_spoken_of(checkpoint):
     population = Population(["a", "b"], [[0.1], [0.1, 12.0]], observed=[trials, [[0.0, 40.0]]])
     with pytest.warns(RecordingWarning, match="1 units, such as a, were observed throughout no window"):
         found = quick(population, checkpoint)
-    assert found.window_count.tolist() == [0, 2]
+    assert found.num_windows.tolist() == [0, 2]
     nobody = Population(["a", "b"], [[1.0], [14.0]], observed=[[[0.0, 6.0], [8.0, 14.0]], [[5.0, 9.0], [13.0, 20.0]]])
     with pytest.raises(InputError, match="no unit was observed throughout any window"):
         quick(nobody, checkpoint)
@@ -200,16 +200,16 @@ def test_the_wrong_kind_of_signal_is_refused(checkpoint):
 def test_embeddings_are_saved_whole_and_read_back(population, checkpoint, tmp_path):
     found = quick(population, checkpoint)
     back = UnitEmbeddings.load(found.save(tmp_path / "e.npz"))
-    for name in ("unit_ids", "embedding", "window_count", "stability", "spike_count"):
-        assert np.array_equal(getattr(back, name), getattr(found, name), equal_nan=name == "stability")
+    for name in ("unit_ids", "embedding", "num_windows", "split_half_similarity", "num_spikes"):
+        assert np.array_equal(getattr(back, name), getattr(found, name), equal_nan=name == "split_half_similarity")
     assert back.provenance == found.provenance
     lines = found.save(tmp_path / "e.csv").read_text().splitlines()
-    assert json.loads(lines[0].removeprefix("# ")) == found.provenance
+    assert json.loads(lines[0].removeprefix("# ")) == found.provenance.to_dict()
     assert lines[2].startswith("u000,6,")
     assert len(lines) == 2 + population.n_units
     frame = pd.read_csv(tmp_path / "e.csv", comment="#", index_col="unit_id")
     assert np.allclose(frame.filter(like="embedding_"), found.embedding, rtol=1e-6)
-    assert frame["spike_count"].tolist() == population.spike_counts.tolist()
+    assert frame["num_spikes"].tolist() == population.num_spikes.tolist()
     with pytest.raises(InputError, match="exists already"):
         found.save(tmp_path / "e.npz")
     with pytest.raises(InputError, match=r"unknown format '\.txt'"):
@@ -221,21 +221,21 @@ def test_embeddings_hold_one_row_a_unit(population, checkpoint):
     part = found.select([3, 1])
     assert part.unit_ids.tolist() == ["u003", "u001"]
     assert np.array_equal(part.embedding, found.embedding[[3, 1]])
-    assert part.to_dataframe().loc["u001", "spike_count"] == population.spike_counts[1]
-    with pytest.raises(InputError, match=r"stability has shape \(19,\), not \(n\) of 20 units"):
-        dataclasses.replace(found, stability=found.stability[1:])
+    assert part.to_dataframe().loc["u001", "num_spikes"] == population.num_spikes[1]
+    with pytest.raises(InputError, match=r"split_half_similarity has shape \(19,\), not \(n\) of 20 units"):
+        dataclasses.replace(found, split_half_similarity=found.split_half_similarity[1:])
     with pytest.raises(InputError, match=r"embedding has shape \(20,\), not \(n, dim\)"):
-        dataclasses.replace(found, embedding=found.window_count)
+        dataclasses.replace(found, embedding=found.num_windows)
 
 
 def test_provenance_says_what_ran(population, checkpoint):
     provenance = quick(population, checkpoint).provenance
-    assert provenance["checkpoint_sha256"] == checkpoint.sha256
-    assert provenance["precision"] == "float32"
-    assert provenance["device"] == "cpu"
-    assert provenance["population_fingerprint"] == population.fingerprint()
-    assert provenance["versions"].keys() >= {"torch", "spikeinterface-nuclr"}
-    json.dumps(provenance)
+    assert provenance.checkpoint_sha256 == checkpoint.sha256
+    assert provenance.precision == "float32"
+    assert provenance.device == "cpu"
+    assert provenance.population_fingerprint == population.fingerprint()
+    assert provenance.versions.keys() >= {"torch", "spikeinterface-nuclr"}
+    json.dumps(provenance.to_dict())
 
 
 def test_a_file_that_holds_no_embeddings_is_named(tmp_path):
@@ -244,10 +244,10 @@ def test_a_file_that_holds_no_embeddings_is_named(tmp_path):
         UnitEmbeddings.load(tmp_path / "other.npz")
 
 
-def test_stability_is_of_windows_that_share_no_time(population, checkpoint):
+def test_split_half_similarity_is_of_windows_that_share_no_time(population, checkpoint):
     plain = embed(population, checkpoint, precision="float32", progress=False)
     for overlap in (0.5, 0.75, 0.3):
         found = embed(population, checkpoint, precision="float32", overlap=overlap, progress=False)
-        assert found.window_count.max() > plain.window_count.max()
+        assert found.num_windows.max() > plain.num_windows.max()
         if overlap != 0.3:  # every second or fourth of these windows is one of the plain ones
-            np.testing.assert_allclose(found.stability, plain.stability, atol=1e-6)
+            np.testing.assert_allclose(found.split_half_similarity, plain.split_half_similarity, atol=1e-6)

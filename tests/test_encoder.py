@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 
 from spikeinterface_nuclr import CheckpointError, Encoder, EncoderConfig, Population, embed, read_population
-from spikeinterface_nuclr.checkpoint import Checkpoint
-from spikeinterface_nuclr.conversion import _weights
-from spikeinterface_nuclr.encoder import autocorrelogram, dropout
+from spikeinterface_nuclr.model.checkpoint import Checkpoint
+from spikeinterface_nuclr.model.encoder import autocorrelogram, dropout
+from spikeinterface_nuclr.model.public_weights import _weights
 
 DATA = Path(__file__).parent / "data"
 
@@ -47,7 +47,7 @@ def test_binned_encoder_reproduces_the_reference_from_spike_times():
         times = [np.sort(expected["spike_time"][inside & (expected["spike_unit"] == u)].numpy()) for u in units]
         found = embed(Population(units, times, observed=[[0.0, 10.0]]), checkpoint, precision="float32", progress=False)
         active = expected["active_unit"][first : first + size].numpy()
-        assert units[found.window_count > 0].tolist() == sorted(active.tolist())
+        assert units[found.num_windows > 0].tolist() == sorted(active.tolist())
         rows = found.embedding[np.searchsorted(units, active)]
         assert np.abs(rows - expected["embedding"][first : first + size].numpy()).max() < 1e-5
         first += size
@@ -78,7 +78,7 @@ def test_calcium_encoder_reproduces_the_reference_from_traces():
     first = 0
     for size in expected["units_per_window"].tolist():
         traces = expected["patches"][first : first + size].flatten(1).numpy()
-        population = read_population(traces, sampling_frequency=rate, traces="ready")
+        population = read_population(traces, sampling_frequency=rate, traces="preprocessed")
         found = embed(population, checkpoint, precision="float32", progress=False)
         assert np.abs(found.embedding - expected["embedding"][first : first + size].numpy()).max() < 1e-5
         first += size
@@ -210,4 +210,4 @@ def test_gpu_agrees_with_the_processor(checkpoint, population):
         on_gpu = embed(population, checkpoint, device="cuda", precision=precision, progress=False)
         a, b = torch.from_numpy(on_cpu.embedding), torch.from_numpy(on_gpu.embedding)
         assert torch.cosine_similarity(a, b).min() > cosine
-        assert on_gpu.provenance["device"].startswith("cuda")
+        assert on_gpu.provenance.device.startswith("cuda")

@@ -212,17 +212,17 @@ def test_shuffles_stay_within_animals():
 
 
 @pytest.mark.parametrize(
-    ("acronym", "group", "cosmos"),
+    ("acronym", "beryl", "cosmos"),
     [
         ("VISp5", "VISp", "Isocortex"), ("CA1", "CA1", "HPF"), ("POST", "POST", "HPF"), ("SCs", "SCs", "MB"),
         ("STR", "", "CNU"), ("LGd-co", "LGd", "TH"), ("CTX", "", ""), ("root", "", ""), ("void", "", ""),
         ("scwm", "", ""), ("VL", "", ""), ("", "", ""),
     ],
 )  # fmt: skip
-def test_regions_roll_up(acronym, group, cosmos):
-    assert roll_up([acronym], "group").tolist() == [group]
+def test_regions_roll_up(acronym, beryl, cosmos):
+    assert roll_up([acronym], "beryl").tolist() == [beryl]
     assert roll_up([acronym], "cosmos").tolist() == [cosmos]
-    assert roll_up([acronym], "fine").tolist() == [acronym if cosmos else ""]
+    assert roll_up([acronym], "allen").tolist() == [acronym if cosmos else ""]
 
 
 def test_an_unknown_region_is_refused():

@@ -156,7 +156,7 @@ def test_stopped_at_any_step_the_old_or_the_new_result_is_there(analyzer_folder,
         assert is_new or (now is None if old is None else np.array_equal(now, old)), step
         assert is_new or not finished, step
         found["new" if is_new else "old"] += 1
-        published = opened(folder).get_sorting_property("nuclr_window_count") if what == "full" else None
+        published = opened(folder).get_sorting_property("nuclr_num_windows") if what == "full" else None
         assert published is None or published.max() > 0
         analyzer = opened(folder)
         identity = analyzer.get_extension("nuclr_identity")
@@ -285,7 +285,7 @@ def _damage_folder(place, how):
     elif how == "zeros":
         np.save(place / "embedding.npy", np.zeros_like(np.load(place / "embedding.npy")))
     elif how == "an array less":
-        (place / "stability.npy").unlink()
+        (place / "split_half_similarity.npy").unlink()
     elif how == "no marker":
         (place / "complete.json").unlink()
     elif how == "truncated":
@@ -308,7 +308,7 @@ def _damage_zarr(place, how):
         del group["embedding"]
         group.array("embedding", values[:-1] if how == "a shorter array" else values.astype("f8"))
     elif how == "an array less":
-        del group["stability"]
+        del group["split_half_similarity"]
     elif how == "no marker":
         del group.attrs["complete"]
     elif how == "odd JSON":

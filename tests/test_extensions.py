@@ -38,7 +38,7 @@ def spikes():
     for file in files:
         population = read_population(file)
         if population.n_units >= 12:
-            busiest = np.sort(np.argsort(population.spike_counts)[-12:])
+            busiest = np.sort(np.argsort(population.num_spikes)[-12:])
             middle = (population.start + population.stop) / 2
             return population.select(busiest).within([[middle, middle + 80]])
     return simulate_population(12, 80.0, seed=2)
@@ -86,12 +86,12 @@ def test_the_extension_says_what_embed_says(computed, checkpoint):
     found, want = computed.get_extension(NAME), expected(computed, checkpoint)
     assert np.array_equal(data_of(computed), want.embedding)
     assert np.isfinite(want.embedding).all()
-    assert np.array_equal(found.data["window_count"], want.window_count)
-    assert np.array_equal(found.data["stability"], want.stability)
-    assert found.data["provenance"]["population_fingerprint"] == want.provenance["population_fingerprint"]
+    assert np.array_equal(found.data["num_windows"], want.num_windows)
+    assert np.array_equal(found.data["split_half_similarity"], want.split_half_similarity)
+    assert found.data["provenance"]["population_fingerprint"] == want.provenance.population_fingerprint
     groups = len(set(computed.rec_attributes["properties"]["group"]))
     assert len(found.data["provenance"]["groups"]) == groups
-    assert found.data["window_count"].max() == 8
+    assert found.data["num_windows"].max() == 8
 
 
 def test_outputs_name_the_units(computed):
@@ -101,7 +101,7 @@ def test_outputs_name_the_units(computed):
     assert type(next(iter(by_unit))) is type(computed.unit_ids[0])
     assert np.array_equal(np.stack(list(by_unit.values())), data_of(computed))
     assert np.array_equal(frame.filter(like="embedding_").to_numpy(), data_of(computed))
-    assert {"window_count", "stability", "spike_count"} <= set(frame)
+    assert {"num_windows", "split_half_similarity", "num_spikes"} <= set(frame)
     with pytest.raises(InputError, match="outputs must be"):
         extension.get_data(outputs="pandas")
 
@@ -174,7 +174,7 @@ def test_merging_takes_the_ids_that_the_user_gives(computed, checkpoint):
 
 def test_splitting_embeds_the_whole_population_anew(computed, checkpoint):
     unit = computed.unit_ids[3]
-    count = int(read_population(computed).spike_counts[3])
+    count = int(read_population(computed).num_spikes[3])
     halves = [list(range(count // 2)), list(range(count // 2, count))]
     split = computed.split_units({unit: halves})
     assert split.get_num_units() == 13
@@ -187,7 +187,7 @@ def test_without_the_weights_changed_units_are_nan_and_the_result_is_stale(compu
     model = checkpoint.save(tmp_path / "gone.safetensors")
     analyzer.compute(NAME, model=model, progress_bar=False, **QUICK)
     model.unlink()
-    count = int(read_population(analyzer).spike_counts[0])
+    count = int(read_population(analyzer).num_spikes[0])
     halves = {analyzer.unit_ids[0]: [list(range(0, count, 2)), list(range(1, count, 2))]}
     groups = [analyzer.unit_ids[:2].tolist()]
     with pytest.warns(RecordingWarning, match="could not be embedded again"):
@@ -202,7 +202,7 @@ def test_without_the_weights_changed_units_are_nan_and_the_result_is_stale(compu
             )
         else:
             assert np.isnan(extension.data["embedding"][i]).all()
-            assert extension.data["window_count"][i] == 0
+            assert extension.data["num_windows"][i] == 0
     assert extension.stale
     # A selection of it is as stale as it is.
     assert changed.select_units(changed.unit_ids[:3]).get_extension(NAME).stale
@@ -212,19 +212,20 @@ def test_without_the_weights_changed_units_are_nan_and_the_result_is_stale(compu
 def test_published_properties_are_kept_and_kept_up_to_date(computed, tmp_path):
     analyzer = computed.save_as(format="zarr", folder=tmp_path / "p.zarr")
     # What another program left under our name, of another type.
-    analyzer.set_sorting_property("nuclr_window_count", ["?"] * 12)
+    analyzer.set_sorting_property("nuclr_num_windows", ["?"] * 12)
     analyzer.get_extension(NAME).publish_properties()
     for found in (analyzer, reload(analyzer)):
-        counts = found.get_sorting_property("nuclr_window_count")
+        counts = found.get_sorting_property("nuclr_num_windows")
         assert counts.dtype.kind == "i"
-        assert np.array_equal(counts, found.get_extension(NAME).data["window_count"])
-        assert found.get_sorting_property("nuclr_stability").dtype == np.float32
+        assert np.array_equal(counts, found.get_extension(NAME).data["num_windows"])
+        assert found.get_sorting_property("nuclr_split_half_similarity").dtype == np.float32
     analyzer.compute(NAME, overlap=0.5, model=computed.get_extension(NAME).params["model"], progress_bar=False)
-    assert reload(analyzer).get_sorting_property("nuclr_window_count").max() > 8
+    assert reload(analyzer).get_sorting_property("nuclr_num_windows").max() > 8
     for mode in ("soft", "hard"):
         merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()], merging_mode=mode, progress_bar=False)
         assert np.array_equal(
-            merged.get_sorting_property("nuclr_stability"), merged.get_extension(NAME).data["stability"]
+            merged.get_sorting_property("nuclr_split_half_similarity"),
+            merged.get_extension(NAME).data["split_half_similarity"],
         )
 
 
@@ -254,7 +255,7 @@ def test_a_read_only_analyzer_in_every_shape(computed):
     assert np.array_equal(before, data_of(computed))
     params = found.get_extension(NAME).params
     assert (
-        compute_nuclr_embedding(found, **{**params, "overlap": 0.5}, progress_bar=False).data["window_count"].max() > 8
+        compute_nuclr_embedding(found, **{**params, "overlap": 0.5}, progress_bar=False).data["num_windows"].max() > 8
     )
     assert np.array_equal(data_of(reload(computed)), before)
 
@@ -435,7 +436,7 @@ def test_an_interrupt_keeps_the_previous_result(analyzer, model, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeinterface_nuclr.encoder.Encoder.forward", interrupted)
+    monkeypatch.setattr("spikeinterface_nuclr.model.encoder.Encoder.forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compute_nuclr_embedding(analyzer, model=model, progress_bar=False)
     assert np.array_equal(data_of(reload(analyzer)), before)
@@ -479,5 +480,5 @@ def test_a_selection_of_nothing_is_spikeinterfaces_own_business(analyzer):
 def test_what_is_not_saved_changes_nothing_on_disk(analyzer, model):
     analyzer.get_extension(NAME).publish_properties()
     compute_nuclr_embedding(analyzer, model=model, overlap=0.5, save=False, progress_bar=False)
-    assert reload(analyzer).get_sorting_property("nuclr_window_count").max() == 8
-    assert analyzer.get_sorting_property("nuclr_window_count").max() > 8
+    assert reload(analyzer).get_sorting_property("nuclr_num_windows").max() == 8
+    assert analyzer.get_sorting_property("nuclr_num_windows").max() > 8

@@ -2,11 +2,20 @@ import numpy as np
 import pytest
 
 from spikeinterface_nuclr import InputError, Population
-from spikeinterface_nuclr.decoding import population_features as population_module
+from spikeinterface_nuclr.decoding import features as population_module
 from spikeinterface_nuclr.decoding.baselines import baseline_features
-from spikeinterface_nuclr.decoding.features import INTERVAL_EDGES, autocorrelogram, firing_rate, interval_histogram
-from spikeinterface_nuclr.decoding.population_features import LAGS, QUANTILES, population_features
-from spikeinterface_nuclr.decoding.trace_features import LAGS_S, spectrum, trace_autocorrelation
+from spikeinterface_nuclr.decoding.features import (
+    INTERVAL_EDGES,
+    LAGS,
+    LAGS_S,
+    QUANTILES,
+    autocorrelogram,
+    firing_rate,
+    interval_histogram,
+    population_features,
+    spectrum,
+    trace_autocorrelation,
+)
 
 # Columns of `population_features`: those of the first, second and third length of bins.
 SCALES = [slice(0, 11), slice(11, 22), slice(22, 33)]

@@ -12,7 +12,7 @@ import pytest
 
 from spikeinterface_nuclr import InputError, UnitEmbeddings, files
 from spikeinterface_nuclr.files import check_writable, folder_written_whole, standing_folders, sweep, written_whole
-from spikeinterface_nuclr.model_file import kind_of_model
+from spikeinterface_nuclr.model.model_file import kind_of_model
 
 
 def mode(path):

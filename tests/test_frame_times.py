@@ -8,7 +8,7 @@ from nwb_files import write_nwb_file
 from ophys_files import add_series, ophys_file
 
 from spikeinterface_nuclr import InputError, RecordingWarning, read_population, simulate_fluorescence
-from spikeinterface_nuclr.sources.frames import grid_of, regular_frames, timed_frames
+from spikeinterface_nuclr.io.calcium import grid_of, regular_frames, timed_frames
 
 
 def recording(times, invalid=()):
@@ -27,7 +27,7 @@ def frames_in(population):
 
 
 def read(nwbfile, **options):
-    return read_population(nwbfile, traces="ready", **options)
+    return read_population(nwbfile, traces="preprocessed", **options)
 
 
 def step(first, second, n=500):

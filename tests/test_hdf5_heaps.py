@@ -9,7 +9,7 @@ from conftest import RECORDINGS
 from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import InputError, read_population
-from spikeinterface_nuclr.sources.hdf5_heaps import check_heaps
+from spikeinterface_nuclr.io.nwb.file import check_heaps
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_an_interval_concerns_the_probes_that_its_tags_name(tags, expected, tmp_
     for source in (nwbfile, write_nwb_file(tmp_path / "s.nwb", nwbfile)):
         found = read_population(source)
         assert [found.observed_of(k).tolist() for k in range(4)] == expected * 2
-        assert found.spike_counts.tolist() == [100 if one == WHOLE else 90 for one in expected] * 2
+        assert found.num_spikes.tolist() == [100 if one == WHOLE else 90 for one in expected] * 2
 
 
 def test_a_probe_may_be_lost_altogether():

@@ -54,21 +54,21 @@ def test_dividing_all_equals_a_direct_computation():
     def similarity(a, b):
         return sum(x * y for x, y in zip(a, b, strict=True)) / 0.1
 
-    def crowd(row, own, other, match):
+    def repulsion(row, own, other, match):
         negatives = [similarity(own[row], q) for k, q in enumerate(other) if k != match]
         negatives += [similarity(own[row], q) for k, q in enumerate(own) if k != row]
         return float(sum(torch.tensor(negatives).exp()).log())
 
     terms = []
     for i, j in ((0, 2), (1, 0)):
-        terms.append(-similarity(p1[i], p2[j]) + (crowd(i, p1, p2, j) + crowd(j, p2, p1, i)) / 2)
+        terms.append(-similarity(p1[i], p2[j]) + (repulsion(i, p1, p2, j) + repulsion(j, p2, p1, i)) / 2)
     expected = sum(terms) / 2
     parts = loss(x1, x2, [4], [3], units_1, units_2)
-    assert list(parts) == ["attraction", "crowd"]
+    assert list(parts) == ["alignment", "repulsion"]
     assert sum(parts.values()).item() == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", [ContrastiveLoss(64, 0.05, scaling="all"), VICRegLoss(64)])
+@pytest.mark.parametrize("loss", [ContrastiveLoss(64, 0.05, temperature_scope="all"), VICRegLoss(64)])
 def test_the_loss_is_float32_under_autocast(loss):
     data = load_file(DATA / "contrastive_loss.safetensors")
     names = ("units_per_sample_1", "units_per_sample_2", "unit_id_1", "unit_id_2")
@@ -91,7 +91,7 @@ def test_samples_never_meet():
     assert both.item() == pytest.approx(sum(sum(parts.values()).item() for parts in apart) / 2, abs=1e-5)
 
 
-@pytest.mark.parametrize("options", [dict(form="simclr"), dict(scaling="none")])
+@pytest.mark.parametrize("options", [dict(form="simclr"), dict(temperature_scope="none")])
 def test_unknown_options_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         ContrastiveLoss(8, **options)

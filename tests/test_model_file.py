@@ -25,9 +25,10 @@ from spikeinterface_nuclr import (
     fit_regressor,
     load_checkpoint,
 )
-from spikeinterface_nuclr import checkpoint as checkpoint_module
-from spikeinterface_nuclr.decoding.storage import BUNDLED, bundled_decoders
-from spikeinterface_nuclr.model_file import identity_of
+from spikeinterface_nuclr.decoding import storage
+from spikeinterface_nuclr.decoding.storage import bundled_decoders
+from spikeinterface_nuclr.model import loading
+from spikeinterface_nuclr.model.model_file import identity_of
 
 LOADERS = {"nuclr": load_checkpoint, "nuclr_decoder": Decoder.load, "nuclr_regressor": Regressor.load}
 ODD = [
@@ -108,7 +109,7 @@ def test_a_field_that_a_later_version_adds_changes_nothing_where_it_has_its_defa
         gain: float = 1.0
 
     path = checkpoint.save(tmp_path / "old.safetensors")
-    monkeypatch.setattr(checkpoint_module, "EncoderConfig", Later)
+    monkeypatch.setattr(loading, "EncoderConfig", Later)
     found = load_checkpoint(path)
     assert isinstance(found.config, Later)
     assert found.sha256 == checkpoint.sha256
@@ -156,7 +157,7 @@ def test_the_identity_of_this_version_stays():
 
 
 def test_bundled_decoders_read_bundled_models():
-    models = {load_checkpoint(name).sha256 for name in checkpoint_module.bundled_models()}
+    models = {load_checkpoint(name).sha256 for name in loading.bundled_models()}
     for name in bundled_decoders():
         decoder = Decoder.load(name)
         assert set(decoder.checkpoints) <= models
@@ -164,7 +165,7 @@ def test_bundled_decoders_read_bundled_models():
 
 
 def test_a_bundled_model_saved_again_is_the_same_file(tmp_path):
-    for load, folder in ((load_checkpoint, BUNDLED.parent), (Decoder.load, BUNDLED)):
+    for load, folder in ((load_checkpoint, loading.BUNDLED), (Decoder.load, storage.BUNDLED)):
         for path in folder.glob("*.safetensors"):
             assert load(path).save(tmp_path / path.name).read_bytes() == path.read_bytes()
 

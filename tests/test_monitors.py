@@ -28,7 +28,7 @@ def test_halves_alternate_and_share_no_spike(population):
     first, second = alternating(population, 10.0)
     assert first.observed.tolist() == [[0, 10], [20, 30], [40, 50]]
     assert second.observed.tolist() == [[10, 20], [30, 40], [50, 60]]
-    assert (first.spike_counts + second.spike_counts).tolist() == population.spike_counts.tolist()
+    assert (first.num_spikes + second.num_spikes).tolist() == population.num_spikes.tolist()
 
 
 def test_unmistakable_neurons_are_found_again(checkpoint):
@@ -56,7 +56,7 @@ def test_looks_at_many_recordings(checkpoint):
     for number, population in enumerate(populations):
         population.metadata["subject"] = f"animal{number}"
     found = look(populations, checkpoint, device="cpu", probe="cell_type")
-    assert list(found) == ["reidentification", "reidentification_across", "rank_me", "stability", "probe"]
+    assert list(found) == ["reidentification", "reidentification_across", "rank_me", "split_half_similarity", "probe"]
     # More candidates, fewer finds.
     assert 0 <= found["reidentification_across"] <= found["reidentification"] <= 1
     assert 0 < found["probe"] <= 1
@@ -105,5 +105,5 @@ def test_halves_of_traces_are_made_of_whole_windows(rate):
     halves = embed_halves(population, checkpoint, "cpu")
     first, _ = alternating(population, 40 / rate)
     expected = embed(first, checkpoint, device="cpu", progress=False)
-    assert expected.provenance["stitched"] == ""
+    assert expected.provenance.stitched == ""
     assert np.array_equal(halves.first, expected.embedding)

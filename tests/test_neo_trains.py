@@ -24,7 +24,7 @@ def block(*segments):
 
 def counts(source):
     found = read_population(source)
-    return dict(zip(found.unit_ids.tolist(), found.spike_counts.tolist(), strict=True))
+    return dict(zip(found.unit_ids.tolist(), found.num_spikes.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("how", ["name", "unit_id", "unit_name", "id", "channel", "cluster_id"])

@@ -17,8 +17,8 @@ from analyzers import build_analyzer
 from h5tree import differences
 from nwb_files import add_units, kill_after, new_nwb, write_nwb_file
 
-import spikeinterface_nuclr.nwb.tables
-import spikeinterface_nuclr.nwb.verifying
+import spikeinterface_nuclr.io.nwb.tables
+import spikeinterface_nuclr.io.nwb.verifying
 from spikeinterface_nuclr import (
     Checkpoint,
     InputError,
@@ -80,7 +80,7 @@ def other(original, checkpoint):
 
 def same(a, b):
     assert a.unit_ids.tolist() == b.unit_ids.tolist()
-    for name in ("embedding", "window_count", "stability", "spike_count"):
+    for name in ("embedding", "num_windows", "split_half_similarity", "num_spikes"):
         x, y = getattr(a, name), getattr(b, name)
         assert x.dtype == y.dtype
         assert np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
@@ -105,8 +105,8 @@ def test_a_copy_gets_the_embeddings_and_nothing_else_changes(session, original, 
     found, identities = read_nwb(written)
     same(found, embeddings)
     assert identities == []
-    assert found.provenance["checkpoint_sha256"] == embeddings.provenance["checkpoint_sha256"]
-    assert found.provenance["matched_by"] == "unit_name"
+    assert found.provenance.checkpoint_sha256 == embeddings.provenance.checkpoint_sha256
+    assert found.provenance.matched_by == "unit_name"
     assert pynwb.validate(path=written) == []
     assert sorted(p.name for p in session.parent.iterdir()) == ["session.nwb", "session_nuclr.nwb"]
 
@@ -180,7 +180,7 @@ def test_sources(session, population, embeddings, checkpoint, model, tmp_path):
 def make_phy(population, folder):
     folder.mkdir()
     times = np.concatenate(population.spike_times)
-    clusters = np.repeat(np.arange(population.n_units), population.spike_counts)
+    clusters = np.repeat(np.arange(population.n_units), population.num_spikes)
     order = np.argsort(times, kind="stable")
     np.save(folder / "spike_times.npy", np.round(times[order] * 30_000).astype(np.int64))
     np.save(folder / "spike_clusters.npy", clusters[order].astype(np.int32))
@@ -223,24 +223,24 @@ def test_a_side_file_keeps_what_its_units_are_found_by(population, checkpoint, t
 
 
 def test_unit_columns_are_added_when_asked_for(session, original, embeddings):
-    write_nwb(session, embeddings.select(np.arange(5, 15)), in_place=True, unit_columns=True)
+    write_nwb(session, embeddings.select(np.arange(5, 15)), in_place=True, publish=True)
     gone, new, changed = differences(original, session)
     assert (gone, changed) == ([], ["/units"])
     assert [path for path in new if not path.startswith(OURS)] == [
-        "/units/nuclr_stability",
-        "/units/nuclr_window_count",
+        "/units/nuclr_split_half_similarity",
+        "/units/nuclr_num_windows",
     ]
     properties = read_population(session).properties
-    assert properties["nuclr_window_count"][5:15].tolist() == embeddings.window_count[5:15].tolist()
-    assert (properties["nuclr_window_count"][:5] == 0).all()
-    assert np.isnan(properties["nuclr_stability"][15:]).all()
+    assert properties["nuclr_num_windows"][5:15].tolist() == embeddings.num_windows[5:15].tolist()
+    assert (properties["nuclr_num_windows"][:5] == 0).all()
+    assert np.isnan(properties["nuclr_split_half_similarity"][15:]).all()
     # Another probe's units get theirs, and the first keep what they have.
-    write_nwb(session, embeddings.select(np.arange(5)), in_place=True, unit_columns=True, name="probe1")
+    write_nwb(session, embeddings.select(np.arange(5)), in_place=True, publish=True, name="probe1")
     assert (
-        read_population(session).properties["nuclr_window_count"][:15].tolist() == embeddings.window_count[:15].tolist()
+        read_population(session).properties["nuclr_num_windows"][:15].tolist() == embeddings.num_windows[:15].tolist()
     )
-    write_nwb(session, embeddings, in_place=True, unit_columns=True, if_exists="replace")
-    assert read_population(session).properties["nuclr_window_count"].tolist() == embeddings.window_count.tolist()
+    write_nwb(session, embeddings, in_place=True, publish=True, if_exists="replace")
+    assert read_population(session).properties["nuclr_num_windows"].tolist() == embeddings.num_windows.tolist()
     assert pynwb.validate(path=session) == []
 
 
@@ -360,7 +360,7 @@ def wrong_rows(population, embeddings):
     twice = np.array([*population.unit_ids[:19], population.unit_ids[3]])
     fewer = [t[:-1] if i == 4 else t for i, t in enumerate(population.spike_times)]
     misnamed = dataclasses.replace(embeddings, unit_ids=np.array([*embeddings.unit_ids[:19], "u999"]))
-    uncounted = dataclasses.replace(embeddings, spike_count=None)
+    uncounted = dataclasses.replace(embeddings, num_spikes=None)
     return [
         (
             dict(unit_name=twice),
@@ -404,10 +404,10 @@ def test_spikes_out_of_observed_time_do_not_count(population, checkpoint, tmp_pa
     path = write_nwb_file(tmp_path / "s.nwb", nwbfile)
     write_nwb(path, model=checkpoint, in_place=True, **QUICK)
     found = read_nwb(path)[0]
-    assert (found.spike_count < population.spike_counts).any()
+    assert (found.num_spikes < population.num_spikes).any()
     # An analyzer knows nothing of invalid times, and counts all of them.
     write_nwb(path, embed(population, checkpoint, **QUICK), in_place=True, if_exists="replace")
-    assert read_nwb(path)[0].spike_count.tolist() == population.spike_counts.tolist()
+    assert read_nwb(path)[0].num_spikes.tolist() == population.num_spikes.tolist()
 
 
 # --- staleness --------------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ def test_stale_embeddings_are_refused_unless_told(session, population, model):
         write_nwb(session, analyzer, in_place=True, allow_stale=True)
     found = read_nwb(session)[0]
     assert np.array_equal(found.embedding, extension.data["embedding"])
-    assert "spikes have changed" in found.provenance["stale"]
+    assert "spikes have changed" in found.provenance.stale
     with pynwb.NWBHDF5IO(session, "r") as io:
         assert "OUT OF DATE" in io.read().processing["nuclr"]["UnitEmbeddings"].description
 
@@ -438,7 +438,7 @@ def test_a_selection_says_its_context(session, population, model):
     write_nwb(session, analyzer.select_units(analyzer.unit_ids[:4]), in_place=True)
     found = read_nwb(session)[0]
     assert found.unit_ids.tolist() == population.unit_ids[:4].tolist()
-    assert found.provenance["context"] == "embedded among 20 units, of which 4 are kept"
+    assert found.provenance.context == "embedded among 20 units, of which 4 are kept"
 
 
 # --- a write that cannot be done: one line, nothing lost --------------------------------------------------------------
@@ -519,13 +519,13 @@ def test_a_file_that_another_process_holds_open(session, embeddings, mode, optio
 def test_a_file_that_was_changed_meanwhile_is_not_written_over(session, embeddings, other, monkeypatch):
     # Another writer is done while this one is about to replace the file.
     theirs = write_nwb(session, other)
-    check = spikeinterface_nuclr.nwb.verifying.check_read_back
+    check = spikeinterface_nuclr.io.nwb.verifying.check_read_back
 
     def meanwhile(*arguments):
         os.replace(theirs, session)
         check(*arguments)
 
-    monkeypatch.setattr(spikeinterface_nuclr.nwb.verifying, "check_read_back", meanwhile)
+    monkeypatch.setattr(spikeinterface_nuclr.io.nwb.verifying, "check_read_back", meanwhile)
     with pytest.raises(InputError, match="was changed meanwhile by another program: write again"):
         write_nwb(session, embeddings, in_place=True, name="ours")
     same(read_nwb(session)[0], other)
@@ -584,7 +584,7 @@ def test_links_to_files_beside_it_are_not_broken(session, embeddings, tmp_path):
 
 def test_a_copy_that_would_differ_elsewhere_is_thrown_away(session, embeddings, monkeypatch):
     # What a fault of ours, or of the libraries below, would do.
-    append = spikeinterface_nuclr.nwb.tables.append
+    append = spikeinterface_nuclr.io.nwb.tables.append
     place = "units/spike_times"
 
     def and_more(path, *arguments):
@@ -593,13 +593,13 @@ def test_a_copy_that_would_differ_elsewhere_is_thrown_away(session, embeddings, 
             file[place][0] += 1
         return new
 
-    monkeypatch.setattr(spikeinterface_nuclr.nwb.tables, "append", and_more)
+    monkeypatch.setattr(spikeinterface_nuclr.io.nwb.tables, "append", and_more)
     refused(session, embeddings, "would differ at /units/spike_times", in_place=True)
     monkeypatch.undo()
     write_nwb(session, embeddings, in_place=True)
     # Other tables of the module are not ours to change either.
-    monkeypatch.setattr(spikeinterface_nuclr.nwb.tables, "append", and_more)
-    place = "processing/nuclr/UnitEmbeddings/window_count"
+    monkeypatch.setattr(spikeinterface_nuclr.io.nwb.tables, "append", and_more)
+    place = "processing/nuclr/UnitEmbeddings/num_windows"
     refused(session, embeddings, f"would differ at /{place}", in_place=True, name="another")
 
 
@@ -684,7 +684,7 @@ with pynwb.NWBHDF5IO(sys.argv[1], 'r') as io:
     assert units is nwbfile.units
     rows = table['neuron'].data[:]
     assert table['embedding'][:].ndim == 2 and table.model.sha256
-    for row, count in zip(rows, table['spike_count'][:]):
+    for row, count in zip(rows, table['num_spikes'][:]):
         assert len(units['spike_times'][int(row)]) == count
     names = units['unit_name'][:] if 'unit_name' in units.colnames else units.id[:]
     print(json.dumps([str(names[row]) for row in rows]))
@@ -777,7 +777,7 @@ def test_neo_reads_the_units_as_before(population, embeddings, tmp_path):
     before = read_by_neo(shutil.copy(path, tmp_path / "before.nwb"))  # neo leaves it open
     write_nwb(path, embeddings, in_place=True)
     assert read_by_neo(path) == before
-    assert before == [(count,) for count in population.spike_counts]
+    assert before == [(count,) for count in population.num_spikes]
 
 
 def test_embeddings_loaded_from_a_file_are_as_good(session, embeddings, tmp_path):

@@ -14,9 +14,9 @@ import pytest
 from h5tree import differences
 from nwb_files import add_units, new_nwb, write_nwb_file
 
-import spikeinterface_nuclr.nwb.tables
+import spikeinterface_nuclr.io.nwb.tables
 from spikeinterface_nuclr import InputError, embed, read_nwb, read_population, write_nwb
-from spikeinterface_nuclr.nwb.comparing import check_unchanged
+from spikeinterface_nuclr.io.nwb.verifying import check_unchanged
 
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
 
@@ -186,7 +186,7 @@ def test_a_table_is_replaced_whatever_else_the_file_holds(session, embeddings, m
         more(file)
     before = shutil.copy(session, tmp_path / "before.nwb")
     for part in (embeddings, embeddings.select([3, 1]), embeddings):
-        write_nwb(session, part, in_place=True, if_exists="replace", unit_columns=True)
+        write_nwb(session, part, in_place=True, if_exists="replace", publish=True)
         assert read_nwb(session)[0].unit_ids.tolist() == part.unit_ids.tolist()
     gone, _, changed = differences(before, session)
     assert (gone, changed) == ([], ["/units"])  # whose columns are two more
@@ -210,13 +210,13 @@ def test_a_table_that_others_refer_to_is_not_replaced(session, embeddings):
 @pytest.mark.parametrize("options", [{}, {"units_only": True}, {"in_place": True}], ids=str)
 def test_a_private_file_is_private_all_the_time(session, embeddings, options, monkeypatch):
     session.chmod(0o600)
-    append, seen = spikeinterface_nuclr.nwb.tables.append, []
+    append, seen = spikeinterface_nuclr.io.nwb.tables.append, []
 
     def look(path, plan):
         seen.append(mode(path))
         return append(path, plan)
 
-    monkeypatch.setattr(spikeinterface_nuclr.nwb.tables, "append", look)
+    monkeypatch.setattr(spikeinterface_nuclr.io.nwb.tables, "append", look)
     written = write_nwb(session, embeddings, **options)
     assert (seen, mode(written)) == ([0o600], 0o600)
     session.chmod(0o640)
@@ -241,7 +241,7 @@ def test_a_private_store_is_private_all_the_time(session, embeddings, tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from spikeinterface_nuclr.nwb.places import alone
+from spikeinterface_nuclr.io.nwb.output import alone
 with alone(Path(sys.argv[1])):
     print("ready", flush=True)
     time.sleep(60)

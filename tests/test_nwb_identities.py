@@ -53,8 +53,8 @@ def predicted(embeddings, target="cell_type", classes=STRANGE) -> Identities:
     reason = np.resize(["", "no embedding", "low confidence", "novel"], n)
     provenance = {
         "decoder": "/somewhere/cell_type.safetensors", "decoder_sha256": "d" * 64, "target_error": 0.1,
-        "checkpoint_sha256": [embeddings.provenance["checkpoint_sha256"]],
-        "population_fingerprint": embeddings.provenance["population_fingerprint"],
+        "checkpoint_sha256": [embeddings.provenance.checkpoint_sha256],
+        "population_fingerprint": embeddings.provenance.population_fingerprint,
     }  # fmt: skip
     novelty = rng.random(n).astype(np.float32)
     return Identities(

@@ -24,7 +24,7 @@ from spikeinterface_nuclr import (
     read_population,
     write_nwb,
 )
-from spikeinterface_nuclr.sources.nwb_links import pointers_of
+from spikeinterface_nuclr.io.nwb.links import pointers_of
 
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
 NUCLR = [sys.executable, "-c", "from spikeinterface_nuclr.cli import main; main()"]

@@ -96,7 +96,7 @@ def check_plain(path, embeddings, table="UnitEmbeddings", plane="PlaneSegmentati
         ids = np.asarray(rois.id[:])[found["neuron"].data[:]]
         assert [str(roi) for roi in ids] == [str(unit).rpartition("/")[2] for unit in embeddings.unit_ids]
         assert np.array_equal(found["embedding"].data[:], embeddings.embedding)
-        assert (found["spike_count"].data[:] == 900).all()
+        assert (found["num_spikes"].data[:] == 900).all()
         return json.loads(found.provenance)
 
 
@@ -140,14 +140,14 @@ def test_embeddings_of_another_source_name_the_series(session, model, tmp_path):
         write_nwb(session, found, series="DfOverF")
     found.unit_ids[:] += 100
     written = write_nwb(session, found, series="DfOverF")
-    assert json.loads(json.dumps(read_nwb(written)[0].provenance["read_as"])) == {"series": "ophys/DfOverF/Series0"}
+    assert json.loads(json.dumps(read_nwb(written)[0].provenance.read_as)) == {"series": "ophys/DfOverF/Series0"}
     embedded = write_nwb(session, series="DfOverF", output=tmp_path / "b.nwb", model=model, **QUICK)
     assert len(read_nwb(embedded)[0].unit_ids) == N - 1
 
 
 def test_what_does_not_fit_is_refused(session, embeddings, model, population):
     with pytest.raises(InputError, match="not of imaged neurons"):
-        write_nwb(session, embeddings, unit_columns=True)
+        write_nwb(session, embeddings, publish=True)
     shorter = read_population(session, series="DfOverF").within([[0.0, 100.0]])
     with pytest.raises(InputError, match="had 500 frames when they were embedded, ophys/DfOverF/Series0 has 900"):
         write_nwb(session, embed(shorter, model, **QUICK))
@@ -291,7 +291,7 @@ def test_a_real_worm(recordings, model, tmp_path):
     population = read_population(path, series="DfOverF")
     with pytest.warns(RecordingWarning, match=r"1\.662 frames per second and .* takes 2\.5"):
         found = embed(population, model, **QUICK)
-    assert found.provenance["frame_rate"] == pytest.approx(1.662, abs=0.001)
+    assert found.provenance.frame_rate == pytest.approx(1.662, abs=0.001)
     write_nwb(path, found, in_place=True)
     side = write_nwb(path, found, tmp_path / "side.nwb", units_only=True)
     assert read_population(side).fingerprint() == population.fingerprint()
@@ -328,8 +328,8 @@ def test_a_corrected_frame_rate_is_noticed(session, embeddings):
 def test_other_readings_are_other_settings(session, model):
     how = ("--in-place", "--model", model, "--precision", "float32", "--quiet")
     nuclr("embed", session, "--series", "Fluorescence", *how)
-    refused = nuclr("embed", session, "--series", "Fluorescence", "--traces", "ready", *how, code=3)
-    assert "traces auto there, ready asked for" in refused.stderr
+    refused = nuclr("embed", session, "--series", "Fluorescence", "--traces", "preprocessed", *how, code=3)
+    assert "traces auto there, preprocessed asked for" in refused.stderr
     refused = nuclr("embed", session, "--series", "Fluorescence", "--keep-rejected", *how, code=3)
     assert "give --force" in refused.stderr
 

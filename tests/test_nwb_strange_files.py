@@ -12,8 +12,8 @@ from hdmf.common import DynamicTable, VectorData
 from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import InputError, RecordingWarning, embed, fit_decoder, read_nwb, read_population, write_nwb
-from spikeinterface_nuclr.nwb.reading import table_names
-from spikeinterface_nuclr.nwb.specification import wants_ascii_names
+from spikeinterface_nuclr.io.nwb.reading import table_names
+from spikeinterface_nuclr.io.nwb.specification import wants_ascii_names
 
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
 OURS = ("/processing/nuclr", "/specifications/ndx-nuclr")
@@ -101,12 +101,12 @@ def test_column_names_in_ascii(population, checkpoint, unit_columns, tmp_path):
     before = shutil.copy(path, tmp_path / "before.nwb")
     found = embed(read_population(path), checkpoint, **QUICK)
     for _ in range(2):
-        write_nwb(path, found, in_place=True, unit_columns=unit_columns, if_exists="replace")
+        write_nwb(path, found, in_place=True, publish=unit_columns, if_exists="replace")
         assert pynwb.validate(path=str(path)) == []
     assert np.array_equal(read_nwb(path)[0].embedding, found.embedding)
     assert plain_rows(path) == (list(range(20)), (20, 32))
     if unit_columns:
-        assert read_population(path).properties["nuclr_window_count"].tolist() == found.window_count.tolist()
+        assert read_population(path).properties["nuclr_num_windows"].tolist() == found.num_windows.tolist()
     else:
         only_ours_is_new(before, path)
 

@@ -14,7 +14,7 @@ from nwb_files import add_probes, add_units, new_nwb, replaced, write_nwb_file
 
 from spikeinterface_nuclr import InputError, read_population
 from spikeinterface_nuclr.errors import RecordingWarning
-from spikeinterface_nuclr.sources.nwb_file import open_nwb
+from spikeinterface_nuclr.io.nwb.file import open_nwb
 
 TRAINS = [np.linspace(0.5, 99.5, 20 + k) for k in range(8)]
 
@@ -238,7 +238,7 @@ def test_virtual_data_count_with_their_files(path, tmp_path):
         for name, value in attributes.items():
             made.attrs[name] = value
         file["units/spike_times_index"].attrs["target"] = made.ref
-    assert read_population(path).spike_counts.tolist() == [len(t) for t in TRAINS]
+    assert read_population(path).num_spikes.tolist() == [len(t) for t in TRAINS]
 
 
 def test_zarr_that_only_claims(tmp_path):

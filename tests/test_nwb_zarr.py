@@ -57,7 +57,7 @@ def only_ours_is_new(before, after):
 def same(found, embeddings):
     assert found.unit_ids.tolist() == embeddings.unit_ids.tolist()
     assert np.array_equal(found.embedding, embeddings.embedding, equal_nan=True)
-    assert np.array_equal(found.window_count, embeddings.window_count)
+    assert np.array_equal(found.num_windows, embeddings.num_windows)
 
 
 def test_a_copy_gets_the_embeddings_and_nothing_else_changes(session, original, embeddings):
@@ -78,11 +78,11 @@ def test_in_place_and_replaced(session, original, embeddings, tmp_path):
     with pytest.raises(InputError, match="it holds 'UnitEmbeddings' already"):
         write_nwb(session, embeddings, in_place=True)
     part = embeddings.select([4, 2])
-    write_nwb(session, part, in_place=True, if_exists="replace", unit_columns=True)
+    write_nwb(session, part, in_place=True, if_exists="replace", publish=True)
     same(read_nwb(session)[0], part)
-    write_nwb(session, embeddings, in_place=True, if_exists="replace", unit_columns=True)
+    write_nwb(session, embeddings, in_place=True, if_exists="replace", publish=True)
     same(read_nwb(session)[0], embeddings)
-    assert read_population(session).properties["nuclr_window_count"].tolist() == embeddings.window_count.tolist()
+    assert read_population(session).properties["nuclr_num_windows"].tolist() == embeddings.num_windows.tolist()
     assert os.listdir(tmp_path) == ["session.nwb.zarr"]
 
 

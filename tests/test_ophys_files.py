@@ -232,7 +232,7 @@ def test_data_that_are_no_numbers(path, values):
 @pytest.mark.parametrize("chunks", [None, True, (600, 1), (1, 12), (7, 5), (600, 12)])
 @pytest.mark.parametrize("block", [50, 1000, 10**6])
 def test_data_in_any_chunks_are_read_alike(tmp_path, monkeypatch, chunks, block):
-    monkeypatch.setattr("spikeinterface_nuclr.sources.nwb_ophys._BLOCK", block)
+    monkeypatch.setattr("spikeinterface_nuclr.io.nwb.rois._BLOCK", block)
     dff = activity()
     nwbfile = ophys_file((12,), accepted=np.arange(12) % 3 > 0)
     add_series(nwbfile, dff)

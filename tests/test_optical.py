@@ -12,7 +12,7 @@ from nwb_files import add_units, write_nwb_file
 from ophys_files import RATE, activity, add_series, ophys_file, raw
 
 from spikeinterface_nuclr import InputError, RecordingWarning, read_population
-from spikeinterface_nuclr.sources.npy import Unreadable, read_settings
+from spikeinterface_nuclr.io.npy import Unreadable, read_settings
 from spikeinterface_nuclr.traces import delta_f, scaled
 
 
@@ -42,7 +42,7 @@ def test_raw_fluorescence_becomes_delta_f():
     assert np.allclose(found.traces, scaled(delta_f(raw(dff), RATE)), atol=1e-4)
     as_it_is = read_population(nwbfile, traces="dff")
     assert np.allclose(as_it_is.traces, scaled(raw(dff)), atol=1e-4)
-    assert read_population(nwbfile, traces="ready").traces.max() > 1000
+    assert read_population(nwbfile, traces="preprocessed").traces.max() > 1000
 
 
 def test_a_ratio_to_the_baseline_loses_its_one():
@@ -479,7 +479,7 @@ def test_arrays_and_their_files(tmp_path):
         found = read_population(source, sampling_frequency=RATE, traces="dff")
         assert np.array_equal(found.traces, scaled(dff))
         assert found.unit_ids.tolist() == list(range(12))
-    ready = read_population(dff, sampling_frequency=RATE, traces="ready")
+    ready = read_population(dff, sampling_frequency=RATE, traces="preprocessed")
     assert np.array_equal(ready.traces, dff)
 
 
@@ -488,7 +488,11 @@ def test_arrays_and_their_files(tmp_path):
     [
         (activity(), {"traces": "dff"}, "give its frames per second: sampling_frequency="),
         (activity(), {"sampling_frequency": 5.0}, "say what its values are: traces="),
-        (activity(), {"sampling_frequency": 5.0, "traces": "spikes"}, "traces must be one of fluorescence, dff, ready"),
+        (
+            activity(),
+            {"sampling_frequency": 5.0, "traces": "spikes"},
+            "traces must be one of fluorescence, dff, preprocessed",
+        ),
         (activity()[0], {"sampling_frequency": 5.0, "traces": "dff"}, "not an array of traces"),
         (np.array([["a"]]), {"sampling_frequency": 5.0, "traces": "dff"}, "not an array of traces"),
     ],
@@ -512,7 +516,7 @@ def test_real_worms(recordings):
         assert np.allclose(np.percentile(found.traces, 99, axis=1), 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["fluorescence", "dff", "ready"])
+@pytest.mark.parametrize("kind", ["fluorescence", "dff", "preprocessed"])
 def test_reading_holds_one_copy_more(tmp_path, monkeypatch, kind):
     """The traces that are returned, what they are made of, and blocks of a fixed size."""
     for module in ("traces", "sources.optical", "sources.nwb_ophys"):

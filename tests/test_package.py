@@ -16,7 +16,7 @@ def test_every_public_name_exists_and_is_documented():
         spikeinterface_nuclr.nonsense  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["population", "encoder"])
+@pytest.mark.parametrize("module", ["population", "model.encoder"])
 def test_examples_in_docstrings_run(module):
     found = doctest.testmod(importlib.import_module(f"spikeinterface_nuclr.{module}"))
     assert found.attempted > 0

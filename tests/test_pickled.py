@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from spikeinterface_nuclr import CheckpointError, convert_checkpoint
-from spikeinterface_nuclr.pickled import Pickled
+from spikeinterface_nuclr.model.pickled import Pickled
 
 DATA = Path(__file__).parent / "data"
 GOOD = DATA / "reference_checkpoint.pt"

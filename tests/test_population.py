@@ -8,7 +8,7 @@ def test_defaults_come_from_the_spikes():
     population = Population([3, 1], [[0.5, 2.0], []])
     assert (population.start, population.stop) == (0.0, 2.0)
     assert population.unit_ids.dtype.kind == "i"
-    assert population.spike_counts.tolist() == [2, 0]
+    assert population.num_spikes.tolist() == [2, 0]
     assert population.observed.tolist() == [[0.0, 2.0]]
     assert [(label, units.tolist()) for label, units in population.groups()] == [("", [0, 1])]
 

@@ -21,21 +21,20 @@ from spikeinterface_nuclr import (
     RecordingWarning,
     Regressor,
     UnitEmbeddings,
-    cohort,
     evaluate,
     fit_regressor,
     read_population,
     simulate_population,
 )
 from spikeinterface_nuclr.cli import app
-from spikeinterface_nuclr.cohort import Cohort, read_cohort
-from spikeinterface_nuclr.commands import Settings, embed_to_file
-from spikeinterface_nuclr.decoding import baseline_file
-from spikeinterface_nuclr.decoding.baselines import BASELINES
-from spikeinterface_nuclr.decoding.controls import CONTROLS, shuffled_spikes
+from spikeinterface_nuclr.cli.report import check_report, write_report
+from spikeinterface_nuclr.decoding import baselines as baseline_file
+from spikeinterface_nuclr.decoding import cohort
+from spikeinterface_nuclr.decoding.baselines import BASELINES, CONTROLS, shuffled_spikes
+from spikeinterface_nuclr.decoding.cohort import Cohort, read_cohort
 from spikeinterface_nuclr.decoding.label_sources import LabelRule
+from spikeinterface_nuclr.embedding import EmbeddingSettings
 from spikeinterface_nuclr.files import write_folder
-from spikeinterface_nuclr.report import check_report, write_report
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +55,8 @@ def files(checkpoint, tmp_path_factory):
 
 
 @pytest.fixture
-def settings(files) -> Settings:
-    return Settings(str(files / "small.safetensors"), precision="float32", progress=False)
+def settings(files) -> EmbeddingSettings:
+    return EmbeddingSettings(str(files / "small.safetensors"), precision="float32", progress=False)
 
 
 def nuclr(*arguments, code=0):
@@ -156,7 +155,7 @@ def test_names_from_files_are_text_in_reports_and_tables(tmp_path):
     classes = dict(zip(np.unique(made[0][1]), ["=cmd()", "<script>|x", "a_b\n# c\x1b[2J"], strict=True))
     labels = [np.array([classes[label] for label in one]) for _, one in made]
     embeddings = [UnitEmbeddings(np.array([f"@{k}" for k in range(80)]), *[
-        getattr(one, name) for name in ("embedding", "window_count", "stability")
+        getattr(one, name) for name in ("embedding", "num_windows", "split_half_similarity")
     ], {**one.provenance, "checkpoint": "<b>.safetensors"}) for one, _ in made]  # fmt: skip
     others = {"x|<i>": [np.random.default_rng(k).standard_normal((80, 3)) for k in range(3)]}
     found = evaluate(embeddings, labels, target="a|b\n# title", others=others, shuffles=0, progress=False)
@@ -372,7 +371,7 @@ def test_embeddings_in_a_file_follow_the_spikes(settings, tmp_path):
 
     for population in populations:
         assert "12 of 12 units embedded" in embed(population)
-        assert UnitEmbeddings.load(path).provenance["population_fingerprint"] == population.fingerprint()
+        assert UnitEmbeddings.load(path).provenance.population_fingerprint == population.fingerprint()
         assert "is up to date" in embed(population)
     before = path.read_bytes()
     with pytest.raises(InputError, match=r"x\.npz: holds other embeddings already \(overlap .*give --overwrite"):

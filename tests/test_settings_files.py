@@ -11,7 +11,7 @@ import pytest
 from ophys_files import RATE, activity, raw
 
 from spikeinterface_nuclr import InputError, RecordingWarning, read_population
-from spikeinterface_nuclr.sources.npy import Unreadable, load_numbers, read_settings
+from spikeinterface_nuclr.io.npy import Unreadable, load_numbers, read_settings
 
 BAD = np.arange(600) // 10 == 10  # frames 100 to 109
 GAP = [[0.0, 20.0], [22.0, 120.0]]
@@ -254,7 +254,7 @@ def test_damaged_settings_are_refused_in_one_line(tmp_path, content):
     script = (
         "import resource, sys; from pathlib import Path\n"
         "from spikeinterface_nuclr.errors import InputError\n"
-        "from spikeinterface_nuclr.sources.npy import read_settings\n"
+        "from spikeinterface_nuclr.io.npy import read_settings\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (1_500_000_000,) * 2)\n"
         "try: read_settings(Path(sys.argv[1]))\n"
         "except InputError as error: print(error)\n"

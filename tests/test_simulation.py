@@ -9,8 +9,7 @@ from spikeinterface_nuclr import (
     simulate_relations,
     simulate_sequences,
 )
-from spikeinterface_nuclr.decoding.features import firing_rate, interval_histogram
-from spikeinterface_nuclr.decoding.population_features import population_features
+from spikeinterface_nuclr.decoding.features import firing_rate, interval_histogram, population_features
 from spikeinterface_nuclr.simulation import CELL_TYPES, REGIONS, simulate_analyzer
 
 
@@ -21,7 +20,7 @@ def test_the_same_seed_gives_the_same_spikes():
 
 def test_cell_types_fire_as_described():
     population = simulate_population(60, 200.0, seed=0)
-    rate = population.spike_counts / 200.0
+    rate = population.num_spikes / 200.0
     kinds = population.properties["cell_type"]
     assert set(kinds) == set(CELL_TYPES)
     assert np.median(rate[kinds == "fast"]) > 2 * np.median(rate[kinds == "regular"])
@@ -112,7 +111,7 @@ def test_the_analyzer_holds_the_population():
     assert analyzer.unit_ids.tolist() == population.unit_ids.tolist()
     assert analyzer.get_sorting_property("brain_area").tolist() == population.properties["brain_area"].tolist()
     counts = [len(analyzer.sorting.get_unit_spike_train(u, segment_index=0)) for u in analyzer.unit_ids]
-    assert counts == population.spike_counts.tolist()
+    assert counts == population.num_spikes.tolist()
 
 
 def test_nothing_to_simulate_is_refused():

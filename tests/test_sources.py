@@ -15,8 +15,8 @@ from spikeinterface.generation import NoiseGeneratorRecording, generate_ground_t
 
 from spikeinterface_nuclr import InputError, Population, embed, read_population
 from spikeinterface_nuclr.errors import RecordingWarning
+from spikeinterface_nuclr.io.manifest import list_sources
 from spikeinterface_nuclr.simulation import analyzer_of
-from spikeinterface_nuclr.sources.listing import list_sources
 
 FS = 30_000.0
 
@@ -90,7 +90,7 @@ def test_a_sorting_folder(tmp_path):
     two_segments(["a", "b"]).save(folder=tmp_path / "s")
     two_segments(["a", "b"]).save(folder=tmp_path / "z.zarr", format="zarr")
     for folder in ("s", "z.zarr"):
-        assert read_population(tmp_path / folder).spike_counts.tolist() == [800, 400]
+        assert read_population(tmp_path / folder).num_spikes.tolist() == [800, 400]
 
 
 def test_a_folder_that_names_another_class_runs_nothing(tmp_path):
@@ -280,7 +280,7 @@ def test_nwb_probes(how):
 
 def test_nwb_empty_trains_are_units_without_spikes():
     found = read_population(add_units(new_nwb(), [[1.0], [], [2.5]]))
-    assert found.spike_counts.tolist() == [1, 0, 1]
+    assert found.num_spikes.tolist() == [1, 0, 1]
     assert found.stop == 3.0
 
 
@@ -471,20 +471,20 @@ def test_a_real_nwb_equals_an_analyzer_of_its_spikes(recordings, checkpoint):
     analyzer = analyzer_of(population, sampling_frequency=16384.0)
     a, b = (embed(p, checkpoint, precision="float32", progress=False) for p in (population, read_population(analyzer)))
     assert a.unit_ids.tolist() == b.unit_ids.tolist()
-    assert np.array_equal(a.window_count, b.window_count)
+    assert np.array_equal(a.num_windows, b.num_windows)
     assert np.array_equal(a.embedding, b.embedding)
 
 
 def test_real_trials_are_stitched(recordings, checkpoint):
     population = read_population(recordings / "steinmetz" / "cori" / "steinmetz-cori-01.nwb")
     found = embed(population, checkpoint, progress=False)
-    assert found.provenance["stitched"] == "bins"
-    silent = population.spike_counts == 0
+    assert found.provenance.stitched == "bins"
+    silent = population.num_spikes == 0
     assert silent.any()
     assert np.isnan(found.embedding[silent]).all()
-    assert np.isfinite(found.embedding[found.window_count > 0]).all()
+    assert np.isfinite(found.embedding[found.num_windows > 0]).all()
     # 114 trials of 0.4 s hold four windows of 10 s.
-    assert found.window_count.max() == 4
+    assert found.num_windows.max() == 4
 
 
 def test_a_phy_folder_nobody_here_wrote(recordings):

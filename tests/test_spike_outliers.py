@@ -25,7 +25,7 @@ def test_one_spike_far_from_all_others_is_named(value):
     assert f"a spike at {value:.10g} s" in str(error.value)
     with pytest.warns(RecordingWarning, match="1 of 2,401 spikes lie outside the observed time"):
         found = read_population(with_spike(value), observed=[[0.0, 100.0]])
-    assert found.spike_counts.tolist() == [200] * 12
+    assert found.num_spikes.tolist() == [200] * 12
 
 
 def test_a_sentinel_in_every_unit_is_named():
@@ -114,7 +114,7 @@ def test_a_sorting_without_a_recording():
     with pytest.raises(InputError, match=r"unit b: a spike at 3\.84"):
         read_population(sorting)
     with pytest.warns(RecordingWarning, match="1 of 1,801 spikes"):
-        assert read_population(sorting, observed=[[0.0, 30.0]]).spike_counts.tolist() == [900, 900]
+        assert read_population(sorting, observed=[[0.0, 30.0]]).num_spikes.tolist() == [900, 900]
 
 
 def test_phy_samples_that_cannot_be(tmp_path):
@@ -126,4 +126,4 @@ def test_phy_samples_that_cannot_be(tmp_path):
 
 def test_a_recording_on_a_clock_that_counts_from_1970_is_embedded(checkpoint):
     found = embed(read_population(add_units(new_nwb(), [t + 1.7e9 for t in TRAINS])), checkpoint, progress=False)
-    assert (found.window_count > 0).all()
+    assert (found.num_windows > 0).all()

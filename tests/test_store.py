@@ -133,7 +133,7 @@ def test_sources_are_built_anew_when_they_are_read_otherwise(tmp_path):
     how = {"sampling_frequency": 5.0, "progress": False}
     first = build_store(path, tmp_path / "s", traces="dff", **how)[0].fingerprint()
     assert build_store(path, tmp_path / "s", traces="dff", **how)[0].fingerprint() == first
-    assert build_store(path, tmp_path / "s", traces="ready", **how)[0].fingerprint() != first
+    assert build_store(path, tmp_path / "s", traces="preprocessed", **how)[0].fingerprint() != first
     assert build_store(path, tmp_path / "s", traces="dff", frame_rate=2.0, **how)[0].probes[0].sampling_frequency == 2.0
     _, [damaged] = build_store(path, tmp_path / "t", **how)
     assert "say what its values are: traces=" in damaged
@@ -151,7 +151,7 @@ def test_each_probe_is_a_population_of_its_own(tmp_path):
     two = Population(base.unit_ids, base.spike_times, group=["a", "b"] * 5, stop=30.0, properties={"area": ["x"] * 10})
     probes = built(tmp_path, two).probes
     assert [(p.label, p.n_units) for p in probes] == [("a", 5), ("b", 5)]
-    assert probes[1].population().spike_counts.tolist() == two.spike_counts[1::2].tolist()
+    assert probes[1].population().num_spikes.tolist() == two.num_spikes[1::2].tolist()
     assert probes[0].outline.properties["area"].tolist() == ["x"] * 5
     [one] = build_store(two, tmp_path / "one", group_by=None, progress=False)[0].probes[:1]
     assert one.n_units == 5  # a Population says itself which probes there are
@@ -161,7 +161,7 @@ def test_each_probe_is_a_population_of_its_own(tmp_path):
 def test_damaged_sources_are_skipped_and_named(tmp_path, jobs):
     nwb(tmp_path / "good.nwb")
     (tmp_path / "bad.nwb").write_text("nothing")
-    found, damaged = build_store([tmp_path, tmp_path / "absent.nwb"], tmp_path / "store", jobs=jobs, progress=False)
+    found, damaged = build_store([tmp_path, tmp_path / "absent.nwb"], tmp_path / "store", n_jobs=jobs, progress=False)
     assert [probe.session for probe in found.probes] == ["good"]
     assert len(damaged) == 2
     assert "bad.nwb: not a readable NWB file" in damaged[0]
@@ -184,8 +184,8 @@ def test_a_build_goes_on_where_it_was(tmp_path):
     # A source that has changed is stored again, and another grouping is another store.
     nwb(tmp_path / "a.nwb", seed=5)
     again, _ = build_store(tmp_path, store, progress=False)
-    counts = {probe.session: probe.population().spike_counts.tolist() for probe in again.probes}
-    assert counts["a"] == read_population(tmp_path / "a.nwb").spike_counts.tolist()
+    counts = {probe.session: probe.population().num_spikes.tolist() for probe in again.probes}
+    assert counts["a"] == read_population(tmp_path / "a.nwb").num_spikes.tolist()
     build_store(tmp_path, store, group_by=None, progress=False)
     assert all(p.stat().st_mtime_ns > t for p, t in written.items())
 

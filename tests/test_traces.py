@@ -150,14 +150,14 @@ def test_embedding_brings_traces_to_the_models_rate(calcium):
     traces = activity(n_frames=1200)
     recorded = Population(range(12), traces=scaled(traces), sampling_frequency=RATE)
     found = embed(recorded, calcium, precision="float32", progress=False)
-    assert found.provenance["frame_rate"] == RATE
-    assert found.provenance["resampled_to"] == 2.0
-    assert found.provenance["population_fingerprint"] == recorded.fingerprint()
-    assert (found.spike_count == 1200).all()
-    assert (found.window_count == 8).all()
+    assert found.provenance.frame_rate == RATE
+    assert found.provenance.resampled_to == 2.0
+    assert found.provenance.population_fingerprint == recorded.fingerprint()
+    assert (found.num_spikes == 1200).all()
+    assert (found.num_windows == 8).all()
     by_hand = embed(resampled(recorded, 2.0), calcium, precision="float32", progress=False)
     assert np.array_equal(by_hand.embedding, found.embedding)
-    assert by_hand.provenance["resampled_to"] == by_hand.provenance["frame_rate"] == 2.0
+    assert by_hand.provenance.resampled_to == by_hand.provenance.frame_rate == 2.0
 
 
 def other_rates(population, factor):

@@ -28,7 +28,7 @@ CONFIG = PretrainConfig(
     encoder=EncoderConfig(dim=16, heads=2, head_dim=8, dropout=0.1),
     steps=6,
     samples=2,
-    max_distance=20.0,
+    max_view_distance_s=20.0,
     learning_rate=1e-3,
     monitor_every=2,
 )
@@ -186,14 +186,14 @@ def test_a_step_is_the_same_however_it_is_cut_into_batches(store, tmp_path):
 
 
 def test_views_drawn_by_other_processes_are_the_same(store, tmp_path):
-    assert same(train(store, tmp_path / "a.safetensors"), train(store, tmp_path / "b.safetensors", workers=2))
+    assert same(train(store, tmp_path / "a.safetensors"), train(store, tmp_path / "b.safetensors", n_jobs=2))
 
 
 TWO = """
 import sys
 from spikeinterface_nuclr import EncoderConfig, PretrainConfig, pretrain
 config = PretrainConfig(encoder=EncoderConfig(dim=16, heads=2, head_dim=8, dropout=0.0), steps=6, samples=5,
-    max_distance=20.0, learning_rate=3e-4, monitor_every=2, batch_size=400, objective=sys.argv[4])
+    max_view_distance_s=20.0, learning_rate=3e-4, monitor_every=2, batch_size=400, objective=sys.argv[4])
 pretrain(sys.argv[1], sys.argv[2], config, devices=int(sys.argv[3]), device="cpu", precision="float32",
     hold_out=["animal3"], progress=False)
 """
@@ -235,7 +235,7 @@ def test_two_processes_equal_one(store, tmp_path, start, objective):
     one, two = (load_checkpoint(tmp_path / f"{devices}.safetensors") for devices in (1, 2))
     assert_close(one, two)
     for a, b in zip(*(rows_of(tmp_path / f"{devices}.log.csv") for devices in (1, 2)), strict=True):
-        for name in ("loss", "attraction", "crowd"):
+        for name in ("loss", "alignment", "repulsion"):
             assert float(a[name]) == pytest.approx(float(b[name]), abs=1e-6)
     assert (one.card["training_processes"], two.card["training_processes"]) == (1, 2)
 
@@ -302,7 +302,7 @@ def test_held_out_animals_are_monitored_and_excluded_ones_are_not(store, tmp_pat
     for name in ("reidentification", "reidentification_across"):
         assert 0 <= monitors[name] <= 1
     assert monitors["rank_me"] >= 1
-    assert -1 <= monitors["stability"] <= 1
+    assert -1 <= monitors["split_half_similarity"] <= 1
     assert np.isnan(monitors["probe"])  # one animal is not enough
     assert (checkpoint.card["license"], checkpoint.card["held_out"]) == ("CC0", ["animal1"])
     assert (checkpoint.card["recordings"], checkpoint.card["excluded"]) == (1, ["animal[23]"])
@@ -327,7 +327,7 @@ def test_the_best_weights_are_kept(store, tmp_path, monkeypatch):
 
 def test_fine_tuning_starts_from_the_weights(store, tmp_path, checkpoint):
     checkpoint.save(tmp_path / "start.safetensors")
-    config = PretrainConfig(encoder=checkpoint.config, steps=1, samples=2, learning_rate=1e-9, max_distance=20.0)
+    config = PretrainConfig(encoder=checkpoint.config, steps=1, samples=2, learning_rate=1e-9, max_view_distance_s=20.0)
     tuned = train(store, tmp_path / "a.safetensors", config, initial=tmp_path / "start.safetensors")
     assert all(torch.allclose(tuned.weights[k], v, atol=1e-6) for k, v in checkpoint.weights.items())
     assert tuned.card["initial"]["sha256"] == checkpoint.sha256
@@ -345,7 +345,7 @@ def test_curves_and_tensorboard_show_the_log(store, tmp_path):
         assert image.size[0] > 3 * image.size[1] / 2
     log = rows_of(tmp_path / "a.log.csv")
     events = EventAccumulator(str(tmp_path / "a.tensorboard")).Reload()
-    for name in ("loss", "attraction", "crowd", "reidentification", "rank_me", "stability"):
+    for name in ("loss", "alignment", "repulsion", "reidentification", "rank_me", "split_half_similarity"):
         assert [e.step for e in events.Scalars(name)] == [2, 4, 6]
         assert np.allclose([e.value for e in events.Scalars(name)], [float(row[name]) for row in log])
 
@@ -385,7 +385,7 @@ def test_errors_of_drawing_processes_are_one_line(tmp_path):
     store, _ = build_store(sparse, tmp_path / "store", progress=False)
     for workers in (0, 1):
         with pytest.raises(InputError, match=r"^no window has more than 10 active units in both views: .*$"):
-            train(store, tmp_path / "a.safetensors", workers=workers)
+            train(store, tmp_path / "a.safetensors", n_jobs=workers)
 
 
 def test_the_learning_rate_climbs_and_falls_to_nothing():

@@ -23,7 +23,7 @@ CONFIG = PretrainConfig(
     encoder=EncoderConfig(dim=8, heads=1, head_dim=8, num_patches=4, temporal_blocks=1, spatiotemporal_blocks=1),
     steps=4,
     samples=1,
-    max_distance=20.0,
+    max_view_distance_s=20.0,
     monitor_every=2,
 )
 HOW = {"device": "cpu", "precision": "float32", "progress": False}

@@ -58,7 +58,7 @@ def refused(path) -> str:
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_what_is_saved_is_read(path, compression):
     found, want = UnitEmbeddings.load(repacked(path, compression)), embeddings()
-    for name in ("unit_ids", "embedding", "window_count", "stability", "spike_count"):
+    for name in ("unit_ids", "embedding", "num_windows", "split_half_similarity", "num_spikes"):
         np.testing.assert_array_equal(getattr(found, name), getattr(want, name))
         assert getattr(found, name).dtype == getattr(want, name).dtype
     assert found.provenance == want.provenance
@@ -90,8 +90,8 @@ def test_a_provenance_of_another_type_is_refused(path, provenance):
         {"provenance": npy(np.array(b"\xff"))},
         {"provenance": None},
         {"embedding": None},
-        {"window_count": None},
-        {"stability": None},
+        {"num_windows": None},
+        {"split_half_similarity": None},
         {"embedding": npy(np.zeros((2, 4), np.float32))},
         {"embedding": npy(np.zeros(3, np.float32))},
         {"embedding": npy(np.array([["a"] * 4] * 3))},
@@ -103,9 +103,9 @@ def test_a_provenance_of_another_type_is_refused(path, provenance):
         {"embedding": b"text"},
         {"unit_ids": npy(np.array("a"))},
         {"unit_ids": npy(np.array([{}] * 3))},
-        {"window_count": npy(np.array(["1"] * 3))},
-        {"spike_count": npy(np.zeros((3, 1)))},
-        {"stability": npy(np.zeros(3, dtype=[("a", "f4")]))},
+        {"num_windows": npy(np.array(["1"] * 3))},
+        {"num_spikes": npy(np.zeros((3, 1)))},
+        {"split_half_similarity": npy(np.zeros(3, dtype=[("a", "f4")]))},
         # Headers that claim more, and less, than follows.
         {"embedding": npy(b"", {"shape": (10**12, 4), "fortran_order": False, "descr": "<f4"})},
         {"embedding": npy(bytes(48), {"shape": (3, 10**18), "fortran_order": False, "descr": "<f4"})},

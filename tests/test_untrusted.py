@@ -12,8 +12,8 @@ import spikeinterface.core as si
 import zarr
 
 from spikeinterface_nuclr import InputError, read_population
-from spikeinterface_nuclr.sources import kind_of
-from spikeinterface_nuclr.sources.untrusted import check_npy, check_npz, check_zarr
+from spikeinterface_nuclr.io import kind_of
+from spikeinterface_nuclr.io.untrusted import check_npy, check_npz, check_zarr
 
 
 class Bomb:

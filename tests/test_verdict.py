@@ -6,7 +6,7 @@ import pytest
 from test_decoder import cohort
 
 from spikeinterface_nuclr import RecordingWarning, evaluate
-from spikeinterface_nuclr.decoding.controls import CONTROLS
+from spikeinterface_nuclr.decoding.baselines import CONTROLS
 from spikeinterface_nuclr.decoding.verdict import ALIKE, BETTER, TOO_FEW, WORSE, compared, verdict_of
 
 CONTROL = f"embedding of {CONTROLS['spikes'][0]}"

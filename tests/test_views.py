@@ -25,7 +25,7 @@ def recording(whole, tmp_path_factory):
 
 
 def draw(recording, rng, **options):
-    return draw_sample([recording], np.ones(1), rng, **{"max_distance": 20.0, **options})
+    return draw_sample([recording], np.ones(1), rng, **{"max_view_distance_s": 20.0, **options})
 
 
 def test_a_window_of_a_recording_holds_the_spikes_of_that_time(whole, recording):
@@ -78,7 +78,7 @@ def test_views_keep_a_random_part_of_the_units_and_share_some(recording, rng):
             assert len(np.unique(units)) == len(units) > 10
         assert sample.matches == len(set(sample.units[0]) & set(sample.units[1])) > 0
     assert len({len(sample.units[0]) for sample in samples}) > 2
-    whole = [draw(recording, rng, keep_at_least=1.0, max_distance=0.0) for _ in range(5)]
+    whole = [draw(recording, rng, min_unit_fraction=1.0, max_view_distance_s=0.0) for _ in range(5)]
     assert all(np.array_equal(*sample.units) for sample in whole)
 
 
@@ -128,7 +128,7 @@ def test_both_views_of_traces_lose_neurons(tmp_path, rng):
     recording = stored(Population(range(40), traces=traces, sampling_frequency=5.0), tmp_path / "s", layout)
     sizes = []
     for _ in range(100):
-        sample = draw(recording, rng, keep_at_least=0.5)
+        sample = draw(recording, rng, min_unit_fraction=0.5)
         for patches, units in zip(sample.patches, sample.units, strict=True):
             assert patches.shape == (len(units), 10, 4)
             [place] = {int(k) for k in range(860) if np.array_equal(traces[units[0], k : k + 40], patches[0].ravel())}
@@ -137,7 +137,7 @@ def test_both_views_of_traces_lose_neurons(tmp_path, rng):
         assert 0 < sample.matches <= min(map(len, sample.units))
     assert min(sizes) < 25
     assert max(sizes) > 35
-    assert all(len(units) == 40 for units in draw(recording, rng, keep_at_least=1.0).units)
+    assert all(len(units) == 40 for units in draw(recording, rng, min_unit_fraction=1.0).units)
 
 
 def test_windows_of_traces_are_of_frames(tmp_path):

@@ -16,8 +16,8 @@ from spikeinterface_nuclr import (
     plot_nuclr_identity,
     simulate_population,
 )
-from spikeinterface_nuclr.demo import neighbours_agree
-from spikeinterface_nuclr.widgets import embedding_map, unit_depths
+from spikeinterface_nuclr.cli.demo import neighbours_agree
+from spikeinterface_nuclr.widgets.units import embedding_map, unit_depths
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_an_evaluation_is_drawn_with_its_curves(tmp_path):
     embeddings, labels = cohort(3, units=40)
     settings = {"progress": False}
     found = evaluate(embeddings, labels, shuffles=2, target="type", **settings)
-    assert len(found.plot().figure.axes) == 4
+    assert len(plot_nuclr_evaluation(found).figure.axes) == 4
     curve = label_efficiency(embeddings, labels, shares=(0.1, 1.0), repeats=1, **settings)
     drawn = plot_nuclr_evaluation(found, curve, animal_scaling(embeddings, labels, repeats=1, **settings))
     scores, confusion, *_ = drawn.axes.ravel()

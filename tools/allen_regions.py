@@ -4,9 +4,9 @@
     python tools/allen_regions.py
 
 The structures and their parents are those of the Allen Mouse Brain Common Coordinate Framework, version 3 (Wang et al.
-2020, Cell 181:936; (c) Allen Institute for Brain Science, brain-map.org). The groups are the "Beryl" level and the ten
-regions the "Cosmos" level, chosen for the brain-wide map of the International Brain Laboratory; all are taken from the
-files of its package iblatlas.
+2020, Cell 181:936; (c) Allen Institute for Brain Science, brain-map.org). The Beryl level and the ten
+regions of the Cosmos level were chosen for the brain-wide map of the International Brain Laboratory; all are taken from
+the files of its package iblatlas.
 """
 
 import csv
@@ -37,7 +37,7 @@ def main():
         file.write(f"# Allen CCF v3 and the Beryl and Cosmos levels, by iblatlas {version('iblatlas')}; ")
         file.write("written by tools/allen_regions.py\n")
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["acronym", "parent", "group", "cosmos"])
+        writer.writerow(["acronym", "parent", "beryl", "cosmos"])
         for number, row in structures.items():
             above = ancestors(number)
             at_levels = [acronym(a for a in above if a in level) for level in levels]

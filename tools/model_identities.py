@@ -12,9 +12,8 @@ import torch
 from safetensors import safe_open
 
 from spikeinterface_nuclr import Checkpoint, Decoder, EncoderConfig, load_checkpoint
-from spikeinterface_nuclr.decoding.storage import BUNDLED
-
-MODELS = BUNDLED.parent
+from spikeinterface_nuclr.decoding import storage
+from spikeinterface_nuclr.model import loading
 
 
 def content(path: Path, kind: str):
@@ -24,13 +23,13 @@ def content(path: Path, kind: str):
 
 
 def main():
-    for path in sorted(MODELS.glob("*.safetensors")):
+    for path in sorted(loading.BUNDLED.glob("*.safetensors")):
         weights, facts = content(path, "nuclr")
         weights = {name: torch.from_numpy(values) for name, values in weights.items()}
         checkpoint = Checkpoint(EncoderConfig.from_dict(facts["config"]), weights, facts["card"], path.stem)
         checkpoint.save(path, overwrite=True)
         print(path.name, checkpoint.sha256)
-    for path in sorted(BUNDLED.glob("*.safetensors")):
+    for path in sorted(storage.BUNDLED.glob("*.safetensors")):
         arrays, facts = content(path, Decoder.KIND)
         names = facts["card"]["checkpoints"]
         new = {old: load_checkpoint(name).sha256 for old, name in names.items()}

@@ -1,4 +1,4 @@
-"""Write the bundled decoder, spikeinterface_nuclr/models/decoders/simulated-cell-type.safetensors.
+"""Write the bundled decoder, spikeinterface_nuclr/decoding/bundled/simulated-cell-type.safetensors.
 
     python tools/simulated_decoder.py
 

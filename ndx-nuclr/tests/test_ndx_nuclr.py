@@ -79,9 +79,9 @@ def check_mock_file(path):
         assert embeddings["embedding"].data.dtype == np.float32
         expected = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
         assert np.array_equal(embeddings["embedding"][:], expected)
-        assert embeddings["window_count"][:].tolist() == [6] * 5
-        assert embeddings["spike_count"][:].tolist() == [20] * 5
-        assert np.allclose(embeddings["stability"][:], np.linspace(0.5, 1, 5))
+        assert embeddings["num_windows"][:].tolist() == [6] * 5
+        assert embeddings["num_spikes"][:].tolist() == [20] * 5
+        assert np.allclose(embeddings["split_half_similarity"][:], np.linspace(0.5, 1, 5))
         assert embeddings.population_fingerprint == "5f" * 32
         assert embeddings.provenance == "{}"
         assert identities.embeddings is embeddings
@@ -143,16 +143,18 @@ def test_files_are_read_where_this_package_is_not_installed(path):
 def test_some_rows_in_any_order_survive(tmp_path):
     nwbfile = new_file()
     nwbfile.units = mock_units(6)
-    fields = dict(neuron=[4, 1], embedding=[[1, 2], [np.nan, np.nan]], window_count=[3, 0], stability=[1, np.nan])
+    fields = dict(
+        neuron=[4, 1], embedding=[[1, 2], [np.nan, np.nan]], num_windows=[3, 0], split_half_similarity=[1, np.nan]
+    )
     mock_UnitEmbeddings(
-        nwbfile=nwbfile, neuron_table=nwbfile.units, **fields, spike_count=None, units_fingerprint=None, provenance=None
+        nwbfile=nwbfile, neuron_table=nwbfile.units, **fields, num_spikes=None, units_fingerprint=None, provenance=None
     )
     path = written(nwbfile, tmp_path / "rows.nwb")
     with pynwb.NWBHDF5IO(path, "r") as io:
         table = io.read().processing["nuclr"]["UnitEmbeddings"]
         assert table["neuron"].data[:].tolist() == [4, 1]
         assert np.array_equal(table["embedding"][:], np.float32(fields["embedding"]), equal_nan=True)
-        assert "spike_count" not in table.colnames
+        assert "num_spikes" not in table.colnames
         assert table.units_fingerprint is None
     assert pynwb.validate(path=path) == []
 
@@ -160,7 +162,7 @@ def test_some_rows_in_any_order_survive(tmp_path):
 def test_an_empty_table_survives(tmp_path):
     nwbfile = new_file()
     nwbfile.units = mock_units(3)
-    empty = dict(neuron=[], window_count=[], stability=[], spike_count=[], embedding=np.empty((0, 4)))
+    empty = dict(neuron=[], num_windows=[], split_half_similarity=[], num_spikes=[], embedding=np.empty((0, 4)))
     mock_UnitEmbeddings(nwbfile=nwbfile, neuron_table=nwbfile.units, **empty)
     with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "empty.nwb"), "r") as io:
         assert io.read().processing["nuclr"]["UnitEmbeddings"]["embedding"].shape == (0, 4)
@@ -214,8 +216,8 @@ def test_a_table_that_lacks_a_column_leaves_the_file_readable(tmp_path):
 WRONG_EMBEDDINGS = [
     ({"embedding": np.ones((4, 2))}, r"embedding has shape \(4, 2\), not \(5, n\)"),
     ({"embedding": np.ones(5)}, r"embedding has shape \(5,\), not \(5, n\)"),
-    ({"window_count": [1, 2]}, r"window_count has shape \(2,\), not \(5,\)"),
-    ({"stability": np.ones((5, 1))}, r"stability has shape \(5, 1\), not \(5,\)"),
+    ({"num_windows": [1, 2]}, r"num_windows has shape \(2,\), not \(5,\)"),
+    ({"split_half_similarity": np.ones((5, 1))}, r"split_half_similarity has shape \(5, 1\), not \(5,\)"),
     ({"neuron": [0, 1, 2, 3, 5]}, "neuron holds 5, but 'units' has 5 rows: give row numbers, not ids"),
     ({"neuron": [0, 1, 2, 3, -1]}, "neuron holds -1"),
     ({"neuron": [0, 1, 2, 3, 3]}, "row 3 of 'units' occurs twice"),
@@ -251,7 +253,7 @@ def test_identities_of_the_wrong_shape_are_refused(wrong, says):
 
 
 def test_rows_of_no_table_are_refused():
-    columns = dict(neuron=[0], embedding=[[1.0]], window_count=[1], stability=[1.0])
+    columns = dict(neuron=[0], embedding=[[1.0]], num_windows=[1], split_half_similarity=[1.0])
     with pytest.raises(ValueError, match="neuron_table is missing"):
         UnitEmbeddings(**columns, model=mock_NuCLRModel(), population_fingerprint="5f" * 32)
 
@@ -282,4 +284,4 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)
     exec(compile(example, "README.md", "exec"), {})
     with pynwb.NWBHDF5IO("session.nwb", "r") as io:
-        assert io.read().processing["nuclr"]["UnitEmbeddings"]["window_count"][:].tolist() == [6, 6, 6]
+        assert io.read().processing["nuclr"]["UnitEmbeddings"]["num_windows"][:].tolist() == [6, 6, 6]

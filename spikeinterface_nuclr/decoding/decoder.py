@@ -9,12 +9,12 @@ import numpy as np
 
 from ..errors import InputError, RecordingWarning
 from ..identities import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities
+from ..provenance import Provenance
 from . import storage
-from .calibration import CONFIDENCE, abstention_threshold, name_of
+from .calibration import CONFIDENCE, Reference, abstention_threshold, fit_reference, name_of
 from .labelled import FEATURES, Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
 from .labels import key_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
-from .novelty import Reference, fit_reference
 
 # Below this, a class's probabilities were learnt from a handful.
 _FEW = 5
@@ -126,7 +126,7 @@ class Decoder(storage.Saved):
                 "decoder": self.name,
                 "decoder_sha256": self.sha256,
                 "checkpoint_sha256": list(self.checkpoints),
-                "population_fingerprint": first.provenance.get("population_fingerprint", ""),
+                "population_fingerprint": first.provenance.population_fingerprint or "",
                 "target_error": target_error,
                 # JSON knows no infinity.
                 "threshold": threshold if np.isfinite(threshold) else "none is safe",
@@ -177,8 +177,8 @@ class Decoder(storage.Saved):
             axis=0,
         )
 
-    def _warn_of_known(self, provenance: dict) -> None:
-        animal = provenance.get("source", {}).get("subject", "")
+    def _warn_of_known(self, provenance: Provenance) -> None:
+        animal = provenance.source.get("subject", "")
         if key_of(str(animal)) in map(key_of, self.animals):
             warnings.warn(
                 f"{self.name or self.target} was fitted to animal {animal}: what it says of it is no test",

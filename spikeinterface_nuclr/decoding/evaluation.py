@@ -113,12 +113,6 @@ class Evaluation:
             raise InputError(f"no method {method!r}, only {', '.join(self.methods)}")
         return self.predictions[self.predictions["method"] == method]
 
-    def plot(self):
-        """The scores, the confusion and the calibration, as `plot_nuclr_evaluation` draws them."""
-        from ..widgets import plot_nuclr_evaluation
-
-        return plot_nuclr_evaluation(self)
-
     def save(self, folder, *, overwrite: bool = False) -> Path:
         """Write ``predictions.csv``, the tables of scores, and ``provenance.json`` into a folder.
 

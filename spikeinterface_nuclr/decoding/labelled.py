@@ -168,11 +168,11 @@ def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray
             raise InputError(f"a recording is UnitEmbeddings, or a tuple of them, not {type(one).__name__}")
         if not np.array_equal(one.unit_ids, first.unit_ids):
             raise InputError("embeddings of one recording by several checkpoints must be of the same units, in order")
-        if "checkpoint_sha256" not in one.provenance:
+        if one.provenance.checkpoint_sha256 is None:
             raise InputError(
                 "embeddings do not say by which checkpoint they are: embed again, or load what `save` wrote"
             )
-        tables[one.provenance["checkpoint_sha256"]] = one.embedding.astype(np.float64)
+        tables[one.provenance.checkpoint_sha256] = one.embedding.astype(np.float64)
     if len(tables) < len(several):
         raise InputError("a tuple holds embeddings by different checkpoints, these are twice of one")
     if features is None:
@@ -243,7 +243,7 @@ def facts_of(labelled: Labelled, embeddings, left_out: str, seed: int) -> dict:
 
 def _checkpoint_names(embeddings) -> dict[str, str]:
     several = by_each(embeddings[0] if isinstance(embeddings, list) else embeddings)
-    names = {one.provenance["checkpoint_sha256"]: one.provenance.get("checkpoint", "") for one in several}
+    names = {one.provenance.checkpoint_sha256: one.provenance.checkpoint or "" for one in several}
     # Of a file the name: its path says nothing to others, or too much.
     return {sha: name if name.startswith("hf://") else Path(name).name for sha, name in names.items()}
 
@@ -256,7 +256,7 @@ def _labelled(number: int, recording: Recording, labels, animal, features, read:
     labels, known = read(labels, f"{name}: labels")
     if labels.shape != (n,):
         raise InputError(f"{name}: labels has shape {labels.shape} for {n} units")
-    animal = first.provenance.get("source", {}).get("subject") if animal is None else animal
+    animal = first.provenance.source.get("subject") if animal is None else animal
     if animal is None or (isinstance(animal, str) and not animal.strip()):
         raise InputError(f"{name}: names no subject: give animals=, so that no animal is on both sides")
     animals = as_animals(animal, n, name)

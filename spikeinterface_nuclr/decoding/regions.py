@@ -1,4 +1,4 @@
-"""Brain regions at the level that a question needs: fine areas, groups of them, or ten large ones."""
+"""Brain regions at three levels of the Allen atlas: as annotated, Beryl, or Cosmos."""
 
 import csv
 from functools import cache
@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InputError
 from .labels import as_labels
 
-LEVELS = ("fine", "group", "cosmos")
+LEVELS = ("allen", "beryl", "cosmos")
 # Alphabetical: the order that BrainWideBench scores.
 COSMOS = ("CB", "CNU", "CTXsp", "HB", "HPF", "HY", "Isocortex", "MB", "OLF", "TH")
 _TABLE = Path(__file__).with_name("allen_regions.csv")
@@ -21,8 +21,9 @@ def roll_up(acronyms, level: str) -> np.ndarray:
     Parameters
     ----------
     acronyms : array of str, shape (n,)
-    level : {"fine", "group", "cosmos"}
-        As it is; one of the 306 groups of layers and subnuclei of the "Beryl" level; or one of the ten of `COSMOS`.
+    level : {"allen", "beryl", "cosmos"}
+        The acronym itself; one of the 306 regions of the Beryl level, which joins layers and subnuclei; or one of the
+        ten of the Cosmos level (`COSMOS`).
 
     Returns
     -------
@@ -37,7 +38,7 @@ def roll_up(acronyms, level: str) -> np.ndarray:
 
     Examples
     --------
-    >>> roll_up(["VISp5", "CA1", "root"], "group").tolist()
+    >>> roll_up(["VISp5", "CA1", "root"], "beryl").tolist()
     ['VISp', 'CA1', '']
     """
     if level not in LEVELS:
@@ -47,15 +48,15 @@ def roll_up(acronyms, level: str) -> np.ndarray:
     for acronym in as_labels(acronyms, "acronyms")[0].tolist():
         if acronym and acronym not in table:
             raise InputError(f"{acronym!r} is no region of the Allen atlas: correct the label, or leave it as it is")
-        group, cosmos = table.get(acronym, ("", ""))
+        beryl, cosmos = table.get(acronym, ("", ""))
         # What lies in none of the ten (tracts, ventricles, root) is no region at any level.
-        found.append({"fine": acronym if cosmos else "", "group": group, "cosmos": cosmos}[level])
+        found.append({"allen": acronym if cosmos else "", "beryl": beryl, "cosmos": cosmos}[level])
     return np.array(found, dtype=str)
 
 
 @cache
 def _regions() -> dict[str, tuple[str, str]]:
-    """Group and Cosmos region of each acronym."""
+    """Beryl and Cosmos region of each acronym."""
     with open(_TABLE, newline="", encoding="utf-8") as file:
         next(file)  # where the table is from
-        return {row["acronym"]: (row["group"], row["cosmos"]) for row in csv.DictReader(file)}
+        return {row["acronym"]: (row["beryl"], row["cosmos"]) for row in csv.DictReader(file)}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import model_file
 from ..errors import CheckpointError, reason_of
 from ..files import check_format, written_whole
+from ..model import model_file
 from .linear import Readout
 
-BUNDLED = Path(__file__).parent.parent / "models" / "decoders"
+BUNDLED = Path(__file__).parent / "bundled"
 # Key of the JSON in the file -> what it is, and who reads it.
 KINDS = {
     "nuclr_decoder": ("decoder", "reads classes: use Decoder.load, in Python"),
@@ -99,7 +99,7 @@ def is_regressor(name: str) -> bool:
 def _find(name: str, sha256: str | None) -> tuple[Path, str]:
     """The file of a bundled name, a path or an ``hf://`` name, and its name; CheckpointError where there is none."""
     if name.startswith("hf://"):
-        from ..hub import fetch
+        from ..model.hub import fetch
 
         return fetch(name, "decoder.safetensors")[0], name
     if name in bundled_decoders():

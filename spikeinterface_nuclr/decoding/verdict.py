@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .controls import CONTROLS
+from .baselines import CONTROLS
 from .scores import EMBEDDING, FUSED, MAIN, POOLED, interval
 
 # A p above this is taken for chance.

@@ -248,7 +248,7 @@ def file_now(name: str, analyzer: SortingAnalyzer) -> str:
 
 def population_of(analyzer: SortingAnalyzer):
     """The analyzer's units as one Population, on a clock that does not depend on whether its recording is found."""
-    from ..sources.sortings import read_samples
+    from ..io.spikeinterface import read_samples
 
     return read_samples(analyzer)
 

@@ -23,7 +23,7 @@ from .base import (
     population_of,
 )
 
-_ROWS = ("embedding", "window_count", "stability", "spike_count")
+_ROWS = ("embedding", "num_windows", "split_half_similarity", "num_spikes")
 _UNEMBEDDED = "the units were changed and could not be embedded again"
 
 
@@ -63,8 +63,8 @@ class ComputeNuCLREmbedding(RowsExtension):
     are used where ``n_jobs`` was set, in the call or globally; else as many as torch would. The others are about
     reading a recording.
 
-    The data are ``embedding`` (n_units, dim) float32, NaN for a unit without a window; ``window_count`` (n_units,);
-    ``stability`` (n_units,), the agreement of odd and even windows; ``spike_count`` (n_units,); and the dict
+    The data are ``embedding`` (n_units, dim) float32, NaN for a unit without a window; ``num_windows`` (n_units,);
+    ``split_half_similarity`` (n_units,), the agreement of odd and even windows; ``num_spikes`` (n_units,); and the dict
     ``provenance``.
     """
 
@@ -93,7 +93,7 @@ class ComputeNuCLREmbedding(RowsExtension):
             raise InputError(
                 f"model must be a name or a path, not a {type(model).__name__}: save the checkpoint and name its file"
             )
-        from ..checkpoint import DEFAULT_MODELS, bundled_models
+        from ..model.loading import DEFAULT_MODELS, bundled_models
 
         self._recorded = model_sha256 is not None
         # What is recorded must mean the same later, with another default.
@@ -121,14 +121,14 @@ class ComputeNuCLREmbedding(RowsExtension):
             "checkpoint": str(self.params["model"]), "checkpoint_sha256": self.params["model_sha256"], "units": n,
             "population_fingerprint": fingerprint, "units_fingerprint": fingerprint, "stale": reason,
         }  # fmt: skip
-        columns = np.zeros(n, dtype=np.int64), missing[:, 0].copy(), population.spike_counts
+        columns = np.zeros(n, dtype=np.int64), missing[:, 0].copy(), population.num_spikes
         return {**dict(zip(_ROWS, (missing, *columns), strict=True)), "provenance": provenance}
 
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """Embeddings of an analyzer's units, whether or not it is ours."""
-        from ..device import limited_threads
         from ..embedding import embed
-        from ..sources import read_population
+        from ..io import read_population
+        from ..model.device import limited_threads
 
         params = dict(self.params)
         population = read_population(analyzer, group_by=params["group_by"])
@@ -141,8 +141,8 @@ class ComputeNuCLREmbedding(RowsExtension):
                 progress=bool(fix_job_kwargs(job_kwargs)["progress_bar"]),
             )
         # The population is what was embedded, the units are those that the rows stand beside: fewer, once selected.
-        provenance = {**found.provenance, "units_fingerprint": fingerprint(analyzer)}
-        return {**{name: getattr(found, name) for name in _ROWS}, "provenance": provenance}
+        provenance = found.provenance.replace(units_fingerprint=fingerprint(analyzer))
+        return {**{name: getattr(found, name) for name in _ROWS}, "provenance": provenance.to_dict()}
 
     def _select_units_extension_data(self, unit_ids):
         index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
@@ -163,7 +163,7 @@ class ComputeNuCLREmbedding(RowsExtension):
         )
         warnings.warn(f"nuclr_embedding: {reason}", RecordingWarning, stacklevel=4)
         data = {**self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
-        data["spike_count"] = population_of(analyzer).spike_counts
+        data["num_spikes"] = population_of(analyzer).num_spikes
         return data
 
     @property
@@ -200,8 +200,8 @@ class ComputeNuCLREmbedding(RowsExtension):
         return found.to_dataframe()
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
-        """``nuclr_window_count`` and ``nuclr_stability``, which spikeinterface-gui shows."""
-        return {"nuclr_window_count": data["window_count"], "nuclr_stability": data["stability"]}
+        """``nuclr_num_windows`` and ``nuclr_split_half_similarity``, which spikeinterface-gui shows."""
+        return {"nuclr_num_windows": data["num_windows"], "nuclr_split_half_similarity": data["split_half_similarity"]}
 
 
 register_result_extension(ComputeNuCLREmbedding)
@@ -249,7 +249,7 @@ def compute_nuclr_embedding(
 
 
 def _load(model, sha256=None):
-    from ..checkpoint import load_checkpoint
+    from ..model.loading import load_checkpoint
 
     return load_checkpoint(model, sha256=sha256)
 

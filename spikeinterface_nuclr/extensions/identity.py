@@ -12,7 +12,7 @@ from spikeinterface.core.sortinganalyzer import register_result_extension
 
 from ..errors import InputError, RecordingWarning
 from ..identities import NO_EMBEDDING, UNKNOWN, Identities, label_of
-from ..sources.untrusted import check_extension
+from ..io.untrusted import check_extension
 from .base import RowsExtension, computed_extension, computed_safely, file_now, kept_rows, named_file
 
 _ROWS = ("best_label", "probability", "confidence", "reason", "novelty")

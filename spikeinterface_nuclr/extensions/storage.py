@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InputError, reading, reason_of
 from ..files import folder_written_whole, remove_folder, standing_folder, written_whole
-from ..sources.untrusted import check_npy, check_zarr, read_json
+from ..io.untrusted import check_npy, check_zarr, read_json
 
 _MARKER = "complete"
 # What a folder holds beside arrays.

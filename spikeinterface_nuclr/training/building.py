@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 from ..decoding.labels import warn_of_similar
 from ..errors import InputError, RecordingWarning, reason_of
 from ..files import check_writable, folder_written_whole, sweep, written_whole
+from ..io import read_population
+from ..io.manifest import Listed, list_sources
 from ..population import Population
-from ..sources import read_population
-from ..sources.listing import Listed, list_sources
 from ..traces import resampled
 from .store import FORMAT_VERSION, TICKS, Store, check_store, read_part
 
@@ -29,7 +29,7 @@ def build_store(
     *,
     group_by: str | None = "group",
     frame_rate: float | None = None,
-    jobs: int = 1,
+    n_jobs: int = 1,
     progress: bool = True,
     **reading,
 ) -> tuple[Store, list[str]]:
@@ -49,7 +49,7 @@ def build_store(
         As `read_population`.
     frame_rate : float, optional
         Frames per second to which traces are `resampled`: those of the encoder to train. Default: as recorded.
-    jobs : int, default: 1
+    n_jobs : int, default: 1
         Processes that read sources at the same time.
     progress : bool, default: True
     **reading
@@ -81,7 +81,7 @@ def build_store(
     add = partial(_add_session, path / "sessions", {"group_by": group_by, **reading}, frame_rate)
     with tqdm(total=len(listed), desc="storing", unit="session", disable=not progress) as bar:
         damaged = []
-        for problem in _each(add, listed, jobs):
+        for problem in _each(add, listed, n_jobs):
             bar.update()
             if problem:
                 damaged.append(problem)
@@ -114,11 +114,11 @@ def _make_store(path: Path) -> None:
         temporary.write_text(json.dumps({"nuclr_store": FORMAT_VERSION}))
 
 
-def _each(add, listed: list[Listed], jobs: int) -> Iterator[str]:
-    if jobs == 1:
+def _each(add, listed: list[Listed], n_jobs: int) -> Iterator[str]:
+    if n_jobs == 1:
         yield from map(add, listed)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(n_jobs) as pool:
         yield from pool.map(add, listed)
 
 
@@ -165,7 +165,7 @@ def _write_session(folder: Path, listed: Listed, stamp: list, population: Popula
                 "start": part.start,
                 "stop": part.stop,
                 "sampling_frequency": part.sampling_frequency,
-                "spikes": int(part.spike_counts.sum()) if part.signal == "spikes" else 0,
+                "spikes": int(part.num_spikes.sum()) if part.signal == "spikes" else 0,
                 "fingerprints": [part.fingerprint(), part.context_fingerprint()],
                 "labels": {k: v.tolist() for k, v in part.properties.items() if v.ndim == 1 and v.dtype.kind == "U"},
             }
@@ -192,7 +192,7 @@ def _write_activity(stem: Path, population: Population) -> None:
     if population.n_units > 1 << 16:
         raise InputError(f"one probe holds {population.n_units} units, a store takes {1 << 16}: set group_by")
     times = np.concatenate(population.spike_times)
-    units = np.repeat(np.arange(population.n_units, dtype=np.uint16), population.spike_counts)
+    units = np.repeat(np.arange(population.n_units, dtype=np.uint16), population.num_spikes)
     order = np.argsort(times, kind="stable")
     times, units = times[order], units[order]
     seconds, fraction = np.divmod(times, 1.0)

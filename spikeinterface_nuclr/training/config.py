@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from ..encoder_config import EncoderConfig, check_types
 from ..errors import CheckpointError, InputError, reading
-from .losses import FORMS, SCALINGS
+from ..model.config import EncoderConfig, check_types
+from .losses import FORMS, TEMPERATURE_SCOPES
 from .views import TOO_FEW_UNITS
 
 OBJECTIVES = (*FORMS, "vicreg")
@@ -33,9 +33,9 @@ class PretrainConfig:
         step, but for "vicreg", whose statistics are those of a batch.
     max_units : int
         Most neurons of one view; 0 is no limit.
-    keep_at_least : float
+    min_unit_fraction : float
         Each view keeps a random part of the neurons, at least this share of them. 1 keeps all.
-    max_distance : float
+    max_view_distance_s : float
         Largest distance in seconds between the windows of a sample.
     optimizer : {"adamw", "muon"}
         "muon" moves the matrices inside the encoder's blocks along the orthogonal part of their gradient (Jordan et al.
@@ -45,7 +45,7 @@ class PretrainConfig:
     warmup : float
         Share of the steps in which the learning rate climbs; then it falls along a cosine to 0.
     objective : {"dcl_full", "dcl", "infonce", "vicreg"}
-    temperature, scaling
+    temperature, temperature_scope
         As `ContrastiveLoss`.
     seed : int
         Fixes the first weights, the views and the dropout.
@@ -63,8 +63,8 @@ class PretrainConfig:
     samples: int = 128
     batch_size: int = 100_000
     max_units: int = 0
-    keep_at_least: float = 0.5
-    max_distance: float = 30.0
+    min_unit_fraction: float = 0.5
+    max_view_distance_s: float = 30.0
     optimizer: str = "adamw"
     learning_rate: float = 5e-4
     weight_decay: float = 0.01
@@ -72,7 +72,7 @@ class PretrainConfig:
     warmup: float = 1 / 300
     objective: str = "dcl_full"
     temperature: float = 0.2
-    scaling: str = "cross-view"
+    temperature_scope: str = "cross-view"
     seed: int = 0
     monitor_every: int = 500
     monitor_s: float = 1200.0
@@ -87,16 +87,16 @@ class PretrainConfig:
         for name in (*positive, "monitor_every", "monitor_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
-        for name in ("max_distance", "weight_decay", "seed"):
+        for name in ("max_view_distance_s", "weight_decay", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative, but is {getattr(self, name)!r}")
         if not 0 <= self.warmup <= 1:
             raise InputError(f"warmup must lie in [0, 1], not {self.warmup!r}")
-        if not 0 < self.keep_at_least <= 1:
-            raise InputError(f"keep_at_least must lie in (0, 1], not {self.keep_at_least!r}")
+        if not 0 < self.min_unit_fraction <= 1:
+            raise InputError(f"min_unit_fraction must lie in (0, 1], not {self.min_unit_fraction!r}")
         if self.max_units and self.max_units <= TOO_FEW_UNITS:
             raise InputError(f"max_units must be above {TOO_FEW_UNITS}: smaller views teach little")
-        choices = {"objective": OBJECTIVES, "scaling": SCALINGS, "optimizer": OPTIMIZERS}
+        choices = {"objective": OBJECTIVES, "temperature_scope": TEMPERATURE_SCOPES, "optimizer": OPTIMIZERS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {known}, not {getattr(self, name)!r}")

@@ -1,19 +1,17 @@
 """The figure of a training run's log."""
 
-from matplotlib.figure import Figure
-
 # What each panel shows, and the unit of its axis.
 _PANELS = (
     ("loss", ("loss",), "nats"),
-    ("parts of the loss", ("attraction", "crowd", "invariance", "variance", "covariance"), "nats"),
+    ("parts of the loss", ("alignment", "repulsion", "invariance", "variance", "covariance"), "nats"),
     ("found again", ("reidentification", "reidentification_across"), "share of neurons"),
     ("dimensions in use", ("rank_me",), "RankMe"),
-    ("odd and even windows agree", ("stability",), "cosine"),
+    ("odd and even windows agree", ("split_half_similarity",), "cosine"),
     ("probe of held-out animals", ("probe",), "macro-F1"),
 )
 
 
-def plot_training(rows: list[dict]) -> Figure:
+def plot_training(rows: list[dict]):
     """Draw the loss and the monitors of a run over its steps.
 
     Parameters
@@ -25,6 +23,8 @@ def plot_training(rows: list[dict]) -> Figure:
     -------
     matplotlib Figure
     """
+    from matplotlib.figure import Figure
+
     panels = [(title, [name for name in names if name in rows[0]], unit) for title, names, unit in _PANELS]
     panels = [panel for panel in panels if panel[1]]
     figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")

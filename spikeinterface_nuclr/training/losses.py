@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 FORMS = ("dcl_full", "dcl", "infonce")
-SCALINGS = ("cross-view", "all")
+TEMPERATURE_SCOPES = ("cross-view", "all")
 
 
 class ContrastiveLoss(nn.Module):
@@ -26,19 +26,21 @@ class ContrastiveLoss(nn.Module):
     form : {"dcl_full", "dcl", "infonce"}
         Negatives of a matched neuron: "dcl_full", the other neurons of both views; "dcl", those of the other view;
         "infonce", those of the other view and the match itself.
-    scaling : {"cross-view", "all"}
+    temperature_scope : {"cross-view", "all"}
         Which similarities are divided by the temperature. "cross-view", as in the authors' code: those between the
         views. "all", as in BrainWideBench's: also those within a view; and the loss leaves out two terms that have no
         gradient, 1 / temperature and the logarithm of the number of columns.
     """
 
-    def __init__(self, dim: int, temperature: float = 0.2, form: str = "dcl_full", scaling: str = "cross-view"):
+    def __init__(
+        self, dim: int, temperature: float = 0.2, form: str = "dcl_full", temperature_scope: str = "cross-view"
+    ):
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"form must be one of {FORMS}, not {form!r}")
-        if scaling not in SCALINGS:
-            raise ValueError(f"scaling must be one of {SCALINGS}, not {scaling!r}")
-        self.temperature, self.form, self.scaling = temperature, form, scaling
+        if temperature_scope not in TEMPERATURE_SCOPES:
+            raise ValueError(f"temperature_scope must be one of {TEMPERATURE_SCOPES}, not {temperature_scope!r}")
+        self.temperature, self.form, self.temperature_scope = temperature, form, temperature_scope
         self.projector = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> dict[str, torch.Tensor]:
@@ -56,25 +58,25 @@ class ContrastiveLoss(nn.Module):
         Returns
         -------
         dict of scalar Tensors
-            "attraction" of the matches, and the "crowd" of their negatives.
+            "alignment" of the matches, and the "repulsion" of their negatives.
         """
         p1, p2 = self.projector(x1).float(), self.projector(x2).float()
         # Similarities divided by the temperature are too large for bfloat16, which an autocast would make of them.
         with torch.autocast(p1.device.type, enabled=False):
             p1, p2 = F.normalize(p1, dim=-1), F.normalize(p2, dim=-1)
-            attraction, crowd, matched = p1.new_zeros(()), p1.new_zeros(()), 0
+            alignment, repulsion, matched = p1.new_zeros(()), p1.new_zeros(()), 0
             for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2):
                 if len(i):
                     apart, near = self._of_matches(a, b, i, j)
-                    attraction, crowd = attraction + apart.sum(), crowd + near.sum()
+                    alignment, repulsion = alignment + apart.sum(), repulsion + near.sum()
                     matched += len(i)
-        return {"attraction": attraction / max(matched, 1), "crowd": crowd / max(matched, 1)}
+        return {"alignment": alignment / max(matched, 1), "repulsion": repulsion / max(matched, 1)}
 
     def _of_matches(self, p1, p2, i, j):
         """How far apart each match is, and how near its negatives are."""
         cross = p1 @ p2.T / self.temperature
         apart = -cross[i, j]
-        if self.scaling == "cross-view":
+        if self.temperature_scope == "cross-view":
             apart = apart + 1 / self.temperature
         return apart, (self._crowd(cross, p1, i, j) + self._crowd(cross.T, p2, j, i)) / 2
 
@@ -85,11 +87,11 @@ class ContrastiveLoss(nn.Module):
             rows = rows.scatter(1, j[:, None], -torch.inf)
         if self.form == "dcl_full":
             within = own[i] @ own.T
-            if self.scaling == "all":
+            if self.temperature_scope == "all":
                 within = within / self.temperature
             rows = torch.cat([rows, within.scatter(1, i[:, None], -torch.inf)], dim=1)
-        crowd = rows.logsumexp(dim=1)
-        return crowd - math.log(rows.shape[1]) if self.scaling == "cross-view" else crowd
+        repulsion = rows.logsumexp(dim=1)
+        return repulsion - math.log(rows.shape[1]) if self.temperature_scope == "cross-view" else repulsion
 
 
 class VICRegLoss(nn.Module):

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
 from ..decoding.scores import macro_f1
 from ..embedding import embed
 from ..errors import InputError
+from ..model.checkpoint import Checkpoint
 from ..population import Population
 
 
@@ -23,7 +23,7 @@ class Halves:
         Positions of the neurons in the population.
     group : str array, shape (n,)
         Probe of each.
-    stability : float32, shape (n,)
+    split_half_similarity : float32, shape (n,)
         Agreement of odd and even windows in the first half; NaN where there is one window.
     """
 
@@ -31,7 +31,7 @@ class Halves:
     second: np.ndarray
     units: np.ndarray
     group: np.ndarray
-    stability: np.ndarray
+    split_half_similarity: np.ndarray
 
 
 def alternating(population: Population, block_s: float) -> tuple[Population, Population]:
@@ -46,12 +46,16 @@ def embed_halves(population: Population, checkpoint: Checkpoint, device: str = "
     try:
         halves = alternating(population, checkpoint.config.layout.of(population.sampling_frequency).window_s)
         first, second = (embed(half, checkpoint, device=device, progress=False) for half in halves)
-        units = np.flatnonzero((first.window_count > 0) & (second.window_count > 0))
+        units = np.flatnonzero((first.num_windows > 0) & (second.num_windows > 0))
     except InputError:
         nothing = np.empty((0, checkpoint.config.dim), dtype=np.float32)
         return Halves(nothing, nothing, np.empty(0, dtype=int), population.group[:0], nothing[:, 0])
     return Halves(
-        first.embedding[units], second.embedding[units], units, population.group[units], first.stability[units]
+        first.embedding[units],
+        second.embedding[units],
+        units,
+        population.group[units],
+        first.split_half_similarity[units],
     )
 
 
@@ -127,20 +131,20 @@ def look(populations: list[Population], checkpoint: Checkpoint, *, device: str =
     Returns
     -------
     dict of str to float
-        "reidentification": share of neurons found again within their population, mean over recordings.
-        "reidentification_across": share found again among the neurons of all recordings. "rank_me". "stability": mean
-        over neurons. "probe", where one is asked for. Empty where there is no recording.
+        "reidentification": top-1 re-identification accuracy within each population, mean over recordings.
+        "reidentification_across": the same among the neurons of all recordings. "rank_me". "split_half_similarity":
+        mean over neurons. "probe", where one is asked for. Empty where there is no recording.
     """
     if not populations:
         return {}
     halves = [embed_halves(population, checkpoint, device) for population in populations]
     first, second = (np.concatenate([getattr(h, name) for h in halves]) for name in ("first", "second"))
-    stability = np.concatenate([h.stability for h in halves])
+    split_half_similarity = np.concatenate([h.split_half_similarity for h in halves])
     found = {
         "reidentification": _mean([hits.mean() for hits in map(reidentified, halves) if len(hits)]),
         "reidentification_across": _mean(found_again(first, second)) if len(first) else float("nan"),
         "rank_me": rank_me(first),
-        "stability": _mean(stability[np.isfinite(stability)]),
+        "split_half_similarity": _mean(split_half_similarity[np.isfinite(split_half_similarity)]),
     }
     if probe:
         known = [(p, h) for p, h in zip(populations, halves, strict=True) if probe in p.properties]

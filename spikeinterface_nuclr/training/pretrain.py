@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..checkpoint import Checkpoint, load_checkpoint
-from ..device import choose_device, choose_precision
-from ..encoder import Encoder
 from ..errors import InputError
+from ..model.checkpoint import Checkpoint
+from ..model.device import choose_device, choose_precision
+from ..model.encoder import Encoder
+from ..model.loading import load_checkpoint
 from .animals import beginnings, divide
 from .building import build_store
 from .config import PretrainConfig
@@ -43,7 +44,7 @@ def pretrain(
     precision: str = "auto",
     devices: int = 1,
     nodes: int = 1,
-    workers: int | None = None,
+    n_jobs: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     plot: bool = False,
@@ -80,7 +81,7 @@ def pretrain(
     devices, nodes : int, default: 1
         Processes (GPUs, where there are any) on each node, and nodes. A step's samples are shared among all. Processes
         that no launcher has started (SLURM, torchrun) run the calling script from its beginning.
-    workers : int, optional
+    n_jobs : int, optional
         Processes that draw views beside each training process. Default: none on a processor, four for a GPU.
     resume : bool, default: False
         Go on from the saved state of an interrupted run of the same config and recordings.
@@ -162,14 +163,14 @@ def pretrain(
         row |= look(populations, looked, device=str(device), probe=config.probe)
         run.record(row, looked, network, optimizers, plot=plot)
 
-    _train(fabric, model, optimizers, recordings, config, run, look_and_save, workers, progress=progress)
+    _train(fabric, model, optimizers, recordings, config, run, look_and_save, n_jobs, progress=progress)
     if fabric.is_global_zero:
         run.finish()
     fabric.barrier()
     return load_checkpoint(run.output)
 
 
-def _train(fabric, model, optimizers, recordings, config, run, look_and_save, workers, *, progress: bool) -> None:
+def _train(fabric, model, optimizers, recordings, config, run, look_and_save, n_jobs, *, progress: bool) -> None:
     """The steps of a run from where it stands to its end."""
     began, neurons, logged = time.monotonic(), 0, []
     before = run.seconds
@@ -177,7 +178,7 @@ def _train(fabric, model, optimizers, recordings, config, run, look_and_save, wo
         total=config.steps, initial=run.step, desc="training", unit="step",
         disable=not progress or not fabric.is_global_zero,
     ) as bar:  # fmt: skip
-        for batches in _steps(fabric, recordings, config, run.step, workers):
+        for batches in _steps(fabric, recordings, config, run.step, n_jobs):
             if isinstance(batches, InputError):
                 raise batches
             # Every step has seeds of its own, so that a resumed run needs no generator's state.
@@ -246,7 +247,7 @@ class Network(nn.Module):
         if start:
             self.encoder.load_state_dict(start.weights)
         vicreg = config.objective == "vicreg"
-        dim, contrast = config.encoder.dim, (config.temperature, config.objective, config.scaling)
+        dim, contrast = config.encoder.dim, (config.temperature, config.objective, config.temperature_scope)
         self.objective = VICRegLoss(dim) if vicreg else ContrastiveLoss(dim, *contrast)
 
     def forward(self, patches, units, sizes) -> dict[str, torch.Tensor]:
@@ -279,8 +280,8 @@ class Steps(Dataset):
                     self.recordings,
                     self.weights,
                     _generator(self.config, step, "sample", number),
-                    max_distance=self.config.max_distance,
-                    keep_at_least=self.config.keep_at_least,
+                    max_view_distance_s=self.config.max_view_distance_s,
+                    min_unit_fraction=self.config.min_unit_fraction,
                     max_units=self.config.max_units or None,
                 )
                 for number in range(self.rank, self.config.samples, self.processes)
@@ -290,14 +291,14 @@ class Steps(Dataset):
         return list(packed(samples, self.config.batch_size))
 
 
-def _steps(fabric, recordings, config: PretrainConfig, first: int, workers: int | None) -> DataLoader:
+def _steps(fabric, recordings, config: PretrainConfig, first: int, n_jobs: int | None) -> DataLoader:
     if config.samples < fabric.world_size:
         raise InputError(f"{config.samples} samples cannot be shared by {fabric.world_size} processes: raise samples")
-    if workers is None:
-        workers = 4 if fabric.device.type == "cuda" else 0
+    if n_jobs is None:
+        n_jobs = 4 if fabric.device.type == "cuda" else 0
     steps = Steps(recordings, config, fabric.global_rank, fabric.world_size)
     return DataLoader(
-        steps, batch_size=None, sampler=range(first, config.steps), num_workers=workers, collate_fn=_as_drawn
+        steps, batch_size=None, sampler=range(first, config.steps), num_workers=n_jobs, collate_fn=_as_drawn
     )
 
 

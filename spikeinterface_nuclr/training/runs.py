@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..checkpoint import Checkpoint
 from ..errors import InputError, reading, reason_of
 from ..files import check_format, check_writable, written_whole
+from ..model.checkpoint import Checkpoint
 
 
 class Run:

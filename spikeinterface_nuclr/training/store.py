@@ -24,8 +24,8 @@ import numpy as np
 
 from ..errors import InputError, reading, reason_of
 from ..files import standing_folders
+from ..io.untrusted import read_json
 from ..population import Population
-from ..sources.untrusted import read_json
 from ..windows import Timeline
 
 FORMAT_VERSION = 1

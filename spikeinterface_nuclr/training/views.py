@@ -87,10 +87,10 @@ class Recording:
         """Time at which windows may begin."""
         return len(self.starts) * self.line.quantum * self.line.bin_s
 
-    def draw_starts(self, rng: np.random.Generator, max_distance: float) -> tuple[int, int]:
-        """Two windows: any, and one that begins at most `max_distance` seconds from it (0: the same)."""
+    def draw_starts(self, rng: np.random.Generator, max_view_distance_s: float) -> tuple[int, int]:
+        """Two windows: any, and one that begins at most `max_view_distance_s` seconds from it (0: the same)."""
         first = int(rng.integers(len(self.starts)))
-        second = int(rng.integers(*self.starts.near(first, max_distance)))
+        second = int(rng.integers(*self.starts.near(first, max_view_distance_s)))
         return self.starts[first], self.starts[second]
 
     def window(self, start: int, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,8 +109,8 @@ def draw_sample(
     weights: np.ndarray,
     rng: np.random.Generator,
     *,
-    max_distance: float,
-    keep_at_least: float = 0.5,
+    max_view_distance_s: float,
+    min_unit_fraction: float = 0.5,
     max_units: int | None = None,
 ) -> Sample:
     """Draw a population in two views.
@@ -121,9 +121,9 @@ def draw_sample(
     weights : float array, shape (len(recordings),)
         Probability of each recording; sums to 1.
     rng : numpy Generator
-    max_distance : float
+    max_view_distance_s : float
         Largest distance in seconds between the two windows.
-    keep_at_least : float, default: 0.5
+    min_unit_fraction : float, default: 0.5
         Each view keeps a random subset of the neurons, the share uniform between this and 1.
     max_units : int, optional
         Most neurons of one view: larger populations are thinned to a random subset of this size.
@@ -141,13 +141,13 @@ def draw_sample(
     for _ in range(_ATTEMPTS):
         recording = recordings[rng.choice(len(recordings), p=weights)]
         pool = np.arange(recording.probe.n_units)
-        if max_units is not None and len(pool) > max_units / keep_at_least:
+        if max_units is not None and len(pool) > max_units / min_unit_fraction:
             # The same subset for both views, so that they still have matches.
-            pool = rng.choice(pool, int(max_units / keep_at_least), replace=False)
+            pool = rng.choice(pool, int(max_units / min_unit_fraction), replace=False)
         most = len(pool) if max_units is None else min(len(pool), max_units)
         drawn = []
-        for start in recording.draw_starts(rng, max_distance):
-            kept = rng.integers(int(np.ceil(keep_at_least * most)), most + 1)
+        for start in recording.draw_starts(rng, max_view_distance_s):
+            kept = rng.integers(int(np.ceil(min_unit_fraction * most)), most + 1)
             keep = np.zeros(recording.probe.n_units, dtype=bool)
             keep[rng.choice(pool, kept, replace=False)] = True
             drawn.append(recording.window(start, keep))

@@ -107,16 +107,17 @@ def unit_embeddings():
                 "float32",
                 more="num_dimensions",
             ),
-            column("window_count", "Number of time windows behind the embedding; 0 where there is none.", "int64"),
+            column("num_windows", "Number of time windows behind the embedding; 0 where there is none.", "int64"),
             column(
-                "stability",
+                "split_half_similarity",
                 "Agreement of two halves of the recording: the cosine, from -1 to 1, between the mean over the "
                 "neuron's odd windows and that over its even windows. NaN with fewer than two windows.",
                 "float32",
             ),
+            column("num_spikes", "Number of spikes of the neuron when it was embedded.", "int64", quantity="?"),
             column(
-                "spike_count",
-                "Number of spikes of the neuron when it was embedded (of frames, for fluorescence).",
+                "num_frames",
+                "Number of frames of the neuron's fluorescence when it was embedded.",
                 "int64",
                 quantity="?",
             ),

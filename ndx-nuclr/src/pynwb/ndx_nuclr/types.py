@@ -107,14 +107,15 @@ def _optional(name, doc):
 class UnitEmbeddings(_NeuronTable):
     """One embedding for each neuron, computed by one model."""
 
-    _optional_columns = ("spike_count",)
+    _optional_columns = ("num_spikes", "num_frames")
     __fields__ = ("population_fingerprint", "units_fingerprint", "provenance", {"name": "model", "child": False})
     __columns__ = (
         {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
         {"name": "embedding", "description": "Embedding of each neuron: the mean over its windows; NaN without one."},
-        {"name": "window_count", "description": "Number of time windows behind the embedding."},
-        {"name": "stability", "description": "Cosine between the means over the odd and the even windows."},
-        {"name": "spike_count", "description": "Number of spikes of the neuron when it was embedded."},
+        {"name": "num_windows", "description": "Number of time windows behind the embedding."},
+        {"name": "split_half_similarity", "description": "Cosine between the means over the odd and the even windows."},
+        {"name": "num_spikes", "description": "Number of spikes of the neuron when it was embedded."},
+        {"name": "num_frames", "description": "Number of frames of the neuron's fluorescence when it was embedded."},
     )  # fmt: skip
 
     @docval(
@@ -122,9 +123,10 @@ class UnitEmbeddings(_NeuronTable):
         {"name": "description", "type": str, "doc": "What was embedded.", "default": "NuCLR embeddings of neurons."},
         *_NEURON_DOCVAL,
         _optional("embedding", "float32, (n, dim). NaN where a neuron has no window."),
-        _optional("window_count", "int64, (n,). Windows behind each embedding."),
-        _optional("stability", "float32, (n,). Cosine between odd and even windows."),
-        _optional("spike_count", "int64, (n,). Spikes of each neuron when it was embedded."),
+        _optional("num_windows", "int64, (n,). Windows behind each embedding."),
+        _optional("split_half_similarity", "float32, (n,). Cosine between odd and even windows."),
+        _optional("num_spikes", "int64, (n,). Spikes of each neuron when it was embedded."),
+        _optional("num_frames", "int64, (n,). Frames of each neuron's fluorescence when it was embedded."),
         {"name": "model", "type": NuCLRModel, "doc": "The model that embedded the neurons."},
         {"name": "population_fingerprint", "type": str, "doc": "SHA-256 of the population that was embedded."},
         {"name": "units_fingerprint", "type": str, "doc": "SHA-256 of all neurons of this file.", "default": None},
@@ -208,8 +210,9 @@ class UnitIdentities(_NeuronTable):
 _TEXTS = ("label", "best_label", "reason")
 _REASONS = ("low confidence", "novel", "no embedding")
 _DTYPES = {
-    "neuron": np.int64, "embedding": np.float32, "window_count": np.int64, "stability": np.float32,
-    "spike_count": np.int64, "probability": np.float32, "confidence": np.float32, "novelty": np.float32,
+    "neuron": np.int64, "embedding": np.float32, "num_windows": np.int64, "split_half_similarity": np.float32,
+    "num_spikes": np.int64, "num_frames": np.int64, "probability": np.float32, "confidence": np.float32,
+    "novelty": np.float32,
 }  # fmt: skip
 
 

@@ -43,9 +43,9 @@ def mock_UnitEmbeddings(*, nwbfile=None, **fields):
     made_up = {
         "neuron": np.arange(n),
         "embedding": embedding,
-        "window_count": np.full(n, 6),
-        "stability": np.linspace(0.5, 1, n),
-        "spike_count": np.full(n, 20),
+        "num_windows": np.full(n, 6),
+        "split_half_similarity": np.linspace(0.5, 1, n),
+        "num_spikes": np.full(n, 20),
         "population_fingerprint": _SHA256,
         "units_fingerprint": _SHA256,
         "provenance": "{}",

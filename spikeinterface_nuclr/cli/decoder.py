@@ -1,0 +1,84 @@
+"""nuclr decoder fit: a decoder of one property, fitted to labelled recordings."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import app, exit_if_skipped, list_skipped, say
+from .options import (
+    Balanced,
+    Card,
+    Classes,
+    Device,
+    GroupBy,
+    KeepRejected,
+    Label,
+    Labels,
+    Level,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    SamplingFrequency,
+    Series,
+    Sources,
+    Target,
+    Traces,
+    label_rule,
+    read_card,
+    read_options,
+    target_name,
+)
+
+decoder = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fit a decoder of a property of the units.")
+app.add_typer(decoder, name="decoder")
+
+
+@decoder.command("fit")
+def decoder_fit(
+    sources: Sources,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.", show_default=False)],
+    label: Label = None,
+    labels: Labels = None,
+    level: Level = None,
+    classes: Classes = None,
+    target: Target = None,
+    model: Model = None,
+    balanced: Balanced = True,
+    card: Card = None,
+    group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a decoder of classes to labelled recordings of several animals.
+
+    Units whose label is empty, "nan", "none", "na", "n/a", "null", "unknown" or "unlabeled" are left out. For numbers,
+    such as depth, use fit_regressor in Python.
+
+    Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
+    """
+    from ..decoding.cohort import read_cohort
+    from ..decoding.decoder import fit_decoder
+    from ..embedding import EmbeddingSettings
+    from ..files import check_format, check_writable
+
+    name = target_name(target, label, labels)
+    check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
+    about = read_card(card) if card else {}
+    cohort = read_cohort(
+        sources, label_rule(label, labels, level, classes),
+        EmbeddingSettings(model, device, precision, progress=not quiet),
+        **read_options(group_by, series, traces, keep_rejected, sampling_frequency),
+    )  # fmt: skip
+    list_skipped(cohort.left_out)
+    fitted = fit_decoder(cohort.embeddings, cohort.labels, cohort.animals, target=name, balanced=balanced, card=about)
+    fitted.save(output, overwrite=overwrite)
+    say(f"{output}: {fitted!r}, calibrated on {fitted.card['calibrated_on']}, sha256 {fitted.sha256}")
+    exit_if_skipped(cohort.left_out)

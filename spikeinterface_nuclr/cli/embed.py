@@ -1,0 +1,262 @@
+"""nuclr embed: embeddings into a file of their own, into an NWB file, or into an analyzer's folder.
+
+Results that are up to date are not computed again.
+"""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..errors import InputError
+from .app import app, say
+from .options import (
+    Device,
+    GroupBy,
+    IfExists,
+    KeepRejected,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    SamplingFrequency,
+    Series,
+    Source,
+    Traces,
+    check_source,
+    read_options,
+)
+
+_NWB = (".nwb", ".zarr")
+
+
+@app.command()
+def embed(
+    source: Source,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="File to write: .npz, .csv, or a copy of an NWB file.", show_default=False),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Write into the NWB file itself, safely.")] = False,
+    units_only: Annotated[
+        bool, typer.Option("--units-only", help="Write an NWB side file that holds only the units and embeddings.")
+    ] = False,
+    model: Model = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overlap: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Overlap of consecutive windows, as a fraction of a window.", show_default="the model's"),
+    ] = None,
+    min_spikes: Annotated[int, typer.Option(help="Spikes a unit needs in a window to be part of it.")] = 1,
+    skip_silence: Annotated[
+        bool, typer.Option("--skip-silence", help="Leave out seconds in which the whole probe is silent.")
+    ] = False,
+    group_by: GroupBy = "group",
+    name: Annotated[str, typer.Option(help="Name of the table in the NWB file.")] = "UnitEmbeddings",
+    publish: Annotated[
+        bool,
+        typer.Option(
+            "--publish", help="Also write num_windows and split_half_similarity as unit columns or sorting properties."
+        ),
+    ] = False,
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+    overwrite: Overwrite = False,
+    if_exists: IfExists = "error",
+    quiet: Quiet = False,
+) -> None:
+    """Embed every unit, or every imaged neuron, of a recording.
+
+    nuclr embed session.nwb -o session.npz: one row per unit, in a file of its own (.npz or .csv).
+
+    nuclr embed session.nwb -o out.nwb: a copy of the NWB file with the embeddings in processing/nuclr.
+
+    nuclr embed session.nwb --in-place: the NWB file itself, replaced in one step by a validated copy.
+
+    nuclr embed ANALYZER: the extension nuclr_embedding, saved in the analyzer's folder.
+
+    Existing results are reused unless the spikes or settings have changed.
+    """
+    from ..embedding import EmbeddingSettings
+    from ..io import kind_of
+
+    check_source(source)
+    if in_place and (output is not None or units_only):
+        raise typer.BadParameter("--in-place replaces the file itself: leave out --output and --units-only")
+    settings = EmbeddingSettings(model, device, precision, overlap, min_spikes, skip_silence, progress=not quiet)
+    reading, kind = read_options(group_by, series, traces, keep_rejected, sampling_frequency), kind_of(source)
+    into_nwb = in_place or units_only or (output is not None and output.suffix in _NWB)
+    if into_nwb and kind != "nwb":
+        if output is None or not output.suffix == ".nwb" or in_place or units_only:
+            raise typer.BadParameter("--in-place and --units-only are for NWB files")
+        raise InputError(
+            f"{output}: an NWB output is a copy of an NWB source, and {source} is none: to write into its "
+            "session's file, use write_nwb('session.nwb', …) in Python"
+        )
+    inside = in_place or (output is None and kind == "analyzer")
+    if inside and overwrite:
+        raise typer.BadParameter("--overwrite replaces an output file: to replace results inside, --if-exists replace")
+    if not inside and if_exists != "error":
+        raise typer.BadParameter("--if-exists is for results inside the source: to replace an output file, --overwrite")
+    if into_nwb:
+        places = {"in_place": in_place, "units_only": units_only, "overwrite": overwrite, "if_exists": if_exists}
+        line = _into_nwb(source, output, settings, reading, name=name, publish=publish, **places)
+    elif output is not None:
+        if publish:
+            raise typer.BadParameter("--publish is for NWB files and analyzers")
+        line = _into_file(source, output, settings, reading, overwrite=overwrite)
+    elif kind == "analyzer":
+        line = _into_analyzer(source, settings, reading, publish=publish, if_exists=if_exists)
+    else:
+        raise typer.BadParameter(
+            "name a file to write: -o FILE.npz" + (", -o FILE.nwb or --in-place" * (kind == "nwb"))
+        )
+    say(line)
+
+
+def _into_file(source: Path, output: Path, settings, reading: dict, *, overwrite: bool) -> str:
+    """Write ``.npz`` or ``.csv``. An ``.npz`` by the same model and settings is replaced where spikes have changed."""
+    from ..embedding import expected_provenance
+    from ..files import check_format, check_writable
+    from ..io import read_population
+    from ..model.loading import load_checkpoint
+    from ..unit_embeddings import FORMATS, stored_embeddings
+
+    check_format(output, *FORMATS)
+    population = read_population(source, **reading)
+    checkpoint = load_checkpoint(settings.model, signal=population.signal)
+    existing = stored_embeddings(output) if output.suffix == ".npz" and not overwrite else None
+    if existing is not None:
+        expected = expected_provenance(population, checkpoint, settings)
+        changed = existing.provenance.population_fingerprint != expected.population_fingerprint
+        difference = existing.provenance.difference(expected, spikes_changed=changed)
+        if difference:
+            raise InputError(f"{output}: holds other embeddings already ({difference}): give --overwrite")
+        if not changed:
+            return f"{output}: is up to date, nothing to do (--overwrite computes it again)"
+    overwrite = overwrite or existing is not None
+    check_writable(output, overwrite=overwrite)
+    embeddings = settings.embed(population, checkpoint)
+    embeddings.save(output, overwrite=overwrite)
+    return f"{output}: {summary(embeddings)}"
+
+
+def _into_nwb(
+    source: Path, output: Path | None, settings, reading: dict, *, name: str, publish: bool, in_place: bool,
+    units_only: bool, overwrite: bool, if_exists: str,
+) -> str:  # fmt: skip
+    """Write into a copy of an NWB file, or into the file itself, which is read once for all that follows."""
+    from ..io.nwb.output import check_places, output_of
+    from ..io.nwb.session import read_session
+    from ..io.nwb.writing import Request, write_request
+    from ..model.loading import load_checkpoint
+
+    destination = output_of(source, output, in_place=in_place, units_only=units_only)
+    shown = source if in_place else destination
+    session = read_session(source, **reading)
+    population = session.population
+    checkpoint = load_checkpoint(settings.model, signal=population.signal)
+    imaged = population.signal == "traces"
+    if imaged and publish:
+        raise InputError(f"{source}: --publish adds columns to a units table, not to imaged neurons: leave it out")
+    keep = if_exists == "error" and not overwrite
+    existing = session if in_place else read_session(destination, **reading) if destination.exists() and keep else None
+    if existing is not None and keep and name in existing.tables:
+        again = "--if-exists replace" if in_place else "--overwrite"
+        if _up_to_date(existing, name, population, checkpoint, settings, publish=publish, shown=shown, again=again):
+            return f"{shown}: {name!r} is up to date, nothing to do ({again} computes it again)"
+        if_exists, overwrite = "replace", True
+    check_places(source, destination, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged)
+    embeddings = settings.embed(population, checkpoint)
+    request = Request(embeddings, [], name, if_exists, units_only=units_only, publish=publish)
+    write_request(source, destination, request, overwrite=overwrite or in_place, session=session)
+    return f"{shown}: {summary(embeddings)}, in processing/nuclr/{name}"
+
+
+def _up_to_date(
+    session, name: str, population, checkpoint, settings, *, publish: bool, shown: Path, again: str
+) -> bool:
+    """Whether the table of this name would come out the same; False where the spikes have changed since.
+
+    InputError where it was computed otherwise, or cannot be replaced without losing what was predicted from it.
+    """
+    from ..embedding import expected_provenance
+
+    table, outdated = session.tables[name], session.outdated[name]
+    expected = expected_provenance(population, checkpoint, settings)
+    difference = table.embeddings.provenance.difference(expected, spikes_changed=bool(outdated))
+    if len(table.rows) != population.n_units:
+        difference = f"it holds {len(table.rows)} of {population.n_units} units"
+    if difference:
+        raise InputError(
+            f"{shown}: it holds another {name!r} already ({difference}): give {again} to replace it, or --name"
+        )
+    if not outdated and (session.published or not publish):
+        return True
+    if table.identities:
+        targets = ", ".join(identities.target for identities in table.identities)
+        raise InputError(f"{shown}: {targets} was predicted from its {name!r} and is removed with it: give {again}")
+    return False
+
+
+def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_exists: str) -> str:
+    """Compute nuclr_embedding of the analyzer saved in `source`, and save it there."""
+    from ..embedding import expected_provenance
+    from ..extensions import compute_nuclr_embedding, computed_embedding, computed_identity
+    from ..io import read_population
+    from ..io.spikeinterface import load_spikeinterface
+    from ..model.loading import load_checkpoint
+
+    if if_exists not in ("error", "replace"):
+        raise typer.BadParameter("--if-exists must be error or replace for an analyzer")
+    group_by = reading.pop("group_by")
+    if reading:
+        raise InputError(f"{source}: {next(iter(reading))} does not apply to this kind of source: leave it out")
+    analyzer = load_spikeinterface(source)
+    if analyzer.is_read_only():
+        raise InputError(f"{source}: is read-only: name a file to write (-o)")
+    existing = computed_embedding(analyzer)
+    if existing and if_exists == "error":
+        provenance, stale = existing.get_embeddings(warn=False).provenance, existing.stale
+        population = read_population(analyzer, group_by=group_by)
+        expected = expected_provenance(population, load_checkpoint(settings.model), settings)
+        difference = provenance.difference(expected, spikes_changed=bool(stale))
+        if difference:
+            raise InputError(
+                f"{source}: it holds another nuclr_embedding already ({difference}): give --if-exists replace"
+            )
+        if not stale:
+            if publish:
+                existing.publish_properties()
+            return f"{source}: nuclr_embedding is up to date, nothing to do (--if-exists replace computes it again)"
+        identity = computed_identity(analyzer)
+        if identity:
+            target = identity.get_identities(warn=False).target
+            raise InputError(
+                f"{source}: {target} was predicted from its nuclr_embedding and is removed with it: give --if-exists "
+                "replace"
+            )
+    extension = compute_nuclr_embedding(
+        analyzer, model=settings.model, precision=settings.precision, overlap=settings.overlap,
+        min_spikes=settings.min_spikes, skip_silence=settings.skip_silence, group_by=group_by,
+        torch_device=settings.device, progress_bar=settings.progress,
+    )  # fmt: skip
+    if publish:
+        extension.publish_properties()
+    return f"{source}: {summary(extension.get_embeddings())}, as nuclr_embedding"
+
+
+def summary(embeddings) -> str:
+    """How many units were embedded, and in what."""
+    embedded, provenance = embeddings.num_windows > 0, embeddings.provenance
+    line = (
+        f"{embedded.sum()} of {len(embedded)} units embedded, {embeddings.embedding.shape[1]} dimensions, "
+        f"{provenance.windows} windows of {provenance.window_s:g} s"
+    )
+    if provenance.signal == "traces":
+        name = Path(provenance.checkpoint).name
+        line += f" by {name}, {provenance.frame_rate:.4g} to {provenance.resampled_to:.4g} frames per second"
+    return line

@@ -1,0 +1,114 @@
+"""nuclr evaluate: how well a property is decoded, beside baselines; and the report."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .app import app, exit_if_skipped, list_skipped, say
+from .options import (
+    Balanced,
+    Classes,
+    Device,
+    GroupBy,
+    KeepRejected,
+    Label,
+    Labels,
+    Level,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    SamplingFrequency,
+    Series,
+    Sources,
+    Target,
+    Traces,
+    label_rule,
+    read_options,
+    target_name,
+)
+
+
+@app.command()
+def evaluate(
+    sources: Sources,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.", show_default=False)],
+    label: Label = None,
+    labels: Labels = None,
+    level: Level = None,
+    classes: Classes = None,
+    target: Target = None,
+    protocol: Annotated[
+        str, typer.Option(help="leave-one-animal-out, zero-shot (with --test-animal) or within-animal.")
+    ] = "leave-one-animal-out",
+    test_animal: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Animal that is tested on. Repeatable.", show_default=False),
+    ] = None,
+    depth: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Property with each unit's depth in µm: also pool over neighbours.", show_default=False),
+    ] = None,
+    control: Annotated[bool, typer.Option(help="Also embed the units without their relations.")] = True,
+    curves: Annotated[bool, typer.Option("--curves", help="Also draw scores by labels and by animals.")] = False,
+    shuffles: Annotated[int, typer.Option(min=0, help="Times that labels are shuffled within animals.")] = 20,
+    balanced: Balanced = True,
+    n_jobs: Annotated[int, typer.Option(help="Processes that fit decoders at the same time; -1: one a core.")] = -1,
+    model: Model = None,
+    group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score how well a property is predicted from embeddings and from baselines without them; write a report.
+
+    No animal is both trained and tested on, except with --protocol within-animal. Embeddings and the features of the
+    baselines are kept in the report's folder and reused by the next run unless the spikes or settings have changed.
+
+    Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
+    """
+    from ..decoding.cohort import read_cohort
+    from ..decoding.evaluation import evaluate as score
+    from ..decoding.learning_curves import animal_scaling, label_efficiency
+    from ..decoding.parallel import check_jobs
+    from ..decoding.splits import check_protocol
+    from ..embedding import EmbeddingSettings
+    from ..widgets import plot_nuclr_evaluation
+    from .report import check_report, write_report
+
+    name = target_name(target, label, labels)
+    check_protocol(protocol, test_animal or ())
+    check_jobs(n_jobs)
+    check_report(output, overwrite=overwrite)
+    cohort = read_cohort(
+        sources, label_rule(label, labels, level, classes),
+        EmbeddingSettings(model, device, precision, progress=not quiet),
+        cache=output / "embeddings", baselines=True, control=control, depth=depth,
+        **read_options(group_by, series, traces, keep_rejected, sampling_frequency),
+    )  # fmt: skip
+    list_skipped(cohort.left_out)
+    split = {
+        "protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "n_jobs": n_jobs,
+        "progress": not quiet,
+    }  # fmt: skip
+    labelled = (cohort.embeddings, cohort.labels, cohort.animals)
+    evaluation = score(
+        *labelled, **split, target=name, others=cohort.others, positions=cohort.positions, probes=cohort.probes,
+        shuffles=shuffles,
+    )  # fmt: skip
+    tables = [label_efficiency(*labelled, **split)] if curves else []
+    tables += [animal_scaling(*labelled, **split)] if curves and protocol != "within-animal" else []
+    figure = plot_nuclr_evaluation(evaluation, *tables).figure
+    page = write_report(output, evaluation, cohort, figure, tables, overwrite=overwrite)
+    say(evaluation.verdict)
+    scores = evaluation.to_dataframe()[["macro-F1", "balanced accuracy", "ECE"]].round(3)
+    for line in scores.to_string().splitlines():
+        say(line)
+    say(f"report: {page}")
+    exit_if_skipped(cohort.left_out)

@@ -1,0 +1,198 @@
+"""What `nuclr info` lists: facts by name, in the order in which to read them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..decoding.decoder import Decoder
+from ..decoding.regressor import Regressor
+from ..decoding.storage import is_regressor
+from ..extensions import computed_embedding
+from ..io import kind_of, read_population
+from ..io.nwb.session import Session, read_session
+from ..io.spikeinterface import load_spikeinterface
+from ..model.loading import load_checkpoint
+from ..population import Population
+from ..training.store import Store
+from ..unit_embeddings import UnitEmbeddings
+from ..windows import place_windows, timeline
+
+
+def of_recording(path: Path, reading: dict) -> dict:
+    """A recording: its units, their activity, and the embeddings that it holds."""
+    kind = kind_of(path)
+    if kind == "nwb":
+        session = read_session(path, **reading)
+        return _population(session.population) | _in_session(session)
+    if kind == "analyzer":
+        analyzer = load_spikeinterface(path)
+        return _population(read_population(analyzer, **reading)) | _in_analyzer(analyzer)
+    return _population(read_population(path, **reading))
+
+
+def _population(population: Population) -> dict:
+    """A recording: its units, their activity, and the windows of the default model that fit."""
+    groups = dict(population.groups())
+    observed = [population.observed_of(i) for i in range(population.n_units)]
+    seconds = [np.ptp(intervals, axis=1).sum() for intervals in observed]
+    return {
+        "source": str(population.metadata.get("source", "")),
+        "units": population.n_units,
+        "groups": {label: len(units) for label, units in groups.items()} if len(groups) > 1 else 1,
+        **(_spike_facts(population) if population.signal == "spikes" else _trace_facts(population)),
+        "time": f"{population.start:.10g}–{population.stop:.10g} s",
+        "observed intervals": f"{np.median([len(o) for o in observed]):g} (median of the units)",
+        "observed time": f"{np.median(seconds):g} s (median of the units)",
+        **_window_facts(population, list(groups.values())),
+        "unit properties": ", ".join(population.properties) or "none",
+    }
+
+
+def _spike_facts(population: Population) -> dict:
+    counts = population.num_spikes
+    return {"spikes": int(counts.sum()), "units without spikes": int((counts == 0).sum())}
+
+
+def _trace_facts(population: Population) -> dict:
+    return {
+        **{key: population.metadata[key] for key in ("series",) if key in population.metadata},
+        "traces": population.metadata.get("prepared", "as given"),
+        "frames": population.traces.shape[1],
+        "frames per second": round(population.sampling_frequency, 4),
+    }
+
+
+def _window_facts(population: Population, groups: list[np.ndarray]) -> dict:
+    layout = load_checkpoint(signal=population.signal).config.layout
+    lines = [timeline(population, units, layout) for units in groups]
+    windows = sum(len(place_windows(line, layout)) for line in lines)
+    stitched = next((line.stitched for line in lines if line.stitched), "no: windows are contiguous")
+    return {
+        f"windows of {layout.window_s:g} s": windows,
+        "stitched from": stitched if windows else "no window fits",
+    }
+
+
+def of_embeddings_file(path: Path) -> dict:
+    """An ``.npz`` of embeddings."""
+    return _embeddings(UnitEmbeddings.load(path))
+
+
+def _embeddings(embeddings: UnitEmbeddings) -> dict:
+    """Embeddings, and what they were computed from."""
+    embedded, similarity = embeddings.num_windows > 0, embeddings.split_half_similarity
+    similarity = similarity[np.isfinite(similarity)]
+    return {
+        "units": len(embedded),
+        "embedded": int(embedded.sum()),
+        "dimensions": embeddings.embedding.shape[1],
+        "windows per unit": f"{np.median(embeddings.num_windows):g} (median)",
+        "split-half similarity": f"{np.median(similarity):.3f} (median)" if len(similarity) else "unknown",
+        **{name: value for name, value in embeddings.provenance.to_dict().items() if name != "model"},
+    }
+
+
+def _in_analyzer(analyzer) -> dict:
+    """The embeddings of an analyzer."""
+    extension = computed_embedding(analyzer)
+    if extension is None:
+        return {}
+    return _beside_units("nuclr_embedding", extension.get_embeddings(warn=False), extension.stale)
+
+
+def _in_session(session: Session) -> dict:
+    """The embeddings of an NWB file."""
+    lines = {}
+    for name, outdated in session.outdated.items():
+        title = f"processing/nuclr/{name}"
+        if name not in session.tables:
+            lines[title] = outdated
+            continue
+        table = session.tables[name]
+        provenance = table.embeddings.provenance
+        # Embeddings of an analyzer, say, were matched to the file's units by spike counts alone.
+        copy = "traces, of equal length" if provenance.signal == "traces" else "spikes, of equal spike counts"
+        same = provenance.population_fingerprint == provenance.units_fingerprint
+        note = "" if same else f" (embedded from another copy of the {copy})"
+        lines |= _beside_units(title, table.embeddings, outdated, note)
+        if table.identities:
+            lines[f"{title}: predicted"] = ", ".join(identities.target for identities in table.identities)
+    return lines
+
+
+def _beside_units(title: str, embeddings: UnitEmbeddings, outdated: str, note: str = "") -> dict:
+    lines = _embeddings(embeddings) | {"series": embeddings.provenance.source.get("series")}
+    listed = (
+        *("series", "units", "embedded", "dimensions", "windows per unit", "split-half similarity", "checkpoint"),
+        *("checkpoint_revision", "checkpoint_sha256", "overlap", "min_spikes", "precision", "groups", "stitched"),
+        *("matched_by", "context"),
+    )
+    return {
+        title: f"STALE: {outdated}" if outdated else "up to date" + note,
+        **{f"{title}: {name}": lines[name] for name in listed if lines.get(name) not in (None, "")},
+    }
+
+
+def of_store(path: Path) -> dict:
+    """A store: how much it holds, and of which animals."""
+    store = Store(path)
+    probes = store.probes
+    return {
+        "store": str(store.path),
+        "sessions": len({probe.path.parent for probe in probes}),
+        "animals": len(store.animals),
+        "probes": len(probes),
+        "units": sum(probe.n_units for probe in probes),
+        "spikes": sum(probe.n_spikes for probe in probes),
+        "frames per second": sorted({round(p.sampling_frequency, 4) for p in probes if p.signal == "traces"}),
+        "hours": round(sum(probe.outline.stop - probe.outline.start for probe in probes) / 3600, 2),
+        "names of animals": ", ".join(store.animals),
+    }
+
+
+def of_decoder(name: str) -> dict:
+    """A decoder of classes or a regressor of numbers: what it reads, from which embeddings, fitted to whom."""
+    return _regressor_facts(Regressor.load(name)) if is_regressor(name) else _decoder_facts(Decoder.load(name))
+
+
+def _decoder_facts(decoder: Decoder) -> dict:
+    return {
+        "decoder": decoder.name,
+        "sha256": decoder.sha256,
+        "target": decoder.target,
+        "classes": ", ".join(decoder.classes),
+        "animals": ", ".join(decoder.animals),
+        "other features": ", ".join(decoder.columns) or "none",
+        **{f"labelled at {error:.0%} target error": _share(decoder, error) for error in (0.05, 0.1)},
+        **decoder.card,
+    }
+
+
+def _regressor_facts(regressor: Regressor) -> dict:
+    return {
+        "regressor": regressor.name,
+        "sha256": regressor.sha256,
+        "target": regressor.target,
+        "animals": ", ".join(regressor.animals),
+        "other features": ", ".join(regressor.columns) or "none",
+        **{f"{share:.0%} of true values within": f"± {regressor.half_width(share):.4g}" for share in (0.5, 0.9)},
+        **regressor.card,
+    }
+
+
+def _share(decoder: Decoder, target_error: float) -> str:
+    """How many of the units that were left out while fitting are above its threshold."""
+    return f"{(decoder.confidence >= decoder.threshold(target_error)).mean():.0%} of units left out of the fit"
+
+
+def of_checkpoint(model: str) -> dict:
+    """A model: its size, its settings and its card."""
+    checkpoint = load_checkpoint(model)
+    return {
+        "model": checkpoint.name,
+        "revision": checkpoint.revision or "none",
+        "sha256": checkpoint.sha256,
+        "parameters": sum(w.numel() for w in checkpoint.weights.values()),
+        **checkpoint.config.to_dict(),
+        **checkpoint.card,
+    }

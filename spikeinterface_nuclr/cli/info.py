@@ -1,0 +1,57 @@
+"""nuclr info: what a recording, a result, a model or a store holds."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import app, say
+from .options import (
+    GroupBy,
+    KeepRejected,
+    SamplingFrequency,
+    Series,
+    Traces,
+    read_options,
+)
+
+
+@app.command()
+def info(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A recording, an .npz of embeddings, a model, a decoder or a store.",
+            metavar="SOURCE|NPZ|MODEL|DECODER|STORE",
+        ),
+    ],
+    group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+) -> None:
+    """Describe a recording, a file of embeddings, a checkpoint, a decoder or a store.
+
+    For NWB files and analyzers this includes the embeddings that they hold, and whether the spikes have changed since.
+    """
+    from ..decoding.storage import bundled_decoders, is_decoder
+    from ..model.loading import PICKLED, bundled_models
+    from ..training.store import is_store
+    from . import facts
+
+    path = Path(what)
+    if what in bundled_decoders() or is_decoder(path):
+        lines = facts.of_decoder(what)
+    elif what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", *PICKLED):
+        lines = facts.of_checkpoint(what)
+    elif path.suffix == ".npz":
+        lines = facts.of_embeddings_file(path)
+    elif is_store(path):
+        lines = facts.of_store(path)
+    else:
+        lines = facts.of_recording(path, read_options(group_by, series, traces, keep_rejected, sampling_frequency))
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        say(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")

@@ -1,0 +1,226 @@
+"""nuclr predict: identities into a table, into an NWB file, or into an analyzer's folder.
+
+Embeddings that are up to date are reused; otherwise the recording is embedded with the decoder's model.
+"""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..errors import CheckpointError, InputError
+from .app import app, say
+from .options import (
+    Device,
+    GroupBy,
+    IfExists,
+    KeepRejected,
+    Overwrite,
+    Precision,
+    Quiet,
+    SamplingFrequency,
+    Series,
+    Source,
+    Traces,
+    check_source,
+    read_options,
+)
+
+
+@app.command()
+def predict(
+    source: Source,
+    decoder: Annotated[
+        str, typer.Option(help="Bundled name, path to a .safetensors file, or hf:// name.", show_default=False)
+    ],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="File to write: .csv, or a copy of an NWB file.", show_default=False),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Write into the NWB file itself, safely.")] = False,
+    target_error: Annotated[
+        float, typer.Option(help="Largest acceptable fraction of wrong labels among the units that get one.")
+    ] = 0.1,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The decoder's model, where it cannot be found by its name.", show_default="the decoder's"),
+    ] = None,
+    group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    if_exists: IfExists = "error",
+    quiet: Quiet = False,
+) -> None:
+    """Predict a property of every unit of a recording, which is embedded first where that has not been done.
+
+    nuclr predict session.nwb --decoder D -o units.csv: a table with one row per unit.
+
+    nuclr predict session.nwb --decoder D --in-place (or -o copy.nwb): beside the embeddings in processing/nuclr.
+
+    nuclr predict ANALYZER --decoder D: the extension nuclr_identity, saved in the analyzer's folder.
+    """
+    from ..embedding import EmbeddingSettings
+    from ..io import kind_of
+
+    check_source(source)
+    if in_place and output is not None:
+        raise typer.BadParameter("--in-place replaces the file itself: leave out --output")
+    kind = kind_of(source)
+    into_nwb = kind == "nwb" and (in_place or (output is not None and output.suffix in (".nwb", ".zarr")))
+    if in_place and not into_nwb:
+        raise typer.BadParameter("--in-place is for NWB files")
+    if output is None and not in_place and kind != "analyzer":
+        raise typer.BadParameter("name a file to write: -o FILE.csv" + ", -o FILE.nwb or --in-place" * (kind == "nwb"))
+    if output is None and overwrite:
+        raise typer.BadParameter("--overwrite replaces an output file: to replace results inside, --if-exists replace")
+    if output is not None and if_exists != "error":
+        raise typer.BadParameter("--if-exists is for results inside the source: to replace an output file, --overwrite")
+    settings = EmbeddingSettings(model, device, precision, progress=not quiet)
+    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency)
+    if into_nwb:
+        line = _into_nwb(
+            source, decoder, output, settings, reading, target_error, overwrite=overwrite, if_exists=if_exists
+        )
+    elif output is not None:
+        line = _into_file(source, decoder, output, settings, reading, target_error, overwrite=overwrite)
+    else:
+        line = _into_analyzer(source, decoder, settings, reading["group_by"], target_error, if_exists=if_exists)
+    say(line)
+
+
+def _into_file(
+    source: Path, decoder: str, output: Path, settings, reading: dict, target_error: float, *, overwrite: bool
+) -> str:
+    """Write a ``.csv`` with one row per unit."""
+    from ..decoding.decoder import Decoder
+    from ..files import check_format, check_writable, written_whole
+    from ..io import kind_of, read_population
+    from ..io.nwb.session import read_session
+    from ..text import for_csv
+
+    check_writable(check_format(output, ".csv"), overwrite=overwrite)
+    fitted, kind = Decoder.load(decoder), kind_of(source)
+    if kind == "analyzer":
+        embeddings = _of_analyzer(source, fitted, settings, reading)
+    elif kind == "nwb":
+        _, embeddings = _of_session(read_session(source, **reading), fitted, settings)
+    else:
+        embeddings = settings.embed(read_population(source, **reading), _model(fitted, settings))
+    identities = fitted.predict(embeddings, target_error=target_error)
+    with written_whole(output, overwrite=overwrite) as temporary:
+        for_csv(identities.to_dataframe()).to_csv(temporary)
+    return f"{output}: {_summary(identities)}"
+
+
+def _into_nwb(
+    source: Path, decoder: str, output: Path | None, settings, reading: dict, target_error: float, *, overwrite: bool,
+    if_exists: str,
+) -> str:  # fmt: skip
+    """Write identities, and embeddings where there are none, into a copy of an NWB file, or into the file itself.
+
+    Embeddings by other models, and what was predicted from them, are kept.
+    """
+    from ..decoding.decoder import Decoder
+    from ..io.nwb.output import check_places, output_of
+    from ..io.nwb.session import read_session
+    from ..io.nwb.writing import Request, write_request
+
+    in_place = output is None
+    destination = output_of(source, output, in_place=in_place, units_only=False)
+    imaged = reading.get("series") is not None
+    check_places(source, destination, in_place=in_place, overwrite=overwrite, imaged=imaged)
+    fitted, session = Decoder.load(decoder), read_session(source, **reading)
+    name, embeddings = _of_session(session, fitted, settings)
+    identities = fitted.predict(embeddings, target_error=target_error)
+    request = Request(embeddings, [identities], name, "replace" if overwrite else if_exists)
+    write_request(source, destination, request, overwrite=overwrite or in_place, session=session)
+    return f"{source if in_place else destination}: {_summary(identities)}, in processing/nuclr/{identities.target}"
+
+
+def _into_analyzer(
+    source: Path, decoder: str, settings, group_by: str | None, target_error: float, *, if_exists: str
+) -> str:
+    """Compute nuclr_identity of the analyzer saved in `source`, and nuclr_embedding where it has none; save both."""
+    from ..decoding.decoder import Decoder
+    from ..extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding, computed_identity
+    from ..io.spikeinterface import load_spikeinterface
+
+    if if_exists not in ("error", "replace"):
+        raise typer.BadParameter("--if-exists must be error or replace for an analyzer")
+    analyzer = load_spikeinterface(source)
+    if analyzer.is_read_only():
+        raise InputError(f"{source}: is read-only: name a file to write (-o)")
+    fitted, extension, before = Decoder.load(decoder), computed_embedding(analyzer), computed_identity(analyzer)
+    usable = extension is not None and _reads(fitted, extension.get_embeddings(warn=False))
+    if if_exists == "error" and extension and not usable:
+        raise InputError(f"{source}: its nuclr_embedding is by another model: give --if-exists replace to replace it")
+    if if_exists == "error" and before and before.get_identities(warn=False).target != fitted.target:
+        raise InputError(f"{source}: its nuclr_identity is of another property: give --if-exists replace to replace it")
+    if not usable or extension.stale:
+        model = _model(fitted, settings)
+        compute_nuclr_embedding(
+            analyzer, model=model.name, model_sha256=model.sha256, precision=settings.precision, group_by=group_by,
+            torch_device=settings.device, progress_bar=settings.progress,
+        )  # fmt: skip
+    identities = compute_nuclr_identity(analyzer, decoder, target_error=target_error).get_identities()
+    return f"{source}: {_summary(identities)}, as nuclr_identity"
+
+
+def _of_analyzer(source: Path, decoder, settings, reading: dict):
+    """The embeddings of a saved analyzer, where they are by the decoder's model and up to date, otherwise new ones."""
+    from ..extensions import computed_embedding
+    from ..io import read_population
+    from ..io.spikeinterface import load_spikeinterface
+
+    analyzer = load_spikeinterface(source)
+    extension = computed_embedding(analyzer)
+    if extension and not extension.stale:
+        embeddings = extension.get_embeddings(warn=False)
+        if _reads(decoder, embeddings):
+            return embeddings
+    return settings.embed(read_population(analyzer, **reading), _model(decoder, settings))
+
+
+def _of_session(session, decoder, settings):
+    """The embeddings of an NWB file, by the decoder's model and up to date, otherwise new ones; and their name.
+
+    New ones take a name that is free, or that of outdated ones by the same model.
+    """
+    from ..io.nwb.reading import TABLE
+    from ..io.nwb.tables import free_name
+
+    readable = [name for name, table in session.tables.items() if _reads(decoder, table.embeddings)]
+    for name in readable:
+        table = session.tables[name]
+        if not session.outdated[name] and len(table.rows) == session.population.n_units:
+            return name, table.embeddings
+    name = readable[0] if readable else free_name(TABLE, session.names)
+    return name, settings.embed(session.population, _model(decoder, settings))
+
+
+def _reads(decoder, embeddings) -> bool:
+    return embeddings.provenance.checkpoint_sha256 in decoder.checkpoints
+
+
+def _model(decoder, settings):
+    """The checkpoint whose embeddings the decoder was fitted to."""
+    from ..model.loading import load_checkpoint
+
+    if len(decoder.checkpoints) > 1:
+        raise InputError(f"{decoder.name}: averages several checkpoints: predict with it in Python")
+    [sha256] = decoder.checkpoints
+    name = settings.model or decoder.card.get("checkpoints", {}).get(sha256)
+    try:
+        return load_checkpoint(name, sha256=sha256)
+    except CheckpointError as error:
+        raise CheckpointError(f"{decoder.name}: needs the model that it was fitted with (--model): {error}") from None
+
+
+def _summary(identities) -> str:
+    labelled = int((~identities.abstained).sum())
+    return f"{identities.target} of {labelled} of {len(identities.unit_ids)} units, unknown for the others"

@@ -1,0 +1,199 @@
+"""The report of `nuclr evaluate`: tables, figures, and a page that shows them."""
+
+from pathlib import Path
+
+from ..decoding.calibration import CONFIDENCE
+from ..decoding.cohort import Cohort
+from ..decoding.evaluation import Evaluation
+from ..decoding.scores import AVERAGED, EMBEDDING, MAIN, POOLED, SHUFFLED
+from ..files import check_folder, write_folder
+from ..text import for_csv, for_markdown
+
+PAGE = "report.md"
+_CURVES = ("share.csv", "animals.csv")
+_TABLES = ("predictions.csv", "scores.csv", "animal_scores.csv", "per_class.csv", *_CURVES)
+_FILES = (*_TABLES, "provenance.json", "evaluation.png", PAGE)
+_PROTOCOLS = {
+    "leave-one-animal-out": "Each animal was left out in turn: what is said of it comes from the others.",
+    "zero-shot": "The test animals took no part in the fit or in any choice.",
+    "within-animal": "**Within animals: units of the same recordings are on both sides, so a decoder may read the "
+    "session. This says little of a new animal.**",
+}
+
+
+def check_report(folder: Path, *, overwrite: bool) -> None:
+    """InputError where a report is in the folder already, or cannot be written there."""
+    check_folder(folder, _FILES, overwrite=overwrite)
+
+
+def write_report(folder: Path, evaluation: Evaluation, cohort: Cohort, figure, curves, *, overwrite: bool) -> Path:
+    """Write ``report.md`` with its figure and tables into a folder; gives the page's path.
+
+    `curves` are tables of `label_efficiency` and `animal_scaling`.
+    """
+    page = _page(evaluation, cohort)
+    tables = {f"{curve.columns[0]}.csv": _writer(curve) for curve in curves}
+    write_folder(
+        folder,
+        {
+            **evaluation.writers(),
+            **tables,
+            "evaluation.png": lambda path: figure.savefig(path, dpi=120),
+            PAGE: lambda path: path.write_text(page, encoding="utf-8"),
+        },
+        overwrite=overwrite,
+    )
+    for name in set(_CURVES) - set(tables):  # of the report that was there
+        (folder / name).unlink(missing_ok=True)
+    return folder / PAGE
+
+
+def _writer(curve):
+    return lambda path: for_csv(curve).to_csv(path, index=False)
+
+
+def _page(evaluation: Evaluation, cohort: Cohort) -> str:
+    provenance = evaluation.provenance
+    model = cohort.embeddings[0].provenance
+    model_name = for_markdown(Path(model.checkpoint).name)
+    tested = evaluation.of(EMBEDDING)["animal"].nunique()
+    return "\n".join(
+        [
+            f"# {for_markdown(evaluation.target)}: {evaluation.protocol}",
+            "",
+            f"**{for_markdown(evaluation.verdict)}**",
+            "",
+            _PROTOCOLS[evaluation.protocol],
+            "",
+            f"{provenance['units']} labelled units of {len(provenance['animals'])} animals in {len(cohort.names)} "
+            f"recordings, {tested} animals tested; embedded by {model_name} "
+            f"(sha256 {model.checkpoint_sha256[:12]}…).",
+            "",
+            "![Scores, confusions, calibration](evaluation.png)",
+            "",
+            "## Scores",
+            "",
+            "Means over the test animals, with 95 % t intervals over them where there are three or more. "
+            + _of_shuffles(provenance["shuffles"]),
+            "",
+            _scores(evaluation),
+            "## Beside the baselines",
+            "",
+            "macro-F1 of the embedding less that of the other, animal by animal.",
+            "",
+            _comparison(evaluation),
+            "## Animals",
+            "",
+            _animals(evaluation),
+            "## Classes",
+            "",
+            _classes(evaluation),
+            "## Calibration and abstention",
+            "",
+            _calibration_text(evaluation),
+            "",
+            _calibration(evaluation),
+            *_left_out(cohort),
+            "Versions: " + ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()) + ".",
+            "",
+        ]
+    )
+
+
+def _of_shuffles(shuffles: int) -> str:
+    if not shuffles:
+        return "Labels were not shuffled: nothing here is compared with chance."
+    return (
+        f"p is the share of {shuffles} shuffles of the labels within animals that score as high, the score itself "
+        f"counted in: with so many it cannot be below {1 / (1 + shuffles):.3f}."
+    )
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
+    return "\n".join([*lines, ""])
+
+
+def _interval(low: float, high: float, form: str = ".2f") -> str:
+    return f" [{low:{form}}, {high:{form}}]" if low == low else ""  # NaN: too few animals
+
+
+def _scores(evaluation: Evaluation) -> str:
+    table, rows = evaluation.scores.set_index(["method", "score"]), []
+    for method in [*evaluation.methods, *([SHUFFLED] if evaluation.provenance["shuffles"] else [])]:
+        cells = [table.loc[(method, score)] for score in AVERAGED]
+        p = cells[0]["p"]
+        means = [f"{cell['value']:.2f}{_interval(cell['low'], cell['high'])}" for cell in cells]
+        rows.append([for_markdown(method), *means, f"{p:.3f}" if p == p else ""])
+    return _table(["", *AVERAGED, "p"], rows)
+
+
+def _comparison(evaluation: Evaluation) -> str:
+    comparison = evaluation.comparison
+    rows = [
+        [
+            for_markdown(method), f"{row.difference:+.2f}{_interval(row.low, row.high, '+.2f')}",
+            f"{row.higher} of {row.animals}", row.outcome,
+        ]
+        for method, row in zip(comparison.index, comparison.itertuples(), strict=True)
+    ]  # fmt: skip
+    return _table(["", "difference", "embedding ahead in", ""], rows)
+
+
+def _animals(evaluation: Evaluation) -> str:
+    scores = evaluation.animal_scores
+    table = scores[scores["score"] == MAIN].pivot(index="animal", columns="method", values="value")
+    units = evaluation.of(EMBEDDING)["animal"].value_counts()
+    rows = [
+        [for_markdown(animal), str(units[animal]), *(f"{value:.2f}" for value in row[evaluation.methods])]
+        for animal, row in table.iterrows()
+    ]
+    return _table(["macro-F1", "units", *map(for_markdown, evaluation.methods)], rows)
+
+
+def _classes(evaluation: Evaluation) -> str:
+    rows = []
+    for name, row in evaluation.per_class().iterrows():
+        cells = [f"{row[key]:.2f}" if row[key] == row[key] else "" for key in ("precision", "recall", "f1")]
+        rows.append([for_markdown(name), *cells, str(int(row["support"]))])
+    text = _table(["", "precision", "recall", "f1", "support"], rows)
+    if evaluation.unscored:
+        listed = ", ".join(f"{for_markdown(name)} ({count} units)" for name, count in evaluation.unscored.items())
+        text += f"\nNot scored, since no animal that is fitted to shows the class: {listed}.\n"
+    return text
+
+
+def _calibration_text(evaluation: Evaluation) -> str:
+    chosen = ", ".join(f"{name} in {count}" for name, count in evaluation.provenance["calibration"].items())
+    return (
+        f"Temperatures that were chosen among the animals fitted to, of {evaluation.provenance['splits']} splits: "
+        f"{chosen}. ECE by chance is what a perfectly calibrated decoder would show with as many units. Labels are "
+        f"given where at most 5 % (10 %) of them are wrong in new animals, with a confidence of {CONFIDENCE:.0%}; "
+        "where no unit is labelled, there were too few animals to fit to for that, or too many errors."
+    )
+
+
+def _calibration(evaluation: Evaluation) -> str:
+    table, rows = evaluation.to_dataframe(), []
+    for method in evaluation.methods:
+        if method == POOLED:
+            continue
+        row = table.loc[method]
+        kept = [
+            f"{row[f'coverage at {error}% error']:.2f}" + _error(row[f"error at {error}% error"]) for error in (5, 10)
+        ]
+        numbers = [f"{row[name]:.3f}" for name in ("ECE before", "ECE", "ECE by chance", "Brier before", "Brier")]
+        rows.append([for_markdown(method), *numbers, *kept])
+    return _table(
+        ["", "ECE before", "ECE", "ECE by chance", "Brier before", "Brier", "labelled at 5 % (wrong)", "at 10 %"], rows
+    )
+
+
+def _error(value: float) -> str:
+    return f" ({value:.2f})" if value == value else ""
+
+
+def _left_out(cohort: Cohort) -> list[str]:
+    if not cohort.left_out:
+        return []
+    return ["## Recordings left out", "", *(f"- {for_markdown(line)}" for line in cohort.left_out), ""]

@@ -1,0 +1,211 @@
+"""read_population: whatever holds sorted units, or the activity of imaged neurons -> Population."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, RecordingWarning, reading
+from ..intervals import checked_intervals
+from ..population import Population
+from .calcium import assemble_traces, regular_frames
+from .npy import load_numbers
+from .phy import is_phy_folder, read_phy
+from .suite2p import is_suite2p_folder, read_suite2p
+
+ACCEPTED = (
+    "a SortingAnalyzer or BaseSorting (object or folder), an NWB file with a units table or ROI responses, a phy, "
+    "Kilosort or suite2p folder, neo SpikeTrains, or an array of traces (object or .npy)"
+)
+_DEFAULTS = {"sampling_frequency": None, "keep_rejected": False, "series": None, "traces": "auto"}
+
+
+def read_population(
+    source,
+    *,
+    group_by: str | None = "group",
+    observed=None,
+    sampling_frequency: float | None = None,
+    keep_rejected: bool = False,
+    series: str | None = None,
+    traces: str = "auto",
+) -> Population:
+    """Read the neurons of a recording, from whatever holds them.
+
+    Parameters
+    ----------
+    source : object or path
+        A SpikeInterface SortingAnalyzer or sorting, or the folder of one; an NWBFile, or a path to one (HDF5, or Zarr
+        with the ``zarr`` extra), with a units table or ROI responses; a phy, Kilosort or suite2p folder; a neo Block,
+        Segment or list of SpikeTrains; an array of traces (n_units, n_frames), or a ``.npy`` file of one; or a
+        Population, which is returned as it is.
+    group_by : str or None, default: "group"
+        Unit property that names each unit's probe. Where there is none called "group", the source's own probes are
+        used: the main channel's group of a SpikeInterface object, the electrode group of an NWB unit. None makes one
+        population of all units. Imaged neurons are one population; "plane" makes one of each plane.
+    observed : array-like, shape (k, 2), optional
+        Intervals in seconds in which activity was recorded, in place of what the source says (of traces: within it).
+    sampling_frequency : float, optional
+        Samples per second, for a phy folder without ``params.py``; frames per second, for arrays and for a suite2p
+        folder without ``ops.npy``.
+    keep_rejected : bool, default: False
+        Keep what curation rejected: phy's clusters of group "noise", and ROIs rejected by suite2p's ``iscell.npy`` or
+        by a column such as ``is_accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table.
+    series : str, optional
+        The ROI responses of an NWB file to read: the name of a RoiResponseSeries or of its container, such as
+        "DfOverF", with as much of the preceding path as identifies it. Required where there are several, or units as
+        well. A container's series of different ROIs are read together.
+    traces : {"auto", "fluorescence", "dff", "preprocessed"}
+        What the values of ROI responses or of an array are: raw fluorescence, which is converted to dF/F by `delta_f`;
+        dF/F; or "preprocessed", which is passed to the model unchanged. All but "preprocessed" are divided by their
+        99th percentile.
+        "auto" reads ROI responses of an NWB file as dF/F where their container, name or unit says so, else as raw
+        fluorescence (1 is subtracted where the unit is a ratio such as F/F0); it is not accepted for arrays, nor for
+        units such as percent.
+
+    Returns
+    -------
+    Population
+        With the units' columns (brain area, location, quality, …) in `properties`. Spikes outside observed time are
+        left out, with a warning unless they lie in an NWB file's ``invalid_times``. Frames that are missing between
+        timestamps, in ``invalid_times``, NaN, in suite2p's ``badframes``, or labelled as bad in a series' ``control``
+        are not observed. Traces whose frame rate changes are interpolated to the fastest, with a warning.
+
+    Raises
+    ------
+    InputError
+        A ValueError of one line that names the source and says what was found and what is accepted.
+    """
+    if isinstance(source, Population):
+        return source
+    source = Path(source) if isinstance(source, str) else source
+    read, known = _reader(source)
+    given = {
+        "sampling_frequency": sampling_frequency, "keep_rejected": keep_rejected, "series": series, "traces": traces,
+    }  # fmt: skip
+    for option, value in given.items():
+        if option not in known and value != _DEFAULTS[option]:
+            name = source if isinstance(source, Path) else type(source).__name__
+            raise InputError(f"{name}: {option} does not apply to this kind of source: leave it out")
+    observed = None if observed is None else checked_intervals(observed, "observed")
+    return read(source, group_by=group_by, observed=observed, **{option: given[option] for option in known})
+
+
+def _reader(source):
+    """The function that reads the source, and which options it takes beside `group_by` and `observed`."""
+    if type(source) in (np.ndarray, np.memmap, np.ma.MaskedArray):  # others, such as neo's, mean more
+        return _read_array, ("sampling_frequency", "traces")
+    if isinstance(source, Path):
+        return _reader_of_folder(source) if source.is_dir() else _reader_of_file(source)
+    return _reader_of_object(source)
+
+
+def _reader_of_object(source):
+    from .neo import is_neo, read_neo
+
+    if is_neo(source):
+        return read_neo, ()
+    if type(source).__module__.partition(".")[0] == "pynwb":
+        from pynwb import NWBFile
+
+        from .nwb.population import read_nwbfile
+
+        if isinstance(source, NWBFile):
+            return read_nwbfile, ("series", "traces", "keep_rejected")
+    return _read_spikeinterface, ()
+
+
+def _read_spikeinterface(source, **options) -> Population:
+    from .spikeinterface import read_spikeinterface
+
+    found = read_spikeinterface(source, **options)
+    if found is not None:
+        return found
+    raise InputError(f"source is a {type(source).__module__}.{type(source).__qualname__}; accepted is {ACCEPTED}")
+
+
+def _reader_of_file(path: Path):
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    if path.suffix == ".npy":
+        return _read_npy, ("sampling_frequency", "traces")
+    if path.suffix == ".nwb" or _is_hdf5(path):
+        from .nwb.population import read_nwb_path
+
+        return read_nwb_path, ("series", "traces", "keep_rejected")
+    raise InputError(f"{path}: not an NWB file (a file of kind {path.suffix or 'unknown'!r}); accepted is {ACCEPTED}")
+
+
+def _reader_of_folder(path: Path):
+    from .nwb.file import is_zarr_nwb
+
+    # SpikeInterface keeps what a sorter wrote in a folder called sorter_output.
+    phy = next((folder for folder in (path, path / "sorter_output") if is_phy_folder(folder)), None)
+    if phy is not None:
+        return lambda _, **options: read_phy(phy, **options), ("sampling_frequency", "keep_rejected")
+    # A whole run of suite2p is a folder with the folder suite2p in it.
+    suite2p = next((folder for folder in (path, path / "suite2p") if is_suite2p_folder(folder)), None)
+    if suite2p is not None:
+        return lambda _, **options: read_suite2p(suite2p, **options), ("sampling_frequency", "keep_rejected")
+    if is_zarr_nwb(path):
+        from .nwb.population import read_nwb_path
+
+        return read_nwb_path, ("series", "traces", "keep_rejected")
+    return _read_sorting_folder, ()
+
+
+def _read_sorting_folder(path: Path, **options) -> Population:
+    from .spikeinterface import load_spikeinterface, read_spikeinterface
+
+    found = load_spikeinterface(path)
+    if found is not None:
+        with reading(path, "SpikeInterface folder"):  # which reads some of its members only now
+            return read_spikeinterface(found, name=str(path), **options)
+    inside = sorted(p.name for p in path.iterdir())
+    listed = ", ".join(inside[:4]) + (", …" if len(inside) > 4 else "")
+    raise InputError(f"{path}: a folder of no known kind ({listed or 'empty'}); accepted is {ACCEPTED}")
+
+
+def _read_npy(path: Path, **options) -> Population:
+    return _read_array(load_numbers(path, 2), name=str(path), **options)
+
+
+def _read_array(
+    source: np.ndarray, *, name: str = "array", group_by, observed, sampling_frequency: float | None, traces: str
+) -> Population:
+    """Traces of neurons 0, 1, …, one a row."""
+    if source.ndim != 2 or source.dtype.kind not in "biuf" or not source.size:
+        raise InputError(
+            f"{name}: not an array of traces (n_units, n_frames), but of shape {source.shape}; accepted is {ACCEPTED}"
+        )
+    if not isinstance(sampling_frequency, int | float | np.number):
+        raise InputError(f"{name}: give its frames per second: sampling_frequency= (--sampling-frequency)")
+    if traces == "auto":
+        raise InputError(f"{name}: say what its values are: traces= (--traces) fluorescence, dff or preprocessed")
+    if len(source) > source.shape[1]:
+        warnings.warn(
+            f"{name}: {len(source):,} neurons of {source.shape[1]:,} frames: is it transposed?",
+            RecordingWarning,
+            stacklevel=3,
+        )
+    if isinstance(source, np.ma.MaskedArray):
+        source = source.astype(np.float32).filled(np.nan)
+    frames = regular_frames(source.shape[1], float(sampling_frequency), name=name)
+    metadata, ids = {"source": name, "traces": traces}, np.arange(len(source))
+    return assemble_traces(name, ids, source, frames, kind=traces, observed=observed, metadata=metadata)
+
+
+def _is_hdf5(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
+def kind_of(path) -> str:
+    """What is at `path`: "nwb", "analyzer", or "other"; reads only what distinguishes these."""
+    from .nwb.file import is_zarr_nwb
+    from .spikeinterface import is_analyzer
+
+    path = Path(path)
+    if path.is_dir():
+        return "nwb" if is_zarr_nwb(path) else "analyzer" if is_analyzer(path) else "other"
+    return "nwb" if path.is_file() and (path.suffix == ".nwb" or _is_hdf5(path)) else "other"

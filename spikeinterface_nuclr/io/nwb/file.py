@@ -1,0 +1,174 @@
+"""NWB files: checked and opened for reading, and what they state about the whole recording."""
+
+import mmap
+import os
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ...errors import REFUSALS, InputError, reading, reason_of
+from ...intervals import union
+from ..columns import as_text
+from ..untrusted import check_zarr
+from .datasets import check_stored, ragged, seconds
+from .links import check_storage
+
+_SIGNATURE, _VERSION, _HEADER = b"GCOL", 1, 16  # of a global heap collection; HDF5 File Format Specification, III.E
+_LOOKED_AT = 64_000_000  # bytes at either end of a file: all of a small one, and where large ones keep their texts
+
+
+def check_heaps(path: Path) -> None:
+    """InputError where a heap has an entry without a size: HDF5 would never get past it."""
+    if not path.stat().st_size:
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for low, high in ((0, _LOOKED_AT), (max(len(content) - _LOOKED_AT, _LOOKED_AT), len(content))):
+            place = content.find(_SIGNATURE, low, high)
+            while place >= 0:
+                if _never_ends(content, place):
+                    raise InputError(f"{path}: not a readable NWB file (a heap of its texts is damaged)")
+                place = content.find(_SIGNATURE, place + len(_SIGNATURE), high)
+
+
+def _never_ends(content: mmap.mmap, place: int) -> bool:
+    """Whether the entries of the heap at `place` lead to one that is free and has no size."""
+
+    def number(begin: int, length: int) -> int:
+        return int.from_bytes(content[begin : begin + length], "little")
+
+    end = place + number(place + 8, 8)
+    if content[place + 4 : place + 5] != bytes([_VERSION]) or end > len(content):
+        return False  # those four letters somewhere else, or what HDF5 refuses itself
+    entry = place + _HEADER
+    while entry + _HEADER <= end:
+        index, size = number(entry, 2), number(entry + 8, 8)
+        if index == size == 0:
+            return True
+        entry += _HEADER + -(-size // 8) * 8 if index else size
+    return False
+
+
+# What raises on damaged data while a file is read.
+_LIBRARIES = {"h5py", "hdmf", "pynwb", "zarr", "numcodecs", "hdmf_zarr"}
+
+
+def is_zarr_nwb(path: Path) -> bool:
+    """Whether the folder is an NWB file in Zarr."""
+    attributes = path / ".zattrs"
+    return attributes.is_file() and "NWBFile" in attributes.read_text(errors="replace")
+
+
+def io_class(path: Path):
+    """The pynwb class that opens the file, or the Zarr store, at `path`."""
+    if not path.is_dir():
+        from pynwb import NWBHDF5IO
+
+        return NWBHDF5IO
+    try:
+        from hdmf_zarr import NWBZarrIO
+    except ImportError:
+        raise InputError(f"{path}: a Zarr file needs an extra: pip install 'spikeinterface-nuclr[zarr]'") from None
+    return NWBZarrIO
+
+
+@contextmanager
+def open_nwb(path: Path):
+    """The NWBFile in `path`, open for reading.
+
+    InputError, naming the file, where it cannot be read, now or in the block. Errors of the block's own pass through:
+    they are no fault of the file's.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    opened = io_class(path)
+    if path.is_dir():
+        check_zarr(path, references=True)
+    else:
+        with reading(path, "NWB file"):
+            check_heaps(path)
+        check_storage(path)
+    with ExitStack() as stack:
+        with reading(path, "NWB file"):
+            try:
+                _check_regions(path)
+                nwbfile = stack.enter_context(opened(os.fspath(path), mode="r")).read()
+            except BlockingIOError:
+                raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
+        try:
+            yield nwbfile
+        except Exception as error:
+            if isinstance(error, REFUSALS) or not _raised_by_a_library(error):
+                raise
+            raise InputError(f"{path}: not a readable NWB file ({reason_of(error)})") from error
+
+
+def _check_regions(path: Path) -> None:
+    """InputError where references to rows of a table, which hdmf reads at once, claim more than the file can hold."""
+    if path.is_dir():
+        return
+
+    def look(where: str, held) -> None:
+        if held.attrs.get("neurodata_type") == "DynamicTableRegion":
+            check_stored(held, f"{path}: {where}")
+
+    with h5py.File(path, "r") as file:
+        file.visititems(look)
+
+
+def _raised_by_a_library(error: BaseException) -> bool:
+    """Whether the libraries that read files raised the error, as on damaged data, or its data fill the memory."""
+    if isinstance(error, MemoryError):
+        return True
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES
+
+
+def file_facts(nwbfile, name: str) -> dict:
+    """What a file says of its recording."""
+    subject = nwbfile.subject
+    return {
+        "source": name,
+        "session": nwbfile.session_id or nwbfile.identifier,
+        "subject": _stripped(subject.subject_id) if subject is not None else None,
+        "species": _stripped(subject.species) if subject is not None else None,
+    }
+
+
+def _stripped(text) -> str | None:
+    return (text and as_text([text])[0].strip()) or None
+
+
+def invalid_intervals(nwbfile, name: str) -> np.ndarray | None:
+    """Intervals of seconds that the file marks as invalid, sorted, shape (k, 2)."""
+    limits, _ = tagged_intervals(nwbfile, name)
+    return union(limits) if len(limits) else None
+
+
+def tagged_intervals(nwbfile, name: str) -> tuple[np.ndarray, list[set[str]]]:
+    """Each interval of seconds that the file marks as invalid, shape (k, 2), and its tags."""
+    table = nwbfile.invalid_times
+    if table is None or not len(table):
+        return np.empty((0, 2)), []
+    where = f"{name}: invalid_times"
+    starts, stops = (seconds(table[column].data, f"{where}/{column}") for column in ("start_time", "stop_time"))
+    limits = np.stack([starts, stops], axis=1)
+    tags = ragged(table["tags"], f"{where}/tags") if "tags" in table.colnames else [()] * len(limits)
+    if len(tags) != len(limits):
+        raise InputError(f"{where}: it has tags for {len(tags)} of {len(limits)} intervals: the file is damaged")
+    return checked_rows(limits, where), [{tag.strip() for tag in as_text(row).tolist()} for row in tags]
+
+
+def checked_rows(intervals: np.ndarray, name: str) -> np.ndarray:
+    """The intervals (k, 2) as they are; InputError, which begins with `name`, for NaN and negative lengths.
+
+    Infinite limits stand for the beginning and the end of the recording.
+    """
+    wrong = ~(intervals[:, 1] >= intervals[:, 0])
+    if wrong.any():
+        a, b = intervals[wrong][0]
+        raise InputError(f"{name}: {a:g} to {b:g} s is not an interval: correct the file or give observed=")
+    return intervals

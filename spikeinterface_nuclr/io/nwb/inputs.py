@@ -1,0 +1,53 @@
+"""What write_nwb is given -> UnitEmbeddings, and the Identities that were predicted from them."""
+
+import dataclasses
+from pathlib import Path
+
+from ...errors import InputError
+from ...identities import Identities
+from ...unit_embeddings import UnitEmbeddings
+
+
+def results_of(source, *, allow_stale: bool) -> tuple[UnitEmbeddings, list[Identities]]:
+    """The results that a source holds: an analyzer or its folder, embeddings or their ``.npz``.
+
+    InputError where there are none, or where they are out of date.
+    """
+    if isinstance(source, UnitEmbeddings):
+        return source, []
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.suffix == ".npz":
+            return UnitEmbeddings.load(path), []
+        return _of_analyzer(_saved_analyzer(path), str(path), allow_stale)
+    if hasattr(source, "get_extension"):
+        return _of_analyzer(source, "the analyzer", allow_stale)
+    raise InputError(
+        f"source is a {type(source).__name__}; accepted is a SortingAnalyzer, UnitEmbeddings, or the path of an "
+        "analyzer or of an .npz: embed other recordings first"
+    )
+
+
+def _saved_analyzer(path: Path):
+    from ..spikeinterface import is_analyzer, load_spikeinterface
+
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if not (path.is_dir() and is_analyzer(path)):
+        raise InputError(f"{path}: holds no results: embed it first, and give the embeddings or their .npz")
+    return load_spikeinterface(path)
+
+
+def _of_analyzer(analyzer, name: str, allow_stale: bool) -> tuple[UnitEmbeddings, list[Identities]]:
+    """The results of its extensions, which SpikeInterface hands out: they stand above this package."""
+    extension = analyzer.get_extension("nuclr_embedding")
+    if extension is None:
+        raise InputError(f"{name}: holds no nuclr_embedding: compute it first, with analyzer.compute(...)")
+    stale = extension.stale
+    if stale and not allow_stale:
+        raise InputError(f"{name}: nuclr_embedding is stale: {stale}: compute it again, or give allow_stale=True")
+    embeddings = extension.get_embeddings(warn=False)
+    if stale:
+        embeddings = dataclasses.replace(embeddings, provenance=embeddings.provenance.replace(stale=stale))
+    identity = analyzer.get_extension("nuclr_identity")
+    return embeddings, [identity.get_identities(warn=False)] if identity else []

@@ -1,0 +1,129 @@
+"""Where an NWB file points out of itself: links, data that lies in other files, videos, symbolic links of a store."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+import h5py
+import numpy as np
+
+from ...errors import InputError, reading
+from ..untrusted import read_json
+
+_MOST_NAMES = 1_000_000  # of videos in one series
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A place in a file that stands for something in another one.
+
+    Attributes
+    ----------
+    place : str
+        Path in the file.
+    kind : {"link", "external storage", "virtual dataset", "video", "symbolic link"}
+    target : str
+        The other file, as it is named there.
+    """
+
+    place: str
+    kind: str
+    target: str
+
+    @property
+    def relative(self) -> bool:
+        """Whether it leads elsewhere from a copy of the file in another folder."""
+        return not (os.path.isabs(self.target) or PureWindowsPath(self.target).is_absolute() or "://" in self.target)
+
+
+def pointers_of(path: Path) -> list[Pointer]:
+    """Everything in an NWB file, HDF5 or Zarr, that points to another file."""
+    with reading(path, "NWB file"):
+        if path.is_dir():
+            return [*_symbolic_links(path), *_zarr_links(path)]
+        try:
+            with h5py.File(path, "r") as file:
+                return _in_hdf5(file)
+        except BlockingIOError:
+            raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
+
+
+def check_storage(path: Path) -> None:
+    """InputError where an HDF5 file, or one that it leads to, keeps data as bytes of any other file.
+
+    Such a file shows what it likes of the machine that reads it. NWB has no use for it.
+    """
+    left, seen = [path], set()
+    while left:
+        one = left.pop()
+        seen.add(one.resolve())
+        for pointer in pointers_of(one):
+            if pointer.kind == "external storage":
+                raise InputError(
+                    f"{one}: {pointer.place} takes its data from the bytes of {pointer.target}, which could be any "
+                    "file of this machine: refused; put the data into the file itself (h5repack)"
+                )
+            if pointer.kind in ("link", "virtual dataset"):
+                targets = (one.parent / pointer.target, Path(pointer.target))
+                left += [target for target in targets if target.resolve() not in seen and _is_hdf5(target)]
+
+
+def _is_hdf5(path: Path) -> bool:
+    return path.is_file() and h5py.is_hdf5(path)
+
+
+def _in_hdf5(file: h5py.File) -> list[Pointer]:
+    found = []
+
+    def of_link(name, link):
+        if isinstance(link, h5py.ExternalLink):
+            found.append(Pointer(f"/{name}", "link", link.filename))
+
+    def of_dataset(name, thing):
+        if isinstance(thing, h5py.Dataset):
+            found.extend(_of_dataset(f"/{name}", thing))
+
+    file.visititems_links(of_link)
+    file.visititems(of_dataset)
+    return found
+
+
+def _of_dataset(place: str, dataset: h5py.Dataset) -> Iterator[Pointer]:
+    if dataset.external:
+        yield from (Pointer(place, "external storage", os.fsdecode(name)) for name, _, _ in dataset.external)
+    elif dataset.is_virtual:
+        names = {source.file_name for source in dataset.virtual_sources()} - {"."}
+        yield from (Pointer(place, "virtual dataset", name) for name in sorted(names))
+    elif place.endswith("/external_file") and h5py.check_string_dtype(dataset.dtype):  # of an ImageSeries
+        if dataset.size > _MOST_NAMES:
+            raise ValueError(f"{place} claims to name {dataset.size:,} files")
+        yield from (Pointer(place, "video", name) for name in np.ravel(dataset.asstr(errors="replace")[()]))
+
+
+def _symbolic_links(store: Path) -> Iterator[Pointer]:
+    """Those that lead out of the store, or would out of a copy of it."""
+    inside = store.resolve()
+    for folder, folders, files in os.walk(store):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                target = os.readlink(path)
+                if os.path.isabs(target) or not path.resolve().is_relative_to(inside):
+                    yield Pointer(f"/{path.relative_to(store).as_posix()}", "symbolic link", target)
+
+
+def _zarr_links(store: Path) -> Iterator[Pointer]:
+    """Links and references to other stores; references in arrays are pickles, and are not opened.
+
+    As hdmf-zarr names stores, "." is the store itself, and others are named from inside it.
+    """
+    for path in store.rglob(".zattrs"):
+        attributes = read_json(path)
+        place = f"/{path.parent.relative_to(store).as_posix()}".removesuffix("/.")
+        for link in attributes.get("zarr_link") or ():
+            if link.get("source", ".") != ".":
+                yield Pointer(f"{place}/{link['name']}", "link", link["source"])
+        for value in attributes.values():
+            reference = value.get("value") if isinstance(value, dict) else None
+            if isinstance(reference, dict) and reference.get("source", ".") != ".":
+                yield Pointer(place, "link", reference["source"])

@@ -1,0 +1,224 @@
+"""read_nwb: what an NWB file holds of embeddings and predicted identities. ndx-nuclr need not be installed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ...identities import Identities, join_identities
+from ...provenance import Provenance
+from ...unit_embeddings import UnitEmbeddings, join_embeddings
+from .file import open_nwb
+from .matching import column_texts, texts
+
+MODULE = "nuclr"
+TABLE, IDENTITIES = "UnitEmbeddings", "UnitIdentities"
+# How the column that names the neurons of one of several planes begins: PLANE/ROI.
+PLANES = "plane/"
+# What a table of identities must have to be read.
+_PREDICTED = ("best_label", "reason", "probability", "confidence")
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The embeddings of one population in a file: one table, or one for each of its imaging planes.
+
+    Attributes
+    ----------
+    embeddings : UnitEmbeddings
+    rows : int64, shape (n_units,)
+        Row of each unit in the table of neurons, or in that of its plane.
+    identities : list of Identities
+        What was read from these embeddings.
+    """
+
+    embeddings: UnitEmbeddings
+    rows: np.ndarray
+    identities: list[Identities]
+
+
+def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Identities]]:
+    """Read the embeddings that an NWB file holds, and the identities that were predicted from them.
+
+    Parameters
+    ----------
+    path : str or Path
+        HDF5, or Zarr with the ``zarr`` extra.
+    name : str, optional
+        Name of the table in ``nwbfile.processing["nuclr"]``. Needed where there are several.
+
+    Returns
+    -------
+    embeddings : UnitEmbeddings
+        Named by the column that they were matched by; in the order of the table. Tables of several planes that are one
+        population are joined.
+    identities : list of Identities
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds no embeddings, or several and `name` is missing.
+    """
+    with open_nwb(Path(path)) as nwbfile:
+        names = table_names(nwbfile)
+        if not names:
+            raise InputError(f"{path}: it holds no embeddings: write some with nuclr embed")
+        if name is None and len(names) > 1:
+            raise InputError(
+                f"{path}: it holds {len(names)} tables of embeddings: give name=, one of {', '.join(names)}"
+            )
+        if name is not None and name not in names:
+            raise InputError(f"{path}: it holds no embeddings {name!r}, only {', '.join(names)}")
+        found = stored(nwbfile, name or names[0])
+    return found.embeddings, found.identities
+
+
+def table_names(nwbfile) -> list[str]:
+    """Names of the embeddings in an open file: a table's own, or what the tables of several planes have in common."""
+    return list(_sets(nwbfile))
+
+
+def stored(nwbfile, name: str) -> Stored:
+    """The embeddings of this name in an open file."""
+    parts = [stored_table(nwbfile, own) for own in _sets(nwbfile)[name]]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _sets(nwbfile) -> dict[str, list[str]]:
+    """Names of the tables that belong together, by what their embeddings are called.
+
+    Planes of one population have one fingerprint, one model, and a name to which each adds its own. Where that name is
+    of something else too, each table stands for itself.
+    """
+    tables = {name: table for name, table in contents(nwbfile).items() if is_ours(table, TABLE)}
+    together: dict[tuple, list[str]] = {}
+    for name, table in tables.items():
+        values = json.loads(table.provenance) if table.provenance else {}
+        of_plane = str(values.get("matched_by", "")).startswith(PLANES)
+        shared = name.removesuffix(f"_{table['neuron'].table.name}") if of_plane else name
+        together.setdefault((shared, of_plane, table.population_fingerprint, table.model.sha256), []).append(name)
+    shared = [key[0] for key in together]
+    return {
+        name: own if name == key[0] else [name]
+        for key, own in together.items()
+        for name in ([key[0]] if shared.count(key[0]) == 1 else own)
+    }
+
+
+def _joined(parts: list[Stored]) -> Stored:
+    """The planes of one population, one after another."""
+    told: dict[str, list[Identities]] = {}
+    for one in (identities for part in parts for identities in part.identities):
+        told.setdefault(one.target, []).append(one)
+    return Stored(
+        join_embeddings([part.embeddings for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+        [join_identities(several) for several in told.values()],
+    )
+
+
+def stored_table(nwbfile, name: str) -> Stored:
+    """The one table of this name in an open file."""
+    module = contents(nwbfile)
+    table = module[name]
+    _check_columns(table, ("embedding", "num_windows", "split_half_similarity"))
+    rows = np.asarray(table["neuron"].data[:], dtype=np.int64)
+    columns = ("embedding", "num_windows", "split_half_similarity", "num_spikes", "num_frames")
+    values = {column: np.asarray(table[column].data[:]) for column in columns if column in table.colnames}
+    provenance = _provenance(table)
+    ids = _unit_ids(table["neuron"].table, rows, provenance.matched_by)
+    return Stored(
+        UnitEmbeddings(ids, **values, provenance=provenance),
+        rows,
+        [
+            _identities(other, ids, rows)
+            for other in module.values()
+            if is_ours(other, IDENTITIES) and other.embeddings is table
+        ],
+    )
+
+
+def _provenance(table) -> Provenance:
+    """What the table and its model state about the origin of the embeddings."""
+    model = {"license": table.model.license, "training_data": table.model.training_data}
+    return Provenance.from_dict(
+        {
+            **(json.loads(table.provenance) if table.provenance else {}),
+            "population_fingerprint": table.population_fingerprint,
+            "units_fingerprint": table.units_fingerprint,
+            "checkpoint_sha256": table.model.sha256,
+            "model": {"config": json.loads(table.model.config), **model},
+        }
+    )
+
+
+def stored_identities(nwbfile, name: str, of: Stored) -> Identities:
+    """The identities of this name in an open file, which were read from the embeddings `of`."""
+    return _identities(contents(nwbfile)[name], of.embeddings.unit_ids, of.rows)
+
+
+def contents(nwbfile) -> dict:
+    """What the module of an open file holds, by name, others' too; nothing where there is no module."""
+    if MODULE not in nwbfile.processing:
+        return {}
+    return dict(nwbfile.processing[MODULE].data_interfaces)
+
+
+def is_ours(container, neurodata_type: str) -> bool:
+    """Whether something in the module is of this type of ndx-nuclr; others may keep what they like there."""
+    return (getattr(container, "namespace", None), getattr(container, "neurodata_type", None)) == (
+        "ndx-nuclr",
+        neurodata_type,
+    )
+
+
+def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
+    if column is not None and column.startswith(PLANES):
+        inner = _unit_ids(neurons, rows, column.removeprefix(PLANES))
+        return np.array([f"{neurons.name}/{roi}" for roi in inner], dtype=str)
+    if column is None or column not in ("id", *neurons.colnames):
+        column = "unit_name" if "unit_name" in neurons.colnames else "id"
+    if column == "id":
+        return np.asarray(neurons.id[:])[rows]
+    values = neurons[column][:]
+    if np.asarray(values).dtype.kind in "iu":
+        return np.asarray(values)[rows]
+    return np.array(column_texts(neurons, column))[rows]
+
+
+def _check_columns(table, names: tuple[str, ...]) -> None:
+    """InputError where a table lacks columns, as those written before version 0.1.0 was released do."""
+    missing = [name for name in names if name not in table.colnames]
+    if missing:
+        raise InputError(
+            f"{table.container_source}: its {table.name!r} has no column {missing[0]!r}, as development versions "
+            "wrote it: replace it (nuclr embed --in-place --if-exists replace), and predict identities again"
+        )
+
+
+def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities:
+    unit_of = dict(zip(embedded_rows.tolist(), ids.tolist(), strict=True))
+    rows = np.asarray(table["neuron"].data[:]).tolist()
+    _check_columns(table, _PREDICTED)
+    values = {name: table[name].data[:] for name in _PREDICTED}
+    novelty = np.asarray(table["novelty"].data[:]) if "novelty" in table.colnames else None
+    try:
+        return Identities(
+            target=table.target,
+            unit_ids=np.array([unit_of.get(row, row) for row in rows]),
+            classes=np.array(texts(table.classes[:])),
+            best_label=np.array(texts(values["best_label"]), dtype=str),
+            probability=np.asarray(values["probability"]),
+            confidence=np.asarray(values["confidence"]),
+            reason=np.array(texts(values["reason"]), dtype=str),
+            novelty=novelty,
+            provenance={
+                "decoder": table.decoder,
+                "decoder_sha256": table.decoder_sha256,
+                **(json.loads(table.provenance) if table.provenance else {}),
+            },
+        )
+    except InputError as error:
+        raise InputError(f"{table.container_source}: {error}") from None

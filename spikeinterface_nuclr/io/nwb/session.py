@@ -1,0 +1,70 @@
+"""Session: all that is read of an NWB file at one moment, in one go."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import InputError
+from ...population import Population
+from .file import open_nwb
+from .neurons import fingerprint_now
+from .output import stamp
+from .population import read_nwbfile
+from .reading import Stored, stored, table_names
+from .tables import UNIT_COLUMNS
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """An NWB file as it was when it was read.
+
+    Attributes
+    ----------
+    path : Path
+    population : Population
+        Its neurons.
+    tables : dict of str to Stored
+        The embeddings that it holds, by name, as far as they can be read.
+    outdated : dict of str to str
+        For each name of embeddings, why they cannot be read, or do not belong to the file's present neurons; empty
+        where they do.
+    names : set of str
+        Of all that processing["nuclr"] holds.
+    published : bool
+        Whether the units table has the columns that `write_nwb` adds on request.
+    stamp : tuple
+        As `output.stamp`: another one means that the file has changed since.
+    """
+
+    path: Path
+    population: Population
+    tables: dict[str, Stored]
+    outdated: dict[str, str]
+    names: set[str]
+    published: bool
+    stamp: tuple
+
+
+def read_session(path: Path, **reading) -> Session:
+    """Read an NWB file's neurons, as `read_population` does, and its tables of embeddings.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or a keyword does not fit it.
+    """
+    before = stamp(path) if path.exists() else ()
+    with open_nwb(path) as nwbfile:
+        population = read_nwbfile(nwbfile, name=str(path), **reading)
+        tables, outdated = {}, {}
+        for name in table_names(nwbfile):
+            try:
+                tables[name] = stored(nwbfile, name)
+            except InputError as error:
+                outdated[name] = str(error)
+                continue
+            provenance = tables[name].embeddings.provenance
+            outdated[name] = provenance.outdated(fingerprint_now(nwbfile, provenance, population))
+        module = nwbfile.processing.get("nuclr")
+        names = {*outdated, *(module.data_interfaces if module is not None else ())}
+        columns = nwbfile.units.colnames if nwbfile.units is not None else ()
+    return Session(path, population, tables, outdated, names, set(UNIT_COLUMNS) <= set(columns), before)

@@ -1,0 +1,284 @@
+"""Embeddings and identities as tables of ndx-nuclr, appended to a file."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from hdmf.build import GroupBuilder
+
+from ...identities import Identities
+from ...provenance import Provenance
+from ...unit_embeddings import UnitEmbeddings
+from .file import io_class
+from .matching import texts
+from .reading import IDENTITIES, MODULE, TABLE, is_ours
+from .specification import add_specification, wants_ascii_names
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table of embeddings, and what was predicted from it. Imaging planes that are one population get one each.
+
+    Attributes
+    ----------
+    plane : str or None
+        Object id of the PlaneSegmentation whose rows the neurons are; None for the units table.
+    embeddings : UnitEmbeddings
+    rows : int64, shape (n_units,)
+        Row of each unit in the table of neurons.
+    name : str
+        Of the table of embeddings.
+    kept : bool
+        Whether the file holds that table already, and it stays.
+    identities : dict of str to Identities
+        By the names of their tables.
+    """
+
+    plane: str | None
+    embeddings: UnitEmbeddings
+    rows: np.ndarray
+    name: str
+    kept: bool
+    identities: dict[str, Identities]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done to the copy.
+
+    Attributes
+    ----------
+    parts : list of Part
+    unwanted : list of str
+        Paths that the copy is made without.
+    units_fingerprint : str
+        Of all neurons of the file.
+    columns : dict of str to array, shape (rows of the units table,)
+        For the units table.
+    side_columns : dict of str to array, or None
+        What a side file says of each unit beside its spikes.
+    side_paths : list of str, or None
+        Of a side file of imaged neurons: their tables and traces. Both None for a copy of the whole file.
+    size : int
+        Bytes that the copy will need.
+    """
+
+    parts: list[Part]
+    unwanted: list[str]
+    units_fingerprint: str
+    columns: dict[str, np.ndarray]
+    side_columns: dict[str, np.ndarray] | None
+    side_paths: list[str] | None
+    size: int
+
+
+UNIT_COLUMNS = {
+    "nuclr_num_windows": "Number of time windows behind the unit's NuCLR embedding.",
+    "nuclr_split_half_similarity": "Cosine between the unit's NuCLR embeddings of odd and even windows.",
+}
+_DESCRIPTION = "NuCLR embeddings of neurons and identities predicted from them"
+
+
+def with_dependents(nwbfile, names: list[str]) -> list[str]:
+    """Paths of the tables of these names, of the identities read from them, and of models that no other table has."""
+    if not names:
+        return []
+    held = nwbfile.processing[MODULE].data_interfaces.values()
+    own = [table for table in held if table.name in names]
+    kept = [table.model for table in held if is_ours(table, TABLE) and table.name not in names]
+    gone = [*own, *(table for table in held if is_ours(table, IDENTITIES) and table.embeddings in own)]
+    for model in (table.model for table in own):
+        if model not in kept and model not in gone:
+            gone.append(model)
+    if len(gone) == len(held):
+        return [f"/processing/{MODULE}"]
+    return [f"/processing/{MODULE}/{container.name}" for container in gone]
+
+
+def free_name(name: str, taken) -> str:
+    """The name, or where it is taken, the name with the first number that is free."""
+    names = [name, *(f"{name}_{k}" for k in range(2, len(taken) + 3))]
+    return next(free for free in names if free not in taken)
+
+
+def table_name(text: str) -> str:
+    """The text as a name that HDF5, Zarr and pynwb take."""
+    name = re.sub(r"[/:\\\x00-\x1f\x7f]", "_", text)
+    return f"_{name}" if not name or name.startswith(".") else name
+
+
+def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns for the units table, of one value a row. Rows of other units keep what they have."""
+    n = len(units)
+    columns = {
+        "nuclr_num_windows": np.zeros(n, dtype=np.int64),
+        "nuclr_split_half_similarity": np.full(n, np.nan, np.float32),
+    }
+    for (name, values), new in zip(
+        columns.items(), (embeddings.num_windows, embeddings.split_half_similarity), strict=True
+    ):
+        if name in units.colnames:
+            values[:] = units[name][:]
+        values[rows] = new
+    return columns
+
+
+def append(path: Path, plan: Plan) -> list[str]:
+    """Append what is planned to the NWB file in `path`, which nothing else reads meanwhile.
+
+    Returns
+    -------
+    list of str
+        Paths of what is new in the file, its specification aside.
+    """
+    import ndx_nuclr
+
+    with io_class(path)(os.fspath(path), mode="a") as io:
+        nwbfile = io.read()
+        new_module = MODULE not in nwbfile.processing
+        if new_module:
+            nwbfile.create_processing_module(MODULE, _DESCRIPTION)
+        module = nwbfile.processing[MODULE]
+        before = set(module.data_interfaces)
+        for part in plan.parts:
+            neurons = nwbfile.units if part.plane is None else nwbfile.objects[part.plane]
+            if not part.kept:
+                module.add(_embeddings(ndx_nuclr, module, neurons, part, plan.units_fingerprint))
+            for name, identities in part.identities.items():
+                module.add(_identities(ndx_nuclr, module[part.name], neurons, name, identities, part))
+        for column, values in plan.columns.items():
+            nwbfile.add_unit_column(column, UNIT_COLUMNS[column], data=values)
+        _write_new(io, module, nwbfile.units if plan.columns else None)
+        catalog = io.manager.namespace_catalog
+        added = [f"/processing/{MODULE}/{name}" for name in module.data_interfaces if name not in before]
+    add_specification(path, catalog)
+    if wants_ascii_names(path):
+        _name_columns_in_ascii(path, [*added, *(["/units"] if plan.columns else [])])
+    return [*([f"/processing/{MODULE}"] if new_module else added), *(f"/units/{column}" for column in plan.columns)]
+
+
+def _name_columns_in_ascii(path: Path, tables: list[str]) -> None:
+    with h5py.File(path, "r+") as file:
+        for attributes in (file[table].attrs for table in tables):
+            if "colnames" in attributes:
+                # Of fixed length: texts of any length are read as Unicode, whatever they are.
+                attributes.create("colnames", np.array(texts(attributes["colnames"]), dtype="S"))
+
+
+def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):
+    """The table of embeddings, its model in the module."""
+    embeddings = part.embeddings
+    return ndx_nuclr.UnitEmbeddings(
+        name=part.name,
+        description=_description(embeddings),
+        neuron=part.rows,
+        neuron_table=neurons,
+        embedding=embeddings.embedding,
+        num_windows=embeddings.num_windows,
+        split_half_similarity=embeddings.split_half_similarity,
+        num_spikes=embeddings.num_spikes,
+        num_frames=embeddings.num_frames,
+        model=_model(ndx_nuclr, module, embeddings),
+        population_fingerprint=embeddings.provenance.population_fingerprint,
+        units_fingerprint=units_fingerprint,
+        provenance=_storable(json.dumps(_beside_model(embeddings.provenance), ensure_ascii=False)),
+    )
+
+
+def _identities(ndx_nuclr, embeddings, neurons, name: str, identities: Identities, part: Part):
+    """A table of identities that were read from the table `embeddings`."""
+    provenance = dict(identities.provenance)
+    decoder = provenance.pop("decoder", "")
+    row = dict(zip(part.embeddings.unit_ids.tolist(), part.rows.tolist(), strict=True))
+    stale = f" OUT OF DATE: {provenance['stale']}." if provenance.get("stale") else ""
+    return ndx_nuclr.UnitIdentities(
+        name=name,
+        description=f"{identities.target} of neurons as predicted, not observed.{stale}",
+        neuron=np.array([row[unit] for unit in identities.unit_ids.tolist()], dtype=np.int64),
+        neuron_table=neurons,
+        label=identities.label.tolist(),
+        best_label=identities.best_label.tolist(),
+        reason=identities.reason.tolist(),
+        probability=identities.probability,
+        confidence=identities.confidence,
+        novelty=identities.novelty,
+        classes=identities.classes.tolist(),
+        embeddings=embeddings,
+        target=identities.target,
+        decoder=_storable(decoder if decoder.startswith("hf://") else Path(decoder).name),
+        decoder_sha256=provenance.pop("decoder_sha256", None),
+        provenance=_storable(json.dumps(provenance, ensure_ascii=False)),
+    )
+
+
+def _write_new(io, module, units=None) -> None:
+    """Write the module, and the units table where it is given; of what is there already, nothing.
+
+    Writing the whole file, as pynwb does, would bring objects of old files up to date: their types, and its version.
+    """
+    root = io.read_builder()
+    built = [io.manager.build(container, source=io.source, root=True) for container in (module, units) if container]
+    processing = root.groups.get("processing") or GroupBuilder("processing")
+    processing.groups.clear()
+    processing.set_group(built[0])
+    for part in (root.groups, root.datasets, root.links, root.attributes):
+        part.clear()
+    for builder in (processing, *built[1:]):
+        root.set_group(builder)
+    io.write_builder(root)
+
+
+def _description(embeddings: UnitEmbeddings) -> str:
+    provenance = embeddings.provenance
+    text = "NuCLR embeddings of neurons, each in the context of those recorded with it"
+    if provenance.context:
+        text += f" ({provenance.context})"
+    if provenance.stale:
+        text += f". OUT OF DATE: {provenance.stale}"
+    return text + "."
+
+
+def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
+    """The model in the file that has these weights, or a new one."""
+    provenance = embeddings.provenance
+    sha256, model = provenance.checkpoint_sha256, provenance.model or {}
+    models = [held for held in module.data_interfaces.values() if is_ours(held, "NuCLRModel")]
+    known = next((model for model in models if model.sha256 == sha256), None)
+    if known is not None:
+        return known
+    # Embeddings of another origin may lack the config.
+    config = model.get("config") or {"dim": embeddings.embedding.shape[1], "window_s": provenance.window_s}
+    version = (provenance.versions or {}).get("spikeinterface-nuclr", "")
+    made = ndx_nuclr.NuCLRModel(
+        name=free_name("NuCLRModel", module.data_interfaces),
+        source=_storable(provenance.portable().checkpoint),
+        revision=provenance.checkpoint_revision or None,
+        sha256=sha256,
+        config=json.dumps(config),
+        software=f"spikeinterface-nuclr {version}".strip(),
+        license=_text(model.get("license")),
+        training_data=_text(model.get("training_data")),
+    )
+    module.add(made)
+    return made
+
+
+def _beside_model(provenance: Provenance) -> dict:
+    """The provenance as JSON values, without what attributes of the table and its model state."""
+    stated = ("model", "population_fingerprint", "units_fingerprint")
+    return {name: value for name, value in provenance.portable().to_dict().items() if name not in stated}
+
+
+def _storable(text: str) -> str:
+    """The text with escapes for what files cannot hold; names of files may have bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _text(value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value or None
+    return json.dumps(value, ensure_ascii=False)

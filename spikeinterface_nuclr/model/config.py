@@ -1,0 +1,150 @@
+"""EncoderConfig: all that fixes the shape and the input of an encoder."""
+
+from dataclasses import dataclass, fields
+
+from ..errors import CheckpointError
+from ..windows import Layout
+
+# What the first layer sees of a patch, and how many numbers that is for each bin.
+INPUT_SCALES = {"counts": 1, "log1p": 1, "log1p+acg": 2}
+SIGNALS = ("spikes", "traces")
+# Fields of the config that every checkpoint states. One that a later version adds is stated, and is part of a
+# checkpoint's identity, only where it differs from its default, which then must stay for ever.
+_STATED = (
+    *("bin_s", "patch_size", "num_patches", "signal", "input_scale", "dim", "heads", "head_dim", "temporal_blocks"),
+    *("spatiotemporal_blocks", "feed_forward_multiple", "rotary_fraction", "dropout"),
+)
+# A config can come out of a file. These are far beyond any that was ever trained, and harmless.
+_LARGEST = {
+    **dict.fromkeys(("patch_size", "dim"), 100_000),
+    "num_patches": 10_000,
+    **dict.fromkeys(("heads", "head_dim", "feed_forward_multiple", "temporal_blocks", "spatiotemporal_blocks"), 1_000),
+}
+_MOST_PARAMETERS = 10_000_000_000
+_BIN_S = (1e-4, 1e3)
+
+
+def check_types(config, names, error: type[Exception], where: str = "") -> None:
+    """`error` where a field of a dataclass is not what it is declared as; a whole number may stand for a float."""
+    kinds = {float: (float, int), int: (int,), str: (str,)}
+    for name in names:
+        value, declared = getattr(config, name), type(config).__dataclass_fields__[name].type
+        if not isinstance(value, kinds[declared]) or isinstance(value, bool):
+            raise error(f"{where}{name} must be of type {declared.__name__}, not {shown(value)}")
+
+
+def shown(value) -> str:
+    """A value out of a file, short enough for a message."""
+    return repr(value)[:40]
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Everything that fixes the shape and the input of an `Encoder`.
+
+    The defaults are the published 10 s / 1 s / 20 ms layout with 6,330,624 parameters (Arora et al. 2025).
+
+    Parameters
+    ----------
+    bin_s : float
+        Length of a bin in seconds; for traces, of a frame.
+    patch_size : int
+        Bins in a patch (P).
+    num_patches : int
+        Patches in a window (L).
+    signal : {"spikes", "traces"}
+        What a bin holds: a spike count, or a frame of a trace.
+    input_scale : {"counts", "log1p", "log1p+acg"}
+        What the first layer sees of a patch: its values; log(1 + value); or these beside log(1 + c), c the patch's
+        autocorrelogram. A linear layer cannot see intervals between spikes wherever they lie in a patch; there it can.
+    dim, heads, head_dim : int
+        Width of the residual stream, number of attention heads, and width of one.
+    temporal_blocks, spatiotemporal_blocks : int
+        Depth.
+    feed_forward_multiple : int
+        Width of the gated feed-forward layers, in units of `dim`.
+    rotary_fraction : float
+        Share of a head's pairs of dimensions that rotate with the patch's position.
+    dropout : float
+        Dropout in training, on the output of each sub-layer and inside the feed-forward layers.
+    """
+
+    bin_s: float = 0.02
+    patch_size: int = 50
+    num_patches: int = 10
+    signal: str = "spikes"
+    input_scale: str = "counts"
+    dim: int = 256
+    heads: int = 4
+    head_dim: int = 64
+    temporal_blocks: int = 2
+    spatiotemporal_blocks: int = 2
+    feed_forward_multiple: int = 4
+    rotary_fraction: float = 0.5
+    dropout: float = 0.2
+
+    def __post_init__(self):
+        check_types(self, [f.name for f in fields(self)], CheckpointError, "encoder config: ")
+        low, high = _BIN_S
+        if not low <= self.bin_s <= high:
+            raise CheckpointError(f"encoder config: bin_s must lie in [{low:g}, {high:g}] s, not {shown(self.bin_s)}")
+        for name, largest in _LARGEST.items():
+            least = 0 if name.endswith("blocks") else 1
+            if not least <= getattr(self, name) <= largest:
+                raise CheckpointError(
+                    f"encoder config: {name} must lie in [{least}, {largest}], not {shown(getattr(self, name))}"
+                )
+        for name in ("rotary_fraction", "dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise CheckpointError(f"encoder config: {name} must lie in [0, 1], not {shown(getattr(self, name))}")
+        if self.signal not in SIGNALS:
+            raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {shown(self.signal)}")
+        if self.signal == "traces" and self.input_scale == "log1p+acg":
+            raise CheckpointError("encoder config: input_scale 'log1p+acg' counts pairs of spikes, not for traces")
+        if self.input_scale not in INPUT_SCALES:
+            raise CheckpointError(
+                f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {shown(self.input_scale)}"
+            )
+        if self.num_parameters > _MOST_PARAMETERS:
+            raise CheckpointError(
+                f"encoder config: {self.num_parameters:,} parameters, at most {_MOST_PARAMETERS:,} are supported: "
+                "choose smaller dimensions"
+            )
+        for name in ("bin_s", "rotary_fraction", "dropout"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one config
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of an `Encoder` of this config, known without building one."""
+        inner, wide = self.heads * self.head_dim, self.feed_forward_multiple * self.dim
+        norm = 2 * self.dim
+        attention = norm + 3 * inner * (self.dim + 1) + self.dim * (inner + 1)
+        feed_forward = norm + 2 * wide * (self.dim + 1) + self.dim * (wide + 1)
+        read_in = self.dim * (INPUT_SCALES[self.input_scale] * self.patch_size + 1)
+        layers = self.temporal_blocks + 2 * self.spatiotemporal_blocks
+        return read_in + layers * (attention + feed_forward)
+
+    @property
+    def layout(self) -> Layout:
+        """How this encoder's windows are cut."""
+        return Layout(self.bin_s, self.patch_size, self.num_patches)
+
+    @property
+    def rotary_pairs(self) -> int:
+        """Pairs of a head's dimensions that rotate."""
+        return int(self.head_dim // 2 * self.rotary_fraction)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON: all that the first version knew, and what differs from its default of the others."""
+        values = {f: getattr(self, f.name) for f in fields(self)}
+        return {f.name: value for f, value in values.items() if f.name in _STATED or value != f.default}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "EncoderConfig":
+        """The config of these values; CheckpointError where they are none, or one is unknown."""
+        if not isinstance(values, dict):
+            raise CheckpointError(f"encoder config: must be a JSON object, not of type {type(values).__name__}")
+        unknown = sorted(map(str, set(values) - {f.name for f in fields(cls)}))
+        if unknown:
+            raise CheckpointError(f"encoder config: unknown entries {unknown[:5]}: a newer version may know them")
+        return cls(**values)

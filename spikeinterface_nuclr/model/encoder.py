@@ -1,0 +1,278 @@
+"""The network: patches of activity of whole populations in, one embedding for each neuron and window out."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import device as _device  # noqa: F401 (sees to torch's threads after a fork)
+from .config import INPUT_SCALES, EncoderConfig
+
+# How to compute what the first layer sees of a patch of P bins: an `INPUT_SCALES` multiple of P numbers.
+_SCALES = {
+    "counts": lambda patches: patches,
+    "log1p": torch.log1p,
+    "log1p+acg": lambda patches: torch.cat([patches, autocorrelogram(patches)], dim=-1).log1p(),
+}
+# Rows that a feed-forward layer widens at a time. On a processor the widened rows should stay in its cache.
+_ROWS = {"cpu": 2048}
+
+
+class Encoder(nn.Module):
+    """NuCLR's spatiotemporal transformer (Arora et al. 2025, arXiv 2512.01199).
+
+    The residual stream is held as (patch, neuron, dim): in this order both kinds of attention read it without
+    a copy. Attention among neurons runs once for each run of populations of equal size, so populations of any
+    mixture of sizes share a batch without a single padded token.
+
+    Parameters
+    ----------
+    config : EncoderConfig
+
+    Examples
+    --------
+    >>> encoder = Encoder(EncoderConfig(dim=32, heads=2, head_dim=16)).eval()
+    >>> encoder(torch.ones(5, 10, 50), torch.tensor([3, 2])).shape
+    torch.Size([5, 32])
+    """
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        self._scale, width = _SCALES[config.input_scale], INPUT_SCALES[config.input_scale]
+        self.read_in = nn.Linear(width * config.patch_size, config.dim)
+        self.temporal_blocks = nn.ModuleList(TemporalBlock(config) for _ in range(config.temporal_blocks))
+        self.spatiotemporal_blocks = nn.ModuleList(
+            SpatiotemporalBlock(config) for _ in range(config.spatiotemporal_blocks)
+        )
+        # No buffer: casting the module to bfloat16 must not round the angles, which reach tens of radians.
+        self._angles = rotary_angles(config)
+
+    def forward(self, patches: torch.Tensor, sizes) -> torch.Tensor:
+        """Embed the neurons of one or more populations.
+
+        Parameters
+        ----------
+        patches : Tensor, shape (n, L, P)
+            Activity of all neurons, population after population. Any dtype: it is cast to the weights'.
+        sizes : sequence of int or int Tensor, shape (k,)
+            Number of neurons in each population; sums to n. Populations never see each other.
+
+        Returns
+        -------
+        Tensor, shape (n, dim)
+        """
+        expected = (self.config.num_patches, self.config.patch_size)
+        if patches.ndim != 3 or tuple(patches.shape[1:]) != expected:
+            raise ValueError(
+                f"patches have shape {tuple(patches.shape)}, this encoder takes (n, L, P) = (n, {expected})"
+            )
+        sizes = [int(s) for s in sizes]
+        if sum(sizes) != len(patches) or min(sizes, default=0) < 0:
+            raise ValueError(f"sizes sum to {sum(sizes)} for {len(patches)} neurons")
+        runs = runs_of_equal_size(sizes)
+        dtype = self.read_in.weight.dtype
+        if not runs:
+            return patches.new_zeros((0, self.config.dim), dtype=dtype)
+        # Scaled in float32: a count above 256 has no exact bfloat16.
+        scaled = self._scale(patches.to(torch.promote_types(dtype, torch.float32)))
+        x = self.read_in(scaled.to(dtype).transpose(0, 1))
+        turn = tuple(t.to(x.device, dtype) for t in (self._angles.cos(), self._angles.sin()))
+        for block in self.temporal_blocks:
+            x = block(x, turn)
+        for block in self.spatiotemporal_blocks:
+            x = block(x, turn, runs)
+        return x.mean(0)
+
+
+class TemporalBlock(nn.Module):
+    """Each neuron looks along its own patches."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.attention = TemporalAttention(config)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x, turn):
+        return self.feed_forward(self.attention(x, turn))
+
+
+class SpatiotemporalBlock(nn.Module):
+    """Each neuron looks at its population, patch by patch, then along its own patches."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.spatial = SpatialAttention(config)
+        self.spatial_feed_forward = FeedForward(config)
+        self.temporal = TemporalAttention(config)
+        self.temporal_feed_forward = FeedForward(config)
+
+    def forward(self, x, turn, runs):
+        x = self.spatial_feed_forward(self.spatial(x, runs))
+        return self.temporal_feed_forward(self.temporal(x, turn))
+
+
+class Attention(nn.Module):
+    """What both kinds of attention share: pre-norm, one linear to q, k and v, one linear back, residual."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        inner = config.heads * config.head_dim
+        self.heads, self.head_dim, self.dropout = config.heads, config.head_dim, config.dropout
+        self.norm = nn.LayerNorm(config.dim)
+        self.to_qkv = nn.Linear(config.dim, 3 * inner)
+        self.to_out = nn.Linear(inner, config.dim)
+
+    def bias(self, turned) -> torch.Tensor:
+        """Biases of q, k and v, shape (3, heads, head_dim); those of keys count where `turned` (head_dim,) is 1.
+
+        Elsewhere they add the same to a query's scores of all keys, which the softmax cancels. Their gradient is
+        nothing but rounding, of which AdamW would make steps.
+        """
+        q, k, v = self.to_qkv.bias.view(3, self.heads, self.head_dim)
+        return torch.stack([q, k * turned, v])
+
+
+class TemporalAttention(Attention):
+    """Attention along patches; rotary position on q, k and v, and its inverse on the output.
+
+    A patch's rotation is the same for all neurons, so the weights are turned in place of the activity: few numbers in
+    place of many. Each patch has its own product with its own turned weights.
+    """
+
+    def forward(self, x, turn):
+        heads = (self.heads, self.head_dim)
+        weight = rotate(self.to_qkv.weight.unflatten(0, (3, *heads)), *turn).flatten(1, 3).transpose(1, 2)
+        # A pair whose period is one patch, the first, never leaves its place.
+        pairs = (turn[0].amin(0) < 1 - 1e-3).to(turn[0]).repeat(2)
+        bias = self.bias(F.pad(pairs, (0, self.head_dim - len(pairs))))
+        bias = rotate(bias.unsqueeze(-1), *turn).view(len(x), 1, -1)
+        qkv = torch.baddbmm(bias, self.norm(x), weight).unflatten(-1, (3, *heads))
+        q, k, v = qkv.permute(2, 1, 3, 0, 4).flatten(1, 2)  # (n * heads, L, head_dim)
+        attended = attend_plainly(q, k, v).unflatten(0, (-1, self.heads)).permute(2, 0, 1, 3).flatten(-2)
+        # Turning back by the inverse and then applying the weights is applying weights that were turned alike.
+        weight = rotate(self.to_out.weight.T.unflatten(0, heads), *turn).flatten(1, 2)
+        change = torch.baddbmm(self.to_out.bias, attended, weight)
+        return x + dropout(change, self.dropout, self.training)
+
+
+class SpatialAttention(Attention):
+    """Attention among the neurons of one population within one patch. Knows no order of the neurons."""
+
+    def forward(self, x, runs):
+        qkv = F.linear(self.norm(x), self.to_qkv.weight, self.bias(0.0).flatten())
+        patches = len(x)
+        parts = []
+        first = 0
+        for count, size in runs:
+            last = first + count * size
+            run = qkv[:, first:last].reshape(patches * count, size, 3, self.heads, self.head_dim)
+            attended = attend(*run.permute(2, 0, 3, 1, 4)).transpose(1, 2)
+            parts.append(attended.reshape(patches, count * size, self.heads, self.head_dim))
+            first = last
+        attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return x + dropout(self.to_out(attended.flatten(-2)), self.dropout, self.training)
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward layer: GELU(gate) * y."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        inner = config.feed_forward_multiple * config.dim
+        self.dropout = config.dropout
+        self.norm = nn.LayerNorm(config.dim)
+        self.in_proj = nn.Linear(config.dim, 2 * inner)
+        self.out_proj = nn.Linear(inner, config.dim)
+
+    def forward(self, x):
+        rows = x.flatten(0, 1)
+        # Two products: halves of one would not lie side by side, which costs the GELU twice its time.
+        parts = *self.in_proj.weight.chunk(2), *self.in_proj.bias.chunk(2)
+        change = torch.cat([self._change(part, *parts) for part in rows.split(_ROWS.get(x.device.type, len(rows)))])
+        return x + dropout(change.view_as(x), self.dropout, self.training)
+
+    def _change(self, rows, y_weight, gate_weight, y_bias, gate_bias):
+        rows = self.norm(rows)
+        gated = F.gelu(F.linear(rows, gate_weight, gate_bias)) * F.linear(rows, y_weight, y_bias)
+        return self.out_proj(dropout(gated, self.dropout, self.training))
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Scaled dot-product attention of (batch, heads, n, head_dim)."""
+    if q.device.type == "cpu" and torch.is_grad_enabled():
+        # The way back through torch's fused kernel takes six times as long as these products (64 neurons).
+        return attend_plainly(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def attend_plainly(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Scaled dot-product attention of (batch, n, head_dim) in two products, with all n × n scores in memory."""
+    nothing = q.new_empty(()).expand(1, 1, 1)
+    scores = torch.baddbmm(nothing, q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
+    return torch.bmm(scores.softmax(dim=-1).to(v), v)
+
+
+def dropout(x: torch.Tensor, share: float, training: bool) -> torch.Tensor:
+    """As `torch.nn.functional.dropout`; on a processor, where that takes a third of a step, one random byte decides.
+
+    There the share is rounded to a 256th.
+    """
+    if x.device.type != "cpu" or not training or share in (0, 1):
+        return F.dropout(x, share, training)
+    dropped = min(round(256 * share), 255)
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    # Arithmetic is vectorised where comparisons of bytes are not: 1 from `dropped` on, 0 below.
+    keep = words.view(torch.int8)[: x.numel()].view(x.shape).to(x.dtype).add_(129 - dropped).clamp_(0, 1)
+    return x * keep.mul_(256 / (256 - dropped))
+
+
+def autocorrelogram(patches: torch.Tensor) -> torch.Tensor:
+    """Pairs of spikes at each distance of 0 … P − 1 bins, of counts (…, P) whose bins hold whole numbers."""
+    width = patches.shape[-1]
+    spectrum = torch.fft.rfft(patches, n=2 * width)
+    # Whole numbers again: the rounding of the transform differs between devices.
+    return torch.fft.irfft(spectrum.abs().square(), n=2 * width)[..., :width].round().clamp(min=0)
+
+
+def rotary_angles(config: EncoderConfig) -> torch.Tensor:
+    """Angle of each rotating pair at each patch, float64 radians, shape (L, rotary_pairs).
+
+    Periods are log-spaced from 1 to 8 L patches, both included.
+    """
+    periods = np.logspace(0.0, np.log10(8 * config.num_patches), config.rotary_pairs)
+    return torch.from_numpy(np.outer(np.arange(config.num_patches), 2 * np.pi / periods))
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn the rotating pairs of each head by each patch's angles.
+
+    Pair i is dimensions i and i + rotary_pairs of a head. The public weights interleave their pairs (2i, 2i + 1);
+    `conversion.py` reorders them.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., head_dim, m)
+    cos, sin : Tensor, shape (L, rotary_pairs)
+
+    Returns
+    -------
+    Tensor, shape (L, ..., head_dim, m)
+    """
+    patches, pairs = cos.shape
+    cos, sin = (t.view(patches, *[1] * (x.ndim - 2), pairs, 1) for t in (cos, sin))
+    a, b, rest = x.split([pairs, pairs, x.shape[-2] - 2 * pairs], dim=-2)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos, rest.expand(patches, *rest.shape)], dim=-2)
+
+
+def runs_of_equal_size(sizes: list[int]) -> list[tuple[int, int]]:
+    """Successive populations of the same size as (how many, size); empty populations vanish."""
+    runs: list[list[int]] = []
+    for size in sizes:
+        if size == 0:
+            continue
+        if runs and runs[-1][1] == size:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, size])
+    return [(count, size) for count, size in runs]

@@ -1,0 +1,66 @@
+"""Checkpoints on the Hugging Face Hub: fetched once, checked, and read from the cache ever after."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from ..errors import CheckpointError, reason_of
+
+DEFAULT_FILE = "model.safetensors"
+_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revision>[\w./-]+))?")
+
+
+def fetch(name: str, default_file: str = DEFAULT_FILE) -> tuple[Path, str]:
+    """The file behind ``hf://owner/repo[/file][@revision]`` and the commit that it came from.
+
+    What the cache holds is not asked for again: a name means the same file tomorrow, with or without a network. A
+    newer one is had by naming its revision.
+
+    Raises
+    ------
+    CheckpointError
+        The name is malformed, the Hub knows no such file, or it cannot be reached and the cache holds no copy.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise CheckpointError(f"{name}: not of the form hf://owner/repo[/file][@revision]")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repo, file, revision = match["repo"], match["file"] or default_file, match["revision"]
+    try:
+        try:
+            path = Path(hf_hub_download(repo, file, revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            path = Path(hf_hub_download(repo, file, revision=revision))
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"{name}: the Hub cannot be reached and the file is not in the cache: connect once to fetch it"
+        ) from None
+    except RepositoryNotFoundError:
+        raise CheckpointError(f"{name}: the Hub has no repository {repo!r}, or it is private: log in with hf") from None
+    except RevisionNotFoundError:
+        raise CheckpointError(f"{name}: {repo} has no revision {revision!r}") from None
+    except EntryNotFoundError:
+        raise CheckpointError(f"{name}: {repo} has no file {file!r}: name one as hf://{repo}/FILE") from None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise CheckpointError(f"{name}: could not be fetched ({reason_of(error)})") from None
+    _check_content(name, path)
+    # The cache keeps each commit's files in snapshots/<commit>/.
+    commit = path.parts[path.parts.index("snapshots") + 1] if "snapshots" in path.parts else revision or ""
+    return path, commit
+
+
+def _check_content(name: str, path: Path) -> None:
+    """For large files the Hub's etag, by which the cache names its blobs, is the sha256 of the content."""
+    blob = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        digest = hashlib.sha256(blob.read_bytes()).hexdigest()
+        if digest != blob.name:
+            raise CheckpointError(f"{name}: the cached copy {blob} is damaged: delete it and fetch it again")

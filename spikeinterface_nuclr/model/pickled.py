@@ -1,0 +1,241 @@
+"""What a ``.pt`` file holds, read without running any of it, in time and memory that its size bounds.
+
+`torch.load(weights_only=True)` runs nothing either, but what it may meet stands in one list for the whole process, and
+it believes a file that claims more than it holds. So the pickle is read here: each class that it names is an inert
+stand-in, and a tensor is a description until it is asked for.
+"""
+
+import io
+import pickle
+import pickletools
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ..errors import CheckpointError, reading
+
+# By these names pickles ask for classes; `__builtin__` is what old protocols call `builtins`.
+_INERT = {
+    "omegaconf.dictconfig": ("DictConfig",),
+    "omegaconf.listconfig": ("ListConfig",),
+    "omegaconf.nodes": ("AnyNode",),
+    "omegaconf.base": ("ContainerMetadata", "Metadata"),
+    "typing": ("Any",),
+    "torch": ("Size", "device", "float16", "bfloat16", "float32", "float64", "int32", "int64"),
+    **dict.fromkeys(("__builtin__", "builtins"), ("dict", "list", "int", "long", "float", "str", "bool", "set")),
+}
+_MAPPINGS = {"collections": ("OrderedDict", "defaultdict", "Counter")}
+_TENSORS = {"torch._utils": ("_rebuild_tensor", "_rebuild_tensor_v2")}
+_PARAMETERS = {"torch._utils": ("_rebuild_parameter",), "torch.nn.parameter": ("Parameter",)}
+_STORAGES = {
+    "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
+# What torch never writes, and what could take more memory than the file is long.
+_REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"}
+_LONGEST_PICKLE = 2_000_000  # bytes; a real one has some 20,000
+_MOST_TUPLES = 50_000
+_LARGEST_INT = 2**80
+# Values and characters of settings, and how deep they are nested; a real file has some hundred.
+_MOST_PLAIN, _DEEPEST = 200_000, 50
+# The number that the format before torch 1.6 begins with, inside a pickle of its own.
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
+
+
+class Tensor:
+    """A tensor as the file describes it."""
+
+    def __init__(self, storage, offset, size, stride, *_):
+        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+
+class Pickled:
+    """A ``.pt`` file, open for reading.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    content
+        Containers of plain values, `Tensor`, and stand-ins.
+
+    Raises
+    ------
+    CheckpointError
+        The file is damaged, asks to run code, or claims more than it holds.
+    """
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file")
+        self._path = path
+        self._zip = None
+        self._storages: dict[str, bytearray] = {}
+        with reading(path, ".pt file", "fetch it again", error=CheckpointError):
+            if zipfile.is_zipfile(path):
+                self._zip = zipfile.ZipFile(path)
+                self.content = self._from_zip()
+            else:
+                self.content = self._from_legacy()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._zip is not None:
+            self._zip.close()
+
+    def tensor(self, described: Tensor) -> torch.Tensor:
+        """The numbers of a tensor; ValueError where the file does not hold it."""
+        dtype, key = described.storage
+        if key not in self._storages:
+            self._storages[key] = bytearray(self._zip.read(f"{self._folder}/data/{key}"))
+        content = self._storages[key]
+        numbers = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+        size, stride, offset = described.size, described.stride, described.offset
+        if not all(type(number) is int and number >= 0 for number in (offset, *size, *stride)):
+            raise ValueError("a tensor has no shape")
+        count, last = 1, offset
+        for length, step in zip(size, stride, strict=True):
+            count, last = count * length, last + (length - 1) * step
+        if count and max(count, last + 1) > len(numbers):
+            raise ValueError(f"a tensor of shape {size} is said to lie in {len(numbers):,} numbers")
+        return numbers.as_strided(size, stride, offset) if count else numbers.new_empty(size)
+
+    def _from_zip(self):
+        members = {member.filename: member.file_size for member in self._zip.infolist()}
+        pickles = [name for name in members if name.endswith("/data.pkl")]
+        # torch compresses nothing.
+        if sum(member.file_size for member in self._zip.infolist()) > self._path.stat().st_size:
+            raise CheckpointError(f"{self._path}: refused: it is compressed, or claims more than it holds")
+        if len(pickles) != 1:
+            raise ValueError("it has no data.pkl")
+        self._folder = pickles[0].removesuffix("/data.pkl")
+        order = f"{self._folder}/byteorder"
+        _check_order(order not in members or self._zip.read(order) == b"little")
+        return self._unpickled(io.BytesIO(self._zip.read(pickles[0])))
+
+    def _from_legacy(self):
+        """A row of pickles, then of each storage its length and its numbers."""
+        with open(self._path, "rb") as file:
+            if _LEGACY_MAGIC not in file.read(32):
+                raise ValueError("it is no checkpoint")
+        stream, sizes = io.BytesIO(self._path.read_bytes()), {}
+        _, _, system, content, keys = (self._unpickled(stream, sizes) for _ in range(5))
+        _check_order(system["little_endian"])
+        for key in keys:
+            stream.seek(8, io.SEEK_CUR)
+            self._storages[key] = bytearray(stream.read(sizes[key]))
+        return content
+
+    def _unpickled(self, stream: io.BytesIO, sizes: dict[str, int] | None = None):
+        begin = stream.tell()
+        _check_opcodes(stream)
+        end = stream.tell()
+        stream.seek(begin)
+        content = _Unpickler(stream, self._path, {} if sizes is None else sizes).load()
+        stream.seek(end)
+        return content
+
+
+def plain(node):
+    """The plain values inside OmegaConf nodes: their state keeps children in `_content`, leaves in `_val`.
+
+    ValueError where these are more, or nested deeper, than settings are.
+    """
+    left = _MOST_PLAIN
+
+    def visit(node, depth: int):
+        nonlocal left
+        left -= 1 + (len(node) if isinstance(node, str) else 0)
+        if left < 0 or depth > _DEEPEST:
+            raise ValueError("its settings are no settings: too many, or nested too deeply")
+        if isinstance(node, _Inert):
+            state = getattr(node, "state", {})
+            return visit(state["_content"] if "_content" in state else state.get("_val"), depth + 1)
+        if isinstance(node, Mapping):
+            return {_text(key): visit(value, depth + 1) for key, value in node.items()}
+        if isinstance(node, list | tuple):
+            return [visit(value, depth + 1) for value in node]
+        if node is None or isinstance(node, int | float):
+            return node
+        return _text(node) if isinstance(node, str) else f"<{type(node).__name__}>"
+
+    return visit(node, 0)
+
+
+def _text(value) -> str:
+    # Halves of surrogate pairs cannot be written.
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+class _Inert:
+    """Stands in for a class of the file: takes its state, does nothing."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+class _Mapping(dict):
+    """Stands in for dictionaries of other kinds, whose entries come one by one."""
+
+    def __init__(self, *args):
+        super().__init__()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Gives each pickle stand-ins of its own: what it does to them ends with it."""
+
+    def __init__(self, stream, path: Path, sizes: dict[str, int]):
+        super().__init__(stream)
+        self._path, self._sizes = path, sizes
+
+    def find_class(self, module, name):
+        if name in _INERT.get(module, ()):
+            return type(name, (_Inert,), {})
+        if name in _MAPPINGS.get(module, ()):
+            return type(name, (_Mapping,), {})
+        if name in _TENSORS.get(module, ()):
+            return type(name, (Tensor,), {})
+        if name in _PARAMETERS.get(module, ()):
+            return lambda data, *_: data
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        raise CheckpointError(
+            f"{self._path}: refused: it asks for {module}.{name}, which could run code; only fetch it again from a "
+            "source you trust"
+        )
+
+    def persistent_load(self, saved):
+        _, dtype, key, _, count, *_ = saved
+        self._sizes[key] = dtype.itemsize * count
+        return dtype, key
+
+
+def _check_opcodes(stream: io.BytesIO) -> None:
+    """ValueError where unpickling could take more time or memory than the pickle is long."""
+    begin, tuples = stream.tell(), 0
+    for opcode, value, position in pickletools.genops(stream):
+        read = position - begin
+        tuples += opcode.name.startswith("TUPLE")  # those of a key are hashed one inside the other
+        if (
+            read > _LONGEST_PICKLE
+            or tuples > _MOST_TUPLES
+            or opcode.name in _REFUSED_OPCODES
+            or (opcode.name.endswith("PUT") and int(value) > read)
+            or (isinstance(value, int) and abs(value) > _LARGEST_INT)
+        ):
+            raise ValueError(f"its pickle is none that torch writes: {opcode.name} at byte {position}")
+
+
+def _check_order(little: bool) -> None:
+    if not little:
+        raise ValueError("its numbers are big-endian: save it again on another machine")

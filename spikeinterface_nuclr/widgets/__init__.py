@@ -1,0 +1,13 @@
+"""Figures, as SpikeInterface widgets. Importing them does not import matplotlib."""
+
+from .evaluation import NuCLREvaluationWidget, plot_nuclr_evaluation
+from .units import NuCLREmbeddingWidget, NuCLRIdentityWidget, plot_nuclr_embedding, plot_nuclr_identity
+
+__all__ = [
+    "NuCLREmbeddingWidget",
+    "NuCLREvaluationWidget",
+    "NuCLRIdentityWidget",
+    "plot_nuclr_embedding",
+    "plot_nuclr_evaluation",
+    "plot_nuclr_identity",
+]
