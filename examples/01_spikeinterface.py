@@ -95,15 +95,8 @@ print(reloaded.get_extension("nuclr_embedding").get_data().shape)
 # %%
 # Every result records the model and the settings that produced it.
 
-provenance = analyzer.get_extension("nuclr_embedding").data["provenance"]
-{
-    key: provenance[key]
-    for key in (
-        "checkpoint",
-        "checkpoint_sha256",
-        "windows",
-        "window_s",
-        "overlap",
-        "device",
-    )
-}
+provenance = analyzer.get_extension("nuclr_embedding").get_embeddings().provenance
+print(f"model: {provenance.checkpoint}, sha256 {provenance.checkpoint_sha256[:12]}…")
+print(
+    f"{provenance.windows} windows of {provenance.window_s:g} s on {provenance.device}"
+)

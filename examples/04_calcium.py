@@ -125,9 +125,9 @@ axes.set(
 
 embeddings = [nuclr.embed(population, progress=False) for population in populations]
 provenance = embeddings[0].provenance
-print(f"model: {provenance['checkpoint']}")
-print(f"recorded at {provenance['frame_rate']:g} frames/s")
-print(f"resampled to {provenance['resampled_to']:.3g} frames/s")
+print(f"model: {provenance.checkpoint}")
+print(f"recorded at {provenance.frame_rate:g} frames/s")
+print(f"resampled to {provenance.resampled_to:.3g} frames/s")
 
 # %%
 # Evaluate

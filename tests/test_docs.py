@@ -47,7 +47,9 @@ def commands():
 
 
 def options_of(command):
-    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help"
+    }
 
 
 def test_every_public_name_is_in_the_reference():

@@ -56,7 +56,7 @@ def test_calcium(run):
     after = run("04_calcium")
     embeddings, [identities] = read_nwb(after["sessions"][4])
     assert embeddings.unit_ids.tolist() == [k for k in range(40) if k != 7]
-    assert embeddings.provenance["frame_rate"] == 7.5
+    assert embeddings.provenance.frame_rate == 7.5
     assert after["correct"] > 0.75
     assert np.array_equal(identities.best_label, after["identities"].best_label)
 
@@ -65,4 +65,4 @@ def test_training(run):
     after = run("05_training")
     assert after["log"]["loss"].iloc[-1] < after["log"]["loss"].iloc[0]
     written = load_checkpoint(after["folder"] / "mine.safetensors")
-    assert written.sha256 == after["checkpoint"].sha256 == after["embeddings"].provenance["checkpoint_sha256"]
+    assert written.sha256 == after["checkpoint"].sha256 == after["embeddings"].provenance.checkpoint_sha256
