@@ -364,25 +364,27 @@ def test_similar_names_of_animals_are_named_by_a_cohort(settings):
 
 def test_embeddings_in_a_file_follow_the_spikes(settings, tmp_path):
     path = tmp_path / "x.npz"
-    populations = [simulate_population(12, duration, seed=seed) for duration, seed in ((60.0, 1), (60.0, 2), (80.0, 2))]
+    source = tmp_path / "session.nwb"
 
-    def embed(population, settings=settings, **kwargs):
-        return embed_to_file(lambda: population, path, settings, overwrite=False, **kwargs)
+    def embed(*options, code=0):
+        command = ["embed", source, "-o", path, "--model", settings.model, "--precision", "float32", "-q", *options]
+        done = CliRunner().invoke(app, [str(part) for part in command])
+        assert done.exit_code == code, done.output
+        return done.output
 
-    for population in populations:
-        assert "12 of 12 units embedded" in embed(population)
-        assert UnitEmbeddings.load(path).provenance.population_fingerprint == population.fingerprint()
-        assert "is up to date" in embed(population)
+    for duration, seed in ((60.0, 1), (60.0, 2), (80.0, 2)):
+        population = simulate_population(12, duration, seed=seed)
+        columns = {"cell_type": population.properties["cell_type"]}
+        write_nwb_file(add_units(new_nwb(), population.spike_times, **columns), source)
+        assert "12 of 12 units embedded" in embed()
+        assert UnitEmbeddings.load(path).provenance.population_fingerprint == read_population(source).fingerprint()
+        assert "is up to date" in embed()
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"x\.npz: holds other embeddings already \(overlap .*give --overwrite"):
-        embed(populations[0], dataclasses.replace(settings, overlap=0.5))
-    regrouped = dataclasses.replace(populations[2], group=np.resize(["a", "b"], 12))
-    with pytest.raises(InputError, match="other groups or observed times"):
-        embed(regrouped)
+    assert "x.npz: holds other embeddings already (overlap" in embed("--overlap", "0.5", code=3)
+    assert "other groups or observed times" in embed("--group-by", "cell_type", code=3)
     assert path.read_bytes() == before
     path.write_bytes(b"something else")
-    with pytest.raises(InputError, match=r"x\.npz: exists already: give --overwrite"):
-        embed(populations[0])
+    assert "x.npz: exists already: give --overwrite" in embed(code=3)
     assert path.read_bytes() == b"something else"
 
 

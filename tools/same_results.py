@@ -81,10 +81,10 @@ def recordings(data: Path) -> None:
             embeddings = embed(read_population(path, **reading), progress=False)
             name = path.relative_to(data).as_posix()
             show(f"embed {name}", arrays_of(embeddings))
-            spikes = embeddings.provenance["signal"] == "spikes"
-            identities = decoder.predict(embeddings) if spikes else None
+            spikes = embeddings.provenance.signal == "spikes"
+            identities = [decoder.predict(embeddings)] if spikes else []
             if identities:
-                show(f"predict {name}", arrays_of(identities))
+                show(f"predict {name}", arrays_of(identities[0]))
             if path.suffix == ".nwb":
                 with tempfile.TemporaryDirectory() as folder:
                     output = Path(folder) / path.name
