@@ -169,7 +169,10 @@ def _into_nwb(
         if _up_to_date(existing, name, population, checkpoint, settings, publish=publish, shown=shown, again=again):
             return f"{shown}: {name!r} is up to date, nothing to do ({again} computes it again)"
         if_exists, overwrite = "replace", True
-    check_places(source, destination, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged)
+    check_places(
+        source, destination, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged,
+        pointers=session.pointers,
+    )  # fmt: skip
     embeddings = settings.embed(population, checkpoint)
     request = Request(embeddings, [], name, if_exists, units_only=units_only, publish=publish)
     write_request(source, destination, request, overwrite=overwrite or in_place, session=session)

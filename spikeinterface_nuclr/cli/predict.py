@@ -132,9 +132,10 @@ def _into_nwb(
 
     in_place = output is None
     destination = output_of(source, output, in_place=in_place, units_only=False)
-    imaged = reading.get("series") is not None
-    check_places(source, destination, in_place=in_place, overwrite=overwrite, imaged=imaged)
-    fitted, session = Decoder.load(decoder), read_session(source, **reading)
+    session = read_session(source, **reading)
+    imaged = session.population.signal == "traces"
+    check_places(source, destination, in_place=in_place, overwrite=overwrite, imaged=imaged, pointers=session.pointers)
+    fitted = Decoder.load(decoder)
     name, embeddings = _of_session(session, fitted, settings)
     identities = fitted.predict(embeddings, target_error=target_error)
     request = Request(embeddings, [identities], name, "replace" if overwrite else if_exists)
