@@ -151,9 +151,10 @@ def _into_nwb(
     """Write into a copy of an NWB file, or into the file itself, which is read once for all that follows."""
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
-    from ..io.nwb.writing import Request, write_request
+    from ..io.nwb.writing import Request, check_choices, write_request
     from ..model.loading import load_checkpoint
 
+    check_choices(name, if_exists)
     destination = output_of(source, output, in_place=in_place, units_only=units_only)
     shown = source if in_place else destination
     session = read_session(source, **reading)

@@ -128,8 +128,9 @@ def _into_nwb(
     from ..decoding.decoder import Decoder
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
-    from ..io.nwb.writing import Request, write_request
+    from ..io.nwb.writing import TABLE, Request, check_choices, write_request
 
+    check_choices(TABLE, if_exists)
     in_place = output is None
     destination = output_of(source, output, in_place=in_place, units_only=False)
     session = read_session(source, **reading)

@@ -135,15 +135,20 @@ class Request:
     allow_stale: bool = False
 
     def __post_init__(self):
-        if self.if_exists not in _IF_EXISTS:
-            raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {self.if_exists!r}")
-        if tables.table_name(self.name) != self.name:
-            raise InputError(f"name {self.name!r} cannot be that of a table: {tables.table_name(self.name)!r} could")
+        check_choices(self.name, self.if_exists)
         for key in ("checkpoint", "checkpoint_sha256", "population_fingerprint"):
             if getattr(self.embeddings.provenance, key) is None:
                 raise InputError(f"the embeddings' provenance has no {key!r}: write what embed returned")
         for one in self.identities:
             _check_identities(one, self.embeddings)
+
+
+def check_choices(name: str, if_exists: str) -> None:
+    """InputError where a table cannot have this name, or there is no such choice."""
+    if if_exists not in _IF_EXISTS:
+        raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+    if tables.table_name(name) != name:
+        raise InputError(f"name {name!r} cannot be that of a table: {tables.table_name(name)!r} could")
 
 
 def write_request(
