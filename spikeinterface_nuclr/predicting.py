@@ -5,13 +5,14 @@ function gives the line to print.
 """
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .commands import Settings
 from .decoding.decoder import Decoder
 from .embedding import embed
-from .errors import CheckpointError, InputError
+from .errors import CheckpointError, InputError, RecordingWarning
 from .extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding, computed_identity
 from .files import check_format, check_writable, written_whole
 from .identities import Identities
@@ -81,10 +82,13 @@ def predict_analyzer(
     if not own or extension.stale:
         given = dataclasses.asdict(settings)
         device, progress, model = given.pop("device"), given.pop("progress"), _model(reader, settings)
-        compute_nuclr_embedding(
-            analyzer, **{**given, "model": model.name, "model_sha256": model.sha256}, group_by=reading["group_by"],
-            torch_device=device, progress_bar=progress,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # They are computed next.
+            warnings.filterwarnings("ignore", "nuclr_identity was computed from the previous", RecordingWarning)
+            compute_nuclr_embedding(
+                analyzer, **{**given, "model": model.name, "model_sha256": model.sha256}, group_by=reading["group_by"],
+                torch_device=device, progress_bar=progress,
+            )  # fmt: skip
     found = compute_nuclr_identity(analyzer, decoder, target_error=target_error).get_identities()
     return f"{source}: {_summary(found)}, as nuclr_identity"
 

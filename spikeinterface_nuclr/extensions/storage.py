@@ -1,9 +1,9 @@
-"""How an extension's result is kept in an analyzer on disk: one folder, complete or not there.
+"""How an extension's result is stored in an analyzer on disk: one folder, which is complete or absent.
 
-The layout is SpikeInterface's own, in both of its formats. What differs is the way there: a result is written beside
-the old one, read back, and then takes its place in one step, so that a kill or a full disk leaves the old or the new.
-Last of all a marker is written: dtype, shape and hash of every array. A result without it, or with other arrays, is
-damaged.
+The layout is SpikeInterface's own, in both of its formats. A result is written beside the old one, read back, and then
+replaces it in one step: if the process is killed or the disk fills up, the old or the new result is there. The last
+thing written is a marker with the dtype, shape and hash of every array. A result without the marker, or with other
+arrays, is damaged.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from ..files import folder_written_whole, remove_folder, standing_folder, writte
 from ..sources.untrusted import check_npy, check_zarr, read_json
 
 _MARKER = "complete"
-# What a folder holds beside arrays.
+# JSON objects, by name, that a folder contains besides the data.
 _FACTS = ("params", "info", "run_info", _MARKER)
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a result on disk consists of: parameters, run info, and data by name (arrays, and dicts for JSON)."""
+    """A result on disk: parameters, run info, and data by name (arrays, and dicts stored as JSON)."""
 
     params: dict
     run_info: dict
@@ -42,20 +42,21 @@ def place_of(analyzer, name: str) -> Path:
 
 
 def is_aside(analyzer, name: str) -> bool:
-    """Whether a kill has left an extension of an analyzer on disk where SpikeInterface does not look for it."""
+    """Whether a killed process has left an extension where SpikeInterface does not look for it."""
     place = Path(analyzer.folder) / "extensions" / name
     return standing_folder(place) != place
 
 
 def save(extension) -> None:
-    """Write an extension's result, and let it take the place of the one that is there.
+    """Write an extension's result, which then replaces the previous one.
 
     Raises
     ------
     InputError
-        It could not be written, or does not read back as it was. The result that is there stays.
+        It could not be written, or does not read back as it was. The previous result stays.
     """
-    analyzer, place = extension.sorting_analyzer, extension.place
+    analyzer = extension.sorting_analyzer
+    place = place_of(analyzer, extension.extension_name)
     with _saving(place):
         place.parent.mkdir(exist_ok=True)
         _write(extension, place)
@@ -69,7 +70,7 @@ def load(place: Path, format: str) -> Result | None:
     Raises
     ------
     InputError
-        What is there is damaged, or was not written to its end.
+        It is damaged or incomplete.
     """
     place = standing_folder(place)
     facts = _zarr_facts(place) if format == "zarr" else _folder_facts(place)
@@ -97,7 +98,7 @@ def delete(analyzer, name: str) -> None:
 
 
 def save_properties(analyzer, properties: dict[str, np.ndarray]) -> None:
-    """Write sorting properties, with their own dtypes, into an analyzer on disk: each is whole, or not there.
+    """Write sorting properties, with their own dtypes, into an analyzer on disk: each is complete or absent.
 
     Raises
     ------
@@ -130,14 +131,14 @@ def _write(extension, place: Path) -> None:
             zarr.open_group(os.fspath(staged), mode="w")
         else:
             staged.mkdir()
-        extension.write_into(staged)
+        extension.write_result(staged)
         _mark(staged, extension.data, analyzer.format)
         _check_read_back(staged, extension.data, analyzer.format)
 
 
 @contextmanager
 def _saving(place: Path) -> Iterator[None]:
-    """Turn whatever is raised on a full disk, by Zarr above all, into one line that names the place."""
+    """Turn whatever a library raises on a full disk into one line that names the place."""
     try:
         yield
     except InputError:
@@ -147,9 +148,9 @@ def _saving(place: Path) -> Iterator[None]:
 
 
 def _unlist(analyzer, members: list[str]) -> None:
-    """Take groups and arrays off a Zarr store's consolidated metadata, by which SpikeInterface reads.
+    """Remove groups and arrays from a Zarr store's consolidated metadata, by which SpikeInterface reads it.
 
-    What is listed there and has no files reads as zeros: so before these go, the list does.
+    An array that is listed there and has no files reads as zeros, so it leaves the list before its files go.
     """
     path = Path(analyzer.folder) / ".zmetadata"
     if not path.is_file():
@@ -164,7 +165,7 @@ def _unlist(analyzer, members: list[str]) -> None:
 
 
 def _consolidate(analyzer) -> None:
-    """Bring the list of a Zarr store's arrays, by which SpikeInterface reads it, up to date."""
+    """Update a Zarr store's consolidated metadata, by which SpikeInterface reads it."""
     import zarr
 
     zarr.consolidate_metadata(zarr.open_group(os.fspath(analyzer.folder), mode="r+").store)
@@ -181,7 +182,7 @@ def _mark(place: Path, data: dict, format: str) -> None:
 
 
 def _described(values) -> dict:
-    """What tells an array, or a dict, from any other."""
+    """Type, shape and hash, by which a damaged array or dict is recognised."""
     if isinstance(values, np.ndarray):
         kind = {"dtype": values.dtype.str, "shape": list(values.shape)}
         content = np.ascontiguousarray(values).tobytes()
@@ -191,9 +192,9 @@ def _described(values) -> dict:
 
 
 def _check_read_back(place: Path, data: dict, format: str) -> None:
-    found = load(place, format)
-    if found is None or found.data.keys() != data.keys():
-        raise InputError(f"{place}: what was written does not come back: nothing was replaced")
+    result = load(place, format)
+    if result is None or result.data.keys() != data.keys():
+        raise InputError(f"{place}: reads back differently from what was written: nothing was replaced")
 
 
 def _folder_facts(place: Path) -> dict:
