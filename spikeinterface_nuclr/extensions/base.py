@@ -139,8 +139,8 @@ class RowsExtension(StagedExtension):
 
         Its arrays are read completely: they are small, and SpikeInterface does not copy lazy Zarr arrays.
         """
-        place = storage.place_of(sorting_analyzer, cls.extension_name)
         try:
+            place = storage.place_of(sorting_analyzer, cls.extension_name)
             result = storage.load(place, sorting_analyzer.format)
             missing = sorted({*cls.rows, "provenance"} - result.data.keys()) if result else []
             if missing:
