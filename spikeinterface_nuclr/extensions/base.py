@@ -110,16 +110,9 @@ class RowsExtension(StagedExtension):
 
     # --- on disk: only complete results are written
 
-    def set_params(self, save=True, **params):
-        """As of the base class, but the result on disk stays until there is another."""
-        super().set_params(save=False, **params)
-
     def run(self, save=True, **kwargs):
-        """As of the base class, but the result on disk stays until this one is complete."""
-        super().run(save=False, **kwargs)
-        save = save and not self.sorting_analyzer.is_read_only()
-        if save:
-            self.save()
+        """Compute, save, and update the sorting properties."""
+        super().run(save=save, **kwargs)
         self._refresh_properties(self.sorting_analyzer, self.data, save=save)
 
     def save(self):

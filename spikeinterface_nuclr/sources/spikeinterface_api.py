@@ -92,15 +92,30 @@ def detach_extension(analyzer: si.SortingAnalyzer, name: str) -> None:
 
 
 class StagedExtension(si.AnalyzerExtension):
-    """An extension that SpikeInterface's own methods write into a folder of our choice, and never delete.
+    """An extension whose result on disk SpikeInterface neither writes nor deletes, except through `save`.
 
-    ``analyzer.compute`` empties the folder of an extension before it computes, and deletes it when it fails. Here both
-    do nothing: whoever saves writes a complete copy with `write_result`, and replaces the old one by it.
+    ``analyzer.compute`` empties the folder of an extension before it computes, writes into it, and deletes it when it
+    fails. Here it only calls `save`, once there is a result. A subclass defines `save`: it has `write_result` write a
+    complete copy, with SpikeInterface's methods, and replaces the previous result by it.
     """
 
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
         self._staging_folder: Path | None = None
+
+    def save(self) -> None:
+        """Replace the result on disk, if the analyzer is on disk."""
+        raise NotImplementedError
+
+    def set_params(self, save=True, **params):
+        """As of the base class, but nothing is written."""
+        super().set_params(save=False, **params)
+
+    def run(self, save=True, **kwargs):
+        """As of the base class, but nothing is written before there is a result."""
+        super().run(save=False, **kwargs)
+        if save and not self.sorting_analyzer.is_read_only():
+            self.save()
 
     def write_result(self, folder: Path) -> None:
         """Write parameters, run info and data, as SpikeInterface does, into an existing folder or Zarr group."""
