@@ -27,6 +27,7 @@ from spikeinterface_nuclr import (
     simulate_population,
 )
 from spikeinterface_nuclr.extensions import computed_embedding
+from spikeinterface_nuclr.extensions.storage import save_properties
 
 NAME = "nuclr_embedding"
 FORMATS = ("binary_folder", "zarr")
@@ -242,6 +243,26 @@ def test_a_deleted_result_is_complete_or_gone(analyzer_folder, format):
         assert not stopped(delete, folder, step, Killed)[0]
         rows = stored_rows(folder)
         assert rows is None or np.isfinite(rows).all()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_property_of_another_type_is_the_old_or_the_new_one_or_absent(analyzer_folder, format):
+    numbers, texts = np.arange(12.0), np.array([f"unit {k}" for k in range(12)])
+
+    def write(values):
+        return lambda folder: save_properties(opened(folder), {"nuclr_depth": values})
+
+    def with_numbers():
+        folder = analyzer_folder("full", format)
+        write(numbers)(folder)
+        return folder
+
+    names = steps_of(write(texts), with_numbers())
+    for step in first_and_last(names):
+        folder = with_numbers()
+        stopped(write(texts), folder, step, Killed)
+        values = opened(folder).get_sorting_property("nuclr_depth")
+        assert values is None or values.tolist() in (numbers.tolist(), texts.tolist()), step
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -477,7 +498,8 @@ def test_a_project_folder_may_move_with_its_model(spikes, tmp_path):
     compute_nuclr_embedding(analyzer, model=model, progress_bar=False)
     shutil.move(tmp_path / "here", tmp_path / "there")
     moved = si.load_sorting_analyzer(tmp_path / "there" / "sorted" / "analyzer")
-    merged = moved.merge_units([moved.unit_ids[:2].tolist()])
-    extension = merged.get_extension(NAME)
-    assert not extension.stale
-    assert np.isfinite(extension.data["embedding"]).all()
+    for mode in ("soft", "hard"):
+        merged = moved.merge_units([moved.unit_ids[:2].tolist()], merging_mode=mode)
+        extension = merged.get_extension(NAME)
+        assert not extension.stale
+        assert np.isfinite(extension.data["embedding"]).all()

@@ -104,9 +104,9 @@ def identities(analyzer):
         return analyzer.get_extension(NAME).get_identities()
 
 
-def assert_same(found, want):
+def assert_same(result, want):
     for name in ("target", "unit_ids", "classes", "best_label", "probability", "confidence", "reason", "novelty"):
-        a, b = getattr(found, name), getattr(want, name)
+        a, b = getattr(result, name), getattr(want, name)
         np.testing.assert_array_equal(a, b)
         assert np.asarray(a).dtype.kind == np.asarray(b).dtype.kind
 
@@ -116,9 +116,9 @@ def expected(analyzer, files):
 
 
 def test_both_extensions_are_computed_in_one_call(analyzer, files):
-    found = identities(analyzer)
-    assert_same(found, expected(analyzer, files))
-    assert found.provenance["decoder_sha256"] == Decoder.load(files[1]).sha256
+    result = identities(analyzer)
+    assert_same(result, expected(analyzer, files))
+    assert result.provenance["decoder_sha256"] == Decoder.load(files[1]).sha256
     frame = analyzer.get_extension(NAME).get_data()
     assert frame.index.tolist() == analyzer.unit_ids.tolist()
     assert list(frame)[:6] == ["label", "best_label", "reason", "confidence", "novelty", "p(bursting α)"]
@@ -127,12 +127,12 @@ def test_both_extensions_are_computed_in_one_call(analyzer, files):
 
 
 def test_labels_are_sorting_properties(analyzer):
-    found = identities(analyzer)
-    assert found.abstained.any()
+    result = identities(analyzer)
+    assert result.abstained.any()
     for one in (analyzer, *([reload(analyzer)] if analyzer.format != "memory" else ())):
         labels = one.get_sorting_property("nuclr_cell_type")
-        np.testing.assert_array_equal(labels, np.where(found.reason != "", "unknown", found.best_label))
-        np.testing.assert_array_equal(one.get_sorting_property("nuclr_cell_type_probability"), found.confidence)
+        np.testing.assert_array_equal(labels, np.where(result.reason != "", "unknown", result.best_label))
+        np.testing.assert_array_equal(one.get_sorting_property("nuclr_cell_type_probability"), result.confidence)
 
 
 def test_properties_are_set_on_request_only(files):
@@ -174,10 +174,10 @@ def test_it_is_loaded_and_saved_in_every_format(originals, tmp_path):
 def test_selected_units_keep_their_rows(originals):
     analyzer = originals["memory"]
     chosen = analyzer.unit_ids[[5, 2, 9]]
-    found = identities(analyzer.select_units(chosen))
+    result = identities(analyzer.select_units(chosen))
     want = identities(analyzer)
-    np.testing.assert_array_equal(found.label, want.label[[5, 2, 9]])
-    np.testing.assert_array_equal(found.probability, want.probability[[5, 2, 9]])
+    np.testing.assert_array_equal(result.label, want.label[[5, 2, 9]])
+    np.testing.assert_array_equal(result.probability, want.probability[[5, 2, 9]])
 
 
 @pytest.mark.parametrize("how", ["soft", "hard", "split"])
@@ -203,17 +203,17 @@ def test_without_the_decoder_changed_units_are_unknown(files, tmp_path, mode):
         merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()], merging_mode=mode)
     assert ("merging_mode='soft' keeps unchanged rows" in str(record[0].message)) == (mode == "hard")
     with pytest.warns(RecordingWarning, match="nuclr_identity is stale"):
-        found = merged.get_extension(NAME).get_identities()
-    new = found.unit_ids.tolist().index(next(u for u in found.unit_ids if u not in analyzer.unit_ids))
-    assert (found.label[new], found.best_label[new], found.reason[new]) == ("unknown", "", "no embedding")
-    assert np.isnan(found.confidence[new])
+        result = merged.get_extension(NAME).get_identities()
+    new = result.unit_ids.tolist().index(next(u for u in result.unit_ids if u not in analyzer.unit_ids))
+    assert (result.label[new], result.best_label[new], result.reason[new]) == ("unknown", "", "no embedding")
+    assert np.isnan(result.confidence[new])
     if mode == "hard":  # which has no access to the previous rows
-        assert found.abstained.all()
+        assert result.abstained.all()
         return
-    kept = [i for i, unit in enumerate(found.unit_ids) if unit in analyzer.unit_ids]
-    old = [analyzer.unit_ids.tolist().index(found.unit_ids[i]) for i in kept]
+    kept = [i for i, unit in enumerate(result.unit_ids) if unit in analyzer.unit_ids]
+    old = [analyzer.unit_ids.tolist().index(result.unit_ids[i]) for i in kept]
     for name in ("label", "best_label", "reason"):
-        np.testing.assert_array_equal(getattr(found, name)[kept], getattr(before, name)[old])
+        np.testing.assert_array_equal(getattr(result, name)[kept], getattr(before, name)[old])
 
 
 @pytest.mark.parametrize("format", FORMATS[1:])
@@ -352,9 +352,9 @@ def test_a_decoder_with_metrics_takes_those_of_the_analyzer(files, tmp_path):
     path = decoder.save(tmp_path / "fused.safetensors")
     analyzers[2].compute("nuclr_embedding", model=model, progress_bar=False)
     compute_nuclr_identity(analyzers[2], path)
-    found = identities(analyzers[2])
-    assert found.provenance["features"] == ["firing_rate", "num_spikes"]
-    np.testing.assert_allclose(found.probability, decoder.predict(embeddings[2], metrics[2]).probability, atol=1e-5)
+    result = identities(analyzers[2])
+    assert result.provenance["features"] == ["firing_rate", "num_spikes"]
+    np.testing.assert_allclose(result.probability, decoder.predict(embeddings[2], metrics[2]).probability, atol=1e-5)
     analyzers[2].delete_extension("quality_metrics")
     with pytest.raises(InputError, match="also reads metrics"):
         compute_nuclr_identity(analyzers[2], path)
