@@ -16,6 +16,7 @@ import pytest
 import spikeinterface.core as si
 import zarr
 from analyzers import build_analyzer
+from filelock import SoftFileLock
 from spikeinterface.core.sortinganalyzer import get_extension_class
 
 from spikeinterface_nuclr import (
@@ -32,6 +33,7 @@ from spikeinterface_nuclr.extensions.storage import save_properties
 NAME = "nuclr_embedding"
 FORMATS = ("binary_folder", "zarr")
 NEW = {"precision": "float32", "overlap": 0.25, "progress_bar": False}
+LOCK = ".nuclr.lock"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="forks, and limits of POSIX")
 
 
@@ -154,11 +156,12 @@ def stopped(change, folder, step, error):
         Steps(patch, step, error)
         try:
             change(folder)
-        except Killed:
-            return False, ""
-        except InputError as refusal:
-            return False, str(refusal)
-    return True, ""
+            finished, reason = True, ""
+        except (Killed, InputError) as raised:
+            finished, reason = False, raised  # kept: what its frames hold is released when calls succeed again
+    # A lock that a dead process has left is ignored, but the process of this one still runs.
+    (folder / LOCK).unlink(missing_ok=True)
+    return finished, str(reason)
 
 
 def check_old_or_new(folder, old, new, *, finished, step):
@@ -335,6 +338,18 @@ def test_a_limit_of_file_sizes_is_an_error(analyzer_folder, recompute, format, l
 
     assert forked(limited) == 3
     assert np.array_equal(stored_rows(folder), old)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_analyzer_that_another_process_is_writing_is_named(analyzer_folder, recompute, monkeypatch, format):
+    folder = analyzer_folder("full", format)
+    old = stored_rows(folder)
+    monkeypatch.setattr("spikeinterface_nuclr.extensions.storage._PATIENCE_S", 0.1)
+    with SoftFileLock(folder / LOCK), pytest.raises(InputError, match=r"another process is writing it.*nuclr\.lock"):
+        recompute(folder)
+    assert np.array_equal(stored_rows(folder), old)
+    recompute(folder)
+    assert not (folder / LOCK).exists()
 
 
 @posix

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import SoftFileLock, Timeout
 
 from ..errors import InputError, reading, reason_of
 from ..files import folder_written_whole, remove_folder, standing_folder, written_whole
 from ..sources.untrusted import check_npy, check_zarr, read_json
 
 _MARKER = "complete"
+_LOCK, _PATIENCE_S = ".nuclr.lock", 60
 # JSON objects, by name, that a folder contains besides the data.
 _FACTS = ("params", "info", "run_info", _MARKER)
 
@@ -57,7 +59,7 @@ def save(extension) -> None:
     """
     analyzer = extension.sorting_analyzer
     place = place_of(analyzer, extension.extension_name)
-    with _saving(place):
+    with _saving(analyzer, place):
         place.parent.mkdir(exist_ok=True)
         _write(extension, place)
         if analyzer.format == "zarr":
@@ -90,7 +92,7 @@ def load(place: Path, format: str) -> Result | None:
 def delete(analyzer, name: str) -> None:
     """Remove an extension from an analyzer on disk, in one step."""
     place = place_of(analyzer, name)
-    with _saving(place):
+    with _saving(analyzer, place):
         if analyzer.format == "zarr":
             _unlist(analyzer, [f"extensions/{name}"])
         if place.exists():
@@ -106,7 +108,7 @@ def save_properties(analyzer, properties: dict[str, np.ndarray]) -> None:
         One could not be written.
     """
     folder = Path(analyzer.folder) / "sorting" / "properties"
-    with _saving(folder):
+    with _saving(analyzer, folder):
         folder.mkdir(exist_ok=True)
         if analyzer.format == "zarr":
             import zarr
@@ -137,13 +139,24 @@ def _write(extension, place: Path) -> None:
 
 
 @contextmanager
-def _saving(place: Path) -> Iterator[None]:
-    """Turn whatever a library raises on a full disk into one line that names the place."""
+def _saving(analyzer, place: Path) -> Iterator[None]:
+    """Keep other processes from saving into the same analyzer, and turn what a library raises into one line.
+
+    Consolidating a Zarr store reads what another process is about to move. The lock is a file, which works on the file
+    systems of clusters, too; filelock ignores one that a killed process of this machine has left.
+    """
+    lock = SoftFileLock(Path(analyzer.folder) / _LOCK, timeout=_PATIENCE_S)
     try:
-        yield
+        with lock:
+            yield
     except InputError:
         raise
-    except Exception as error:
+    except Timeout:
+        raise InputError(
+            f"{place}: another process is writing it: try again when it is done, or, if there is none, delete "
+            f"{lock.lock_file}"
+        ) from None
+    except Exception as error:  # Zarr raises a KeyError on a full disk
         raise InputError(f"{place}: could not be saved ({reason_of(error)}): free some room, and try again") from error
 
 
