@@ -271,7 +271,7 @@ import sys, time
 from pathlib import Path
 from spikeinterface_nuclr.io.nwb.output import alone
 with alone(Path(sys.argv[1])):
-    print("ready", flush=True)
+    print("preprocessed", flush=True)
     time.sleep(60)
 """
 

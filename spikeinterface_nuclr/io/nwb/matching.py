@@ -55,7 +55,7 @@ def texts(values) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
-def check_spike_counts(units, read_counts: np.ndarray, rows: np.ndarray, embeddings: UnitEmbeddings) -> None:
+def check_num_spikes(units, read_counts: np.ndarray, rows: np.ndarray, embeddings: UnitEmbeddings) -> None:
     """InputError for the first unit that has another number of spikes in the units table than when it was embedded.
 
     The number of all its spikes will do, and so will `read_counts`, (len(units),), of those inside its observed time.
@@ -64,7 +64,7 @@ def check_spike_counts(units, read_counts: np.ndarray, rows: np.ndarray, embeddi
         raise InputError(
             "the embeddings do not say how many spikes each unit had: embed it again, or give allow_stale=True"
         )
-    stored = spike_counts(units)
+    stored = num_spikes(units)
     for unit, row, count in zip(embeddings.unit_ids, rows, embeddings.num_spikes, strict=True):
         if count not in (stored[row], read_counts[row]):
             raise InputError(
@@ -73,7 +73,7 @@ def check_spike_counts(units, read_counts: np.ndarray, rows: np.ndarray, embeddi
             )
 
 
-def spike_counts(units) -> np.ndarray:
+def num_spikes(units) -> np.ndarray:
     """Spikes of each row of a units table, int64, shape (len(units),)."""
     return np.diff(np.asarray(units["spike_times"].data[:], dtype=np.int64), prepend=0)
 

@@ -8,7 +8,7 @@ from ...errors import InputError
 from ...population import Population
 from ...provenance import READING, Provenance
 from ...unit_embeddings import UnitEmbeddings
-from .matching import check_spike_counts, match_rows
+from .matching import check_num_spikes, match_rows
 from .population import read_nwbfile
 from .reading import PLANES
 from .rois import choose_rois, common_path, tables_of
@@ -71,7 +71,7 @@ def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match
     if population.signal == "spikes":
         rows, column = match_rows(nwbfile.units, embeddings.unit_ids, match)
         if not allow_stale:
-            check_spike_counts(nwbfile.units, population.num_spikes, rows, embeddings)
+            check_num_spikes(nwbfile.units, population.num_spikes, rows, embeddings)
         return [Place(nwbfile.units, np.arange(len(rows)), rows, column)]
     if not allow_stale:
         _check_frames(population, embeddings)
