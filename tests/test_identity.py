@@ -270,7 +270,7 @@ def test_commands_warn_of_removed_identities_only_where_they_stay_removed(fresh,
     # The embeddings are out of date: they are recomputed, and the identities after them.
     assert removed not in nuclr("predict", folder, "--decoder", files[1], "--model", files[0], "-q").output
     assert not si.load_sorting_analyzer(folder).get_extension(NAME).stale
-    output = nuclr("embed", folder, "--model", files[0], "--overlap", 0.5, "--force", "-q").output
+    output = nuclr("embed", folder, "--model", files[0], "--overlap", 0.5, "--if-exists", "replace", "-q").output
     assert len([line for line in output.splitlines() if line.startswith(removed)]) == 1
     assert not si.load_sorting_analyzer(folder).has_extension(NAME)
 
@@ -300,8 +300,8 @@ def fit_for_another_model(folder):
     from test_decoder import cohort
 
     embeddings, labels = cohort(2)
-    for one in embeddings:
-        one.provenance.update(checkpoint_sha256="f" * 64, checkpoint="other.safetensors")
+    other = {"checkpoint_sha256": "f" * 64, "checkpoint": "other.safetensors"}
+    embeddings = [dataclasses.replace(one, provenance=one.provenance.replace(**other)) for one in embeddings]
     return fit_decoder(embeddings, labels, target="cell_type").save(folder / "other.safetensors")
 
 

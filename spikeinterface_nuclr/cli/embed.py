@@ -246,10 +246,8 @@ def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_e
     extension = compute_nuclr_embedding(
         analyzer, model=settings.model, precision=settings.precision, overlap=settings.overlap,
         min_spikes=settings.min_spikes, skip_silence=settings.skip_silence, group_by=group_by,
-        torch_device=settings.device, progress_bar=settings.progress,
+        torch_device=settings.device, progress_bar=settings.progress, publish=publish,
     )  # fmt: skip
-    if publish:
-        extension.publish_properties()
     return f"{source}: {summary(extension.get_embeddings())}, as nuclr_embedding"
 
 
