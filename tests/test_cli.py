@@ -336,7 +336,7 @@ def test_a_checkpoint_of_other_dimensions_is_named(session, checkpoint, tmp_path
     content = {"format": 1, "config": {**checkpoint.config.to_dict(), "dim": 64}, "card": {}}
     save_file(checkpoint.weights, tmp_path / "odd.safetensors", {"nuclr": json.dumps(content)})
     done = nuclr("embed", session, "-o", tmp_path / "o.npz", "--model", tmp_path / "odd.safetensors", "-q")
-    refused(done, 4, "odd.safetensors", "its config asks for")
+    refused(done, 4, "odd.safetensors", "its config requires")
     assert not (tmp_path / "o.npz").exists()
 
 

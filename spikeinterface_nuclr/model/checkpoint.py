@@ -1,4 +1,4 @@
-"""Checkpoint: an encoder's config, weights and card."""
+"""Checkpoint: the config, weights and card of an encoder."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,17 +19,17 @@ KIND = "nuclr"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained encoder on its way between disk and device.
+    """A trained encoder: its config, weights and card.
 
     Attributes
     ----------
     config : EncoderConfig
     weights : dict of str to float32 Tensor
-        As `Encoder.state_dict()`.
+        As from `Encoder.state_dict()`.
     card : dict
-        What it was trained on and how, what it is good for and what not. Plain values for JSON.
+        Training data, training settings, intended use and limitations. JSON-serializable.
     name, revision : str
-        Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the Hub's commit.
+        Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the commit on the Hub.
     """
 
     config: EncoderConfig
@@ -43,9 +43,9 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """Its identity: a hash (hex) of the config and the weights, which decide the embeddings.
+        """Identity of the model: a hash (hex) of its config and weights, which determine the embeddings.
 
-        Whatever the card says, whatever the file is called, and however the weights were read, it is the same.
+        It does not depend on the card, the name of the file, or the format that the weights were read from.
         """
         return model_file.identity_of(KIND, self._arrays, {"config": self.config.to_dict()})
 
@@ -58,7 +58,7 @@ class Checkpoint:
         return model_file.to_bytes(KIND, self._arrays, {"config": self.config.to_dict()}, self.card, self.sha256)
 
     def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write a ``.safetensors`` file, whole or not at all."""
+        """Write a ``.safetensors`` file atomically."""
         with written_whole(path, overwrite=overwrite) as temporary:
             temporary.write_bytes(self._bytes)
         return Path(path)
@@ -85,7 +85,7 @@ def _check_weights(config: EncoderConfig, weights: dict, name: str) -> None:
         if key not in expected:
             raise CheckpointError(f"{name}: the weight {key} is unknown")
         if weights[key].shape != expected[key]:
-            have, want = tuple(weights[key].shape), tuple(expected[key])
-            raise CheckpointError(f"{name}: the weight {key} has shape {have}, its config asks for {want}")
+            shape, required = tuple(weights[key].shape), tuple(expected[key])
+            raise CheckpointError(f"{name}: the weight {key} has shape {shape}, its config requires {required}")
         if weights[key].dtype != torch.float32 or not torch.isfinite(weights[key]).all():
             raise CheckpointError(f"{name}: the weight {key} is not finite float32")

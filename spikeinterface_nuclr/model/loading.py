@@ -1,4 +1,4 @@
-"""load_checkpoint: which file a model's name means, and the checkpoint in it."""
+"""load_checkpoint: find the file of a model by name or path, and read it."""
 
 import os
 from pathlib import Path
@@ -12,9 +12,9 @@ from .config import EncoderConfig
 from .hub import fetch
 from .public_weights import convert_checkpoint
 
-# What is loaded where no model is named, by what a recording holds.
+# Default model for each signal.
 DEFAULT_MODELS = {"spikes": "nuclr-starter", "traces": "nuclr-starter-calcium"}
-# Suffixes of public checkpoints, which `public_weights.py` reads.
+# Suffixes of public checkpoints, read by `public_weights.py`.
 PICKLED = (".pt", ".pth", ".ckpt")
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -27,14 +27,13 @@ def load_checkpoint(
     Parameters
     ----------
     model : str or Path, optional
-        The name of a bundled model (default: ``nuclr-starter``, of traces ``nuclr-starter-calcium``), a path to a
-        ``.safetensors`` file of ours or a public ``.pt`` file, or ``hf://owner/repo[/file][@revision]`` on the Hugging
-        Face Hub. What the Hub gave once is read from its cache ever after, without a network.
+        The name of a bundled model (default: ``nuclr-starter``, for traces ``nuclr-starter-calcium``), a path to a
+        ``.safetensors`` file of this package or a public ``.pt`` file, or ``hf://owner/repo[/file][@revision]`` on the
+        Hugging Face Hub. Files from the Hub are cached and then need no network.
     sha256 : str, optional
-        Identity that `Checkpoint.sha256` must be. Where a path leads nowhere any more, a bundled model of this identity
-        is taken.
+        Expected `Checkpoint.sha256`. If a path no longer exists, a bundled model with this identity is loaded.
     signal : {"spikes", "traces"}
-        What the default is for.
+        Signal that selects the default model.
 
     Returns
     -------
@@ -43,7 +42,7 @@ def load_checkpoint(
     Raises
     ------
     CheckpointError
-        Names the model and what is wrong with it.
+        The model cannot be found or read, or its identity is not the expected one.
     """
     if isinstance(model, Checkpoint):
         return model
@@ -60,7 +59,7 @@ def load_checkpoint(
 
 
 def bundled_models() -> list[str]:
-    """Names of the checkpoints that come with the package."""
+    """Names of the checkpoints that are bundled with the package."""
     return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
 
 
@@ -69,7 +68,7 @@ def _local(model: str, sha256: str | None) -> Path:
     if model in bundled_models():
         return bundled
     path = Path(model)
-    if os.path.isfile(path):  # also False of a name that no system takes
+    if os.path.isfile(path):  # False also for names that are invalid on this system
         return path
     if os.path.isdir(path):
         raise CheckpointError(f"{model}: is a directory: name a .safetensors file inside it")
@@ -83,11 +82,11 @@ def _local(model: str, sha256: str | None) -> Path:
 
 
 def read_checkpoint(path: Path, *, name: str = "", revision: str = "") -> Checkpoint:
-    """The checkpoint in one file: ours (``.safetensors``) or a public one (``.pt``)."""
+    """Read a checkpoint from a ``.safetensors`` file of this package or a public ``.pt`` file."""
     name = name or str(path)
     if path.suffix in PICKLED:
-        found = convert_checkpoint(path)
-        return Checkpoint(found.config, found.weights, found.card, name, revision)
+        public = convert_checkpoint(path)
+        return Checkpoint(public.config, public.weights, public.card, name, revision)
     arrays, facts, card, identity = model_file.read(path, name, KIND, "NuCLR checkpoint")
     try:
         config = EncoderConfig.from_dict(facts.get("config"))
