@@ -33,7 +33,7 @@ class Identities:
         Why the decoder abstains: "no embedding", "novel" (the confidence of such a unit is meaningless), or "low
         confidence"; "" where it does not abstain.
     provenance : dict
-        Decoder, its sha256, versions. JSON-serializable.
+        Decoder, its sha256, versions. JSON-serialisable.
     novelty : float32, shape (n_units,), optional
         Distance of the embedding from the decoder's training embeddings: 1 for a typical neuron of a new animal.
 

@@ -115,7 +115,7 @@ class Provenance:
         return cls(**{name: value for name, value in values.items() if name in names}, other=other)
 
     def to_dict(self) -> dict:
-        """A JSON-serializable dict of the values that are not None."""
+        """A JSON-serialisable dict of the values that are not None."""
         values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "other"}
         return {**{name: value for name, value in values.items() if value is not None}, **self.other}
 

@@ -1,4 +1,4 @@
-"""Traces: compute dF/F from fluorescence, normalize it, and resample it to another frame rate.
+"""Traces: compute dF/F from fluorescence, normalise it, and resample it to another frame rate.
 
 NaN marks frames without a value.
 """

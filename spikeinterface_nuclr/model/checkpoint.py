@@ -27,7 +27,7 @@ class Checkpoint:
     weights : dict of str to float32 Tensor
         As from `Encoder.state_dict()`.
     card : dict
-        Training data, training settings, intended use and limitations. JSON-serializable.
+        Training data, training settings, intended use and limitations. JSON-serialisable.
     name, revision : str
         Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the commit on the Hub.
     """

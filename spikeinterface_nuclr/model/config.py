@@ -136,7 +136,7 @@ class EncoderConfig:
         return int(self.head_dim // 2 * self.rotary_fraction)
 
     def to_dict(self) -> dict:
-        """A JSON-serializable dict: all fields of the first version, and later ones that differ from their default."""
+        """A JSON-serialisable dict: all fields of the first version, and later ones that differ from their default."""
         values = {f: getattr(self, f.name) for f in fields(self)}
         return {f.name: value for f, value in values.items() if f.name in _ALWAYS_WRITTEN or value != f.default}
 

@@ -35,7 +35,7 @@ def identity_of(kind: str, arrays: dict[str, np.ndarray], facts: dict) -> str:
         Key of the JSON in the file, so that a checkpoint never has the identity of a decoder.
     arrays : dict of str to array
     facts : dict
-        JSON-serializable. A fact that a later version adds is omitted if it has its default value, so that the
+        JSON-serialisable. A fact that a later version adds is omitted if it has its default value, so that the
         identities of existing models do not change.
     """
     digest = hashlib.sha256(_line({"kind": kind, **facts}))
