@@ -6,8 +6,8 @@
     analyzer.compute("nuclr_embedding")
     analyzer.compute("nuclr_identity", decoder="cell_type.safetensors")
 
-Importing the package registers its extensions with SpikeInterface. Names are loaded when first used, so that importing
-does not import torch or pynwb.
+Importing the package registers its extensions with SpikeInterface. Public names are loaded on first use, so importing
+the package loads neither torch nor pynwb.
 """
 
 import importlib
