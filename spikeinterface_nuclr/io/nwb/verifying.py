@@ -24,6 +24,8 @@ from .tables import Part, Plan
 
 _OF_EMBEDDINGS = ("embedding", "num_windows", "split_half_similarity")
 _OF_IDENTITIES = ("classes", "best_label", "reason", "probability", "confidence")
+_BLOCK = 1 << 20  # bytes read at once
+_ROWS = 100_000  # values read at once
 
 
 def check_valid(path: Path, original: OpenFile, copy: OpenFile) -> None:
@@ -57,6 +59,14 @@ def _can_be_validated(opened: OpenFile) -> bool:
     return True
 
 
+def _faults(opened: OpenFile) -> set[str]:
+    import pynwb
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {str(fault) for fault in pynwb.validate(io=opened.io)}
+
+
 def check_read_back(path: Path, copy: OpenFile, plan: Plan) -> None:
     """InputError where reading the copy does not give what was planned."""
     if not all(_comes_back(copy.nwbfile, part) for part in plan.parts):
@@ -82,18 +92,6 @@ def _same_rows(read, written, columns: tuple[str, ...]) -> bool:
         a, b = np.asarray(getattr(read, name)), np.asarray(getattr(written, name))
         same &= np.array_equal(a, b.astype(a.dtype), equal_nan=a.dtype.kind == "f")
     return same
-
-
-def _faults(opened: OpenFile) -> set[str]:
-    import pynwb
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return {str(fault) for fault in pynwb.validate(io=opened.io)}
-
-
-_BLOCK = 1 << 20  # bytes read at once
-_ROWS = 100_000  # values read at once
 
 
 def check_unchanged(path: Path, original: OpenFile, copy_path: Path, copy: OpenFile, ours: list[str]) -> None:
