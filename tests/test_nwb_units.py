@@ -105,7 +105,7 @@ def test_several_numbers_a_unit_are_no_property(path, recwarn):
 
 def test_a_column_that_cannot_be_a_property_is_named(path):
     replaced(path, "units/depth", np.zeros(8, dtype=[("x", "f8"), ("y", "f8")]))
-    with pytest.warns(RecordingWarning, match="the column depth holds neither numbers nor text and is left out"):
+    with pytest.warns(RecordingWarning, match="the column depth contains neither numbers nor text and is skipped"):
         read_population(path)
 
 

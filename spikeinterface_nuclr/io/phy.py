@@ -1,7 +1,7 @@
 """A phy or Kilosort folder -> Population.
 
-Its params.py is a Python program: sample_rate is parsed from its text, and no code is executed, which is why phylib's
-own reader cannot be used.
+params.py is a Python program: sample_rate is parsed from its text, and no code is executed. phylib's reader runs it
+and therefore cannot be used.
 """
 
 import ast
@@ -20,11 +20,11 @@ from .npy import load_numbers
 from .probes import choose_group
 
 Rows = dict[int, dict[str, str]]
-_LONGEST = 1_000_000  # bytes of a file that sets a few names
+_LONGEST = 1_000_000  # bytes of a params.py, which sets a few names
 
 
 def is_phy_folder(path: Path) -> bool:
-    """Whether the folder holds what phy and Kilosort write."""
+    """Whether the folder is one of phy or Kilosort."""
     return (path / "spike_times.npy").is_file()
 
 
@@ -38,7 +38,7 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_re
         A column of the cluster tables ("sh" for phy's shank).
     observed : array, shape (k, 2), optional
     sampling_frequency : float, optional
-        Samples per second. Required where params.py does not state them.
+        Samples per second. Required without a params.py that states them.
     keep_rejected : bool
         Keep clusters whose group is "noise".
     """
@@ -59,17 +59,17 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_re
     tables = cluster_tables(path)
     ids = np.unique(clusters)
     if len(ids) == 0:
-        raise InputError(f"{name}: it holds no spikes")
+        raise InputError(f"{name}: it has no spikes")
     if not keep_rejected:
         noise = {unit for unit, row in tables.items() if row.get("group", "").lower() == "noise"}
         ids = ids[[int(unit) not in noise for unit in ids]]
     if len(ids) == 0:
         raise InputError(f"{name}: every cluster is noise: give keep_rejected=True (--keep-rejected) to keep them")
     order = np.argsort(clusters, kind="stable")
-    at = np.searchsorted(clusters[order], ids)
-    to = np.searchsorted(clusters[order], ids, side="right")
-    # phy lists spikes in order of time, but files edited by hand need not be.
-    trains = [np.sort(samples[order[a:b]].astype(np.float64) / fs) for a, b in zip(at, to, strict=True)]
+    first = np.searchsorted(clusters[order], ids)
+    end = np.searchsorted(clusters[order], ids, side="right")
+    # phy lists spikes in order of time, but files edited by hand may not be sorted.
+    trains = [np.sort(samples[order[a:b]].astype(np.float64) / fs) for a, b in zip(first, end, strict=True)]
 
     properties = cluster_columns(tables, ids)
     if "group" in properties and "quality" not in properties:
@@ -86,24 +86,24 @@ def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_re
     )
 
 
-def _whole_numbers(path: Path, what: str) -> np.ndarray:
+def _whole_numbers(path: Path, quantity: str) -> np.ndarray:
     """The numbers in a file of samples or clusters, which count from 0."""
     values = load_numbers(path, mapped=True).ravel()
     if not np.isfinite(values).all():
-        raise InputError(f"{path}: does not hold plain numbers: export it from phy or Kilosort again")
-    wrong = np.flatnonzero((values < 0) | (values != np.floor(values)) | (values >= 2.0**63))
-    if len(wrong):
+        raise InputError(f"{path}: does not contain plain numbers: export it from phy or Kilosort again")
+    invalid = np.flatnonzero((values < 0) | (values != np.floor(values)) | (values >= 2.0**63))
+    if len(invalid):
         raise InputError(
-            f"{path}: entry {wrong[0]:,} is {values[wrong[0]]}, and {what} are whole numbers from 0 on: export it "
+            f"{path}: entry {invalid[0]:,} is {values[invalid[0]]}, and {quantity} are whole numbers from 0: export it "
             "from phy or Kilosort again"
         )
     return values.astype(np.int64)
 
 
 def sample_rate(folder: Path) -> float:
-    """The value that `sample_rate` would have after running params.py.
+    """The value of `sample_rate` after a run of params.py, without running it.
 
-    InputError where the file is missing, or sets it in any other way than by assigning a plain number.
+    Raise InputError if the file is missing or sets it in any other way than by assigning a plain number.
     """
     path = folder / "params.py"
     if not path.is_file():
@@ -129,7 +129,7 @@ def _parsed(text: str) -> ast.Module:
         warnings.simplefilter("ignore")  # of escapes such as C:\data
         try:
             return ast.parse(text)
-        except SyntaxError:  # a Windows path such as 'C:\users', which Python cannot read and we need not
+        except SyntaxError:  # a Windows path such as 'C:\users', which is not valid Python and not needed here
             return ast.parse(text.replace("\\", "\\\\"))
 
 
@@ -148,7 +148,7 @@ def _assigns_plainly(statement: ast.stmt) -> bool:
 
 
 def _binds(statement: ast.stmt) -> bool:
-    """Whether running the statement may set or delete sample_rate in another way, such as inside an ``if``."""
+    """Whether the statement may set or delete sample_rate in another way, such as inside an ``if``."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return statement.name == "sample_rate"
     if isinstance(statement, ast.AnnAssign) and statement.value is None:
@@ -172,8 +172,8 @@ def _number(value: ast.expr) -> float | None:
 def cluster_tables(path: Path) -> Rows:
     """Entries of a folder's cluster tables: cluster id -> column -> text. Empty entries are ignored.
 
-    Where tables contradict each other, those of one column (cluster_group.tsv) override cluster_info.tsv, and both
-    override the .csv files of an older phy, with a RecordingWarning.
+    If tables contradict each other, tables of one column (cluster_group.tsv) override cluster_info.tsv, and both
+    override the .csv files of older versions of phy, with a RecordingWarning.
     """
     files = [*path.glob("cluster_*.tsv"), *path.glob("cluster_*.csv")]
     rows: Rows = {}
@@ -188,13 +188,13 @@ def cluster_tables(path: Path) -> Rows:
 
 
 def cluster_columns(tables: Rows, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """The tables' columns for these clusters: numbers where all entries are such, else text."""
+    """The tables' columns for these clusters: numbers if all entries are numbers, else text."""
     columns = sorted({column for row in tables.values() for column in row})
     return {column: _typed([tables.get(int(unit), {}).get(column, "") for unit in ids]) for column in columns}
 
 
 def _table(file: Path) -> Rows:
-    """One file's rows, without empty entries and surrounding blanks."""
+    """The rows of one file, without empty entries and surrounding blanks."""
     rows: Rows = {}
     with reading(file, "cluster table", "export it from phy again"):
         text = decoded(file.read_bytes())
@@ -207,7 +207,7 @@ def _table(file: Path) -> Rows:
         if unit is not None:
             rows.setdefault(unit, {}).update((column, entry) for column, entry in entries.items() if entry)
     if lines and not rows:
-        warnings.warn(f"{file}: no row names a cluster_id; it is left out", RecordingWarning, stacklevel=4)
+        warnings.warn(f"{file}: no row names a cluster_id; it is skipped", RecordingWarning, stacklevel=4)
     return rows
 
 

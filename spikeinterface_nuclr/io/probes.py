@@ -31,7 +31,7 @@ class Probes:
     names : tuple of str
         Names of the groups that its electrodes or channels form.
     labels : array of str, shape (n_units,), or None
-        Group of each unit, empty where it has none. None where the source does not state it.
+        Group of each unit, empty where it has none. None if the source does not state it.
     remedy : str
         How the user can assign units to groups, for messages.
     aliases : tuple of str
@@ -108,7 +108,7 @@ def choose_group(name: str, properties: dict, group_by: str | None, find_probes=
 
 
 def most_common(values: np.ndarray) -> str:
-    """The text that occurs most often among `values`; empty where there is none."""
+    """The text that occurs most often among `values`; empty if there is none."""
     if len(values) == 0:
         return ""
     names, counts = np.unique(values, return_counts=True)

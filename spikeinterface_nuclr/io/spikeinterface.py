@@ -26,7 +26,7 @@ _REMEDY = "set the sorting property 'group'"
 
 
 def read_spikeinterface(source, *, name: str | None = None, group_by, observed) -> Population | None:
-    """The Population of an analyzer or a sorting; None where the object is neither."""
+    """The Population of an analyzer or a sorting; None if the object is neither."""
     folder = getattr(source, "folder", None)
     name = name or (os.fspath(folder) if folder else type(source).__name__)
     if isinstance(source, si.SortingAnalyzer):
@@ -88,7 +88,7 @@ def load_spikeinterface(path: Path):
 
     SpikeInterface's own `load` would make an object of any class that the folder names, and unpickle a recording's
     provenance. So folders of sortings are read by the class that wrote them, and an analyzer is given a stand-in for
-    its recording, which is then never opened. InputError where a member that they would load is a pickle.
+    its recording, which is then never opened. Raise InputError if a member that they would load is a pickle.
     """
     with reading(path, "SpikeInterface folder"):
         found = _loaded(path)
@@ -119,7 +119,7 @@ def _loaded(path: Path):
 
 
 def _check_whole(loaded) -> None:
-    """ValueError where the spikes of a folder are not those of its units, which SpikeInterface does not check."""
+    """Raise ValueError if the spikes of a folder are not those of its units, which SpikeInterface does not check."""
     analyzer = isinstance(loaded, si.SortingAnalyzer)
     sorting = loaded.sorting if analyzer else loaded
     fs = sorting.sampling_frequency

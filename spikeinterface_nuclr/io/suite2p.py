@@ -62,11 +62,11 @@ def read_suite2p(
     # The last volume may lack its last planes.
     count = min(values.shape[1] for values in fluorescence)
     active = np.empty((sum(map(len, kept)), count), dtype=np.float32)
-    left_out, row = np.zeros(count, dtype=bool), 0
+    excluded, row = np.zeros(count, dtype=bool), 0
     for plane, ops, values, rois in zip(planes, settings, fluorescence, kept, strict=True):
         _read_active(plane, ops, values, rois, active[row : row + len(rois)])
         row += len(rois)
-        left_out |= _bad_frames(plane, ops, values.shape[1])[:count]
+        excluded |= _bad_frames(plane, ops, values.shape[1])[:count]
     several = len(planes) > 1
     ids = [
         np.array([f"{plane.name}/{roi}" for roi in rois], dtype=str) if several else rois
@@ -83,7 +83,7 @@ def read_suite2p(
         regular_frames(count, rates.pop(), name=name),
         kind="fluorescence",
         observed=observed,
-        left_out=left_out,
+        excluded=excluded,
         group=choose_group(name, properties, group_by),
         properties=properties,
         metadata={"source": name, "traces": "fluorescence", "keep_rejected": keep_rejected},

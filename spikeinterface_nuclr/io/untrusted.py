@@ -33,7 +33,7 @@ _HARMLESS = {
 
 
 def check_npy(path: Path) -> None:
-    """InputError where a .npy file holds objects, which are pickles, or claims more numbers than it has bytes."""
+    """Raise InputError if a .npy file holds objects, which are pickles, or claims more numbers than it has bytes."""
     with open(path, "rb") as file:
         if file.read(6) != b"\x93NUMPY":  # numpy takes anything else for a pickle, or for a zip of arrays
             raise InputError(f"{path}: not a .npy file: the file is damaged, or of another kind")
@@ -48,7 +48,7 @@ def check_npy(path: Path) -> None:
 
 
 def check_npz(path: Path) -> None:
-    """InputError where a .npz file holds objects, or would unpack to much more than it has bytes."""
+    """Raise InputError if a .npz file holds objects, or would unpack to much more than it has bytes."""
     with reading(path, ".npz file", "save it again"), zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
         check_declared(path, size, path.stat().st_size, ratio=ARRAYS_OF_NUMBERS)
@@ -58,7 +58,7 @@ def check_npz(path: Path) -> None:
 
 
 def check_sorting(folder: Path) -> None:
-    """InputError where a folder of a SpikeInterface sorting holds a pickle that opening it would load."""
+    """Raise InputError if a folder of a SpikeInterface sorting holds a pickle that opening it would load."""
     for path in (*folder.glob("*.npy"), *folder.glob("properties/*.npy")):
         check_npy(path)
     for path in folder.glob("*.npz"):
@@ -66,7 +66,7 @@ def check_sorting(folder: Path) -> None:
 
 
 def check_zarr(store: Path, *members: str, references: bool = False) -> None:
-    """InputError where arrays of a Zarr store have a codec that could run code, or is unknown.
+    """Raise InputError if arrays of a Zarr store have a codec that could run code, or is unknown.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def check_zarr(store: Path, *members: str, references: bool = False) -> None:
 
 
 def check_extension(analyzer, name: str) -> None:
-    """InputError where loading this extension of an analyzer on disk would load a pickle."""
+    """Raise InputError if loading this extension of an analyzer on disk would load a pickle."""
     if analyzer.format == "memory" or name in analyzer.extensions:  # opened already, by the user
         return
     folder = Path(analyzer.folder)
@@ -164,7 +164,7 @@ def _declared(metadata: dict) -> int:
 
 
 def _check_pickled_chunks(array: Path, metadata: dict, where: str) -> None:
-    """InputError where a chunk of pickled references names anything but numpy's constructors of arrays."""
+    """Raise InputError if a chunk of pickled references names anything but numpy's constructors of arrays."""
     import numcodecs
 
     codecs = [codec for codec in _codecs(metadata) if codec["id"] != "pickle"]

@@ -45,7 +45,7 @@ def remove_from_hdf5(file: h5py.File, source: Path, unwanted: list[str]) -> None
 
 
 def _check_references(source: Path, file: h5py.File, unwanted: list[str]) -> None:
-    """InputError where what stays refers to what is to be removed; nothing of ours does."""
+    """Raise InputError if what stays refers to what is to be removed; nothing of ours does."""
 
     def gone(place: str) -> bool:
         return any(f"{place}/".startswith(f"{path}/") for path in unwanted)
@@ -122,7 +122,7 @@ def copy_rois(source: Path, file: h5py.File | None, target: Path, kept: list[str
 
 
 def _check_side_file(source: Path, target: Path) -> None:
-    """InputError where data of a side file are parts of others, which it may have left behind."""
+    """Raise InputError if data of a side file are parts of others, which it may have left behind."""
 
     def look(name, thing):
         if isinstance(thing, h5py.Dataset) and thing.is_virtual:
@@ -135,7 +135,7 @@ def _check_side_file(source: Path, target: Path) -> None:
 def copy_units(source: Path, original: OpenFile, target: Path, columns: dict) -> None:
     """Write an HDF5 file with the units' ids, spike times and these columns, and the session's identifiers.
 
-    RecordingWarning where these come out of files in other folders.
+    Issue a RecordingWarning if these come out of files in other folders.
     """
     from pynwb import NWBHDF5IO, H5DataIO, NWBFile
     from pynwb.file import Subject
@@ -174,7 +174,7 @@ def copy_units(source: Path, original: OpenFile, target: Path, columns: dict) ->
 
 
 def _check_origin(source: Path, original: OpenFile) -> None:
-    """Say which files in other folders the units come from; InputError where these could be any file whatsoever."""
+    """Say which files in other folders the units come from; InputError if these could be any file whatsoever."""
     units = original.nwbfile.units
     for pointer in original.pointers:
         if pointer.kind == "symbolic link":

@@ -12,13 +12,13 @@ from ..columns import flat
 
 
 def read_whole(data, name: str):
-    """All of a dataset; InputError, which begins with `name`, where it claims more than its file can hold."""
+    """All of a dataset; InputError, prefixed with `name`, if it claims more than its file can hold."""
     check_stored(data, name)
     return data[:]
 
 
 def check_stored(data, name: str, memory: int = 0) -> None:
-    """InputError, which begins with `name`, where a dataset claims more than its file can hold.
+    """Raise InputError, prefixed with `name`, if a dataset claims more than its file can hold.
 
     `memory` is the number of bytes needed to use the dataset, where that is more than its own size.
     """
@@ -41,7 +41,7 @@ def _virtual_size(dataset) -> int:
 def ragged(column, name: str) -> list:
     """The rows of an indexed column, read from disk in one go; an unindexed column holds one value per row.
 
-    InputError, which begins with `name`, where the index does not fit its data.
+    Raise InputError, prefixed with `name`, if the index does not fit its data.
     """
     if not hasattr(column, "target"):
         return list(_array(column.data, name))
@@ -51,7 +51,7 @@ def ragged(column, name: str) -> list:
 
 
 def checked_index(column, name: str) -> np.ndarray:
-    """Where each row of an indexed column ends in its data: int64; InputError where it does not fit these data."""
+    """Where each row of an indexed column ends in its data: int64; InputError if it does not fit these data."""
     ends = _array(column.data, f"{name}_index")
     count = len(column.target.data)
     if ends.ndim != 1 or ends.dtype.kind not in "iu":
@@ -72,7 +72,7 @@ def checked_index(column, name: str) -> np.ndarray:
 
 
 def seconds(data, name: str) -> np.ndarray:
-    """The values of a dataset as float64 seconds; InputError, which begins with `name`, where they are not numbers."""
+    """The values of a dataset as float64 seconds; InputError, prefixed with `name`, if they are not numbers."""
     values = _array(data, name)
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise InputError(f"{name}: does not hold numbers of seconds: the file is damaged")

@@ -75,7 +75,7 @@ class UnitElectrodes:
     groups : ElectrodeGroups
         Of that table.
     rows : list of int64 arrays, or None
-        Each unit's rows of the table, empty where it has none. None where the file does not state them.
+        Each unit's rows of the table, empty where it has none. None if the file does not state them.
     by_id : bool
         Whether the rows come from a column of ids rather than from references.
     """
@@ -86,7 +86,7 @@ class UnitElectrodes:
     by_id: bool = False
 
     def most_common(self, values: np.ndarray) -> np.ndarray:
-        """The text, given per electrode, that most of each unit's electrodes share; empty where it has none."""
+        """The text, given per electrode, that most of each unit's electrodes share; empty if it has none."""
         return np.array([most_common(values[rows]) for rows in self.rows])
 
 
@@ -154,7 +154,7 @@ def unit_probes(nwbfile, electrodes: UnitElectrodes, properties: dict) -> Probes
 
 
 def _grouped(units) -> np.ndarray | None:
-    """Name of each unit's electrode_group; None where no unit has one."""
+    """Name of each unit's electrode_group; None if no unit has one."""
     held = _objects(units["electrode_group"]) if "electrode_group" in units.colnames else []
     if all(group is None for group in held):
         return None

@@ -11,7 +11,7 @@ from ...unit_embeddings import UnitEmbeddings
 def results_of(source, *, allow_stale: bool) -> tuple[UnitEmbeddings, list[Identities]]:
     """The results that a source holds: an analyzer or its folder, embeddings or their ``.npz``.
 
-    InputError where there are none, or where they are out of date.
+    Raise InputError if there are none, or where they are out of date.
     """
     if isinstance(source, UnitEmbeddings):
         return source, []

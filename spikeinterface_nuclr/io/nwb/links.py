@@ -49,7 +49,7 @@ def pointers_of(path: Path) -> list[Pointer]:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file, open for reading; InputError where it is open for writing."""
+    """An HDF5 file, open for reading; InputError if it is open for writing."""
     try:
         file = h5py.File(path, "r")
     except BlockingIOError:
@@ -59,7 +59,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def check_storage(path: Path, pointers: list[Pointer]) -> None:
-    """InputError where an HDF5 file, or one that it leads to, keeps data as bytes of any other file.
+    """Raise InputError if an HDF5 file, or one that it leads to, keeps data as bytes of any other file.
 
     Such a file shows what it likes of the machine that reads it. NWB has no use for it.
 

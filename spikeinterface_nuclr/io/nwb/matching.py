@@ -87,7 +87,7 @@ def _called(table) -> str:
 
 
 def _refusal(column: str, wanted: list[str], present: list[str]) -> str:
-    """Why this column, as it is called, does not name the units; empty where it does."""
+    """Why this column, as it is called, does not name the units; empty if it does."""
     values, counts = np.unique(present, return_counts=True)
     twice = set(values[counts > 1].tolist()) & set(wanted)
     known = set(present)

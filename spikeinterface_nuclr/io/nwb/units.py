@@ -59,7 +59,7 @@ def read_units(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Populat
 
 
 def _check_lengths(units, name: str) -> None:
-    """InputError where an index column does not fit the data that it points into, or the units."""
+    """Raise InputError if an index column does not fit the data that it points into, or the units."""
     for column in units.columns:
         where = f"{name}: units/{column.name}"
         if hasattr(column, "target"):

@@ -29,9 +29,9 @@ _ROWS = 100_000  # values read at once
 
 
 def check_valid(path: Path, original: OpenFile, copy: OpenFile) -> None:
-    """InputError where pynwb finds a fault in the copy that it does not find in the original.
+    """Raise InputError if pynwb finds a fault in the copy that it does not find in the original.
 
-    RecordingWarning where pynwb cannot validate the original at all, as where its specifications are incomplete.
+    Issue a RecordingWarning if pynwb cannot validate the original at all, as where its specifications are incomplete.
     """
     try:
         faults = _faults(copy)
@@ -68,7 +68,7 @@ def _faults(opened: OpenFile) -> set[str]:
 
 
 def check_read_back(path: Path, copy: OpenFile, plan: Plan) -> None:
-    """InputError where reading the copy does not give what was planned."""
+    """Raise InputError if reading the copy does not give what was planned."""
     if not all(_comes_back(copy.nwbfile, part) for part in plan.parts):
         raise InputError(f"{path}: what was written does not come back: nothing was kept; report this, with the file")
 
@@ -95,7 +95,7 @@ def _same_rows(read, written, columns: tuple[str, ...]) -> bool:
 
 
 def check_unchanged(path: Path, original: OpenFile, copy_path: Path, copy: OpenFile, ours: list[str]) -> None:
-    """InputError where an object of the original is missing or different in the copy, or there are more, but `ours`."""
+    """Raise InputError if the copy differs from the original in any object outside the paths `added`."""
     ours = [*ours, specification_place(original.hdf5 or path)]
     before, after = _described(path, original, ours), _described(copy_path, copy, ours)
     for place in sorted(before.keys() | after.keys()):
@@ -169,7 +169,7 @@ class _Description:
         return json.dumps(found, default=str)
 
     def _hash(self, dataset: h5py.Dataset) -> str | None:
-        """Of the data on the disk; None where there are none."""
+        """Of the data on the disk; None if there are none."""
         digest = hashlib.sha256()
         if dataset.shape is None:
             return None
