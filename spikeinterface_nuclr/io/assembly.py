@@ -32,9 +32,9 @@ def assemble(
     observed : array (k, 2), optional
         Observed time in seconds set by the user. It replaces `recorded`, `start` and `invalid`.
     recorded : array (k, 2), or list of one per unit, optional
-        Observed time stated by the source. Default: until the last spike, rounded up to a full second.
+        Observed time stated by the source. Default: to the end of the second of the last spike.
     start : float, optional
-        Start of observed time if `recorded` is None. Default: the first spike, rounded down to a full second.
+        Start of observed time if `recorded` is None. Default: the second of the first spike.
     invalid : array (k, 2), or list of one per unit, optional
         Intervals removed from the observed time.
     **annotations
