@@ -157,7 +157,7 @@ def assemble_traces(
     if kind not in KINDS:
         raise InputError(f"traces must be one of {', '.join(KINDS)}, not {kind!r}")
     if not values.size:
-        raise InputError(f"{name}: it has {len(values)} neurons and {len(frames)} frames: there is nothing to read")
+        raise InputError(f"{name}: it has {len(values)} neurons in {len(frames)} frames: there is nothing to read")
     if excluded is not None:
         frames = frames.part(~excluded)
     if observed is not None:

@@ -143,7 +143,7 @@ def _without_property(name: str, values: list[str], probes: Probes) -> np.ndarra
     """The source's own probes, with a warning that the property "group" does not name them."""
     labels = probes.of_units(name)
     if labels is None:
-        result = "all units form one population"
+        result = "all units are one population"
     else:
         result = f"units are grouped by its {probes.members} ({_listed(sorted(set(labels.tolist())))})"
     warnings.warn(
