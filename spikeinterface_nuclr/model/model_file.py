@@ -177,7 +177,7 @@ def to_bytes(kind: str, arrays: dict[str, np.ndarray], facts: dict, card: dict, 
     return to_safetensors(arrays, {kind: json.dumps(content, sort_keys=True)})
 
 
-def _read(path: Path, name: str, kind: str, what: str) -> tuple[dict[str, np.ndarray], dict, dict, str]:
+def _read(path: Path, name: str, kind: str, description: str) -> tuple[dict[str, np.ndarray], dict, dict, str]:
     """Arrays, facts, card and stated identity of a file.
 
     Parameters

@@ -8,7 +8,7 @@ from ...errors import InputError
 from ...population import Population
 from ...provenance import READING, Provenance
 from ...unit_embeddings import UnitEmbeddings
-from .matching import check_num_spikes, match_rows
+from .matching import check_spike_counts, match_rows
 from .population import read_nwbfile
 from .reading import PLANES
 from .rois import choose_rois, common_path, tables_of
@@ -64,14 +64,14 @@ def imaging_of(nwbfile, provenance: Provenance, series: str | None, name: str) -
 
 
 def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match, *, allow_stale: bool) -> list[Place]:
-    """Where each embedded neuron is in the file; InputError where one is missing, or has changed since.
+    """Where each embedded neuron is in the file; InputError if one is missing, or has changed since.
 
     `population` is what the file holds now, read as the embeddings were.
     """
     if population.signal == "spikes":
         rows, column = match_rows(nwbfile.units, embeddings.unit_ids, match)
         if not allow_stale:
-            check_num_spikes(nwbfile.units, population.num_spikes, rows, embeddings)
+            check_spike_counts(nwbfile.units, population.num_spikes, rows, embeddings)
         return [Place(nwbfile.units, np.arange(len(rows)), rows, column)]
     if not allow_stale:
         _check_frames(population, embeddings)
@@ -112,7 +112,7 @@ def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> 
 
 
 def _check_frames(population: Population, embeddings: UnitEmbeddings) -> None:
-    """InputError where the traces are not those that were embedded, as far as can be told."""
+    """Raise InputError if the traces are not those that were embedded, as far as can be told."""
     frames = population.traces.shape[1]
     if embeddings.num_frames is None or not (embeddings.num_frames == frames).all():
         had = "an unknown number of" if embeddings.num_frames is None else f"{embeddings.num_frames.max():,}"
