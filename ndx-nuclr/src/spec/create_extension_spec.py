@@ -59,7 +59,7 @@ def nuclr_model():
     return NWBGroupSpec(
         neurodata_type_def="NuCLRModel",
         neurodata_type_inc="NWBDataInterface",
-        doc="A trained NuCLR encoder: what is needed to find the very same weights again. The weights are not stored.",
+        doc="A trained NuCLR encoder. It identifies the weights, which are not stored in the file.",
         attributes=[
             attribute(
                 "source", "Where the weights came from: the name of a bundled model, a file name, or a Hub name."
@@ -82,20 +82,19 @@ def unit_embeddings():
         neurodata_type_def="UnitEmbeddings",
         neurodata_type_inc="DynamicTable",
         default_name="UnitEmbeddings",
-        doc="One embedding for each neuron: a vector that tells how it fires and how it relates to the neurons that "
-        "were recorded with it. Neurons of one table were embedded by one model. Vectors of different models must not "
-        "be compared.",
+        doc="One embedding for each neuron: a vector that captures its firing statistics and its coupling to the "
+        "simultaneously recorded population. All neurons of a table were embedded by one model. Embeddings of "
+        "different models cannot be compared.",
         attributes=[
             attribute(
                 "population_fingerprint",
-                "SHA-256 of what was embedded: the ids of all neurons of the population, how often each fired, and "
-                "when. It differs from units_fingerprint where the embeddings were computed from another copy of "
-                "the spikes.",
+                "SHA-256 of the population that was embedded: ids, spike counts and spike times of all its neurons. It "
+                "differs from units_fingerprint if the embeddings were computed from another copy of the spikes.",
             ),
             attribute(
                 "units_fingerprint",
-                "The same SHA-256 of all neurons that this file held when the table was written. Where it does not fit "
-                "the file's present content, the embeddings are out of date.",
+                "The same SHA-256, of all neurons in this file when the table was written. If it differs from that of "
+                "the neurons now in the file, the embeddings are out of date.",
                 required=False,
             ),
         ],
@@ -107,11 +106,11 @@ def unit_embeddings():
                 "float32",
                 more="num_dimensions",
             ),
-            column("num_windows", "Number of time windows behind the embedding; 0 where there is none.", "int64"),
+            column("num_windows", "Number of windows that the embedding averages; 0 where there is none.", "int64"),
             column(
                 "split_half_similarity",
-                "Agreement of two halves of the recording: the cosine, from -1 to 1, between the mean over the "
-                "neuron's odd windows and that over its even windows. NaN with fewer than two windows.",
+                "Cosine similarity, from -1 to 1, between the means over the neuron's odd and even windows. NaN with "
+                "fewer than two windows.",
                 "float32",
             ),
             column("num_spikes", "Number of spikes of the neuron when it was embedded.", "int64", quantity="?"),
@@ -132,8 +131,8 @@ def unit_identities():
     return NWBGroupSpec(
         neurodata_type_def="UnitIdentities",
         neurodata_type_inc="DynamicTable",
-        doc="What a decoder reads from the embeddings about one property of each neuron, such as its cell type or "
-        "brain region. These are predictions, not observations. One table for each property, named after it.",
+        doc="One property of each neuron, such as its cell type or brain region, as a decoder predicts it from the "
+        "embeddings. These are predictions, not observations. One table for each property, named after it.",
         attributes=[
             attribute("target", "The property that is predicted, such as 'cell_type' or 'brain_region'."),
             attribute("decoder", "Name of the decoder."),
@@ -149,8 +148,8 @@ def unit_identities():
             ),
             column(
                 "reason",
-                "Why the decoder abstains: 'low confidence', 'novel' (unlike what the decoder was trained on, whatever "
-                "its confidence) or 'no embedding'. Empty where it does not abstain.",
+                "Why the decoder abstains: 'low confidence', 'novel' (unlike the neurons that the decoder was trained "
+                "on, whatever its confidence) or 'no embedding'. Empty where it does not abstain.",
                 "text",
             ),
             column(
@@ -162,8 +161,8 @@ def unit_identities():
             column("confidence", "Probability of the most probable class, from 0 to 1.", "float32"),
             column(
                 "novelty",
-                "Distance of the embedding from those that the decoder was trained on, in the decoder's own unit: the "
-                "larger, the less it has seen the like.",
+                "Distance of the embedding from those that the decoder was trained on, in the decoder's unit; larger "
+                "for neurons unlike those in the training data.",
                 "float32",
                 quantity="?",
             ),
@@ -172,7 +171,11 @@ def unit_identities():
             ),
             provenance(),
         ],
-        links=[NWBLinkSpec(name="embeddings", doc="The embeddings that were read.", target_type="UnitEmbeddings")],
+        links=[
+            NWBLinkSpec(
+                name="embeddings", doc="The embeddings that the prediction was made from.", target_type="UnitEmbeddings"
+            )
+        ],
     )
 
 
