@@ -229,7 +229,7 @@ def test_an_unknown_region_is_refused():
     with pytest.raises(InputError, match="'V1' is no region"):
         roll_up(["VISp", "V1"], "cosmos")
     with pytest.raises(InputError, match="level must be"):
-        roll_up(["VISp"], "beryl")
+        roll_up(["VISp"], "group")
 
 
 # --- the benchmark's export -------------------------------------------------------------------------------------------
