@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -22,6 +23,7 @@ from joblib import Parallel, delayed
 from spikeinterface_nuclr import UnitEmbeddings, animal_scaling, evaluate, label_efficiency
 from spikeinterface_nuclr.decoding.labelled import label_units
 from spikeinterface_nuclr.decoding.linear import fit_classifier
+from spikeinterface_nuclr.decoding.parallel import on_one_thread
 from spikeinterface_nuclr.decoding.splits import Split
 
 DIM = 128
@@ -95,7 +97,7 @@ def threads(name: str) -> dict[str, float]:
     embeddings, labels, _ = cohort(CASES[name])
     labelled = label_units(embeddings, labels)
     seconds = {}
-    for kind, fit in (("one thread", fit_classifier), ("all threads", fit_classifier.__wrapped__)):
+    for kind, fit in (("one thread", partial(on_one_thread, fit_classifier)), ("all threads", fit_classifier)):
         fit(labelled)
         began = time.perf_counter()
         for _ in range(3):

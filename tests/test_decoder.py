@@ -315,6 +315,12 @@ def test_features_are_matched_by_unit_id():
         fused.predict(new, np.ones((80, 1)))
 
 
+@pytest.mark.parametrize("fit", [fit_decoder, fit_regressor])
+def test_a_seed_that_is_none_is_refused(fit):
+    with pytest.raises(InputError, match=r"seed must be a whole number from 0 on, not -1"):
+        fit(*cohort(2), target="type", seed=-1)
+
+
 def test_a_card_that_json_cannot_hold_is_refused_before_the_fit():
     import datetime
 

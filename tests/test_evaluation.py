@@ -385,6 +385,8 @@ def test_fusion_with_features_is_scored_beside_the_embedding():
         ({"n_jobs": "all"}, "n_jobs must be a number of processes"),
         ({"shuffles": -1}, "shuffles must be a whole number from 0 on, not -1"),
         ({"shuffles": 2.5}, "shuffles must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number from 0 on, not -1"),
+        ({"seed": 1.5}, "seed must be a whole number from 0 on, not 1.5"),
         ({"protocol": "zero-shot", "test_animals": "animal0"}, r"such as \['animal0'\]"),
         ({"others": {"embedding": [np.ones((80, 2))] * 2}}, "'embedding' cannot be the name of a method"),
         ({"others": {1: [np.ones((80, 2))] * 2}}, "1 cannot be the name of a method"),
@@ -408,6 +410,7 @@ def test_learning_curves_refuse_nonsense():
         ({"shares": [0]}, "shares must lie in"),
         ({"repeats": 0}, "repeats must be a whole number from 1 on, not 0"),
         ({"n_jobs": 0}, "n_jobs must be"),
+        ({"seed": -1}, "seed must be a whole number"),
     ):
         with pytest.raises(InputError, match=message):
             label_efficiency(embeddings, labels, progress=False, **settings)

@@ -296,6 +296,22 @@ def test_a_side_file_of_rois_leaves_no_holes(calcium, tmp_path):
     same(write_nwb(path, found), found)
 
 
+def test_a_side_file_of_rois_keeps_names_and_regions(calcium, tmp_path):
+    path = imaged(tmp_path / "imaged.nwb")
+    found = embed(read_population(path), calcium, **QUICK)
+    with h5py.File(path, "r+") as file:
+        series = next(iter(file["processing/ophys/DfOverF"].values()))
+        series.attrs.create("roi", series["data"].regionref[2:5, :3], dtype=h5py.regionref_dtype)
+        file["general/again"] = file["general/devices"]
+        place = series.name
+    with h5py.File(write_nwb(path, found, units_only=True)) as file:
+        series = file[place]
+        assert file["general/again"] == file["general/devices"]
+        assert file[series["rois"].attrs["table"]].name.endswith("/PlaneSegmentation")
+        assert series["data"].regionref.selection(series.attrs["roi"]) == (3, 3)
+        assert file[series.attrs["roi"]] == series["data"]
+
+
 # --- Zarr -------------------------------------------------------------------------------------------------------------
 
 

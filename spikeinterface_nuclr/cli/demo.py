@@ -102,14 +102,14 @@ def run_demo(
 
 def neighbours_agree(embedding: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """How often the nearest neighbour (Euclidean, standardised) has the same label, and how often a random one has."""
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import StandardScaler
+
     known = np.isfinite(embedding).all(axis=1)
-    rows, labels = embedding[known].astype(np.float64), labels[known]
-    rows = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-12)
-    distance = np.square(rows[:, None] - rows[None]).sum(axis=-1)
-    np.fill_diagonal(distance, np.inf)
-    same = labels[:, None] == labels[None]
-    n = len(rows)
-    return float(same[np.arange(n), distance.argmin(axis=1)].mean()), float((same.sum() - n) / (n * (n - 1)))
+    rows, labels = StandardScaler().fit_transform(embedding[known]), labels[known]
+    nearest = NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(return_distance=False)[:, 0]
+    n, counts = len(labels), np.unique(labels, return_counts=True)[1]
+    return float((labels[nearest] == labels).mean()), float((counts * (counts - 1)).sum() / (n * (n - 1)))
 
 
 def _write_table(path: Path, embeddings, labels: dict, identities) -> None:

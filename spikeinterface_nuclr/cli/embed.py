@@ -151,9 +151,10 @@ def _into_nwb(
     """Write into a copy of an NWB file, or into the file itself, which is read once for all that follows."""
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
-    from ..io.nwb.writing import Request, write_request
+    from ..io.nwb.writing import Request, check_choices, write_request
     from ..model.loading import load_checkpoint
 
+    check_choices(name, if_exists)
     destination = output_of(source, output, in_place=in_place, units_only=units_only)
     shown = source if in_place else destination
     session = read_session(source, **reading)
@@ -169,7 +170,10 @@ def _into_nwb(
         if _up_to_date(existing, name, population, checkpoint, settings, publish=publish, shown=shown, again=again):
             return f"{shown}: {name!r} is up to date, nothing to do ({again} computes it again)"
         if_exists, overwrite = "replace", True
-    check_places(source, destination, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged)
+    check_places(
+        source, destination, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged,
+        pointers=session.pointers,
+    )  # fmt: skip
     embeddings = settings.embed(population, checkpoint)
     request = Request(embeddings, [], name, if_exists, units_only=units_only, publish=publish)
     write_request(source, destination, request, overwrite=overwrite or in_place, session=session)

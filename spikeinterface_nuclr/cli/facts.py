@@ -152,31 +152,23 @@ def of_store(path: Path) -> dict:
 
 def of_decoder(name: str) -> dict:
     """A decoder of classes or a regressor of numbers: what it reads, from which embeddings, fitted to whom."""
-    return _regressor_facts(Regressor.load(name)) if is_regressor(name) else _decoder_facts(Decoder.load(name))
-
-
-def _decoder_facts(decoder: Decoder) -> dict:
+    if is_regressor(name):
+        fitted = Regressor.load(name)
+        classes = {}
+        trust = {f"{share:.0%} of true values within": f"± {fitted.half_width(share):.4g}" for share in (0.5, 0.9)}
+    else:
+        fitted = Decoder.load(name)
+        classes = {"classes": ", ".join(fitted.classes)}
+        trust = {f"labelled at {error:.0%} target error": _share(fitted, error) for error in (0.05, 0.1)}
     return {
-        "decoder": decoder.name,
-        "sha256": decoder.sha256,
-        "target": decoder.target,
-        "classes": ", ".join(decoder.classes),
-        "animals": ", ".join(decoder.animals),
-        "other features": ", ".join(decoder.columns) or "none",
-        **{f"labelled at {error:.0%} target error": _share(decoder, error) for error in (0.05, 0.1)},
-        **decoder.card,
-    }
-
-
-def _regressor_facts(regressor: Regressor) -> dict:
-    return {
-        "regressor": regressor.name,
-        "sha256": regressor.sha256,
-        "target": regressor.target,
-        "animals": ", ".join(regressor.animals),
-        "other features": ", ".join(regressor.columns) or "none",
-        **{f"{share:.0%} of true values within": f"± {regressor.half_width(share):.4g}" for share in (0.5, 0.9)},
-        **regressor.card,
+        fitted.WHAT: fitted.name,
+        "sha256": fitted.sha256,
+        "target": fitted.target,
+        **classes,
+        "animals": ", ".join(fitted.animals),
+        "other features": ", ".join(fitted.columns) or "none",
+        **trust,
+        **fitted.card,
     }
 
 

@@ -128,13 +128,15 @@ def _into_nwb(
     from ..decoding.decoder import Decoder
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
-    from ..io.nwb.writing import Request, write_request
+    from ..io.nwb.writing import TABLE, Request, check_choices, write_request
 
+    check_choices(TABLE, if_exists)
     in_place = output is None
     destination = output_of(source, output, in_place=in_place, units_only=False)
-    imaged = reading.get("series") is not None
-    check_places(source, destination, in_place=in_place, overwrite=overwrite, imaged=imaged)
-    fitted, session = Decoder.load(decoder), read_session(source, **reading)
+    session = read_session(source, **reading)
+    imaged = session.population.signal == "traces"
+    check_places(source, destination, in_place=in_place, overwrite=overwrite, imaged=imaged, pointers=session.pointers)
+    fitted = Decoder.load(decoder)
     name, embeddings = _of_session(session, fitted, settings)
     identities = fitted.predict(embeddings, target_error=target_error)
     request = Request(embeddings, [identities], name, "replace" if overwrite else if_exists)

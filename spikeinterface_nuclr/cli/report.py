@@ -110,8 +110,10 @@ def _of_shuffles(shuffles: int) -> str:
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
-    return "\n".join([*lines, ""])
+    import pandas as pd
+
+    # Numbers are written already: "1.00" shall not become 1.
+    return pd.DataFrame(rows, columns=header).to_markdown(index=False, disable_numparse=True) + "\n"
 
 
 def _interval(low: float, high: float, form: str = ".2f") -> str:

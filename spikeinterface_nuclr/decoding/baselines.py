@@ -25,6 +25,7 @@ from .features import (
 )
 from .labelled import Labelled, per_recording
 from .scores import EMBEDDING, FUSED, POOLED, SHUFFLED
+from .splits import check_seed
 
 # Raise it when a feature changes, so that those kept in files are computed again.
 FEATURES_VERSION = 1
@@ -100,6 +101,7 @@ def shuffled_spikes(population: Population, seed: int = 0) -> Population:
     """
     if population.signal != "spikes":
         raise InputError("the population holds traces: intervals are between spikes")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     trains = [_shuffled(times, population.observed_of(unit), rng) for unit, times in enumerate(population.spike_times)]
     return dataclasses.replace(population, spike_times=trains)
@@ -113,6 +115,7 @@ def shifted_traces(population: Population, seed: int = 0) -> Population:
     """
     if population.signal != "traces":
         raise InputError("the population holds spikes: shuffle their intervals")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     traces = population.traces.copy()
     for unit, trace in enumerate(traces):

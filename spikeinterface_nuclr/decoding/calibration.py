@@ -1,11 +1,17 @@
 """Whether probabilities mean what they say: temperatures, reliability, and when to abstain.
 
-Everything here takes predictions on animals that the decoder was not fitted to.
+Everything here takes predictions on animals that the decoder was not fitted to. By hand, although scikit-learn has
+CalibratedClassifierCV, calibration_curve and log_loss: the first fits one temperature only, the second does not say how
+many units its bins hold, and the third gives no losses of single units.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from scipy import special
+
+from .splits import outside_and_inside
 
 BINS = 10
 # That a threshold keeps its word, and that a temperature helps.
@@ -19,11 +25,8 @@ _FEWEST = 50
 # Shares of the predictions that are tried as accepted.
 _SHARES = np.arange(1, 21) / 20
 
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Along the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+# Along the last axis.
+softmax = partial(special.softmax, axis=-1)
 
 
 def tempered(probability: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
@@ -129,12 +132,17 @@ def calibration_error_by_chance(confidence: np.ndarray, seed: int = 0, draws: in
     )
 
 
-def brier_score(probability: np.ndarray, truth: np.ndarray) -> float:
-    """Mean squared distance between the probabilities (n, k) and the true classes (n,), from 0 to 2 (Brier 1950).
+def squared_distances(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Squared distance of the probabilities (n, k) of each unit from its true class (n,), from 0 to 2: shape (n,).
 
-    By hand: scikit-learn knows several classes from 1.7 only.
+    By hand: scikit-learn's brier_score_loss gives their mean only.
     """
-    return float(((probability - np.eye(probability.shape[1])[truth]) ** 2).sum(axis=1).mean())
+    return ((probability - np.eye(probability.shape[1])[truth]) ** 2).sum(axis=1)
+
+
+def brier_score(probability: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of the `squared_distances` (Brier 1950)."""
+    return float(squared_distances(probability, truth).mean())
 
 
 def selective_risk(confidence: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
@@ -205,6 +213,7 @@ def error_bound(wrong: np.ndarray, kept: np.ndarray) -> float:
 
     Clopper–Pearson's, with as many predictions as would be as informative if they were independent (Korn & Graubard
     1998, Survey Methodology 24): fewer, the more the share differs between animals and the fewer animals there are.
+    By hand: that number is no whole one, which scipy's binomtest asks for.
 
     Parameters
     ----------
@@ -271,8 +280,7 @@ def _class_temperatures(probability: np.ndarray, truth: np.ndarray) -> np.ndarra
 def _fold_losses(fit, probability: np.ndarray, truth: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
     """Mean log loss on each fold, with temperatures fitted to the others: shape (folds,)."""
     losses = []
-    for fold in folds:
-        others = np.delete(np.arange(len(truth)), fold)
+    for others, fold in outside_and_inside(folds, len(truth)):
         temperatures = fit(probability[others], truth[others])
         losses.append(log_losses(tempered(probability[fold], temperatures), truth[fold]).mean())
     return np.array(losses)
@@ -323,8 +331,7 @@ def fit_reference(rows: np.ndarray, folds: list[np.ndarray], seed: int = 0) -> R
     """
     rng = np.random.default_rng(seed)
     apart = []
-    for fold in folds:
-        others = np.setdiff1d(np.arange(len(rows)), fold)
+    for others, fold in outside_and_inside(folds, len(rows)):
         apart.append(_distance(rows[fold], rows[_some(others, rng)]))
     apart = np.concatenate(apart)
     typical = max(float(np.median(apart)), 1e-6)
@@ -337,7 +344,10 @@ def _some(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _distance(rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Mean Euclidean distance of each row to its nearest neighbours in the reference: shape (n,)."""
+    """Mean Euclidean distance of each row to its nearest neighbours in the reference: shape (n,).
+
+    By hand: scikit-learn's distances differ by 1e-14, so that a decoder fitted again would have another identity.
+    """
     nearest = min(NEIGHBOURS, len(reference))
     reference = reference.astype(np.float64)
     lengths = (reference**2).sum(axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..embedding import EmbeddingSettings, expected_provenance
-from ..errors import CheckpointError, DeviceError, InputError, reason_of
+from ..errors import CheckpointError, DeviceError, InputError
 from ..io import read_population
 from ..io.manifest import Listed, list_sources
 from ..model.checkpoint import Checkpoint
@@ -135,8 +135,7 @@ def read_cohort(
         except (CheckpointError, DeviceError, LabelError):  # not the fault of this recording
             raise
         except Exception as error:  # one damaged file of hundreds must not stop the others, whatever is wrong with it
-            reason = reason_of(error)
-            left_out.append(reason if reason.startswith(f"{one.name}: ") else f"{one.name}: {reason}")
+            left_out.append(one.refusal(error))
             continue
         for path, content in recording.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +173,7 @@ class _Reader:
 
         Raises whatever is wrong with it; a LabelError where something is wrong with the labels of all.
         """
-        population = read_population(one.source, **self.reading | ({"group_by": None} if one.probe else {}))
+        population = read_population(one.source, **one.reading(self.reading))
         animal = _animal(one, population)
         positions = _positions(population, self.depth, one.name) if self.depth else None
         labels = self.rule.labels_of(population, one.name)

@@ -15,13 +15,14 @@ from .calibration import CONFIDENCE, Reference, abstention_threshold, fit_refere
 from .labelled import FEATURES, Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
 from .labels import key_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
+from .parallel import on_one_thread
 
 # Below this, a class's probabilities were learnt from a handful.
 _FEW = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Decoder(storage.Saved):
+class Decoder(storage.Fitted):
     """Reads one property, such as "cell_type", from embeddings.
 
     Attributes
@@ -43,7 +44,7 @@ class Decoder(storage.Saved):
         Where it was loaded from.
     """
 
-    KIND = "nuclr_decoder"
+    KIND, WHAT = "nuclr_decoder", "decoder"
 
     target: str
     classifier: Classifier
@@ -290,10 +291,10 @@ def fit_decoder(
         A class has few units or was seen in one animal, or there is one animal only; names of two animals differ by
         case or blanks only; or units are labelled "NA".
     """
-    check_fit(target, card)
+    check_fit(target, card, seed)
     labelled = label_units(embeddings, labels, animals, features)
     _warn_of_classes(labelled)
-    classifier, held = fit_classifier(labelled, balanced=balanced, seed=seed)
+    classifier, held = on_one_thread(fit_classifier, labelled, balanced=balanced, seed=seed)
     confidence = held.predicted.max(axis=1)
     facts = {"balanced": balanced, "calibration": name_of(classifier.temperatures)}
     return Decoder(

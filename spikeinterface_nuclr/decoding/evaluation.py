@@ -23,7 +23,7 @@ from .linear import fit_classifier, refitted_labels
 from .neighbours import with_pooled
 from .parallel import check_jobs, in_parallel
 from .scores import EMBEDDING, FUSED, TARGET_ERRORS, threshold_column
-from .splits import Split, check_splits, scorable, split_units
+from .splits import Split, check_seed, check_splits, scorable, split_units
 from .verdict import compared, verdict_of
 
 
@@ -225,6 +225,7 @@ def evaluate(
     'embedding'
     """
     check_jobs(n_jobs)
+    check_seed(seed)
     if not isinstance(shuffles, Integral) or shuffles < 0:
         raise InputError(f"shuffles must be a whole number from 0 on, not {shuffles!r}")
     fused = label_units(embeddings, labels, animals, features)
@@ -333,7 +334,7 @@ def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed:
         "best_label": best,
         "confidence": confidence,
         "confidence_before": before.max(axis=1),
-        "brier_before": ((before - (test.labels[:, None] == classifier.classes)) ** 2).sum(axis=1),
+        "brier_before": calibration.squared_distances(before, np.searchsorted(classifier.classes, test.labels)),
         **thresholds,
         "calibration": calibration.name_of(classifier.temperatures),
     }

@@ -1,6 +1,7 @@
 """Features for the baselines: firing statistics of each unit or trace by itself, and its coupling to the population.
 
-Inter-spike intervals that contain a gap in the observed time are not counted.
+Inter-spike intervals that contain a gap in the observed time are not counted. By hand: SpikeInterface's correlograms
+know no gaps.
 """
 
 from collections.abc import Iterator
@@ -16,8 +17,7 @@ from ..windows import Timeline
 
 # log10 of seconds: 0.3 ms to 100 s.
 INTERVAL_EDGES = np.linspace(-3.5, 2.0, 31)
-# Of the autocorrelogram: seconds per bin, and bins.
-BIN_S, BINS = 0.01, 50
+LAG_S, NUM_LAGS = 0.01, 50
 
 
 def firing_rate(population: Population) -> np.ndarray:
@@ -49,20 +49,20 @@ def interval_histogram(population: Population) -> np.ndarray:
 def autocorrelogram(population: Population) -> np.ndarray:
     """Spikes per second that follow a spike, in 50 bins of 10 ms, as log(1 + rate): shape (n_units, 50)."""
     _check_spikes(population)
-    rows = np.zeros((population.n_units, BINS))
+    rows = np.zeros((population.n_units, NUM_LAGS))
     for unit, row in enumerate(rows):
         times, interval = _with_intervals(population, unit)
-        earlier, pairs = np.arange(len(times) - 1), np.zeros(BINS)
+        earlier, pairs = np.arange(len(times) - 1), np.zeros(NUM_LAGS)
         for order in range(1, len(times)):
             # A spike whose order-th successor is too late has none that comes in time after that.
             earlier = earlier[earlier + order < len(times)]
             later = earlier + order
-            near = (times[later] - times[earlier] < BIN_S * BINS) & (interval[later] == interval[earlier])
+            near = (times[later] - times[earlier] < LAG_S * NUM_LAGS) & (interval[later] == interval[earlier])
             earlier, later = earlier[near], later[near]
             if not len(earlier):
                 break
-            pairs += np.histogram(times[later] - times[earlier], BINS, (0, BIN_S * BINS))[0]
-        row[:] = np.log1p(pairs / max(len(times), 1) / BIN_S)
+            pairs += np.histogram(times[later] - times[earlier], NUM_LAGS, (0, LAG_S * NUM_LAGS))[0]
+        row[:] = np.log1p(pairs / max(len(times), 1) / LAG_S)
     return rows
 
 

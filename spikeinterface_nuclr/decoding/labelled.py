@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InputError, reason_of
 from ..unit_embeddings import UnitEmbeddings
 from .labels import as_animals, as_labels, check_classes, warn_of_similar
+from .splits import check_seed
 
 # One recording: its embeddings, or a tuple of the embeddings of the same units by several checkpoints.
 Recording = UnitEmbeddings | tuple[UnitEmbeddings, ...]
@@ -209,8 +210,9 @@ def embedded(tables: dict[str, np.ndarray]) -> np.ndarray:
     return np.all([np.isfinite(rows).all(axis=1) for name, rows in tables.items() if name != FEATURES], axis=0)
 
 
-def check_fit(target: str, card: dict | None) -> None:
-    """InputError where what is fitted has no name, or its card cannot be written."""
+def check_fit(target: str, card: dict | None, seed: int) -> None:
+    """InputError where what is fitted has no name, its card cannot be written, or the seed is none."""
+    check_seed(seed)
     if not isinstance(target, str) or not target:
         raise InputError("target must name the property, such as 'cell_type'")
     if not isinstance(card, dict | None):

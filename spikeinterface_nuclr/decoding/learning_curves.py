@@ -10,7 +10,7 @@ from . import scores
 from .labelled import Labelled, label_units
 from .linear import fit_classifier
 from .parallel import check_jobs, in_parallel
-from .splits import Split, check_splits, scorable, split_units
+from .splits import Split, check_seed, check_splits, scorable, split_units
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 _COUNTS = 8
@@ -38,7 +38,7 @@ def label_efficiency(
     pandas DataFrame
         A row for each share, repeat and test animal: share, units, repeat, animal_tested, macro_f1.
     """
-    _check(repeats, n_jobs)
+    _check(repeats, n_jobs, seed)
     wrong = [share for share in shares if not 0 < share <= 1]
     if wrong:
         raise InputError(f"shares must lie in (0, 1], not {wrong[0]!r}")
@@ -69,7 +69,7 @@ def animal_scaling(
     """
     if protocol == "within-animal":
         raise InputError("within animals there is one animal to fit to: choose another protocol")
-    _check(repeats, n_jobs)
+    _check(repeats, n_jobs, seed)
     labelled = label_units(embeddings, labels, animals)
     splits, _ = scorable(split_units(labelled.animals, labelled.labels, protocol, test_animals, seed), labelled.labels)
     most = min(len(np.unique(labelled.animals[split.fit])) for split in splits)
@@ -86,9 +86,10 @@ def animal_scaling(
     return _scored(labelled, draws, balanced, seed, n_jobs, progress)
 
 
-def _check(repeats: int, n_jobs: int) -> None:
-    """InputError where there are no draws, or no processes."""
+def _check(repeats: int, n_jobs: int, seed: int) -> None:
+    """InputError where there are no draws, no processes or no seed."""
     check_jobs(n_jobs)
+    check_seed(seed)
     if not isinstance(repeats, Integral) or repeats < 1:
         raise InputError(f"repeats must be a whole number from 1 on, not {repeats!r}")
 
@@ -125,6 +126,6 @@ def _predicted(labelled: Labelled, split: Split, balanced: bool, seed: int) -> n
 
 
 def _drawn(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Positions of a share of each class."""
+    """Positions of a share of each class. By hand: scikit-learn's stratified splits may leave a rare class out."""
     of_classes = [np.flatnonzero(labels == name) for name in np.unique(labels)]
     return np.concatenate([rng.choice(of, max(round(share * len(of)), 1), replace=False) for of in of_classes])

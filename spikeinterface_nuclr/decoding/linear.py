@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ..errors import InputError
 from .calibration import fit_temperatures, softmax, tempered
 from .labelled import FEATURES, Labelled
 from .logistic import LogisticRows, moments, standardised
-from .splits import ANIMALS, Split, folds_of
+from .splits import ANIMALS, Split, folds_of, outside_and_inside
 
 # Inverse strengths of the penalty that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -103,8 +102,6 @@ class HeldOut:
     of: str
 
 
-# Matrices here are small: more threads wait for each other longer than they compute.
-@threadpool_limits.wrap(limits=1)
 def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) -> tuple[Classifier, HeldOut]:
     """Fit logistic regression to each table.
 
@@ -176,10 +173,8 @@ def refitted_labels(
 
 def left_out(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], fit: Callable) -> np.ndarray:
     """Outputs (n, outputs) for every row by a read-out, ``fit(rows, truth)``, that did not see its fold."""
-    parts = []
-    for fold in folds:
-        others = np.delete(np.arange(len(truth)), fold)
-        parts.append(fit(rows[others], truth[others])(rows[fold]))
+    pairs = outside_and_inside(folds, len(truth))
+    parts = [fit(rows[others], truth[others])(rows[fold]) for others, fold in pairs]
     outputs = np.empty((len(truth), parts[0].shape[1]))
     outputs[np.concatenate(folds)] = np.concatenate(parts)
     return outputs
@@ -200,13 +195,12 @@ def _chosen(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classe
 
     Tried from the strongest penalty on: the loss falls and then rises, and the weakest penalties take longest.
     """
-    others = [np.delete(np.arange(len(truth)), fold) for fold in folds]
-    parts = [LogisticRows(rows[part]) for part in others]
+    parts = [(LogisticRows(rows[others]), others, fold) for others, fold in outside_and_inside(folds, len(truth))]
     best = best_loss = best_probability = None
     for strength in STRENGTHS:
         probability = np.empty((len(truth), classes))
-        for fold, other, part in zip(folds, others, parts, strict=True):
-            probability[fold] = softmax(_readout(part, truth[other], classes, strength, balanced)(rows[fold]))
+        for part, others, fold in parts:
+            probability[fold] = softmax(_readout(part, truth[others], classes, strength, balanced)(rows[fold]))
         loss = _loss(probability, truth, balanced)
         if best is not None and loss >= best_loss:
             break
@@ -240,7 +234,7 @@ def averaged(outputs: dict[str, np.ndarray]) -> np.ndarray:
 
 def _folds(labelled: Labelled, truth: np.ndarray, seed: int) -> tuple[list[np.ndarray], str]:
     folds, of = folds_of(labelled.animals, labelled.labels, seed)
-    if of == ANIMALS and any(len(np.unique(np.delete(truth, fold))) < 2 for fold in folds):
+    if of == ANIMALS and any(len(np.unique(truth[others])) < 2 for others, _ in outside_and_inside(folds, len(truth))):
         # Where the animals that remain hold one class, leaving animals out says nothing.
         folds, of = folds_of(np.zeros(len(truth)), labelled.labels, seed)
         of = "units, since leaving out animals leaves one class"
@@ -248,7 +242,10 @@ def _folds(labelled: Labelled, truth: np.ndarray, seed: int) -> tuple[list[np.nd
 
 
 def _loss(probability: np.ndarray, truth: np.ndarray, balanced: bool) -> float:
-    """-log of the true class's probability, of the units whose class the fit knew."""
+    """-log of the true class's probability, of the units whose class the fit knew.
+
+    By hand: scikit-learn's log_loss counts the others too, whose probability is 0.
+    """
     own = probability[np.arange(len(truth)), truth]
     known = own > 0
     weights = 1 / np.bincount(truth)[truth] if balanced else np.ones(len(truth))

@@ -92,11 +92,11 @@ class LogisticRows:
 
 def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column, of the values that are known; 0 and 1 where none is."""
-    known = np.isfinite(rows)
-    count = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, rows, 0).sum(axis=0) / count
-    scale = np.sqrt((np.where(known, rows - mean, 0) ** 2).sum(axis=0) / count)
-    return mean, np.where(scale > 1e-12, scale, 1.0)
+    from sklearn.preprocessing import StandardScaler
+
+    with np.errstate(invalid="ignore"):  # of a column without a value
+        scaler = StandardScaler().fit(rows)
+    return np.nan_to_num(scaler.mean_), np.nan_to_num(scaler.scale_, nan=1.0)
 
 
 def standardised(rows: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

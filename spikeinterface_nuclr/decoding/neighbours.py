@@ -32,13 +32,16 @@ def pooled(
     -------
     float array, shape (n, k)
     """
+    from scipy.spatial.distance import cdist
+
     position = np.asarray(position, dtype=float).reshape(len(probability), -1)
     mean = probability.copy()
     known = np.isfinite(probability).all(axis=1) & np.isfinite(position).all(axis=1)
     for label in np.unique(probe):
         of = np.flatnonzero((probe == label) & known)
-        distance = np.linalg.norm(position[of, None] - position[None, of], axis=2)
-        # Itself first, also beside units at the same place; then by distance, then in their order.
+        distance = cdist(position[of], position[of])
+        # Itself first, also beside units at the same place; then by distance, then in their order: many units share a
+        # channel, and scikit-learn's neighbours take any of them.
         np.fill_diagonal(distance, -1.0)
         for unit, row in zip(of, distance, strict=True):
             nearest = np.argsort(row, kind="stable")[:count]

@@ -37,13 +37,15 @@ def in_parallel(function: Callable, tasks: list[tuple], n_jobs: int, numbers: in
 
     jobs = n_jobs if numbers > _WORTH_PROCESSES else 1
     for result in Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_on_one_thread)(function, task) for task in tasks
+        delayed(on_one_thread)(function, *task) for task in tasks
     ):
         bar.update()
         yield result
 
 
-# Sums in another order, by more threads, differ in their last digits.
+# Matrices here are small: more threads wait for each other longer than they compute. Their sums, in another order,
+# would also differ in the last digits.
 @threadpool_limits.wrap(limits=1)
-def _on_one_thread(function: Callable, task: tuple):
-    return function(*task)
+def on_one_thread(function: Callable, *arguments, **keywords):
+    """``function(*arguments, **keywords)``, with one thread of the libraries below numpy and scikit-learn."""
+    return function(*arguments, **keywords)

@@ -37,7 +37,7 @@ class Estimates:
 
 
 @dataclass(frozen=True, eq=False)
-class Regressor(storage.Saved):
+class Regressor(storage.Fitted):
     """Reads one number from embeddings by ridge regression.
 
     Attributes
@@ -51,7 +51,7 @@ class Regressor(storage.Saved):
         As of `Decoder`.
     """
 
-    KIND = "nuclr_regressor"
+    KIND, WHAT = "nuclr_regressor", "regressor"
 
     target: str
     readouts: dict[str, Readout]
@@ -96,6 +96,7 @@ class Regressor(storage.Saved):
 
     def half_width(self, coverage: float) -> float:
         """Of the interval; infinite where too few errors are known for such a coverage."""
+        # By hand: numpy's quantiles are never infinite.
         rank = int(np.ceil((len(self.errors) + 1) * coverage)) - 1
         return float(np.sort(self.errors)[rank]) if rank < len(self.errors) else float("inf")
 
@@ -150,7 +151,9 @@ def fit_regressor(
     InputError
         Names the recording whose arrays do not fit, or the value that is no number; or there are too few.
     """
-    check_fit(target, card)
+    from sklearn.metrics import mean_squared_error, r2_score
+
+    check_fit(target, card, seed)
     labelled = label_units(embeddings, values, animals, features, read=as_values)
     if len(labelled) < _FEWEST:
         raise InputError(f"a regression needs {_FEWEST} labelled units or more, not {len(labelled)}")
@@ -161,18 +164,17 @@ def fit_regressor(
             strength: left_out(rows, values, folds, partial(fit_ridge, strength=strength))[:, 0]
             for strength in STRENGTHS
         }
-        best = min(tried, key=lambda strength: float(((tried[strength] - values) ** 2).mean()))
+        best = min(tried, key=lambda strength: mean_squared_error(values, tried[strength]))
         held[name], readouts[name] = tried[best], fit_ridge(rows, values, best)
     predicted = averaged(held)
     facts = facts_of(labelled, embeddings, of, seed)
-    residual = float(((predicted - values) ** 2).sum() / max(((values - values.mean()) ** 2).sum(), 1e-12))
     return Regressor(
         target,
         readouts,
         np.abs(predicted - values).astype(np.float32),
         labelled.columns,
         tuple(labelled.animal_names),
-        {**(card or {}), **facts, "r2_left_out": round(1 - residual, 4)},
+        {**(card or {}), **facts, "r2_left_out": round(r2_score(values, predicted), 4)},
     )
 
 

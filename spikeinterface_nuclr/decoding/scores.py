@@ -69,13 +69,14 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     Of 3 to 40 normal values it covers in 95 % of cases, of skewed ones in 89 to 95 %; percentile and BCa bootstraps
     cover less often at these sizes (``benchmarks/coverage.py``).
     """
-    from scipy.stats import t
+    from scipy.stats import sem, t
 
     values = np.asarray(values, dtype=float)
     if len(values) < 3:
         return float("nan"), float("nan")
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
+    mean, error = values.mean(), sem(values)
+    low, high = t.interval(0.95, len(values) - 1, mean, error) if error > 0 else (mean, mean)
+    return float(low), float(high)
 
 
 def shuffled_within(labels: np.ndarray, animals: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Splits: which units a decoder is fitted to and which it is scored on. By animal, unless another is named."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -53,8 +54,11 @@ def split_units(animals: np.ndarray, labels: np.ndarray, protocol: str, test_ani
     InputError
         The protocol is unknown, or there are too few animals for it.
     """
+    from sklearn.model_selection import LeaveOneGroupOut
+
     names = np.unique(animals)
     check_protocol(protocol, test_animals)
+    check_seed(seed)
     if protocol == "within-animal":
         return _within(animals, labels, seed)
     if protocol == "zero-shot":
@@ -63,8 +67,9 @@ def split_units(animals: np.ndarray, labels: np.ndarray, protocol: str, test_ani
             raise InputError(f"test animal {unknown[0]!r} is none of these: {', '.join(names[:5])}, …")
         out = np.isin(animals, list(map(str, test_animals)))
         splits = [Split("test animals", np.flatnonzero(~out), np.flatnonzero(out))]
-    else:
-        splits = [Split(str(n), np.flatnonzero(animals != n), np.flatnonzero(animals == n)) for n in names]
+    elif len(names) > 1:
+        parts = LeaveOneGroupOut().split(animals, groups=animals)
+        splits = [Split(str(animals[test[0]]), fit, test) for fit, test in parts]
     if len(names) < 2 or not len(splits[0].fit):
         raise InputError(
             f"{protocol} needs animals to fit to and others to test on, here are {len(names)} "
@@ -81,6 +86,12 @@ def check_protocol(protocol: str, test_animals=()) -> None:
         raise InputError(f"test_animals must be a list of names, such as [{test_animals!r}]")
     if (protocol == "zero-shot") != bool(len(test_animals)):
         raise InputError("test_animals belongs to protocol 'zero-shot', and it needs some")
+
+
+def check_seed(seed: int) -> None:
+    """InputError where numpy takes no such seed."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"seed must be a whole number from 0 on, not {seed!r}")
 
 
 def check_splits(splits: list[Split], animals: np.ndarray, protocol: str) -> None:
@@ -148,6 +159,12 @@ def folds_of(animals: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[li
     return [test for _, test in parts], ANIMALS
 
 
+def outside_and_inside(folds: Iterable[np.ndarray], count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each fold of `count` units the positions outside of it and inside, as scikit-learn's splitters give them."""
+    for fold in folds:
+        yield np.delete(np.arange(count), fold), fold
+
+
 def _within(animals: np.ndarray, labels: np.ndarray, seed: int) -> list[Split]:
     splits = []
     for animal in np.unique(animals):
@@ -164,7 +181,10 @@ def _within(animals: np.ndarray, labels: np.ndarray, seed: int) -> list[Split]:
 
 
 def _stratified(labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Five parts with the same mixture of labels, rare ones spread as far as they go."""
+    """Five parts with the same mixture of labels, rare ones spread as far as they go.
+
+    By hand: scikit-learn's StratifiedKFold takes neither numbers on a scale nor classes of fewer units than folds.
+    """
     rng = np.random.default_rng(seed)
     if labels.dtype.kind == "f":
         order = rng.permutation(len(labels))

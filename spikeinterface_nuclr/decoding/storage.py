@@ -1,51 +1,26 @@
 """Decoders and regressors on disk: which file a name means, and what a file holds, where it is what it should be."""
 
-import os
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CheckpointError, reason_of
-from ..files import check_format, written_whole
+from ..errors import CheckpointError
 from ..model import model_file
 from .linear import Readout
 
 BUNDLED = Path(__file__).parent / "bundled"
 # Key of the JSON in the file -> what it is, and who reads it.
 KINDS = {
-    "nuclr_decoder": ("decoder", "reads classes: use Decoder.load, in Python"),
-    "nuclr_regressor": ("regressor", "reads numbers: use Regressor.load, in Python"),
+    "nuclr_decoder": "reads classes: use Decoder.load, in Python",
+    "nuclr_regressor": "reads numbers: use Regressor.load, in Python",
 }
 _PARTS = ("mean", "scale", "weight", "bias")
 
 
-class Saved:
-    """What has a file of its own, and is known by its identity. Has a `card` and a `name`."""
+class Fitted(model_file.Saved):
+    """What is fitted to labelled units, and loaded by its name."""
 
-    KIND: str
-
-    def _content(self) -> tuple[dict[str, np.ndarray], dict]:
-        """Arrays by name, and plain values for JSON: all that decides what it predicts."""
-        raise NotImplementedError
-
-    @classmethod
-    def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str):
-        """The object of this content; ValueError, KeyError or TypeError where it does not fit together."""
-        raise NotImplementedError
-
-    @cached_property
-    def sha256(self) -> str:
-        """Its identity: a hash (hex) of all that decides what it predicts. Neither the card nor the name does."""
-        return model_file.identity_of(self.KIND, *self._content())
-
-    def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write a ``.safetensors`` file, whole or not at all."""
-        path = check_format(path, ".safetensors")
-        content = model_file.to_bytes(self.KIND, *self._content(), self.card, self.sha256)
-        with written_whole(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(content)
-        return path
+    REMEDY = "fit it again"
 
     @classmethod
     def load(cls, name: str | Path, *, sha256: str | None = None):
@@ -60,30 +35,22 @@ class Saved:
         Raises
         ------
         CheckpointError
-            It cannot be had, is damaged, or is another than `sha256`.
+            It cannot be had, is damaged, was made by an older version, or is another than `sha256`.
         """
-        path, name = _find(str(name), sha256)
-        what, _ = KINDS[cls.KIND]
-        found = model_file.kind_of_model(path)
-        if found in KINDS and found != cls.KIND:
-            raise CheckpointError(f"{name}: {KINDS[found][1]}")
-        arrays, facts, card, identity = model_file.read(path, name, cls.KIND, what)
-        try:
-            loaded = cls._from_content(arrays, facts, card, name)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise CheckpointError(f"{name}: a damaged {what} ({reason_of(error)}): fetch it again") from None
-        unknown = sorted(facts.keys() - loaded._content()[1].keys())
-        if unknown:
-            raise CheckpointError(f"{name}: unknown entries {unknown[:5]}: a newer version may know them")
-        model_file.check_identity(name, identity, loaded.sha256)
-        if sha256 is not None and loaded.sha256 != sha256:
-            raise CheckpointError(f"{name}: its sha256 is {loaded.sha256}, not the expected {sha256}")
+        path, name, _ = model_file.find(
+            str(name), BUNDLED, cls.KIND, "decoder", sha256=sha256, default_file="decoder.safetensors"
+        )
+        kind = model_file.kind_of_model(path)
+        if kind in KINDS and kind != cls.KIND:
+            raise CheckpointError(f"{name}: {KINDS[kind]}")
+        loaded = cls._read(path, name)
+        model_file.check_sha256(loaded, name, sha256)
         return loaded
 
 
 def bundled_decoders() -> list[str]:
     """Names of the decoders that come with the package."""
-    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+    return model_file.bundled(BUNDLED)
 
 
 def is_decoder(path) -> bool:
@@ -94,25 +61,6 @@ def is_decoder(path) -> bool:
 def is_regressor(name: str) -> bool:
     """Whether the file of this path holds a regressor."""
     return model_file.kind_of_model(name) == "nuclr_regressor"
-
-
-def _find(name: str, sha256: str | None) -> tuple[Path, str]:
-    """The file of a bundled name, a path or an ``hf://`` name, and its name; CheckpointError where there is none."""
-    if name.startswith("hf://"):
-        from ..model.hub import fetch
-
-        return fetch(name, "decoder.safetensors")[0], name
-    if name in bundled_decoders():
-        return BUNDLED / f"{name}.safetensors", name
-    if os.path.isfile(name):  # also False of a name that no system takes
-        return Path(name), name
-    moved = model_file.with_identity(BUNDLED, "nuclr_decoder", sha256)
-    if moved is not None:
-        return moved, moved.stem
-    raise CheckpointError(
-        f"{name}: no such decoder: give a .safetensors file, an hf:// name or a bundled name "
-        f"({', '.join(bundled_decoders())})"
-    )
 
 
 def readout_arrays(readouts: dict[str, Readout]) -> dict[str, np.ndarray]:

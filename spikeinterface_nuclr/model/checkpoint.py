@@ -1,24 +1,18 @@
 """Checkpoint: an encoder's config, weights and card."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..errors import CheckpointError
-from ..files import written_whole
 from . import model_file
 from .config import EncoderConfig
 from .encoder import Encoder
 
-# Key of the JSON in the file.
-KIND = "nuclr"
-
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class Checkpoint(model_file.Saved):
     """A trained encoder on its way between disk and device.
 
     Attributes
@@ -32,6 +26,10 @@ class Checkpoint:
         Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the Hub's commit.
     """
 
+    KIND = "nuclr"
+    WHAT = "NuCLR checkpoint"
+    REMEDY = "fetch it again"
+
     config: EncoderConfig
     weights: dict[str, torch.Tensor]
     card: dict = field(default_factory=dict)
@@ -41,27 +39,17 @@ class Checkpoint:
     def __post_init__(self):
         _check_weights(self.config, self.weights, self.name or "checkpoint")
 
-    @cached_property
-    def sha256(self) -> str:
-        """Its identity: a hash (hex) of the config and the weights, which decide the embeddings.
+    def _content(self) -> tuple[dict[str, np.ndarray], dict]:
+        arrays = {key: value.detach().cpu().numpy() for key, value in self.weights.items()}
+        return arrays, {"config": self.config.to_dict()}
 
-        Whatever the card says, whatever the file is called, and however the weights were read, it is the same.
-        """
-        return model_file.identity_of(KIND, self._arrays, {"config": self.config.to_dict()})
-
-    @property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {key: value.detach().cpu().numpy() for key, value in self.weights.items()}
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return model_file.to_bytes(KIND, self._arrays, {"config": self.config.to_dict()}, self.card, self.sha256)
-
-    def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write a ``.safetensors`` file, whole or not at all."""
-        with written_whole(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(self._bytes)
-        return Path(path)
+    @classmethod
+    def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str) -> "Checkpoint":
+        try:
+            config = EncoderConfig.from_dict(facts.get("config"))
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}: {error}") from None
+        return cls(config, {key: torch.from_numpy(values) for key, values in arrays.items()}, card, name)
 
     def encoder(self, device="cpu", dtype: torch.dtype = torch.float32) -> Encoder:
         """The network with these weights on `device`, in evaluation mode."""

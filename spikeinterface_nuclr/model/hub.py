@@ -6,11 +6,10 @@ from pathlib import Path
 
 from ..errors import CheckpointError, reason_of
 
-DEFAULT_FILE = "model.safetensors"
 _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revision>[\w./-]+))?")
 
 
-def fetch(name: str, default_file: str = DEFAULT_FILE) -> tuple[Path, str]:
+def fetch(name: str, default_file: str) -> tuple[Path, str]:
     """The file behind ``hf://owner/repo[/file][@revision]`` and the commit that it came from.
 
     What the cache holds is not asked for again: a name means the same file tomorrow, with or without a network. A

@@ -7,13 +7,15 @@ people edit, nor the name of the file is part of it.
 import hashlib
 import json
 import os
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
-from ..errors import CheckpointError, reading
+from ..errors import CheckpointError, reading, reason_of
+from ..files import check_format, written_whole
 
 FORMAT_VERSION = 1
 # Says how the identity is made. One that is made otherwise will have another name, beside this one.
@@ -21,6 +23,128 @@ _IDENTITY = "identity_sha256_v1"
 # Characters of JSON, of which a real file has thousands.
 _LONGEST = 16_000_000
 _DTYPES = {"F32": np.float32, "F64": np.float64, "U8": np.uint8}
+
+
+class Saved:
+    """What has a file of its own, and is known by its identity. Has a `card` and a `name`.
+
+    Attributes
+    ----------
+    KIND : str
+        Key of the JSON in the file.
+    WHAT : str
+        What messages call it.
+    REMEDY : str
+        What to do about a file that an older version made.
+    """
+
+    KIND: str
+    WHAT: str
+    REMEDY: str
+
+    def _content(self) -> tuple[dict[str, np.ndarray], dict]:
+        """Arrays by name, and plain values for JSON: all that decides its output."""
+        raise NotImplementedError
+
+    @classmethod
+    def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str):
+        """The object of this content; ValueError, KeyError or TypeError where it does not fit together."""
+        raise NotImplementedError
+
+    @cached_property
+    def sha256(self) -> str:
+        """Its identity: a hash (hex) of all that decides its output.
+
+        Whatever the card says, whatever the file is called, and however it was read, it is the same.
+        """
+        return identity_of(self.KIND, *self._content())
+
+    @property
+    def _bytes(self) -> bytes:
+        return to_bytes(self.KIND, *self._content(), self.card, self.sha256)
+
+    def save(self, path, *, overwrite: bool = False) -> Path:
+        """Write a ``.safetensors`` file, whole or not at all."""
+        path, content = check_format(path, ".safetensors"), self._bytes
+        with written_whole(path, overwrite=overwrite) as temporary:
+            temporary.write_bytes(content)
+        return path
+
+    @classmethod
+    def _read(cls, path: Path, name: str):
+        """What `save` wrote; CheckpointError where it is something else, or damaged."""
+        arrays, facts, card, identity = _read(path, name, cls.KIND, cls.WHAT)
+        try:
+            loaded = cls._from_content(arrays, facts, card, name)
+        except CheckpointError:
+            raise
+        except KeyError as error:
+            missing = str(error.args[0])[:80]
+            raise CheckpointError(
+                f"{name}: made by an older version of this package (it lacks {missing!r}): {cls.REMEDY}"
+            ) from None
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise CheckpointError(f"{name}: a damaged {cls.WHAT} ({reason_of(error)}): fetch it again") from None
+        unknown = sorted(facts.keys() - loaded._content()[1].keys())
+        if unknown:
+            raise CheckpointError(f"{name}: unknown entries {unknown[:5]}: a newer version may know them")
+        if not identity:
+            raise CheckpointError(f"{name}: carries no identity: damaged, or made by an older version: {cls.REMEDY}")
+        if identity != loaded.sha256:
+            raise CheckpointError(
+                f"{name}: damaged, it does not hold the model whose identity it carries: fetch it again"
+            )
+        return loaded
+
+
+def check_sha256(model: Saved, name: str, expected: str | None) -> None:
+    """CheckpointError where a model is another than the one that was expected, if any was."""
+    if expected is not None and model.sha256 != expected:
+        raise CheckpointError(f"{name}: its sha256 is {model.sha256}, not the expected {expected}")
+
+
+def bundled(folder: Path) -> list[str]:
+    """Names of the models in a folder of the package."""
+    return sorted(path.stem for path in folder.glob("*.safetensors"))
+
+
+def find(
+    name: str, folder: Path, kind: str, what: str, *, sha256: str | None = None, default_file: str
+) -> tuple[Path, str, str]:
+    """The file of a model, what it is called, and the Hub's commit; CheckpointError where there is none.
+
+    Parameters
+    ----------
+    name : str
+        A bundled name, a path or an ``hf://`` name.
+    folder : Path
+        Of the models that come with the package.
+    kind, what : str
+        The key of its JSON, and what messages call it.
+    sha256 : str, optional
+        Where a path leads nowhere any more, a bundled model of this identity is taken.
+    default_file : str
+        In a repository of the Hub.
+    """
+    if name.startswith("hf://"):
+        from .hub import fetch
+
+        path, revision = fetch(name, default_file)
+        return path, name, revision
+    if name in bundled(folder):
+        return folder / f"{name}.safetensors", name, ""
+    if os.path.isfile(name):  # also False of a name that no system takes
+        path = Path(name)
+        return path, path.stem if path.parent == folder else name, ""
+    if os.path.isdir(name):
+        raise CheckpointError(f"{name}: is a directory: name a .safetensors file inside it")
+    moved = _with_identity(folder, kind, sha256)
+    if moved is not None:
+        return moved, moved.stem, ""
+    raise CheckpointError(
+        f"{name}: no such {what}: give a path to a .safetensors file, an hf:// name or a bundled name "
+        f"({', '.join(bundled(folder))})"
+    )
 
 
 def identity_of(kind: str, arrays: dict[str, np.ndarray], facts: dict) -> str:
@@ -55,8 +179,8 @@ def to_bytes(kind: str, arrays: dict[str, np.ndarray], facts: dict, card: dict, 
     return to_safetensors(arrays, {kind: json.dumps(content, sort_keys=True)})
 
 
-def read(path: Path, name: str, kind: str, what: str) -> tuple[dict[str, np.ndarray], dict, dict, str]:
-    """Arrays, facts, card and identity that a file holds, as it says; whoever builds the model calls `check_identity`.
+def _read(path: Path, name: str, kind: str, what: str) -> tuple[dict[str, np.ndarray], dict, dict, str]:
+    """Arrays, facts, card and identity that a file holds, as it says.
 
     Parameters
     ----------
@@ -90,12 +214,6 @@ def read(path: Path, name: str, kind: str, what: str) -> tuple[dict[str, np.ndar
     return arrays, content, card, identity
 
 
-def check_identity(name: str, written, found: str) -> None:
-    """CheckpointError where a file says that it is another model than the one that it holds."""
-    if written != found:
-        raise CheckpointError(f"{name}: damaged, it does not hold the model whose identity it carries: fetch it again")
-
-
 def kind_of_model(path) -> str:
     """The key under which a safetensors file holds its JSON; empty where it is no such file."""
     if not os.path.isfile(path):  # a pipe would be waited for
@@ -107,11 +225,11 @@ def kind_of_model(path) -> str:
         return ""
 
 
-def with_identity(folder: Path, kind: str, sha256: str | None) -> Path | None:
-    """The file in a folder of ours that carries this identity."""
+def _with_identity(folder: Path, kind: str, sha256: str | None) -> Path | None:
+    """The file in a folder of the package that is of this kind and carries this identity."""
     for path in sorted(folder.glob("*.safetensors")) if sha256 else ():
         with safe_open(path, framework="numpy") as file:
-            if json.loads(file.metadata()[kind])[_IDENTITY] == sha256:
+            if json.loads(file.metadata().get(kind, "{}")).get(_IDENTITY) == sha256:
                 return path
     return None
 

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..decoding.labels import warn_of_similar
-from ..errors import InputError, RecordingWarning, reason_of
+from ..errors import InputError, RecordingWarning
 from ..files import check_writable, folder_written_whole, sweep, written_whole
 from ..io import read_population
 from ..io.manifest import Listed, list_sources
@@ -129,15 +129,14 @@ def _add_session(sessions: Path, reading: dict, frame_rate: float | None, listed
         stamp = [*listed.stamp, reading, frame_rate] if listed.stamp else []
         if stamp and _stamp_of(folder) == stamp:
             return ""
-        population = read_population(listed.source, **reading | ({"group_by": None} if listed.probe else {}))
+        population = read_population(listed.source, **listed.reading(reading))
         if frame_rate is not None and population.signal == "traces":
             population = resampled(population, frame_rate)
         with folder_written_whole(folder) as staged:
             staged.mkdir()
             _write_session(staged, listed, stamp, population)
     except Exception as error:  # one damaged source of hundreds must not stop the others, whatever is wrong with it
-        reason = reason_of(error)
-        return reason if listed.name in reason else f"{listed.name}: {reason}"
+        return listed.refusal(error)
     return ""
 
 

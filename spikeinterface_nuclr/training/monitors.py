@@ -73,7 +73,10 @@ def reidentified(halves: Halves) -> np.ndarray:
 
 
 def found_again(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Whether the nearest row (cosine) in the other array is the same row: bool, shape (2 n,), both directions."""
+    """Whether the nearest row (cosine) in the other array is the same row: bool, shape (2 n,), both directions.
+
+    By hand: scikit-learn's neighbours and `pairwise_distances_argmin` find the same and take four times as long.
+    """
     first, second = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (first, second))
     hits = [np.empty(0, dtype=bool)]
     for rows, others in ((first, second), (second, first)):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from ...errors import InputError, RecordingWarning
-from .file import open_nwb
+from .file import OpenFile
 from .hdf5 import copy_without
 from .links import pointers_of
 from .matching import texts
@@ -19,22 +19,29 @@ _SPIKE_COLUMNS = ("spike_times", "obs_intervals")
 _RECORDED = ("acquisition", "stimulus/presentation", "stimulus/templates", "analysis", "scratch", "intervals")
 
 
-def copy_file(source: Path, target: Path, unwanted: list[str]) -> None:
-    """Copy an NWB file byte by byte, and remove the `unwanted` objects from the copy.
-
-    HDF5 does not give back the room of what is removed. Symbolic links of a Zarr store stay links.
-    """
+def copy_file(source: Path, target: Path) -> None:
+    """Copy an NWB file byte by byte. Symbolic links of a Zarr store stay links."""
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-        _remove_from_zarr(target, unwanted)
-        return
-    shutil.copyfile(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def remove_from_hdf5(file: h5py.File, source: Path, unwanted: list[str]) -> None:
+    """Remove objects, and columns from the lists of their tables. HDF5 does not give back their space.
+
+    InputError, which names the file `source` of which this is a copy, where what stays refers to what is removed.
+    """
     if unwanted:
-        with h5py.File(target, "r+") as file:
-            _check_references(source, file, unwanted)
-            for path in unwanted:
-                del file[path]
-        _remove_columns(target, unwanted)
+        _check_references(source, file, unwanted)
+    for path in unwanted:
+        del file[path]
+        table, _, column = path.rpartition("/")
+        if table in file and "colnames" in file[table].attrs:
+            attributes = file[table].attrs
+            # Bytes, where the file's specification is of NWB 2.0 or 2.1.
+            names = [name for name in attributes["colnames"] if texts([name]) != [column]]
+            attributes.create("colnames", names, dtype=attributes.get_id("colnames").dtype)
 
 
 def _check_references(source: Path, file: h5py.File, unwanted: list[str]) -> None:
@@ -59,22 +66,11 @@ def _check_references(source: Path, file: h5py.File, unwanted: list[str]) -> Non
 
 
 def _is_reference(dtype: np.dtype) -> bool:
-    return h5py.check_ref_dtype(dtype) is h5py.Reference
+    return h5py.check_ref_dtype(dtype) is not None  # to an object, or to a region of one
 
 
-def _remove_columns(target: Path, unwanted: list[str]) -> None:
-    """Take columns that were left out off the list of their table."""
-    with h5py.File(target, "r+") as file:
-        for path in unwanted:
-            table, _, column = path.rpartition("/")
-            if table in file and "colnames" in file[table].attrs:
-                attributes = file[table].attrs
-                # Bytes, where the file's specification is of NWB 2.0 or 2.1.
-                names = [name for name in attributes["colnames"] if texts([name]) != [column]]
-                attributes.create("colnames", names, dtype=attributes.get_id("colnames").dtype)
-
-
-def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
+def remove_from_zarr(target: Path, unwanted: list[str]) -> None:
+    """Remove objects from a Zarr store, and columns from the lists of their tables."""
     if not unwanted:
         return
     import zarr
@@ -89,39 +85,38 @@ def _remove_from_zarr(target: Path, unwanted: list[str]) -> None:
     zarr.consolidate_metadata(root.store)
 
 
-def copy_rois(source: Path, target: Path, kept: list[str]) -> None:
+def copy_rois(source: Path, file: h5py.File | None, target: Path, kept: list[str]) -> None:
     """Write an HDF5 file with what stands at the paths `kept` of the processed data, and what describes the session.
 
     Recorded data, such as movies, other processed data, units and intervals stay behind. Of links into these, such as
     timestamps that two series share, datasets are copied and others are left out. Links to other files stay links.
     """
-    if source.is_dir():
+    if file is None:
         raise InputError(f"{source}: a side file of imaged neurons is made of HDF5 files only: write a copy")
-    with h5py.File(source, "r") as file:
-        places = [f"/{group}/{name}" for group in _RECORDED for name in file.get(group, ())]
-        unwanted = places + (["/units"] if "units" in file else [])
+    places = [f"/{group}/{name}" for group in _RECORDED for name in file.get(group, ())]
+    unwanted = places + (["/units"] if "units" in file else [])
 
-        def look(group):
-            for name in group:
-                place = f"{group.name}/{name}"
-                if any(path.startswith(f"{place}/") for path in kept):
-                    look(group[name])
-                elif place not in kept:
-                    unwanted.append(place)
+    def look(group):
+        for name in group:
+            place = f"{group.name}/{name}"
+            if any(path.startswith(f"{place}/") for path in kept):
+                look(group[name])
+            elif place not in kept:
+                unwanted.append(place)
 
-        look(file["processing"])
-        links = []
-        file.visititems_links(lambda name, link: links.append((f"/{name}", link)))
-        broken = [
-            name
-            for name, link in links
-            if isinstance(link, h5py.SoftLink) and any(f"{link.path}/".startswith(f"{gone}/") for gone in unwanted)
-        ]
-        # Timestamps, say, or ROIs, that are another series' own.
-        resolved = [name for name in broken if isinstance(file.get(name), h5py.Dataset)]
-        for name in resolved:
-            if file[name].file.filename != file.filename:
-                raise InputError(f"{source}: {name} lies in {file[name].file.filename}: write a copy of the whole file")
+    look(file["processing"])
+    links = []
+    file.visititems_links(lambda name, link: links.append((f"/{name}", link)))
+    broken = [
+        name
+        for name, link in links
+        if isinstance(link, h5py.SoftLink) and any(f"{link.path}/".startswith(f"{gone}/") for gone in unwanted)
+    ]
+    # Timestamps, say, or ROIs, that are another series' own.
+    resolved = [name for name in broken if isinstance(file.get(name), h5py.Dataset)]
+    for name in resolved:
+        if file[name].file.filename != file.filename:
+            raise InputError(f"{source}: {name} lies in {file[name].file.filename}: write a copy of the whole file")
     copy_without(source, target, unwanted + [name for name in broken if name not in resolved], resolved)
     _check_side_file(source, target)
 
@@ -137,7 +132,7 @@ def _check_side_file(source: Path, target: Path) -> None:
         file.visititems(look)
 
 
-def copy_units(source: Path, target: Path, columns: dict) -> None:
+def copy_units(source: Path, original: OpenFile, target: Path, columns: dict) -> None:
     """Write an HDF5 file with the units' ids, spike times and these columns, and the session's identifiers.
 
     RecordingWarning where these come out of files in other folders.
@@ -146,41 +141,42 @@ def copy_units(source: Path, target: Path, columns: dict) -> None:
     from pynwb.file import Subject
     from pynwb.misc import Units
 
-    with open_nwb(source) as nwbfile:
-        _check_origin(source, nwbfile.units)
-        side = NWBFile(
-            session_description=nwbfile.session_description,
-            identifier=nwbfile.identifier,
-            session_start_time=nwbfile.session_start_time,
-            timestamps_reference_time=nwbfile.timestamps_reference_time,
-            session_id=nwbfile.session_id,
-            institution=nwbfile.institution,
-            lab=nwbfile.lab,
-            notes=f"Side file of {source.name} (object {nwbfile.object_id}): its units (object "
-            f"{nwbfile.units.object_id}) and their embeddings, without its other data.",
-        )
-        subject = nwbfile.subject
-        if subject is not None:
-            fields = ("subject_id", "species", "sex", "age", "date_of_birth", "strain", "genotype", "description")
-            side.subject = Subject(**{field: getattr(subject, field) for field in fields})
-        units = nwbfile.units
-        side.units = Units(name="units", description=units.description)
-        for name in columns:
-            side.add_unit_column(name, units[name].description if name in units.colnames else "probe of the unit")
-        for row, unit in enumerate(units.id[:]):
-            spikes = {name: units[name][row] for name in _SPIKE_COLUMNS if name in units.colnames}
-            side.add_unit(id=int(unit), **spikes, **{name: str(values[row]) for name, values in columns.items()})
-        spike_times = side.units["spike_times"].target
-        spike_times.set_data_io(H5DataIO, data_io_kwargs={"compression": "gzip", "shuffle": True})
-        for invalid in nwbfile.invalid_times.to_dataframe().itertuples() if nwbfile.invalid_times else ():
-            side.add_invalid_time_interval(start_time=invalid.start_time, stop_time=invalid.stop_time)
-        with NWBHDF5IO(os.fspath(target), "w") as writing:
-            writing.write(side)
+    nwbfile = original.nwbfile
+    _check_origin(source, original)
+    side = NWBFile(
+        session_description=nwbfile.session_description,
+        identifier=nwbfile.identifier,
+        session_start_time=nwbfile.session_start_time,
+        timestamps_reference_time=nwbfile.timestamps_reference_time,
+        session_id=nwbfile.session_id,
+        institution=nwbfile.institution,
+        lab=nwbfile.lab,
+        notes=f"Side file of {source.name} (object {nwbfile.object_id}): its units (object "
+        f"{nwbfile.units.object_id}) and their embeddings, without its other data.",
+    )
+    subject = nwbfile.subject
+    if subject is not None:
+        fields = ("subject_id", "species", "sex", "age", "date_of_birth", "strain", "genotype", "description")
+        side.subject = Subject(**{field: getattr(subject, field) for field in fields})
+    units = nwbfile.units
+    side.units = Units(name="units", description=units.description)
+    for name in columns:
+        side.add_unit_column(name, units[name].description if name in units.colnames else "probe of the unit")
+    for row, unit in enumerate(units.id[:]):
+        spikes = {name: units[name][row] for name in _SPIKE_COLUMNS if name in units.colnames}
+        side.add_unit(id=int(unit), **spikes, **{name: str(values[row]) for name, values in columns.items()})
+    spike_times = side.units["spike_times"].target
+    spike_times.set_data_io(H5DataIO, data_io_kwargs={"compression": "gzip", "shuffle": True})
+    for invalid in nwbfile.invalid_times.to_dataframe().itertuples() if nwbfile.invalid_times else ():
+        side.add_invalid_time_interval(start_time=invalid.start_time, stop_time=invalid.stop_time)
+    with NWBHDF5IO(os.fspath(target), "w") as writing:
+        writing.write(side)
 
 
-def _check_origin(source: Path, units) -> None:
+def _check_origin(source: Path, original: OpenFile) -> None:
     """Say which files in other folders the units come from; InputError where these could be any file whatsoever."""
-    for pointer in pointers_of(source):
+    units = original.nwbfile.units
+    for pointer in original.pointers:
         if pointer.kind == "symbolic link":
             raise InputError(
                 f"{source}: {pointer.place} is a symbolic link to {pointer.target}, which a side file would show: copy "
@@ -188,7 +184,9 @@ def _check_origin(source: Path, units) -> None:
             )
     files = {Path(part.container_source) for part in (units, units.id, *units.columns)}
     for file in tuple(files):
-        of_units = [p for p in pointers_of(file) if file != source.absolute() or p.place.startswith("/units/")]
+        same = file == source.absolute()
+        pointers = original.pointers if same else pointers_of(file)
+        of_units = [p for p in pointers if not same or p.place.startswith("/units/")]
         files |= {file.parent / pointer.target for pointer in of_units if pointer.kind == "virtual dataset"}
     for file in sorted(files):
         if not file.resolve().is_relative_to(source.resolve().parent):

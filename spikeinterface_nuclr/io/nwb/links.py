@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -42,38 +43,54 @@ def pointers_of(path: Path) -> list[Pointer]:
     with reading(path, "NWB file"):
         if path.is_dir():
             return [*_symbolic_links(path), *_zarr_links(path)]
-        try:
-            with h5py.File(path, "r") as file:
-                return _in_hdf5(file)
-        except BlockingIOError:
-            raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
+        with open_hdf5(path) as file:
+            return pointers_in(file)
 
 
-def check_storage(path: Path) -> None:
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file, open for reading; InputError where it is open for writing."""
+    try:
+        file = h5py.File(path, "r")
+    except BlockingIOError:
+        raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
+    with file:
+        yield file
+
+
+def check_storage(path: Path, pointers: list[Pointer]) -> None:
     """InputError where an HDF5 file, or one that it leads to, keeps data as bytes of any other file.
 
     Such a file shows what it likes of the machine that reads it. NWB has no use for it.
+
+    Parameters
+    ----------
+    path : Path
+    pointers : list of Pointer
+        Those in the file.
     """
-    left, seen = [path], set()
+    left, seen = [(path, pointers)], {path.resolve()}
     while left:
-        one = left.pop()
-        seen.add(one.resolve())
-        for pointer in pointers_of(one):
+        one, pointers = left.pop()
+        for pointer in pointers:
             if pointer.kind == "external storage":
                 raise InputError(
                     f"{one}: {pointer.place} takes its data from the bytes of {pointer.target}, which could be any "
                     "file of this machine: refused; put the data into the file itself (h5repack)"
                 )
             if pointer.kind in ("link", "virtual dataset"):
-                targets = (one.parent / pointer.target, Path(pointer.target))
-                left += [target for target in targets if target.resolve() not in seen and _is_hdf5(target)]
+                for target in (one.parent / pointer.target, Path(pointer.target)):
+                    if target.resolve() not in seen and _is_hdf5(target):
+                        seen.add(target.resolve())
+                        left.append((target, pointers_of(target)))
 
 
 def _is_hdf5(path: Path) -> bool:
     return path.is_file() and h5py.is_hdf5(path)
 
 
-def _in_hdf5(file: h5py.File) -> list[Pointer]:
+def pointers_in(file: h5py.File) -> list[Pointer]:
+    """Everything in an open HDF5 file that points to another file."""
     found = []
 
     def of_link(name, link):
