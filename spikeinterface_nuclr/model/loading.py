@@ -39,6 +39,13 @@ def load_checkpoint(
     ------
     CheckpointError
         Names the model and what is wrong with it.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import load_checkpoint
+    >>> checkpoint = load_checkpoint("nuclr-starter")
+    >>> checkpoint.config.dim, checkpoint.config.signal
+    (128, 'spikes')
     """
     if isinstance(model, Checkpoint):
         return model

@@ -56,6 +56,13 @@ class PretrainConfig:
     probe : str
         A column of labels, such as "brain_area", that a linear probe reads from the embeddings of the held-out animals
         at each look. It is logged and decides nothing. Empty: none.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import PretrainConfig
+    >>> config = PretrainConfig(steps=1000).updated({"encoder": {"dim": 128}})
+    >>> config.steps, config.encoder.dim
+    (1000, 128)
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

@@ -186,6 +186,13 @@ class Store:
     ----------
     probes : list of Probe
         Of all sessions, in order of their names.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Store, build_store, simulate_population
+    >>> _ = build_store(simulate_population(12, 30.0), "store", progress=False)
+    >>> Store("store").probes[0].n_units
+    12
     """
 
     def __init__(self, path):
