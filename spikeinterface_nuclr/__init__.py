@@ -16,9 +16,9 @@ Write the results into an NWB file, and train a model on your own recordings:
 >>> nuclr.write_nwb("session.nwb", embeddings[3], identities=identities)  # doctest: +SKIP
 >>> checkpoint = nuclr.pretrain("recordings/*.nwb", "model.safetensors")  # doctest: +SKIP
 
-In SpikeInterface, ``analyzer.compute("nuclr_embedding")`` and ``analyzer.compute("nuclr_identity", decoder="…")`` do the
-same: importing this package registers them. Public names are loaded on first use, so that the import is fast and loads
-neither PyTorch nor PyNWB.
+In SpikeInterface, ``analyzer.compute("nuclr_embedding")`` and ``analyzer.compute("nuclr_identity", decoder="…")`` do
+the same: importing this package registers them. Public names are loaded on first use, so that the import is fast and
+loads neither PyTorch nor PyNWB.
 """
 
 import importlib

@@ -309,11 +309,11 @@ def test_traces_are_trained_on_at_the_encoders_rate(tmp_path):
 
 @pytest.mark.parametrize("objective", ["dcl_full", "vicreg"])
 def test_training_learns(store, tmp_path, objective):
-    config = other(steps=60, samples=4, learning_rate=3e-3, objective=objective)
+    config = other(steps=40, samples=4, learning_rate=3e-3, objective=objective)
     checkpoint = train(store, tmp_path / "a.safetensors", config)
     losses = [float(row["loss"]) for row in rows_of(tmp_path / "a.log.csv")]
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
-    assert checkpoint.card["training"]["steps"] == 60
+    assert checkpoint.card["training"]["steps"] == 40
 
 
 def test_held_out_animals_are_monitored_and_excluded_ones_are_not(store, tmp_path, monkeypatch):
