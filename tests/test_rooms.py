@@ -78,6 +78,17 @@ def test_few_modules_stand_on_the_ground_floor():
     assert len(list(PACKAGE.glob("*.py"))) <= 14
 
 
+def test_no_module_defines_a_name_twice():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        names = []
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.append(node.name)
+            elif isinstance(node, ast.Assign):
+                names += [part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+        assert len(names) == len(set(names)), path
+
+
 @pytest.mark.parametrize(
     "statement",
     [
