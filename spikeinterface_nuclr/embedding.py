@@ -110,6 +110,15 @@ def embed(
         The model cannot be loaded, or was trained on another kind of signal.
     DeviceError
         The device is not available, or its memory is too small for one window.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, simulate_population
+    >>> embeddings = embed(simulate_population(10, 30.0), progress=False)
+    >>> embeddings.embedding.shape
+    (10, 128)
+    >>> embeddings.provenance.checkpoint
+    'nuclr-starter'
     """
     if not isinstance(population, Population):
         raise InputError(f"embed takes a Population, not a {type(population).__name__}: make one with read_population")

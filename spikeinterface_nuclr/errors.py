@@ -18,19 +18,52 @@ class _OneLine(Exception):
 
 
 class InputError(_OneLine, ValueError):
-    """The recording or a parameter cannot be used."""
+    """The recording or a parameter cannot be used.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Population
+    >>> Population(["a"], [[2.0, 1.0]])
+    Traceback (most recent call last):
+    spikeinterface_nuclr.errors.InputError: unit a: spike times are not sorted...
+    """
 
 
 class CheckpointError(_OneLine, ValueError):
-    """The model cannot be found, read, or applied to this input."""
+    """The model cannot be found, read, or applied to this input.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import load_checkpoint
+    >>> load_checkpoint("no-such-model")
+    Traceback (most recent call last):
+    spikeinterface_nuclr.errors.CheckpointError: no-such-model: no such checkpoint: ...
+    """
 
 
 class DeviceError(_OneLine, RuntimeError):
-    """The device is not available, or its memory is too small."""
+    """The device is not available, or its memory is too small.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, simulate_population
+    >>> embed(simulate_population(5, 20.0), device="cuda:99")
+    Traceback (most recent call last):
+    spikeinterface_nuclr.errors.DeviceError: ...
+    """
 
 
 class RecordingWarning(_OneLine, UserWarning):
-    """Part of the recording is left out or doubtful; the computation continues."""
+    """Part of the recording is left out or doubtful; the computation continues.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from spikeinterface_nuclr import RecordingWarning, embed, simulate_population
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", RecordingWarning)
+    ...     embeddings = embed(simulate_population(5, 20.0), progress=False)
+    """
 
 
 REFUSALS = (InputError, CheckpointError, DeviceError)

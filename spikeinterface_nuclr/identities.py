@@ -41,6 +41,18 @@ class Identities:
     ------
     InputError
         A ValueError that names the array with a wrong shape, or a reason that is not one of the three.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spikeinterface_nuclr import Identities
+    >>> probability = np.array([[0.9, 0.1], [0.4, 0.6]], dtype=np.float32)
+    >>> identities = Identities(
+    ...     "cell_type", np.array([1, 2]), np.array(["PV", "SST"]), np.array(["PV", "SST"]), probability,
+    ...     probability.max(axis=1), np.array(["", "low confidence"]), provenance={},
+    ... )
+    >>> identities.label.tolist()
+    ['PV', 'unknown']
     """
 
     target: str

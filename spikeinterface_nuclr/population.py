@@ -47,6 +47,7 @@ class Population:
 
     Examples
     --------
+    >>> from spikeinterface_nuclr import Population
     >>> population = Population(["a", "b"], [[0.5, 1.2], [0.1]], stop=2.0)
     >>> population.num_spikes
     array([2, 1])

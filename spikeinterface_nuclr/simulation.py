@@ -70,6 +70,13 @@ def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 
     -------
     Population
         With the properties ``cell_type``, ``brain_area`` and ``depth`` (µm from the tip).
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import simulate_population
+    >>> population = simulate_population(10, 30.0)
+    >>> population.n_units, sorted(population.properties)
+    (10, ['brain_area', 'cell_type', 'depth'])
     """
     _check(n_units, duration, seed)
     rng = np.random.default_rng(seed)
@@ -111,6 +118,12 @@ def simulate_relations(n_units: int = 60, duration: float = 300.0, seed: int = 0
     Population
         With the properties ``cell_type`` ("chorister", "soloist") and ``brain_area`` ("in phase", "push-pull"; empty
         for soloists, which belong to no region).
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import simulate_relations
+    >>> sorted(set(simulate_relations(10, 30.0).properties["cell_type"].tolist()))
+    ['chorister', 'soloist']
     """
     _check(n_units, duration, seed)
     rng = np.random.default_rng(seed)
@@ -159,6 +172,12 @@ def simulate_sequences(n_units: int = 60, duration: float = 300.0, seed: int = 0
     -------
     Population
         With the properties ``cell_type`` ("ordered", "unordered"), ``parity`` ("even", "odd") and ``triplet`` (int).
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import simulate_sequences
+    >>> sorted(set(simulate_sequences(30, 30.0).properties["cell_type"].tolist()))
+    ['ordered', 'unordered']
     """
     _check(n_units, duration, seed)
     rng = np.random.default_rng(seed)
@@ -206,6 +225,14 @@ def simulate_fluorescence(
     -------
     float32, shape (n_units, n_frames)
         Raw fluorescence, in arbitrary units.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import read_population, simulate_fluorescence, simulate_population
+    >>> fluorescence = simulate_fluorescence(simulate_population(10, 30.0), frame_rate=5.0)
+    >>> population = read_population(fluorescence, sampling_frequency=5.0, traces="fluorescence")
+    >>> population.traces.shape
+    (10, 150)
     """
     from scipy.signal import lfilter
 

@@ -21,6 +21,7 @@ def printable(text) -> str:
 
     Examples
     --------
+    >>> from spikeinterface_nuclr.text import printable
     >>> printable("unit\n7\x1b[2J")
     'unit\\n7\\x1b[2J'
     """

@@ -133,6 +133,14 @@ def resampled(population: Population, frame_rate: float) -> Population:
     InputError
         The population holds spikes, the rate is not positive or exceeds 100 times that of the traces, or the traces
         are shorter than one frame at the new rate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spikeinterface_nuclr import Population, resampled
+    >>> population = Population(["a", "b"], traces=np.random.default_rng(0).random((2, 300)), sampling_frequency=30.0)
+    >>> resampled(population, 5.0).traces.shape
+    (2, 50)
     """
     if population.traces is None:
         raise InputError("the population holds spikes: only traces have a frame rate")

@@ -44,6 +44,16 @@ class UnitEmbeddings:
     ------
     InputError
         A ValueError that names the array with a wrong shape or dtype.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import UnitEmbeddings, embed, simulate_population
+    >>> path = embed(simulate_population(10, 30.0), progress=False).save("mouse.npz")
+    >>> embeddings = UnitEmbeddings.load(path)
+    >>> embeddings
+    UnitEmbeddings(10 units, dim 128, 10 embedded)
+    >>> embeddings.to_dataframe().shape
+    (10, 131)
     """
 
     unit_ids: np.ndarray

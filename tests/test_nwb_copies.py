@@ -226,7 +226,7 @@ def test_a_table_that_others_refer_to_is_not_replaced(session, embeddings, regio
         else:
             file["acquisition/raw"].attrs["of"] = data.ref
     before = session.read_bytes()
-    with pytest.raises(InputError, match="/acquisition/raw refers to .*/UnitEmb.*, which would be removed"):
+    with pytest.raises(InputError, match=r"/acquisition/raw refers to .*/UnitEmb.*, which would be removed"):
         write_nwb(session, embeddings.select([1, 2]), in_place=True, if_exists="replace")
     assert session.read_bytes() == before
     write_nwb(session, embeddings.select([1, 2]), in_place=True, if_exists="new_name")

@@ -270,7 +270,7 @@ def test_odd_text_in_settings_reaches_the_card_as_text(content, tmp_path):
         lambda state: {**state, "read_in.bias": torch.zeros(1).expand(10**12)},
         lambda state: {**state, "read_in.bias": torch.zeros(0, 10**15)},
         lambda state: {**state, "read_in.bias": torch.zeros(64).to_sparse()},
-        lambda state: {name: torch.zeros(1_000_000)[:1] for name in state},
+        lambda state: {name: torch.zeros(100_000)[:1] for name in state},
         lambda state: {f"read_in.{number}": state["read_in.weight"] for number in range(3000)},
         lambda state: 7,
         lambda state: None,

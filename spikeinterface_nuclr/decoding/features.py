@@ -1,4 +1,4 @@
-"""Baselines: what a single spike train shows, without its population and without a network.
+"""Features for the baselines: firing statistics of each unit or trace by itself, and its coupling to the population.
 
 Inter-spike intervals that contain a gap in the observed time are not counted. By hand: SpikeInterface's correlograms
 know no gaps.

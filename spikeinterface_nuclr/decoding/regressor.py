@@ -26,6 +26,17 @@ class Estimates:
     value, low, high : float32, shape (n_units,)
         And the limits between which the true value lies as often as was asked for; NaN without an embedding.
     provenance : dict
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, fit_regressor, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> depths = [population.properties["depth"] for population in populations]
+    >>> regressor = fit_regressor(embeddings[:2], depths[:2], ["a", "b"], target="depth_um")
+    >>> estimates = regressor.predict(embeddings[2], coverage=0.8)
+    >>> bool((estimates.low <= estimates.value).all())
+    True
     """
 
     target: str
@@ -49,6 +60,16 @@ class Regressor(storage.Fitted):
         Distances from the truth on units left out while fitting, from which intervals are made.
     columns, animals, card, name
         As of `Decoder`.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Regressor, embed, fit_regressor, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> depths = [population.properties["depth"] for population in populations]
+    >>> path = fit_regressor(embeddings[:2], depths[:2], ["a", "b"], target="depth_um").save("depth.safetensors")
+    >>> Regressor.load(path).predict(embeddings[2]).value.shape
+    (20,)
     """
 
     KIND, WHAT = "nuclr_regressor", "regressor"
@@ -150,6 +171,15 @@ def fit_regressor(
     ------
     InputError
         Names the recording whose arrays do not fit, or the value that is no number; or there are too few.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, fit_regressor, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> depths = [population.properties["depth"] for population in populations]
+    >>> fit_regressor(embeddings, depths, ["a", "b", "c"], target="depth_um").target
+    'depth_um'
     """
     from sklearn.metrics import mean_squared_error, r2_score
 

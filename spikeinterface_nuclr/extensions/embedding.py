@@ -255,6 +255,14 @@ def compute_nuclr_embedding(
         The model cannot be loaded.
     DeviceError
         The device is absent, or its memory does not suffice.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import compute_nuclr_embedding
+    >>> from spikeinterface_nuclr.simulation import simulate_analyzer
+    >>> analyzer = simulate_analyzer(10, 30.0)
+    >>> compute_nuclr_embedding(analyzer, progress_bar=False).get_data().shape
+    (10, 128)
     """
     return computed_safely(ComputeNuCLREmbedding, analyzer, save, kwargs)
 

@@ -205,6 +205,16 @@ def compute_nuclr_identity(
         There are no embeddings, or they are of another model than the decoder's.
     CheckpointError
         The decoder cannot be loaded.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import compute_nuclr_embedding, compute_nuclr_identity
+    >>> from spikeinterface_nuclr.simulation import simulate_analyzer
+    >>> analyzer = simulate_analyzer(10, 30.0, seed=500)
+    >>> _ = compute_nuclr_embedding(analyzer, progress_bar=False)
+    >>> identity = compute_nuclr_identity(analyzer, "simulated-cell-type")
+    >>> identity.get_identities().target
+    'cell_type'
     """
     return computed_safely(ComputeNuCLRIdentity, analyzer, save, {"decoder": decoder, **kwargs})
 

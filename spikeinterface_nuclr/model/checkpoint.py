@@ -24,6 +24,15 @@ class Checkpoint(model_file.Saved):
         Training data, training settings, intended use and limitations. JSON-serialisable.
     name, revision : str
         Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the commit on the Hub.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, load_checkpoint
+    >>> config = EncoderConfig(dim=32, heads=2, head_dim=16)
+    >>> checkpoint = Checkpoint(config, Encoder(config).state_dict(), {"license": "CC0-1.0"})
+    >>> path = checkpoint.save("small.safetensors")
+    >>> load_checkpoint(path).sha256 == checkpoint.sha256
+    True
     """
 
     KIND = "nuclr"

@@ -68,6 +68,12 @@ class EncoderConfig:
         Fraction of a head's pairs of dimensions that rotate with the position of the patch.
     dropout : float
         Dropout in training, on the output of each sub-layer and inside the feed-forward layers.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EncoderConfig
+    >>> EncoderConfig(num_patches=30).layout.window_s
+    30.0
     """
 
     bin_s: float = 0.02

@@ -31,6 +31,8 @@ class Encoder(nn.Module):
 
     Examples
     --------
+    >>> import torch
+    >>> from spikeinterface_nuclr import Encoder, EncoderConfig
     >>> encoder = Encoder(EncoderConfig(dim=32, heads=2, head_dim=16)).eval()
     >>> encoder(torch.ones(5, 10, 50), torch.tensor([3, 2])).shape
     torch.Size([5, 32])

@@ -38,6 +38,13 @@ def load_checkpoint(
     ------
     CheckpointError
         The model cannot be found or read, or its identity is not the expected one.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import load_checkpoint
+    >>> checkpoint = load_checkpoint("nuclr-starter")
+    >>> checkpoint.config.dim, checkpoint.config.signal
+    (128, 'spikes')
     """
     if isinstance(model, Checkpoint):
         return model

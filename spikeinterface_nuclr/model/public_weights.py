@@ -32,6 +32,19 @@ def convert_checkpoint(pt_path) -> Checkpoint:
     ------
     CheckpointError
         The file is damaged, would run code, or is not a NuCLR checkpoint.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import convert_checkpoint
+    >>> convert_checkpoint("authors.pt").save("authors.safetensors")  # doctest: +SKIP
+
+    Other files are refused, and no code in them is executed:
+
+    >>> import torch
+    >>> torch.save({"weights": torch.zeros(3)}, "other.pt")
+    >>> convert_checkpoint("other.pt")
+    Traceback (most recent call last):
+    spikeinterface_nuclr.errors.CheckpointError: other.pt: not a NuCLR checkpoint: ...
     """
     path = Path(pt_path)
     with Pickled(path) as file:

@@ -71,6 +71,14 @@ def build_store(
     RecordingWarning
         Sources name no animal, so that each counts as a separate animal; or names of animals differ only by case or
         blanks.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import build_store, simulate_relations
+    >>> populations = [simulate_relations(12, 30.0, seed=seed) for seed in range(2)]
+    >>> store, damaged = build_store(populations, "store", progress=False)
+    >>> store.summary(), damaged
+    ('2 sessions of 2 animals, 2 probes, 24 units', [])
     """
     for name in reading.keys() - inspect.signature(read_population).parameters.keys():
         raise TypeError(f"build_store() got an unexpected keyword argument {name!r}")

@@ -57,6 +57,13 @@ class PretrainConfig:
     probe : str
         A column of labels, such as "brain_area", for a linear probe on the embeddings of the held-out animals. Its
         score is logged but does not influence the choice of weights. Empty: none.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import PretrainConfig
+    >>> config = PretrainConfig(steps=1000).updated({"encoder": {"dim": 128}})
+    >>> config.steps, config.encoder.dim
+    (1000, 128)
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

@@ -22,6 +22,12 @@ def plot_training(rows: list[dict]):
     Returns
     -------
     matplotlib Figure
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import plot_training
+    >>> rows = [{"step": 10, "loss": 2.0, "rank_me": 3.1}, {"step": 20, "loss": 1.5, "rank_me": 5.8}]
+    >>> plot_training(rows).savefig("curves.png")
     """
     from matplotlib.figure import Figure
 

@@ -30,6 +30,15 @@ class ContrastiveLoss(nn.Module):
         Which similarities are divided by the temperature: "cross-view", those between the views, as in the authors'
         code; or "all", also those within a view, as in BrainWideBench. With "all", the loss omits two constants, 1 /
         temperature and the logarithm of the number of negatives.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeinterface_nuclr import ContrastiveLoss
+    >>> view_1, view_2 = torch.randn(2, 5, 16)  # two views of one population of five neurons
+    >>> sizes, units = torch.tensor([5]), torch.arange(5)
+    >>> sorted(ContrastiveLoss(16)(view_1, view_2, sizes, sizes, units, units))
+    ['alignment', 'repulsion']
     """
 
     def __init__(
@@ -105,6 +114,15 @@ class VICRegLoss(nn.Module):
         Weights of the invariance, variance and covariance terms.
     cutoff, eps : float
         Target standard deviation of each projected dimension, and the constant added to its variance.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeinterface_nuclr import VICRegLoss
+    >>> view_1, view_2 = torch.randn(2, 5, 16)  # two views of one population of five neurons
+    >>> sizes, units = torch.tensor([5]), torch.arange(5)
+    >>> sorted(VICRegLoss(16)(view_1, view_2, sizes, sizes, units, units))
+    ['covariance', 'invariance', 'variance']
     """
 
     def __init__(self, dim: int, factors=(25.0, 25.0, 1.0), cutoff: float = 1.0, eps: float = 1e-4):

@@ -105,6 +105,16 @@ def pretrain(
         The recordings hold another signal than the encoder takes, or `initial` cannot be loaded.
     DeviceError
         The device is not available.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EncoderConfig, PretrainConfig, pretrain, simulate_relations
+    >>> populations = [simulate_relations(12, 30.0, seed=seed) for seed in range(2)]
+    >>> encoder = EncoderConfig(dim=16, heads=2, head_dim=8, num_patches=4)  # tiny, to be quick
+    >>> config = PretrainConfig(encoder=encoder, steps=2, samples=1)
+    >>> checkpoint = pretrain(populations, "model.safetensors", config, device="cpu", progress=False)
+    >>> checkpoint.card["recordings"]
+    2
     """
     try:
         import tensorboard  # noqa: F401 (checked now, because it is first needed after hours of training)

@@ -187,6 +187,13 @@ class Store:
     ----------
     probes : list of Probe
         The probes of all sessions, sorted by name of the session.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Store, build_store, simulate_population
+    >>> _ = build_store(simulate_population(12, 30.0), "store", progress=False)
+    >>> Store("store").probes[0].n_units
+    12
     """
 
     def __init__(self, path):

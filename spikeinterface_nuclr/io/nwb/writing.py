@@ -100,9 +100,17 @@ def write_nwb(
 
     Examples
     --------
-    >>> population = read_population("session.nwb")  # doctest: +SKIP
-    >>> write_nwb("session.nwb", embed(population))  # doctest: +SKIP
-    PosixPath('session_nuclr.nwb')
+    >>> from pynwb import NWBHDF5IO
+    >>> from pynwb.testing.mock.file import mock_NWBFile
+    >>> from spikeinterface_nuclr import embed, read_population, simulate_population, write_nwb
+    >>> nwbfile = mock_NWBFile()
+    >>> for times in simulate_population(5, 20.0).spike_times:
+    ...     nwbfile.add_unit(spike_times=times)
+    >>> with NWBHDF5IO("session.nwb", "w") as io:
+    ...     io.write(nwbfile)
+    >>> embeddings = embed(read_population("session.nwb"), progress=False)
+    >>> write_nwb("session.nwb", embeddings).name
+    'session_nuclr.nwb'
     """
     path = Path(path)
     if not path.exists():

@@ -45,7 +45,7 @@ def mock_UnitEmbeddings(*, nwbfile=None, **fields):
         "embedding": embedding,
         "num_windows": np.full(n, 6),
         "split_half_similarity": np.linspace(0.5, 1, n),
-        "num_spikes": np.full(n, 20),
+        "num_spikes" if isinstance(fields["neuron_table"], Units) else "num_frames": np.full(n, 20),
         "population_fingerprint": _SHA256,
         "units_fingerprint": _SHA256,
         "provenance": "{}",
