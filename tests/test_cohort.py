@@ -222,7 +222,7 @@ def test_decoders_are_fitted_to_analyzers_that_a_manifest_names(files, tmp_path)
     nuclr("decoder", "fit", *where, "-o", tmp_path / "d.safetensors")
     assert Decoder.load(tmp_path / "d.safetensors").animals == ("rat-0", "rat-1")
     nuclr("evaluate", *where, "-o", tmp_path / "report", "--shuffles", "0", "--no-control")
-    assert "2 animals tested" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "2 test animals" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
 
 
 def test_an_evaluation_is_a_report(files, tmp_path):
@@ -239,7 +239,7 @@ def test_an_evaluation_is_a_report(files, tmp_path):
         "pooled over neighbours",
         "labels shuffled",
     )
-    for said in ("4 animals tested", "leave-one-animal-out", *methods):
+    for said in ("4 test animals", "leave-one-animal-out", *methods):
         assert said in page
     for name in ("evaluation.png", "scores.csv", "predictions.csv", "share.csv", "animals.csv"):
         assert (report / name).stat().st_size > 100

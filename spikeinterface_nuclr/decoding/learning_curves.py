@@ -36,7 +36,7 @@ def label_efficiency(
     Returns
     -------
     pandas DataFrame
-        A row for each share, repeat and test animal: share, units, repeat, animal_tested, macro_f1.
+        A row for each share, repeat and test animal: share, units, repeat, test_animal, macro_f1.
     """
     _check(repeats, n_jobs, seed)
     wrong = [share for share in shares if not 0 < share <= 1]
@@ -109,7 +109,7 @@ def _scored(labelled: Labelled, draws: list, balanced: bool, seed: int, n_jobs: 
             animals = labelled.animals[units]
             found = scores.of_animals(scores.macro_f1, labelled.labels[units], labels, animals)
             rows += [
-                {**named, "animal_tested": animal, "macro_f1": score}
+                {**named, "test_animal": animal, "macro_f1": score}
                 for animal, score in zip(np.unique(animals).tolist(), found.tolist(), strict=True)
             ]
     return pd.DataFrame(rows)
