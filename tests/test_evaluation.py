@@ -392,8 +392,8 @@ def test_fusion_with_features_is_scored_beside_the_embedding():
         ({"others": {1: [np.ones((80, 2))] * 2}}, "1 cannot be the name of a method"),
         ({"others": {"x": [np.ones(80)] * 2}}, r"x: give arrays of shape \(n_units, k\)"),
         ({"others": {"x": [np.ones((80, 2)), np.ones((80, 3))]}}, "x: give arrays of shape"),
-        ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: holds something else than numbers"),
-        ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: knows no number of any labelled unit"),
+        ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: contains values that are not numbers"),
+        ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: is NaN for all labelled units"),
         ({"splits": [Split("x", np.arange(158) < 79, np.arange(158) >= 79)]}, "by their positions, not by bool"),
     ],
 )

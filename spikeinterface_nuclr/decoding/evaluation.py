@@ -17,7 +17,7 @@ from ..identities import UNKNOWN
 from ..population import Population
 from ..text import for_csv
 from . import calibration, scores
-from .baselines import tables_beside
+from .baselines import comparison_tables
 from .labelled import Labelled, by_each, label_units, per_recording
 from .linear import fit_classifier, refitted_labels
 from .neighbours import with_pooled
@@ -232,7 +232,7 @@ def evaluate(
     labelled = fused.without_features()
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
     populations = [populations] if isinstance(populations, Population) else populations
-    tables = tables_beside(labelled, recordings, populations, others)
+    tables = comparison_tables(labelled, recordings, populations, others)
     # The same neurons for all.
     keep = np.all([np.ones(len(labelled), dtype=bool), *(np.isfinite(t).any(axis=1) for t in tables.values())], axis=0)
     if splits is not None:
