@@ -154,7 +154,7 @@ def _draw_risk(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
         axis.plot(
             table["coverage"], table["risk"], color=style.color, linestyle=style.linestyle, linewidth=style.linewidth
         )
-    axis.set(title="abstaining below a confidence", xlabel="fraction labelled", ylabel="fraction of labels wrong")
+    axis.set(title="abstention by confidence", xlabel="fraction labelled", ylabel="fraction of wrong labels")
     axis.set(xlim=(0, 1), ylim=(0, None))
     open_spines(axis)
 
@@ -168,7 +168,7 @@ def _draw_curve(axis, table, name: str, styles: dict[str, _Style]) -> None:
         axis.set(xscale="log", title="embedding: by number of labels", xlabel="fraction of the training labels")
     else:
         axis.set(title="embedding: by number of animals", xlabel="training animals", xticks=means.index.unique())
-    axis.set(ylabel=f"{MAIN} (grey: each test animal)", ylim=(0, 1))
+    axis.set(ylabel=f"{MAIN} (grey: each test animal)", ylim=(0, 1.05))
     open_spines(axis)
 
 
