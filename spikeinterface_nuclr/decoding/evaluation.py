@@ -170,7 +170,7 @@ def evaluate(
     embeddings, labels, animals
         As in `fit_decoder`; labels must be classes.
     protocol : {"leave-one-animal-out", "zero-shot", "within-animal"}
-        How training and test units are split, as in `split_units`. A score within animals says little about new animals.
+        How training and test units are split (`split_units`). Scores within animals say little about new animals.
     target : str
         Name of the label.
     populations : list of Population, optional

@@ -22,7 +22,7 @@ def label_efficiency(
 ):  # fmt: skip
     """Scores as a function of the number of labels.
 
-    The regularisation strength is chosen anew from each subset of labels.
+    Every choice, such as the regularisation strength, is repeated with each subset of labels.
 
     Parameters
     ----------
