@@ -55,6 +55,36 @@ def checkpoint() -> Checkpoint:
     return Checkpoint(config, Encoder(config).state_dict(), {"name": "random"}, name="random")
 
 
+@pytest.fixture(scope="session")
+def mice(checkpoint, tmp_path_factory) -> Path:
+    """A folder with the NWB files of three simulated mice with labels, and a small model."""
+    folder = tmp_path_factory.mktemp("mice")
+    for k in range(3):
+        write_mouse(folder / f"m{k}.nwb", k)
+    checkpoint.save(folder / "small.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_mouse(tmp_path_factory) -> Path:
+    """The NWB file of one more mouse."""
+    return write_mouse(tmp_path_factory.mktemp("new") / "m3.nwb", 3)
+
+
+def write_mouse(path: Path, number: int) -> Path:
+    population = simulate_population(30, 60.0, seed=number)
+    nwbfile = new_nwb()
+    nwbfile.subject.fields["subject_id"] = f"mouse-{number}"
+    columns = {
+        "unit_name": population.unit_ids,
+        "cell_type": population.properties["cell_type"],
+        "depth": population.properties["depth"],
+        "depth_um": population.properties["depth"].astype(int),
+        "area": np.resize(["VISp5", "CA1", "root"], 30),
+    }
+    return write_nwb_file(path, add_units(nwbfile, population.spike_times, **columns))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
@@ -126,18 +156,13 @@ def specifications_parsed_once():
     parse, parsed = validation.get_cached_namespaces_to_validate, {}
 
     def parse_once(path=None, driver=None, aws_region=None, io=None):
-        if path is None:
+        file = getattr(io, "_file", None)  # None for Zarr
+        if not isinstance(file, h5py.File) or ".specloc" not in file.attrs:
             return parse(path, driver, aws_region, io)
-        with h5py.File(path, "r") as file:
-            digest = hashlib.sha256()
-            if ".specloc" not in file.attrs:
-                return parse(path, driver, aws_region, io)
-            specifications = file[file.attrs[".specloc"]]
-            specifications.visititems(
-                lambda name, thing: digest.update(
-                    name.encode() + (thing[()] if isinstance(thing, h5py.Dataset) else b"")
-                )
-            )
+        digest = hashlib.sha256()
+        file[file.attrs[".specloc"]].visititems(
+            lambda name, thing: digest.update(name.encode() + (thing[()] if isinstance(thing, h5py.Dataset) else b""))
+        )
         key = digest.hexdigest()
         if key not in parsed:
             parsed[key] = parse(path, driver, aws_region, io)

@@ -173,7 +173,9 @@ def test_embed_in_place_is_idempotent(nuclr, session, model):
     assert "20 of 20 units embedded" in done.stdout
     assert read_population(session).properties["nuclr_num_windows"].max() == 6
     # Other parameters or groups make another result, which replaces the old one only when told.
-    refused(nuclr(*arguments, "--overlap", 0.5, code=3), "overlap 0.0 there, 0.5 asked for): give --if-exists replace")
+    refused(
+        nuclr(*arguments, "--overlap", 0.5, code=3), "overlap is 0.0, not 0.5 as requested): give --if-exists replace"
+    )
     refused(
         nuclr(*arguments, "--group-by", "cell_type", code=3),
         "(other groups or observed times): give --if-exists replace",
@@ -307,7 +309,7 @@ def test_a_checkpoint_of_other_dimensions_is_named(nuclr, units_file, checkpoint
     content = {"format": 1, "config": {**checkpoint.config.to_dict(), "dim": 64}, "card": {}}
     save_file(checkpoint.weights, tmp_path / "odd.safetensors", {"nuclr": json.dumps(content)})
     done = nuclr("embed", units_file, "-o", tmp_path / "o.npz", "--model", tmp_path / "odd.safetensors", "-q", code=4)
-    refused(done, "odd.safetensors", "its config asks for")
+    refused(done, "odd.safetensors", "its config requires")
     assert not (tmp_path / "o.npz").exists()
 
 

@@ -15,6 +15,7 @@ from h5tree import differences
 
 import spikeinterface_nuclr.io.nwb.tables
 from spikeinterface_nuclr import InputError, read_nwb, write_nwb
+from spikeinterface_nuclr.io.nwb.hdf5 import copy_without
 from spikeinterface_nuclr.io.nwb.verifying import check_unchanged
 
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
@@ -146,6 +147,28 @@ def test_comparing_keeps_little_in_memory(tmp_path):
     assert peak < 8_000_000
 
 
+@pytest.mark.parametrize("options", [{}, {"libver": "latest"}, {"track_order": True}], ids=str)
+def test_a_copy_object_by_object_is_alike(options, tmp_path):
+    path, copy = everything(tmp_path / "a.h5", **options), tmp_path / "b.h5"
+    with h5py.File(path, "r+") as file:
+        file["group"].attrs.create("roi", file["chunked"].regionref[3:9], dtype=h5py.regionref_dtype)
+        file["group"].attrs["nothing"], file["compact"].attrs["root"] = h5py.Empty("f4"), file.ref
+    copy_without(path, copy, [])
+    check_unchanged(path, copy, [])
+    with h5py.File(copy) as file:
+        assert file["again"] == file["compact"]
+        assert file["group/inside"] == file["group"]
+
+
+def test_references_to_what_is_left_out_are_empty(all_kinds, tmp_path):
+    copy_without(all_kinds, tmp_path / "b.h5", ["/compact", "/contiguous", "/texts"])
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert not {"compact", "contiguous", "texts"} & set(file)
+        assert file[file["references"][0]] == file[file["rows"][0]["what"]] == file["again"]  # its other name stays
+        assert not file["regions"][0]
+        assert not file["group"].attrs["of"]
+
+
 # --- replacing in a byte copy -----------------------------------------------------------------------------------------
 
 
@@ -175,12 +198,17 @@ def test_a_table_is_replaced_whatever_else_the_file_holds(session, embeddings, t
     assert pynwb.validate(path=str(session)) == []
 
 
-def test_a_table_that_others_refer_to_is_not_replaced(session, embeddings):
+@pytest.mark.parametrize("region", [False, True])
+def test_a_table_that_others_refer_to_is_not_replaced(session, embeddings, region):
     write_nwb(session, embeddings, in_place=True)
     with h5py.File(session, "r+") as file:
-        file["acquisition/raw"].attrs["of"] = file["processing/nuclr/UnitEmbeddings/embedding"].ref
+        data = file["processing/nuclr/UnitEmbeddings/embedding"]
+        if region:
+            file["acquisition/raw"].attrs.create("of", data.regionref[:2], dtype=h5py.regionref_dtype)
+        else:
+            file["acquisition/raw"].attrs["of"] = data.ref
     before = session.read_bytes()
-    with pytest.raises(InputError, match=r"/acquisition/raw refers to /processing/nuclr/UnitEmb.*, which would go"):
+    with pytest.raises(InputError, match=r"/acquisition/raw refers to .*/UnitEmb.*, which would be removed"):
         write_nwb(session, embeddings.select([1, 2]), in_place=True, if_exists="replace")
     assert session.read_bytes() == before
     write_nwb(session, embeddings.select([1, 2]), in_place=True, if_exists="new_name")
@@ -226,7 +254,7 @@ import sys, time
 from pathlib import Path
 from spikeinterface_nuclr.io.nwb.output import alone
 with alone(Path(sys.argv[1])):
-    print("ready", flush=True)
+    print("preprocessed", flush=True)
     time.sleep(60)
 """
 

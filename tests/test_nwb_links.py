@@ -276,6 +276,22 @@ def test_a_side_file_of_rois_leaves_no_holes(calcium_checkpoint, tmp_path):
     same(write_nwb(path, found), found)
 
 
+def test_a_side_file_of_rois_keeps_names_and_regions(calcium, tmp_path):
+    path = imaged(tmp_path / "imaged.nwb")
+    found = embed(read_population(path), calcium, **QUICK)
+    with h5py.File(path, "r+") as file:
+        series = next(iter(file["processing/ophys/DfOverF"].values()))
+        series.attrs.create("roi", series["data"].regionref[2:5, :3], dtype=h5py.regionref_dtype)
+        file["general/again"] = file["general/devices"]
+        place = series.name
+    with h5py.File(write_nwb(path, found, units_only=True)) as file:
+        series = file[place]
+        assert file["general/again"] == file["general/devices"]
+        assert file[series["rois"].attrs["table"]].name.endswith("/PlaneSegmentation")
+        assert series["data"].regionref.selection(series.attrs["roi"]) == (3, 3)
+        assert file[series.attrs["roi"]] == series["data"]
+
+
 # --- Zarr -------------------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +322,7 @@ def test_symbolic_links_of_a_store_stay_links(store, embeddings, tmp_path):
         same(written, embeddings)
     said = refusal(store, embeddings, tmp_path / "elsewhere" / "copy.zarr")
     assert "points to ../../../../annex/chunk beside it (symbolic link): write the copy into the same folder" in said
-    assert "is a symbolic link to ../../../../annex/chunk, which a side file would show" in refusal(
+    assert "is a symbolic link to ../../../../annex/chunk, which a side file would include" in refusal(
         store, embeddings, tmp_path / "side.nwb", units_only=True
     )
 

@@ -2,7 +2,9 @@
 
 import mmap
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -13,14 +15,14 @@ from ...intervals import union
 from ..columns import as_text
 from ..untrusted import check_zarr
 from .datasets import check_stored, ragged, seconds
-from .links import check_storage
+from .links import Pointer, check_storage, open_hdf5, pointers_in, pointers_of
 
 _SIGNATURE, _VERSION, _HEADER = b"GCOL", 1, 16  # of a global heap collection; HDF5 File Format Specification, III.E
 _LOOKED_AT = 64_000_000  # bytes at either end of a file: all of a small one, and where large ones keep their texts
 
 
 def check_heaps(path: Path) -> None:
-    """InputError where a heap has an entry without a size: HDF5 would never get past it."""
+    """Raise InputError if a heap has an entry without a size: HDF5 would never get past it."""
     if not path.stat().st_size:
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -73,48 +75,76 @@ def io_class(path: Path):
     return NWBZarrIO
 
 
-@contextmanager
-def open_nwb(path: Path):
-    """The NWBFile in `path`, open for reading.
+@dataclass(frozen=True, eq=False)
+class OpenFile:
+    """An NWB file that is open for reading.
 
-    InputError, naming the file, where it cannot be read, now or in the block. Errors of the block's own pass through:
-    they are no fault of the file's.
+    Attributes
+    ----------
+    nwbfile : pynwb NWBFile
+    io : NWBHDF5IO or NWBZarrIO
+    hdf5 : h5py File or None
+        The file underneath; None for a Zarr store.
+    pointers : list of Pointer
+        What in the file stands for something in another file.
+    """
+
+    nwbfile: object
+    io: object
+    hdf5: h5py.File | None
+    pointers: list[Pointer]
+
+
+@contextmanager
+def open_nwb(path: Path) -> Iterator:
+    """The NWBFile in `path`, as `open_file` opens it."""
+    with open_file(path) as opened:
+        yield opened.nwbfile
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[OpenFile]:
+    """Check an NWB file, and open it once for all that reads it.
+
+    InputError, naming the file, where it cannot be read, now or in the block. Errors raised in the block by other code
+    than the libraries that read files are not caused by the file, and pass through.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file")
-    opened = io_class(path)
-    if path.is_dir():
-        check_zarr(path, references=True)
-    else:
-        with reading(path, "NWB file"):
-            check_heaps(path)
-        check_storage(path)
+    nwb_io = io_class(path)
     with ExitStack() as stack:
+        hdf5, source = None, {"path": os.fspath(path)}
+        if path.is_dir():
+            check_zarr(path, references=True)
+            pointers = pointers_of(path)
+        else:
+            with reading(path, "NWB file"):
+                check_heaps(path)
+                hdf5 = stack.enter_context(open_hdf5(path))
+                pointers = pointers_in(hdf5)
+            check_storage(path, pointers)
+            with reading(path, "NWB file"):
+                _check_regions(hdf5, path)
+            source = {"file": hdf5}
         with reading(path, "NWB file"):
-            try:
-                _check_regions(path)
-                nwbfile = stack.enter_context(opened(os.fspath(path), mode="r")).read()
-            except BlockingIOError:
-                raise InputError(f"{path}: is open for writing in another program, or here: close it first") from None
+            io = stack.enter_context(nwb_io(mode="r", **source))
+            nwbfile = io.read()
         try:
-            yield nwbfile
+            yield OpenFile(nwbfile, io, hdf5, pointers)
         except Exception as error:
             if isinstance(error, REFUSALS) or not _raised_by_a_library(error):
                 raise
             raise InputError(f"{path}: not a readable NWB file ({reason_of(error)})") from error
 
 
-def _check_regions(path: Path) -> None:
-    """InputError where references to rows of a table, which hdmf reads at once, claim more than the file can hold."""
-    if path.is_dir():
-        return
+def _check_regions(file: h5py.File, path: Path) -> None:
+    """Raise InputError if a DynamicTableRegion, which hdmf reads at once, claims more than the file can hold."""
 
-    def look(where: str, held) -> None:
-        if held.attrs.get("neurodata_type") == "DynamicTableRegion":
-            check_stored(held, f"{path}: {where}")
+    def look(where: str, thing) -> None:
+        if thing.attrs.get("neurodata_type") == "DynamicTableRegion":
+            check_stored(thing, f"{path}: {where}")
 
-    with h5py.File(path, "r") as file:
-        file.visititems(look)
+    file.visititems(look)
 
 
 def _raised_by_a_library(error: BaseException) -> bool:
@@ -163,7 +193,7 @@ def tagged_intervals(nwbfile, name: str) -> tuple[np.ndarray, list[set[str]]]:
 
 
 def checked_rows(intervals: np.ndarray, name: str) -> np.ndarray:
-    """The intervals (k, 2) as they are; InputError, which begins with `name`, for NaN and negative lengths.
+    """The intervals (k, 2) as they are; InputError, prefixed with `name`, for NaN and negative lengths.
 
     Infinite limits stand for the beginning and the end of the recording.
     """

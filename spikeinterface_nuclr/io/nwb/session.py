@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...population import Population
-from .file import open_nwb
+from .file import open_file
+from .links import Pointer
 from .neurons import fingerprint_now
 from .output import stamp
 from .population import read_nwbfile
@@ -31,6 +32,8 @@ class Session:
         Of all that processing["nuclr"] holds.
     published : bool
         Whether the units table has the columns that `write_nwb` adds on request.
+    pointers : list of Pointer
+        What in the file stands for something in another file.
     stamp : tuple
         As `output.stamp`: another one means that the file has changed since.
     """
@@ -41,6 +44,7 @@ class Session:
     outdated: dict[str, str]
     names: set[str]
     published: bool
+    pointers: list[Pointer]
     stamp: tuple
 
 
@@ -53,7 +57,8 @@ def read_session(path: Path, **reading) -> Session:
         The file cannot be read, or a keyword does not fit it.
     """
     before = stamp(path) if path.exists() else ()
-    with open_nwb(path) as nwbfile:
+    with open_file(path) as opened:
+        nwbfile = opened.nwbfile
         population = read_nwbfile(nwbfile, name=str(path), **reading)
         tables, outdated = {}, {}
         for name in table_names(nwbfile):
@@ -67,4 +72,6 @@ def read_session(path: Path, **reading) -> Session:
         module = nwbfile.processing.get("nuclr")
         names = {*outdated, *(module.data_interfaces if module is not None else ())}
         columns = nwbfile.units.colnames if nwbfile.units is not None else ()
-    return Session(path, population, tables, outdated, names, set(UNIT_COLUMNS) <= set(columns), before)
+    return Session(
+        path, population, tables, outdated, names, set(UNIT_COLUMNS) <= set(columns), opened.pointers, before
+    )

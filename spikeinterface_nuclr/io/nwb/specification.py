@@ -12,29 +12,28 @@ _LOCATION = ".specloc"
 _DEFAULT_ROOT = "specifications"
 
 
-def specification_place(path: Path) -> str:
-    """Where in the file our specification is, or would be: all specifications, where the file carries none."""
-    root = _root(path)
+def specification_place(storage: h5py.File | Path) -> str:
+    """Where in a file our specification is, or would be: all specifications, where the file carries none."""
+    root = _root(storage)
     return f"/{root}/{_NAMESPACE}" if root else f"/{_DEFAULT_ROOT}"
 
 
-def add_specification(path: Path, catalog) -> None:
-    """Add ours to the specifications in the file, where it is not among them. The others stay as they are.
+def add_specification(storage: h5py.File | Path, catalog) -> None:
+    """Add ours to the specifications in an open HDF5 file or a Zarr store, where it is missing. The others stay.
 
     pynwb would add its own newest version of NWB to those of an old file. A file that carries none gets them all,
     because ours cannot be read without those that it builds upon.
     """
-    root = _root(path)
+    root = _root(storage)
     for name in [_NAMESPACE] if root else catalog.namespaces:
         place = f"{root or _DEFAULT_ROOT}/{name}/{catalog.get_namespace(name).version}"
-        add = _add_to_zarr if path.is_dir() else _add_to_hdf5
-        add(path, NamespaceToBuilderHelper.convert_namespace(catalog, name), place)
+        add = _add_to_hdf5 if isinstance(storage, h5py.File) else _add_to_zarr
+        add(storage, NamespaceToBuilderHelper.convert_namespace(catalog, name), place)
 
 
-def wants_ascii_names(path: Path) -> bool:
+def wants_ascii_names(file: h5py.File) -> bool:
     """Whether the file's specification wants names of columns in ASCII, as those of NWB 2.0 and 2.1 do."""
-    root = "" if path.is_dir() else _root(path)  # there was no Zarr then
-    types = set()
+    root, types = _root(file), set()
 
     def look(specification: dict):
         if specification.get("name") == "colnames":
@@ -45,27 +44,24 @@ def wants_ascii_names(path: Path) -> bool:
             json.loads(thing.asstr()[()], object_hook=look)
 
     if root:
-        with h5py.File(path, "r") as file:
-            file[root].visititems(read)
+        file[root].visititems(read)
     return "ascii" in types
 
 
-def _root(path: Path) -> str:
-    """The group that holds the file's specifications; empty where it carries none."""
-    if path.is_dir():
-        return json.loads((path / ".zattrs").read_text()).get(_LOCATION, "").strip("/")
-    with h5py.File(path, "r") as file:
-        return file[file.attrs[_LOCATION]].name.strip("/") if _LOCATION in file.attrs else ""
+def _root(storage: h5py.File | Path) -> str:
+    """The group that holds the file's specifications; empty if it carries none."""
+    if isinstance(storage, h5py.File):
+        return storage[storage.attrs[_LOCATION]].name.strip("/") if _LOCATION in storage.attrs else ""
+    return json.loads((storage / ".zattrs").read_text()).get(_LOCATION, "").strip("/")
 
 
-def _add_to_hdf5(path: Path, builder, place: str) -> None:
+def _add_to_hdf5(file: h5py.File, builder, place: str) -> None:
     from hdmf.backends.hdf5.h5_utils import H5SpecWriter
 
-    with h5py.File(path, "r+") as file:
-        if place not in file:
-            builder.export("namespace", writer=H5SpecWriter(file.create_group(place)))
-        if _LOCATION not in file.attrs:
-            file.attrs[_LOCATION] = file[_DEFAULT_ROOT].ref
+    if place not in file:
+        builder.export("namespace", writer=H5SpecWriter(file.create_group(place)))
+    if _LOCATION not in file.attrs:
+        file.attrs[_LOCATION] = file[_DEFAULT_ROOT].ref
 
 
 def _add_to_zarr(path: Path, builder, place: str) -> None:

@@ -127,46 +127,71 @@ def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[st
     return columns
 
 
-def append(path: Path, plan: Plan) -> list[str]:
+def append(path: Path, plan: Plan, remove=None) -> list[str]:
     """Append what is planned to the NWB file in `path`, which nothing else reads meanwhile.
+
+    Parameters
+    ----------
+    path : Path
+    plan : Plan
+    remove : callable, optional
+        Removes what has to go first, from the open HDF5 file.
 
     Returns
     -------
     list of str
         Paths of what is new in the file, its specification aside.
     """
+    import ndx_nuclr  # noqa: F401 (whose types pynwb then knows when it opens the file)
+
+    if path.is_dir():
+        with io_class(path)(os.fspath(path), mode="a") as io:
+            new, catalog, _ = _append(io, plan)
+        add_specification(path, catalog)
+        return new
+    with h5py.File(path, "r+") as file:
+        if remove is not None:
+            remove(file)
+        # pynwb closes the file that it is given.
+        io = io_class(path)(file=file, mode="r+")
+        new, catalog, tables = _append(io, plan)
+        add_specification(file, catalog)
+        if wants_ascii_names(file):
+            _name_columns_in_ascii(file, tables)
+        io.close()
+    return new
+
+
+def _append(io, plan: Plan) -> tuple[list[str], object, list[str]]:
+    """Append to an open file; the paths of what is new, the catalog of specifications, and the tables with columns."""
     import ndx_nuclr
 
-    with io_class(path)(os.fspath(path), mode="a") as io:
-        nwbfile = io.read()
-        new_module = MODULE not in nwbfile.processing
-        if new_module:
-            nwbfile.create_processing_module(MODULE, _DESCRIPTION)
-        module = nwbfile.processing[MODULE]
-        before = set(module.data_interfaces)
-        for part in plan.parts:
-            neurons = nwbfile.units if part.plane is None else nwbfile.objects[part.plane]
-            if not part.kept:
-                module.add(_embeddings(ndx_nuclr, module, neurons, part, plan.units_fingerprint))
-            for name, identities in part.identities.items():
-                module.add(_identities(ndx_nuclr, module[part.name], neurons, name, identities, part))
-        for column, values in plan.columns.items():
-            nwbfile.add_unit_column(column, UNIT_COLUMNS[column], data=values)
-        _write_new(io, module, nwbfile.units if plan.columns else None)
-        catalog = io.manager.namespace_catalog
-        added = [f"/processing/{MODULE}/{name}" for name in module.data_interfaces if name not in before]
-    add_specification(path, catalog)
-    if wants_ascii_names(path):
-        _name_columns_in_ascii(path, [*added, *(["/units"] if plan.columns else [])])
-    return [*([f"/processing/{MODULE}"] if new_module else added), *(f"/units/{column}" for column in plan.columns)]
+    nwbfile = io.read()
+    new_module = MODULE not in nwbfile.processing
+    if new_module:
+        nwbfile.create_processing_module(MODULE, _DESCRIPTION)
+    module = nwbfile.processing[MODULE]
+    before = set(module.data_interfaces)
+    for part in plan.parts:
+        neurons = nwbfile.units if part.plane is None else nwbfile.objects[part.plane]
+        if not part.kept:
+            module.add(_embeddings(ndx_nuclr, module, neurons, part, plan.units_fingerprint))
+        for name, identities in part.identities.items():
+            module.add(_identities(ndx_nuclr, module[part.name], neurons, name, identities, part))
+    for column, values in plan.columns.items():
+        nwbfile.add_unit_column(column, UNIT_COLUMNS[column], data=values)
+    _write_new(io, module, nwbfile.units if plan.columns else None)
+    added = [f"/processing/{MODULE}/{name}" for name in module.data_interfaces if name not in before]
+    new = [f"/processing/{MODULE}"] if new_module else added
+    tables = [*added, *(["/units"] if plan.columns else [])]
+    return [*new, *(f"/units/{column}" for column in plan.columns)], io.manager.namespace_catalog, tables
 
 
-def _name_columns_in_ascii(path: Path, tables: list[str]) -> None:
-    with h5py.File(path, "r+") as file:
-        for attributes in (file[table].attrs for table in tables):
-            if "colnames" in attributes:
-                # Of fixed length: texts of any length are read as Unicode, whatever they are.
-                attributes.create("colnames", np.array(texts(attributes["colnames"]), dtype="S"))
+def _name_columns_in_ascii(file: h5py.File, tables: list[str]) -> None:
+    for attributes in (file[table].attrs for table in tables):
+        if "colnames" in attributes:
+            # Of fixed length: texts of any length are read as Unicode, whatever they are.
+            attributes.create("colnames", np.array(texts(attributes["colnames"]), dtype="S"))
 
 
 def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from ...errors import InputError, RecordingWarning, reason_of
-from .file import io_class, open_nwb
+from .file import OpenFile
 from .matching import texts
 from .reading import contents, stored_identities, stored_table
 from .specification import specification_place
@@ -24,12 +24,14 @@ from .tables import Part, Plan
 
 _OF_EMBEDDINGS = ("embedding", "num_windows", "split_half_similarity")
 _OF_IDENTITIES = ("classes", "best_label", "reason", "probability", "confidence")
+_BLOCK = 1 << 20  # bytes read at once
+_ROWS = 100_000  # values read at once
 
 
-def check_valid(original: Path, copy: Path) -> None:
-    """InputError where pynwb finds fault with the copy that it does not find with the original.
+def check_valid(path: Path, original: OpenFile, copy: OpenFile) -> None:
+    """Raise InputError if pynwb finds a fault in the copy that it does not find in the original.
 
-    RecordingWarning where pynwb cannot validate the original at all, as where its specifications are incomplete.
+    Issue a RecordingWarning if pynwb cannot validate the original at all, as where its specifications are incomplete.
     """
     try:
         faults = _faults(copy)
@@ -37,7 +39,7 @@ def check_valid(original: Path, copy: Path) -> None:
         if _can_be_validated(original):
             raise
         warnings.warn(
-            f"{original}: pynwb cannot validate it ({reason_of(problem)}): what was written is only compared with it "
+            f"{path}: pynwb cannot validate it ({reason_of(problem)}): what was written is only compared with it "
             "object by object, and read back",
             RecordingWarning,
             stacklevel=2,
@@ -46,23 +48,29 @@ def check_valid(original: Path, copy: Path) -> None:
     if faults:
         faults -= _faults(original)
     if faults:
-        raise InputError(f"{original}: the copy would not be valid NWB ({min(faults)}): nothing was written")
+        raise InputError(f"{path}: the copy would not be valid NWB ({min(faults)}): nothing was written")
 
 
-def _can_be_validated(path: Path) -> bool:
+def _can_be_validated(opened: OpenFile) -> bool:
     try:
-        _faults(path)
+        _faults(opened)
     except Exception:
         return False
     return True
 
 
-def check_read_back(copy: Path, plan: Plan) -> None:
-    """InputError where reading the copy does not give what was planned."""
-    with open_nwb(copy) as nwbfile:
-        same = all(_comes_back(nwbfile, part) for part in plan.parts)
-    if not same:
-        raise InputError(f"{copy}: what was written does not come back: nothing was kept; report this, with the file")
+def _faults(opened: OpenFile) -> set[str]:
+    import pynwb
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {str(fault) for fault in pynwb.validate(io=opened.io)}
+
+
+def check_read_back(path: Path, copy: OpenFile, plan: Plan) -> None:
+    """Raise InputError if reading the copy does not give what was planned."""
+    if not all(_comes_back(copy.nwbfile, part) for part in plan.parts):
+        raise InputError(f"{path}: what was written does not come back: nothing was kept; report this, with the file")
 
 
 def _comes_back(nwbfile, part: Part) -> bool:
@@ -86,40 +94,24 @@ def _same_rows(read, written, columns: tuple[str, ...]) -> bool:
     return same
 
 
-def _faults(path: Path) -> set[str]:
-    import pynwb
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if path.is_dir():
-            with io_class(path)(str(path), mode="r") as io:
-                found = pynwb.validate(io=io)
-        else:
-            found = pynwb.validate(path=str(path))
-    return {str(fault) for fault in found}
-
-
-_BLOCK = 1 << 20  # bytes read at once
-_ROWS = 100_000  # values read at once
-
-
-def check_unchanged(original: Path, copy: Path, ours: list[str]) -> None:
-    """InputError where an object of the original is missing or different in the copy, or there are more, but `ours`."""
-    describe = _describe_zarr if original.is_dir() else _describe_hdf5
-    ours = [*ours, specification_place(original)]
-    before, after = describe(original, ours), describe(copy, ours)
-    for path in sorted(before.keys() | after.keys()):
-        if before.get(path) != after.get(path):
+def check_unchanged(path: Path, original: OpenFile, copy_path: Path, copy: OpenFile, ours: list[str]) -> None:
+    """Raise InputError if the copy differs from the original in any object outside the paths `added`."""
+    ours = [*ours, specification_place(original.hdf5 or path)]
+    before, after = _described(path, original, ours), _described(copy_path, copy, ours)
+    for place in sorted(before.keys() | after.keys()):
+        if before.get(place) != after.get(place):
             raise InputError(
-                f"{original}: a copy would differ at {path}, which is none of ours: nothing was written; write a side "
+                f"{path}: a copy would differ at {place}, which is none of ours: nothing was written; write a side "
                 "file of its units (units_only=True, --units-only)"
             )
 
 
-def _describe_hdf5(path: Path, ours: list[str]) -> dict[str, tuple]:
+def _described(path: Path, opened: OpenFile, ours: list[str]) -> dict[str, tuple] | dict[str, str]:
     """What is at every path of the file: kind, type, shape, filters, attributes, and the hash of the data."""
-    with h5py.File(path, "r") as file, open(path, "rb") as raw:
-        return _Description(file, raw, ours).found
+    if opened.hdf5 is None:
+        return _describe_zarr(path, ours)
+    with open(path, "rb") as raw:
+        return _Description(opened.hdf5, raw, ours).found
 
 
 class _Description:
@@ -177,7 +169,7 @@ class _Description:
         return json.dumps(found, default=str)
 
     def _hash(self, dataset: h5py.Dataset) -> str | None:
-        """Of the data on the disk; None where there are none."""
+        """Of the data on the disk; None if there are none."""
         digest = hashlib.sha256()
         if dataset.shape is None:
             return None

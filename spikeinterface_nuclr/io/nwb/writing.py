@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...identities import Identities
 from ...population import Population
 from ...unit_embeddings import UnitEmbeddings
 from . import copying, tables, verifying
-from .file import open_nwb
+from .file import OpenFile, open_file
 from .inputs import results_of
 from .links import pointers_of
 from .matching import column_texts
@@ -99,9 +100,17 @@ def write_nwb(
 
     Examples
     --------
-    >>> population = read_population("session.nwb")  # doctest: +SKIP
-    >>> write_nwb("session.nwb", embed(population))  # doctest: +SKIP
-    PosixPath('session_nuclr.nwb')
+    >>> from pynwb import NWBHDF5IO
+    >>> from pynwb.testing.mock.file import mock_NWBFile
+    >>> from spikeinterface_nuclr import embed, read_population, simulate_population, write_nwb
+    >>> nwbfile = mock_NWBFile()
+    >>> for times in simulate_population(5, 20.0).spike_times:
+    ...     nwbfile.add_unit(spike_times=times)
+    >>> with NWBHDF5IO("session.nwb", "w") as io:
+    ...     io.write(nwbfile)
+    >>> embeddings = embed(read_population("session.nwb"), progress=False)
+    >>> write_nwb("session.nwb", embeddings).name
+    'session_nuclr.nwb'
     """
     path = Path(path)
     if not path.exists():
@@ -134,15 +143,20 @@ class Request:
     allow_stale: bool = False
 
     def __post_init__(self):
-        if self.if_exists not in _IF_EXISTS:
-            raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {self.if_exists!r}")
-        if tables.table_name(self.name) != self.name:
-            raise InputError(f"name {self.name!r} cannot be that of a table: {tables.table_name(self.name)!r} could")
+        check_choices(self.name, self.if_exists)
         for key in ("checkpoint", "checkpoint_sha256", "population_fingerprint"):
             if getattr(self.embeddings.provenance, key) is None:
                 raise InputError(f"the embeddings' provenance has no {key!r}: write what embed returned")
         for one in self.identities:
             _check_identities(one, self.embeddings)
+
+
+def check_choices(name: str, if_exists: str) -> None:
+    """InputError where a table cannot have this name, or there is no such choice."""
+    if if_exists not in _IF_EXISTS:
+        raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+    if tables.table_name(name) != name:
+        raise InputError(f"name {name!r} cannot be that of a table: {tables.table_name(name)!r} could")
 
 
 def write_request(
@@ -159,12 +173,14 @@ def write_request(
             if stamp(path) != before:
                 raise InputError(f"{path}: was changed meanwhile by another program: write again")
 
-        plan = _plan(path, request, session.population if session and session.stamp == before else None)
+        population = session.population if session and session.stamp == before else None
         how = {"overwrite": overwrite, "beside": True, "like": path, "check": check_same}
-        with written_whole(output, **how) as temporary:
+        # The original is closed before the copy takes its place.
+        with written_whole(output, **how) as temporary, open_file(path) as original:
+            plan = _plan(path, original.nwbfile, request, population)
             check_space(path, temporary, plan.size)
             try:
-                _write(path, temporary, output, plan)
+                _write(path, original, temporary, output, plan)
             except (InputError, KeyboardInterrupt):
                 raise
             except Exception as error:  # the libraries below raise what they please, on a full disk above all
@@ -172,13 +188,13 @@ def write_request(
     return output
 
 
-def _plan(path: Path, request: Request, population: Population | None) -> Plan:
+def _plan(path: Path, nwbfile, request: Request, population: Population | None) -> Plan:
     """Find the rows and the names; everything that can be refused is refused here, before anything is written.
 
     `population` is the file's, where it has been read already.
     """
     embeddings, units_only = request.embeddings, request.units_only
-    with open_nwb(path) as nwbfile, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)
         try:
             reading = imaging_of(nwbfile, embeddings.provenance, request.series, str(path))
@@ -203,7 +219,7 @@ def _plan(path: Path, request: Request, population: Population | None) -> Plan:
 
 
 def _check_inside(nwbfile, places) -> None:
-    """InputError where a table whose rows are referred to lies in another file."""
+    """Raise InputError if a table whose rows are referred to lies in another file."""
     for place in places:
         if place.table.container_source != nwbfile.container_source:
             raise InputError(
@@ -248,7 +264,7 @@ def _unit_columns(nwbfile, place: Place, request: Request, unwanted: list[str]) 
 
 
 def _check_identities(identities: Identities, embeddings: UnitEmbeddings) -> None:
-    """InputError where identities were not predicted from these embeddings."""
+    """Raise InputError if identities were not predicted from these embeddings."""
     if not embeddings.provenance.predicts(identities.provenance):
         raise InputError(
             f"{identities.target}: was predicted from other embeddings than are written: predict it from these"
@@ -308,22 +324,29 @@ def _room(nwbfile, name: str, if_exists: str) -> tuple[str, bool]:
     return name, name in taken
 
 
-def _write(path: Path, temporary: Path, output: Path, plan: Plan) -> None:
+def _write(path: Path, original: OpenFile, temporary: Path, output: Path, plan: Plan) -> None:
+    """Write the copy, or side file, and check it; each of the two files is opened once for each of these."""
     whole = plan.side_columns is None and plan.side_paths is None
-    # What is not for others to read is not while it is written, either.
+    # What others may not read must not be readable while it is written, either.
     if whole and path.is_dir():
         temporary.mkdir(mode=0o700)
     else:
         temporary.touch(mode=0o600)
+    remove = None
     if whole:
-        copying.copy_file(path, temporary, plan.unwanted)
+        copying.copy_file(path, temporary)
+        if path.is_dir():
+            copying.remove_from_zarr(temporary, plan.unwanted)
+        else:
+            remove = partial(copying.remove_from_hdf5, source=path, unwanted=plan.unwanted)
     elif plan.side_paths is None:
-        copying.copy_units(path, temporary, plan.side_columns)
+        copying.copy_units(path, original, temporary, plan.side_columns)
     else:
-        copying.copy_rois(path, temporary, plan.side_paths)
+        copying.copy_rois(path, original.hdf5, temporary, plan.side_paths)
         check_relative(path, pointers_of(temporary), output)
-    new = tables.append(temporary, plan)
-    if whole:
-        verifying.check_unchanged(path, temporary, [*new, *plan.unwanted])
-    verifying.check_valid(path, temporary)
-    verifying.check_read_back(temporary, plan)
+    new = tables.append(temporary, plan, remove)
+    with open_file(temporary) as copy:
+        if whole:
+            verifying.check_unchanged(path, original, temporary, copy, [*new, *plan.unwanted])
+        verifying.check_valid(path, original, copy)
+        verifying.check_read_back(temporary, copy, plan)
