@@ -147,6 +147,20 @@ def embeddings(units_file, checkpoint) -> UnitEmbeddings:
     return embed(read_population(units_file), checkpoint, precision="float32", device="cpu", progress=False)
 
 
+def specifications_of(file) -> str | None:
+    """Hash of the specifications that an HDF5 file, or the one at a path, holds; None where it holds none."""
+    if isinstance(file, str) and Path(file).is_file():
+        with h5py.File(file, "r") as opened:
+            return specifications_of(opened)
+    if not isinstance(file, h5py.File) or ".specloc" not in file.attrs:
+        return None
+    digest = hashlib.sha256()
+    file[file.attrs[".specloc"]].visititems(
+        lambda name, thing: digest.update(name.encode() + (thing[()] if isinstance(thing, h5py.Dataset) else b""))
+    )
+    return digest.hexdigest()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def specifications_parsed_once():
     """Parse the specifications that NWB files hold once for all files with the same ones.
@@ -156,14 +170,9 @@ def specifications_parsed_once():
     parse, parsed = validation.get_cached_namespaces_to_validate, {}
 
     def parse_once(path=None, driver=None, aws_region=None, io=None):
-        file = getattr(io, "_file", None)  # None for Zarr
-        if not isinstance(file, h5py.File) or ".specloc" not in file.attrs:
+        key = specifications_of(io._file if io is not None else path)
+        if key is None:
             return parse(path, driver, aws_region, io)
-        digest = hashlib.sha256()
-        file[file.attrs[".specloc"]].visititems(
-            lambda name, thing: digest.update(name.encode() + (thing[()] if isinstance(thing, h5py.Dataset) else b""))
-        )
-        key = digest.hexdigest()
         if key not in parsed:
             parsed[key] = parse(path, driver, aws_region, io)
         names, manager, dependencies = parsed[key]

@@ -92,7 +92,7 @@ def read_plainly(*paths) -> list:
 
 
 def kill_after(seconds, script, *arguments):
-    """Run a script in a process of its own, and kill it so many seconds after it has printed "preprocessed"."""
+    """Run a script in a process of its own, and kill it so many seconds after it has printed "ready"."""
     writer = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
     assert writer.stdout.readline() == "ready\n"
     try:

@@ -64,7 +64,7 @@ from pathlib import Path
 from spikeinterface_nuclr import InputError
 from spikeinterface_nuclr.files import written_whole
 path, barrier, number = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-print("preprocessed", flush=True)
+print("ready", flush=True)
 while not barrier.exists():
     pass
 try:

@@ -254,7 +254,7 @@ import sys, time
 from pathlib import Path
 from spikeinterface_nuclr.io.nwb.output import alone
 with alone(Path(sys.argv[1])):
-    print("preprocessed", flush=True)
+    print("ready", flush=True)
     time.sleep(60)
 """
 

@@ -276,9 +276,9 @@ def test_a_side_file_of_rois_leaves_no_holes(calcium_checkpoint, tmp_path):
     same(write_nwb(path, found), found)
 
 
-def test_a_side_file_of_rois_keeps_names_and_regions(calcium, tmp_path):
+def test_a_side_file_of_rois_keeps_names_and_regions(calcium_checkpoint, tmp_path):
     path = imaged(tmp_path / "imaged.nwb")
-    found = embed(read_population(path), calcium, **QUICK)
+    found = embed(read_population(path), calcium_checkpoint, **QUICK)
     with h5py.File(path, "r+") as file:
         series = next(iter(file["processing/ophys/DfOverF"].values()))
         series.attrs.create("roi", series["data"].regionref[2:5, :3], dtype=h5py.regionref_dtype)
