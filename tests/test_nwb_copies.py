@@ -198,7 +198,7 @@ def test_a_table_that_others_refer_to_is_not_replaced(session, embeddings):
     with h5py.File(session, "r+") as file:
         file["acquisition/raw"].attrs["of"] = file["processing/nuclr/UnitEmbeddings/embedding"].ref
     before = session.read_bytes()
-    with pytest.raises(InputError, match="/acquisition/raw refers to .*/UnitEmb.*, which would be removed"):
+    with pytest.raises(InputError, match=r"/acquisition/raw refers to .*/UnitEmb.*, which would be removed"):
         write_nwb(session, embeddings.select([1, 2]), in_place=True, if_exists="replace")
     assert session.read_bytes() == before
     write_nwb(session, embeddings.select([1, 2]), in_place=True, if_exists="new_name")
