@@ -460,7 +460,7 @@ def test_options_without_effect_are_refused(session, embeddings, population, mod
     analyzer = build_analyzer(population, format="binary_folder", folder=tmp_path / "analyzer")
     compute_nuclr_embedding(analyzer, model=model, progress_bar=False)
     refused(session, tmp_path / "analyzer", "overlap has no effect", overlap=0.5)
-    refused(session, embeddings, "name 'a/b' cannot be that of a table", name="a/b")
+    refused(session, embeddings, "name 'a/b' is not a valid name of a table", name="a/b")
 
 
 def test_requests_that_contradict_themselves(session, embeddings, tmp_path):
@@ -526,7 +526,7 @@ def test_a_file_that_was_changed_meanwhile_is_not_written_over(session, embeddin
         check(*arguments)
 
     monkeypatch.setattr(spikeinterface_nuclr.io.nwb.verifying, "check_read_back", meanwhile)
-    with pytest.raises(InputError, match="was changed meanwhile by another program: write again"):
+    with pytest.raises(InputError, match="was changed by another program in the meantime: write again"):
         write_nwb(session, embeddings, in_place=True, name="ours")
     same(read_nwb(session)[0], other)
     assert os.listdir(session.parent) == ["session.nwb"]

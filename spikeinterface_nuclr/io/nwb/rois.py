@@ -84,7 +84,7 @@ def _rois(path: str, series: RoiResponseSeries, name: str) -> Rois:
     outside = rows[(rows < 0) | (rows >= len(table))]
     if len(outside):
         raise InputError(
-            f"{label} refers to ROI row {outside[0]:g}, but {table.name} has {len(table)}: correct the rois of the series"
+            f"{label} refers to ROI row {outside[0]:g}, but {table.name} has {len(table)}: correct the series' rois"
         )
     rows = rows.astype(np.int64)
     unique, counts = np.unique(rows, return_counts=True)

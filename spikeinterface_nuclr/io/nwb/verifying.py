@@ -69,9 +69,7 @@ def _faults(opened: OpenFile) -> set[str]:
 def check_read_back(path: Path, copy: OpenFile, plan: Plan) -> None:
     """Raise InputError if the results read from the copy differ from the planned ones."""
     if not all(_reads_back(copy.nwbfile, part) for part in plan.parts):
-        raise InputError(
-            f"{path}: the written results differ when read back: nothing was kept; report this, with the file"
-        )
+        raise InputError(f"{path}: the results differ when read back: nothing was written; report this, with the file")
 
 
 def _reads_back(nwbfile, part: Part) -> bool:
