@@ -18,7 +18,7 @@ from spikeinterface_nuclr import (
     roll_up,
     simulate_population,
 )
-from spikeinterface_nuclr.decoding import scores
+from spikeinterface_nuclr.decoding import parallel, scores
 from spikeinterface_nuclr.decoding.baselines import BASELINES
 from spikeinterface_nuclr.decoding.regions import COSMOS
 from spikeinterface_nuclr.decoding.splits import PROTOCOLS, Split
@@ -65,7 +65,7 @@ def test_every_unit_is_predicted_once_by_each_method(found):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_labels_shuffled_within_animals_score_at_chance(protocol):
-    embeddings, labels = cohort(6)
+    embeddings, labels = cohort(6, units=50)
     rng = np.random.default_rng(5)
     shuffled = [rng.permutation(one) for one in labels]
     assert abs(macro(evaluated(embeddings, shuffled, protocol=protocol, shuffles=0)) - 1 / 3) < 0.1
@@ -116,8 +116,8 @@ def test_predictions_are_those_of_a_fitted_decoder():
 
 
 def test_baselines_stand_beside_the_embedding():
-    populations = [simulate_population(80, 30, seed=k) for k in range(3)]
-    made = [recording(f"animal{k}", shift=0.0) for k in range(3)]
+    populations = [simulate_population(40, 30, seed=k) for k in range(3)]
+    made = [recording(f"animal{k}", units=40, shift=0.0) for k in range(3)]
     labels = [population.properties["cell_type"] for population in populations]
     found = evaluated([e for e, _ in made], labels, populations=populations, shuffles=0)
     assert found.methods[1:] == list(BASELINES["spikes"])
@@ -145,9 +145,9 @@ def test_a_class_that_a_fit_has_not_seen_gets_no_probability():
     ("settings", "message"),
     [
         ({"protocol": "by neuron"}, "protocol must be one of"),
-        ({"protocol": "zero-shot"}, "needs some"),
-        ({"protocol": "zero-shot", "test_animals": ["nobody"]}, "'nobody' is none of these"),
-        ({"test_animals": ["animal0"]}, "belongs to protocol 'zero-shot'"),
+        ({"protocol": "zero-shot"}, "must be given for protocol 'zero-shot'"),
+        ({"protocol": "zero-shot", "test_animals": ["nobody"]}, "'nobody' is not among the animals"),
+        ({"test_animals": ["animal0"]}, "and only for it"),
         ({"others": {"x": [np.ones((80, 2))]}}, "x: give one array for each"),
         ({"positions": [np.ones(80)]}, "positions: give one array for each"),
     ],
@@ -229,7 +229,7 @@ def test_an_unknown_region_is_refused():
     with pytest.raises(InputError, match="'V1' is no region"):
         roll_up(["VISp", "V1"], "cosmos")
     with pytest.raises(InputError, match="level must be"):
-        roll_up(["VISp"], "beryl")
+        roll_up(["VISp"], "group")
 
 
 # --- the benchmark's export -------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_own_splits_count_labelled_units_whatever_others_know():
     assert rows["unit"].tolist() == list(range(6, 41))  # units 1 to 40 have a label, the first five no noise
     with pytest.raises(InputError, match="beyond the 158"):
         evaluated(embeddings, labels, splits=[Split("x", np.arange(79, 158), np.array([158]))])
-    with pytest.raises(InputError, match="a name each"):
+    with pytest.raises(InputError, match="a name of its own"):
         evaluated(embeddings, labels, splits=[split, split])
 
 
@@ -385,13 +385,15 @@ def test_fusion_with_features_is_scored_beside_the_embedding():
         ({"n_jobs": "all"}, "n_jobs must be a number of processes"),
         ({"shuffles": -1}, "shuffles must be a whole number from 0 on, not -1"),
         ({"shuffles": 2.5}, "shuffles must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number from 0 on, not -1"),
+        ({"seed": 1.5}, "seed must be a whole number from 0 on, not 1.5"),
         ({"protocol": "zero-shot", "test_animals": "animal0"}, r"such as \['animal0'\]"),
         ({"others": {"embedding": [np.ones((80, 2))] * 2}}, "'embedding' cannot be the name of a method"),
         ({"others": {1: [np.ones((80, 2))] * 2}}, "1 cannot be the name of a method"),
         ({"others": {"x": [np.ones(80)] * 2}}, r"x: give arrays of shape \(n_units, k\)"),
         ({"others": {"x": [np.ones((80, 2)), np.ones((80, 3))]}}, "x: give arrays of shape"),
-        ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: holds something else than numbers"),
-        ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: knows no number of any labelled unit"),
+        ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: contains values that are not numbers"),
+        ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: is NaN for all labelled units"),
         ({"splits": [Split("x", np.arange(158) < 79, np.arange(158) >= 79)]}, "by their positions, not by bool"),
     ],
 )
@@ -408,6 +410,7 @@ def test_learning_curves_refuse_nonsense():
         ({"shares": [0]}, "shares must lie in"),
         ({"repeats": 0}, "repeats must be a whole number from 1 on, not 0"),
         ({"n_jobs": 0}, "n_jobs must be"),
+        ({"seed": -1}, "seed must be a whole number"),
     ):
         with pytest.raises(InputError, match=message):
             label_efficiency(embeddings, labels, progress=False, **settings)
@@ -418,7 +421,7 @@ def test_learning_curves_refuse_nonsense():
 def test_a_split_that_fits_to_one_class_is_named():
     embeddings, labels = cohort(2)
     labels[0][:] = "PV"
-    with pytest.raises(InputError, match="split 'animal1': all units that are fitted to are 'PV'"):
+    with pytest.raises(InputError, match="split 'animal1': all training units are 'PV'"):
         evaluated(embeddings, labels, shuffles=0)
 
 
@@ -455,14 +458,22 @@ def test_odd_names_of_classes_change_no_score():
     assert set(odd.predictions["best_label"]) == set(names.values())
 
 
-def test_processes_and_threads_change_no_number():
+def test_threads_change_no_number():
     from threadpoolctl import threadpool_limits
 
-    embeddings, labels = cohort(2, units=1100, dim=128)  # enough for processes
-    found = []
-    for n_jobs, threads in ((1, 1), (1, 4), (2, 2)):
+    embeddings, labels = cohort(2, units=1100, dim=128)  # enough for threads
+    evaluations = []
+    for threads in (1, 4):
         with threadpool_limits(threads):
-            found.append(evaluated(embeddings, labels, shuffles=1, n_jobs=n_jobs))
-    for other in found[1:]:
-        assert found[0].predictions.equals(other.predictions)
-        assert found[0].scores.equals(other.scores)
+            evaluations.append(evaluated(embeddings, labels, shuffles=1, n_jobs=1))
+    assert same_numbers(*evaluations)
+
+
+def test_processes_change_no_number(monkeypatch):
+    monkeypatch.setattr(parallel, "_WORTH_PROCESSES", 0)
+    embeddings, labels = cohort(3)
+    assert same_numbers(*(evaluated(embeddings, labels, shuffles=1, n_jobs=n_jobs) for n_jobs in (1, 2)))
+
+
+def same_numbers(a, b):
+    return a.predictions.equals(b.predictions) and a.scores.equals(b.scores)

@@ -310,6 +310,19 @@ def test_a_later_format_asks_for_an_upgrade(files, tmp_path):
     assert "unknown entries ['prior']: a newer version may know them" in refused(Decoder.load, path)
 
 
+def test_what_an_older_version_made_is_to_be_fitted_again(files, tmp_path):
+    def older(arrays, content):
+        for name in [name for name in arrays if name.endswith(("/clusters", "/errors"))]:
+            del arrays[name]
+        if "temperatures" in content:
+            content["temperature"] = content.pop("temperatures")[0]
+
+    for kind in ("nuclr_decoder", "nuclr_regressor"):
+        text = refused(LOADERS[kind], rewritten(files[kind], tmp_path / "x.safetensors", older))
+        assert "made by an older version of this package (it lacks 'held_out/" in text
+        assert text.endswith("fit it again")
+
+
 def test_each_is_told_from_the_others(files):
     says = {
         ("nuclr_regressor", "nuclr_decoder"): "reads numbers: use Regressor.load",

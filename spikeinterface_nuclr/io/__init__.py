@@ -76,6 +76,16 @@ def read_population(
     ------
     InputError
         The source cannot be read. The message, one line, names the source, the problem and what is accepted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeinterface.core as si
+    >>> from spikeinterface_nuclr import read_population
+    >>> trains = {"a": np.array([300, 90000]), "b": np.array([1500])}  # in samples
+    >>> sorting = si.NumpySorting.from_unit_dict([trains], sampling_frequency=30_000.0)
+    >>> read_population(sorting, observed=[[0.0, 10.0]]).spike_times[0].tolist()
+    [0.01, 3.0]
     """
     if isinstance(source, Population):
         return source

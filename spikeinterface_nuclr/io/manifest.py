@@ -44,6 +44,15 @@ class Listed:
         digest = hashlib.sha256(location + b"\0" + self.probe.encode()).hexdigest()[:8]
         return f"{os.fsencode(Path(self.name).stem).decode(errors='replace').lstrip('.')}-{digest}"
 
+    def reading(self, keywords: dict) -> dict:
+        """Keywords of `read_population` for this source: where all units are of one probe, they are not divided."""
+        return {**keywords, "group_by": None} if self.probe else keywords
+
+    def refusal(self, error: Exception) -> str:
+        """Why the source cannot be used, in one line: "NAME: reason"."""
+        reason = reason_of(error)
+        return reason if reason.startswith(f"{self.name}: ") else f"{self.name}: {reason}"
+
     @property
     def stamp(self) -> list:
         """Changes when the file or its entries change; empty for objects, whose changes cannot be detected."""

@@ -18,6 +18,7 @@ from .clocks import sample_times
 from .columns import as_names, plain_columns
 from .outliers import check_spread
 from .probes import Probes, choose_group, most_common
+from .spikeinterface_api import channel_property, load_analyzer, nwb_file_of, recording_of, registered_recording
 from .untrusted import check_extension, check_sorting, check_zarr, read_json
 
 _BETWEEN_SEGMENTS = 1.0  # seconds
@@ -38,10 +39,9 @@ def read_spikeinterface(source, *, name: str | None = None, group_by, observed) 
 
 def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed) -> Population:
     """The Population of an analyzer. Its recording, if attached, provides the clock and the pauses."""
-    available = analyzer.has_recording() or analyzer.has_temporary_recording()
-    recording = _attached(analyzer.recording if available else None)
+    recording = recording_of(analyzer)
     properties = _properties(analyzer.sorting, name)
-    channel_groups = analyzer.rec_attributes["properties"].get("group")
+    channel_groups = channel_property(analyzer, "group")
     groups = {} if channel_groups is None else _groups(analyzer.channel_ids, channel_groups)
     return assemble(
         name,
@@ -56,7 +56,7 @@ def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed
 
 def read_sorting(sorting: si.BaseSorting, *, name: str, group_by, observed) -> Population:
     """The Population of a sorting. Without a registered recording, segments end in the second of their last spike."""
-    recording = _attached(sorting._recording)
+    recording = registered_recording(sorting)
     groups = {}
     if recording is not None and "group" in recording.get_property_keys():
         groups = _groups(recording.channel_ids, recording.get_property("group"))
@@ -105,7 +105,7 @@ def _load(path: Path):
         else:
             check_sorting(path / "sorting")
             check_sorting(path)
-        return si.SortingAnalyzer.load(path, recording=object(), load_extensions=False)
+        return load_analyzer(path)
     if _is_class(saved.get("zarr_class_info"), "ZarrSortingExtractor"):
         check_zarr(path)
         return si.read_zarr(path)
@@ -159,11 +159,6 @@ def _saved(path: Path) -> dict:
     return {}
 
 
-def _attached(recording) -> si.BaseRecording | None:
-    """The recording; None for the placeholder with which an analyzer was loaded."""
-    return recording if isinstance(recording, si.BaseRecording) else None
-
-
 def _lengths(source) -> list[int]:
     """Number of samples in each segment of a recording or an analyzer."""
     return [source.get_num_samples(segment) for segment in range(source.get_num_segments())]
@@ -180,7 +175,7 @@ def _clock(name: str, sorting, recording, segment: int):
         return _sample_clock(fs, sorting.get_start_time(segment))
     start = recording.get_start_time(segment)
     # Times of a sorting may be shifted relative to its recording.
-    registered = _attached(sorting._recording)
+    registered = registered_recording(sorting)
     shift = sorting.get_start_time(segment) - registered.get_start_time(segment) if registered is not None else 0.0
     if not recording.has_time_vector(segment):
         return _sample_clock(fs, start + shift)
@@ -246,10 +241,8 @@ def _named_objects(sorting, values: np.ndarray) -> np.ndarray:
         return np.array([value.name for value in values], dtype=str)
     import h5py
 
-    while sorting.get_parent() is not None:  # as of a selection of units
-        sorting = sorting.get_parent()
-    file = getattr(getattr(sorting, "units_table", None), "file", None)
-    if isinstance(file, h5py.File) and all(isinstance(value, h5py.Reference) for value in values):
+    file = nwb_file_of(sorting)
+    if file is not None and all(isinstance(value, h5py.Reference) for value in values):
         return np.array([file[value].name.rpartition("/")[2] if value else "" for value in values], dtype=str)
     return values
 

@@ -96,7 +96,7 @@ def check_zarr(store: Path, *members: str, references: bool = False) -> None:
 
 def check_extension(analyzer, name: str) -> None:
     """Raise InputError if loading this extension of an analyzer on disk would load a pickle."""
-    if analyzer.format == "memory" or name in analyzer.extensions:  # the user has opened it already
+    if analyzer.format == "memory" or name in analyzer.get_loaded_extension_names():  # the user has opened it already
         return
     folder = Path(analyzer.folder)
     if analyzer.format == "zarr":

@@ -1,36 +1,43 @@
-"""Checkpoint: an encoder's config, weights and card."""
+"""Checkpoint: the config, weights and card of an encoder."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..errors import CheckpointError
-from ..files import written_whole
 from . import model_file
 from .config import EncoderConfig
 from .encoder import Encoder
 
-# Key of the JSON in the file.
-KIND = "nuclr"
-
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """A trained encoder on its way between disk and device.
+class Checkpoint(model_file.Saved):
+    """A trained encoder: its config, weights and card.
 
     Attributes
     ----------
     config : EncoderConfig
     weights : dict of str to float32 Tensor
-        As `Encoder.state_dict()`.
+        As from `Encoder.state_dict()`.
     card : dict
-        What it was trained on and how, what it is good for and what not. Plain values for JSON.
+        Training data, training settings, intended use and limitations. JSON-serialisable.
     name, revision : str
-        Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the Hub's commit.
+        Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the commit on the Hub.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, load_checkpoint
+    >>> config = EncoderConfig(dim=32, heads=2, head_dim=16)
+    >>> checkpoint = Checkpoint(config, Encoder(config).state_dict(), {"license": "CC0-1.0"})
+    >>> path = checkpoint.save("small.safetensors")
+    >>> load_checkpoint(path).sha256 == checkpoint.sha256
+    True
     """
+
+    KIND = "nuclr"
+    WHAT = "NuCLR checkpoint"
+    REMEDY = "fetch it again"
 
     config: EncoderConfig
     weights: dict[str, torch.Tensor]
@@ -41,27 +48,17 @@ class Checkpoint:
     def __post_init__(self):
         _check_weights(self.config, self.weights, self.name or "checkpoint")
 
-    @cached_property
-    def sha256(self) -> str:
-        """Its identity: a hash (hex) of the config and the weights, which decide the embeddings.
+    def _content(self) -> tuple[dict[str, np.ndarray], dict]:
+        arrays = {key: value.detach().cpu().numpy() for key, value in self.weights.items()}
+        return arrays, {"config": self.config.to_dict()}
 
-        Whatever the card says, whatever the file is called, and however the weights were read, it is the same.
-        """
-        return model_file.identity_of(KIND, self._arrays, {"config": self.config.to_dict()})
-
-    @property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {key: value.detach().cpu().numpy() for key, value in self.weights.items()}
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return model_file.to_bytes(KIND, self._arrays, {"config": self.config.to_dict()}, self.card, self.sha256)
-
-    def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write a ``.safetensors`` file, whole or not at all."""
-        with written_whole(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(self._bytes)
-        return Path(path)
+    @classmethod
+    def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str) -> "Checkpoint":
+        try:
+            config = EncoderConfig.from_dict(facts.get("config"))
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}: {error}") from None
+        return cls(config, {key: torch.from_numpy(values) for key, values in arrays.items()}, card, name)
 
     def encoder(self, device="cpu", dtype: torch.dtype = torch.float32) -> Encoder:
         """The network with these weights on `device`, in evaluation mode."""
@@ -85,7 +82,7 @@ def _check_weights(config: EncoderConfig, weights: dict, name: str) -> None:
         if key not in expected:
             raise CheckpointError(f"{name}: the weight {key} is unknown")
         if weights[key].shape != expected[key]:
-            have, want = tuple(weights[key].shape), tuple(expected[key])
-            raise CheckpointError(f"{name}: the weight {key} has shape {have}, its config asks for {want}")
+            shape, required = tuple(weights[key].shape), tuple(expected[key])
+            raise CheckpointError(f"{name}: the weight {key} has shape {shape}, its config requires {required}")
         if weights[key].dtype != torch.float32 or not torch.isfinite(weights[key]).all():
             raise CheckpointError(f"{name}: the weight {key} is not finite float32")

@@ -66,7 +66,7 @@ def _check_references(source: Path, file: h5py.File, unwanted: list[str]) -> Non
 
 
 def _is_reference(dtype: np.dtype) -> bool:
-    return h5py.check_ref_dtype(dtype) is h5py.Reference
+    return h5py.check_ref_dtype(dtype) is not None  # to an object, or to a region of one
 
 
 def remove_from_zarr(target: Path, unwanted: list[str]) -> None:

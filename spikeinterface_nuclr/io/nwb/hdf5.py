@@ -1,7 +1,8 @@
 """A copy of an HDF5 file without some of its objects, for side files.
 
-HDF5 never gives back the room of what is deleted, so a file without its movie is written object by object. hdmf's
-export would do it too, but makes columns of references such that nobody can add a row to them later.
+By hand: HDF5 does not give back the space of what is deleted, so a byte copy cannot leave out a movie, and its own copy
+of a group neither leaves anything out nor keeps references. hdmf's export makes columns of references such that nobody
+can add a row to them later.
 """
 
 from pathlib import Path
@@ -9,97 +10,87 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ...errors import InputError
-
 
 def copy_without(source: Path, target: Path, unwanted: list[str], resolved: list[str] = ()) -> None:
     """Write a new file `target` with all of `source` but the objects at the paths `unwanted`.
 
-    Datasets are copied as they lie on disk: chunks, filters, and what room they leave to grow. References lead to the
-    same paths as before. The links at the paths `resolved` become copies of what they lead to.
-
-    Raises
-    ------
-    InputError
-        The file has something that cannot be copied alone: references to regions, or objects of several names.
+    Datasets are copied as they lie on disk: chunks, filters, and what room they leave to grow. Objects keep all their
+    names that are copied. References, to regions too, lead to the copies; to what is left out they become empty. The
+    links at the paths `resolved` become copies of what they lead to.
     """
-    with h5py.File(source, "r") as old, h5py.File(target, "w", track_order=_tracks_order(old)) as new:
-        _copy_attributes(old["/"], new["/"])
-        _copy_children(old["/"], new["/"], unwanted, resolved)
-        _translate_references(old, new)
+    with h5py.File(source, "r") as old, h5py.File(target, "w", track_order=_tracks_order(old["/"])) as new:
+        copies = {_address(old["/"]): (old["/"], new["/"])}
+        _copy_children(old["/"], new["/"], unwanted, resolved, copies)
+        for original, copy in copies.values():
+            _copy_attributes(original, copy, copies)
+            if isinstance(copy, h5py.Dataset) and copy.size and _has_references(copy.dtype):
+                copy[...] = _translated(original[()], copy.dtype, original, copies)
 
 
-def _tracks_order(file: h5py.File) -> bool:
-    return bool(file.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED)
+def _tracks_order(group: h5py.Group) -> bool:
+    return bool(group.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED)
 
 
-def _copy_children(old: h5py.Group, new: h5py.Group, unwanted: list[str], resolved: list[str]) -> None:
+def _address(thing) -> int:
+    return h5py.h5o.get_info(thing.id).addr
+
+
+def _copy_children(old: h5py.Group, new: h5py.Group, unwanted: list[str], resolved: list[str], copies: dict) -> None:
+    """Copy what is in a group; `copies` are the originals and their copies so far, by the addresses of the former."""
     for name in old:
         path = f"{old.name.rstrip('/')}/{name}"
+        link = old.get(name, getlink=True)
         if path in unwanted:
             continue
-        link = old.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink) and path not in resolved:
             new[name] = link
-        elif any(inside.startswith(f"{path}/") for inside in (*unwanted, *resolved)):
-            child = new.create_group(name)
-            _copy_attributes(old[name], child)
-            _copy_children(old[name], child, unwanted, resolved)
+            continue
+        original = old[name]
+        address = _address(original)
+        if address in copies:  # one more name
+            new[name] = copies[address][1]
+        elif isinstance(original, h5py.Group):
+            copies[address] = original, new.create_group(name, track_order=_tracks_order(original))
+            _copy_children(*copies[address], unwanted, resolved, copies)
         else:
-            old.copy(name, new, name=name)
+            old.copy(original, new, name)
+            copies[address] = original, new[name]
 
 
-def _copy_attributes(old, new) -> None:
+def _copy_attributes(old, new, copies: dict) -> None:
+    """The attributes of a group, and those that are references, which HDF5 empties when it copies a dataset."""
     for name in old.attrs:
-        kind = old.attrs.get_id(name)
-        if h5py.check_ref_dtype(kind.dtype) is None:
-            new.attrs.create(name, old.attrs[name], shape=kind.shape, dtype=kind.dtype)
+        attribute = old.attrs.get_id(name)
+        if isinstance(old, h5py.Group) or _has_references(attribute.dtype):
+            value = _translated(old.attrs[name], attribute.dtype, old, copies)
+            new.attrs.create(name, value, shape=attribute.shape, dtype=attribute.dtype)
 
 
-def _translate_references(old: h5py.File, new: h5py.File) -> None:
-    """Copied between files, references lead nowhere. Make them lead to the paths that they led to in the old file."""
-    seen = set()
-
-    def translate(path, thing):
-        address = h5py.h5o.get_info(thing.id).addr
-        if address in seen or h5py.h5o.get_info(old[path].id).rc > 1:
-            raise InputError(
-                f"{old.filename}: {path} has several names and cannot be copied alone: write a copy of the whole file"
-            )
-        seen.add(address)
-        for name in old[path].attrs:
-            dtype = old[path].attrs.get_id(name).dtype
-            if _holds_references(dtype):
-                value = _translate(old, new, np.asarray(old[path].attrs[name], dtype=dtype), dtype)
-                thing.attrs.create(name, value, shape=old[path].attrs.get_id(name).shape, dtype=dtype)
-        if isinstance(thing, h5py.Dataset) and _holds_references(thing.dtype) and thing.size:
-            thing[...] = _translate(old, new, np.asarray(old[path][()], dtype=thing.dtype), thing.dtype)
-
-    translate("/", new["/"])
-    new.visititems(translate)
-
-
-def _holds_references(dtype: np.dtype) -> bool:
+def _has_references(dtype: np.dtype) -> bool:
     kinds = [dtype] if dtype.names is None else [dtype[name] for name in dtype.names]
-    found = {h5py.check_ref_dtype(kind) for kind in kinds}
-    if h5py.RegionReference in found:
-        raise InputError("it has references to regions, which cannot be copied alone: write a copy of the whole file")
-    return h5py.Reference in found
+    return any(h5py.check_ref_dtype(kind) is not None for kind in kinds)
 
 
-def _translate(old: h5py.File, new: h5py.File, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    translated = values.copy()
+def _translated(values, dtype: np.dtype, old, copies: dict):
+    """The values of the object `old`, where they are references those to the copies."""
+    if not _has_references(dtype):
+        return values
+    translated = np.array(values, dtype=dtype)
     if dtype.names is None:
-        for index in np.ndindex(values.shape):
-            translated[index] = _reference(old, new, values[index])
+        for index in np.ndindex(translated.shape):
+            translated[index] = _reference(translated[index], old, copies)
         return translated
     for name in dtype.names:
-        if h5py.check_ref_dtype(dtype[name]) is not None:
-            translated[name] = _translate(old, new, values[name], dtype[name])
+        translated[name] = _translated(translated[name], dtype[name], old, copies)
     return translated
 
 
-def _reference(old: h5py.File, new: h5py.File, reference):
-    path = old[reference].name if reference else None
-    # What is left out leaves an empty reference.
-    return new[path].ref if path in new else h5py.Reference()
+def _reference(reference: h5py.Reference, old, copies: dict) -> h5py.Reference:
+    """The reference that leads to the same object, or region of it, among the copies; empty where there is none."""
+    address = _address(old.file[reference]) if reference else None
+    if address not in copies:
+        return type(reference)()
+    copy = copies[address][1]
+    if isinstance(reference, h5py.RegionReference):
+        return h5py.h5r.create(copy.id, b".", h5py.h5r.DATASET_REGION, h5py.h5r.get_region(reference, old.file.id))
+    return copy.ref

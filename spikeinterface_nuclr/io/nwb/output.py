@@ -137,7 +137,8 @@ def _remove_abandoned(output: Path) -> None:
 def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
     """Hold the lock with which HDF5 itself separates writers from readers; raise InputError if others hold it.
 
-    The shared lock excludes writers, the exclusive one also readers. Zarr and some file systems have no locks.
+    The shared lock excludes writers, the exclusive one also readers. Zarr and some file systems have no locks. filelock
+    cannot be used here: it takes locks on files of its own, which HDF5 does not check.
     """
     try:
         import fcntl

@@ -60,6 +60,20 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
     ------
     InputError
         The file cannot be read, holds no embeddings, or holds several and `name` is missing.
+
+    Examples
+    --------
+    >>> from ndx_nuclr.testing.mock import mock_UnitIdentities
+    >>> from pynwb import NWBHDF5IO
+    >>> from pynwb.testing.mock.file import mock_NWBFile
+    >>> from spikeinterface_nuclr import read_nwb
+    >>> nwbfile = mock_NWBFile()
+    >>> _ = mock_UnitIdentities(nwbfile=nwbfile)
+    >>> with NWBHDF5IO("session.nwb", "w") as io:
+    ...     io.write(nwbfile)
+    >>> embeddings, [identities] = read_nwb("session.nwb")
+    >>> identities
+    Identities('cell_type', 5 units, 4 labelled, 2 classes)
     """
     with open_nwb(Path(path)) as nwbfile:
         names = table_names(nwbfile)
