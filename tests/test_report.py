@@ -44,7 +44,7 @@ def settings(mice) -> EmbeddingSettings:
 
 
 def test_a_report_is_replaced_only_where_that_is_asked_for(nuclr, mice, tmp_path):
-    what = [*sorted(mice.glob("*.nwb")), "--label", "cell_type", "--model", mice / "small.safetensors", "-q"]
+    what = [mice / "m0.nwb", mice / "m1.nwb", "--label", "cell_type", "--model", mice / "small.safetensors", "-q"]
     quick = [*what, "--no-control", "--shuffles", 0, "-o", tmp_path / "report"]
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "notes.txt").write_text("mine")
