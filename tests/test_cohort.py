@@ -190,7 +190,7 @@ def test_decoders_are_fitted_to_analyzers_that_a_manifest_names(nuclr, mice, tmp
     nuclr("decoder", "fit", *where, "-o", tmp_path / "d.safetensors")
     assert Decoder.load(tmp_path / "d.safetensors").animals == ("rat-0", "rat-1")
     nuclr("evaluate", *where, "-o", tmp_path / "report", "--shuffles", "0", "--no-control")
-    assert "2 animals tested" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "2 test animals" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
 
 
 def test_an_evaluation_is_a_report(nuclr, mice, tmp_path):
@@ -207,8 +207,8 @@ def test_an_evaluation_is_a_report(nuclr, mice, tmp_path):
         "pooled over neighbours",
         "labels shuffled",
     )
-    for text in ("3 animals tested", "leave-one-animal-out", *methods):
-        assert text in page
+    for line in ("3 test animals", "leave-one-animal-out", *methods):
+        assert line in page
     for name in ("evaluation.png", "scores.csv", "predictions.csv", "share.csv", "animals.csv"):
         assert (report / name).stat().st_size > 100
     assert json.loads((report / "provenance.json").read_text())["animals"] == [f"mouse-{k}" for k in range(3)]

@@ -145,9 +145,9 @@ def test_a_class_that_a_fit_has_not_seen_gets_no_probability():
     ("settings", "message"),
     [
         ({"protocol": "by neuron"}, "protocol must be one of"),
-        ({"protocol": "zero-shot"}, "needs some"),
-        ({"protocol": "zero-shot", "test_animals": ["nobody"]}, "'nobody' is none of these"),
-        ({"test_animals": ["animal0"]}, "belongs to protocol 'zero-shot'"),
+        ({"protocol": "zero-shot"}, "must be given for protocol 'zero-shot'"),
+        ({"protocol": "zero-shot", "test_animals": ["nobody"]}, "'nobody' is not among the animals"),
+        ({"test_animals": ["animal0"]}, "and only for it"),
         ({"others": {"x": [np.ones((80, 2))]}}, "x: give one array for each"),
         ({"positions": [np.ones(80)]}, "positions: give one array for each"),
     ],
@@ -315,7 +315,7 @@ def test_own_splits_count_labelled_units_whatever_others_know():
     assert rows["unit"].tolist() == list(range(6, 41))  # units 1 to 40 have a label, the first five no noise
     with pytest.raises(InputError, match="beyond the 158"):
         evaluated(embeddings, labels, splits=[Split("x", np.arange(79, 158), np.array([158]))])
-    with pytest.raises(InputError, match="a name each"):
+    with pytest.raises(InputError, match="a name of its own"):
         evaluated(embeddings, labels, splits=[split, split])
 
 
@@ -392,8 +392,8 @@ def test_fusion_with_features_is_scored_beside_the_embedding():
         ({"others": {1: [np.ones((80, 2))] * 2}}, "1 cannot be the name of a method"),
         ({"others": {"x": [np.ones(80)] * 2}}, r"x: give arrays of shape \(n_units, k\)"),
         ({"others": {"x": [np.ones((80, 2)), np.ones((80, 3))]}}, "x: give arrays of shape"),
-        ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: holds something else than numbers"),
-        ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: knows no number of any labelled unit"),
+        ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: contains values that are not numbers"),
+        ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: is NaN for all labelled units"),
         ({"splits": [Split("x", np.arange(158) < 79, np.arange(158) >= 79)]}, "by their positions, not by bool"),
     ],
 )
@@ -421,7 +421,7 @@ def test_learning_curves_refuse_nonsense():
 def test_a_split_that_fits_to_one_class_is_named():
     embeddings, labels = cohort(2)
     labels[0][:] = "PV"
-    with pytest.raises(InputError, match="split 'animal1': all units that are fitted to are 'PV'"):
+    with pytest.raises(InputError, match="split 'animal1': all training units are 'PV'"):
         evaluated(embeddings, labels, shuffles=0)
 
 

@@ -195,5 +195,5 @@ def test_each_signal_has_its_baselines(population):
     assert spikes["rate, intervals, autocorrelogram, population"].shape == (20, 1 + 30 + 50 + 33)
     traces = baseline_features(slow_waves([0.1, 0.2]))
     assert traces["spectrum, autocorrelation, population"].shape == (2, 7 + 20 + 22)
-    with pytest.raises(InputError, match="these features are of traces"):
+    with pytest.raises(InputError, match="these features need traces"):
         spectrum(population)

@@ -82,7 +82,7 @@ def test_a_source_is_a_path_or_the_end_of_one(tmp_path, monkeypatch):
     ("content", "message"),
     [
         (b"", "line 1: no column is called source: .* has: none"),
-        (b"source,unit,label\n", "holds no row"),
+        (b"source,unit,label\n", "has no rows"),
         (b"source;unit;label\na;1;x\n", "line 1: no column is called source: .* has: source;unit;label"),
         (b"source,unit,class\na,1,x\n", "line 1: no column is called label"),
         (b"source,unit,label,label\na,1,x,y\n", "line 1: two columns are called label"),

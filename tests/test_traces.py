@@ -132,7 +132,7 @@ def test_impossible_rates_are_named(rate):
 
 
 def test_spikes_have_no_frame_rate(population):
-    with pytest.raises(InputError, match="a frame rate is of traces"):
+    with pytest.raises(InputError, match="only traces have a frame rate"):
         resampled(population, 4.0)
 
 
@@ -228,7 +228,7 @@ def test_results_may_take_the_place_of_what_they_are_made_of():
 
 @pytest.mark.parametrize("rate", [401.0, 1e9, 1e300])
 def test_rates_that_would_fill_the_memory_are_refused(rate):
-    with pytest.raises(InputError, match=r"traces of 4 frames per second cannot be brought to .*: check their rate"):
+    with pytest.raises(InputError, match=r"traces of 4 frames per second cannot be resampled to .*: check their rate"):
         resampled(sines(0.1, 4.0), rate)
 
 

@@ -317,7 +317,7 @@ def test_training_learns(store, tmp_path, objective):
 
 
 def test_held_out_animals_are_monitored_and_excluded_ones_are_not(store, tmp_path, monkeypatch):
-    looked, trained, real, drawn = [], [], loop.look, loop.draw_sample
+    looked, trained, real, drawn = [], [], loop.monitor, loop.draw_sample
 
     def looks(populations, *arguments, **options):
         looked.append({p.metadata["subject"] for p in populations})
@@ -327,7 +327,7 @@ def test_held_out_animals_are_monitored_and_excluded_ones_are_not(store, tmp_pat
         trained.append({r.probe.animal for r in recordings})
         return drawn(recordings, *arguments, **options)
 
-    monkeypatch.setattr(loop, "look", looks)
+    monkeypatch.setattr(loop, "monitor", looks)
     monkeypatch.setattr(loop, "draw_sample", draws)
     card = {"held_out": "nothing", "license": "CC0"}
     out = tmp_path / "a.safetensors"
@@ -353,7 +353,7 @@ def test_held_out_animals_are_monitored_and_excluded_ones_are_not(store, tmp_pat
 
 def test_the_best_weights_are_kept(store, tmp_path, monkeypatch):
     shares = iter([0.3, 0.9, 0.5])
-    monkeypatch.setattr(loop, "look", lambda *_, **__: {"reidentification": next(shares)})
+    monkeypatch.setattr(loop, "monitor", lambda *_, **__: {"reidentification": next(shares)})
     best = train(store, tmp_path / "a.safetensors", hold_out=["animal3"])
     assert best.card["monitors"]["step"] == 4
     last = load_checkpoint(tmp_path / "a.last.safetensors")
@@ -367,7 +367,7 @@ def test_fine_tuning_starts_from_the_weights(store, tmp_path, checkpoint):
     tuned = train(store, tmp_path / "a.safetensors", config, initial=tmp_path / "start.safetensors")
     assert all(torch.allclose(tuned.weights[k], v, atol=1e-6) for k, v in checkpoint.weights.items())
     assert tuned.card["initial"]["sha256"] == checkpoint.sha256
-    with pytest.raises(InputError, match=r"encoder.num_patches is 4, the weights of .* have 10: take the encoder"):
+    with pytest.raises(InputError, match=r"encoder.num_patches is 4, the weights of .* have 10: use the same"):
         train(store, tmp_path / "b.safetensors", CONFIG, initial=checkpoint)
     less = config.updated({"encoder": {"dropout": 0.0}})
     assert train(store, tmp_path / "c.safetensors", less, initial=checkpoint).config.dropout == 0.0

@@ -7,7 +7,7 @@ from test_decoder import cohort
 
 from spikeinterface_nuclr import RecordingWarning, evaluate
 from spikeinterface_nuclr.decoding.baselines import CONTROLS
-from spikeinterface_nuclr.decoding.verdict import ALIKE, BETTER, TOO_FEW, WORSE, compared, verdict_of
+from spikeinterface_nuclr.decoding.verdict import BETTER, TOO_FEW, UNCLEAR, WORSE, compared, verdict_of
 
 CONTROL = f"embedding of {CONTROLS['spikes'][0]}"
 
@@ -46,7 +46,7 @@ def test_a_difference_that_may_be_chance_is_no_equality():
     text = verdict([0.9, 0.7, 0.8], rate=[0.5, 0.6, 0.65])
     assert text.startswith("No better than the baselines, as far as these animals show: ")
     assert "ahead in 3 of 3" in text
-    assert "as well" not in text
+    assert "at least as high" not in text
 
 
 def test_the_baseline_in_the_sentence_is_the_one_that_decides():
@@ -80,7 +80,7 @@ def test_outcomes_are_those_of_the_interval_of_the_differences():
         columns=["method", "score", "animal", "value"],
     )
     table = compared(scores)
-    assert table["outcome"].to_dict() == {"a": BETTER, "b": ALIKE, "c": WORSE}
+    assert table["outcome"].to_dict() == {"a": BETTER, "b": UNCLEAR, "c": WORSE}
     assert table["higher"].tolist() == [3, 1, 0]
     assert set(compared(scores[scores["animal"] != "2"])["outcome"]) == {TOO_FEW}
 
@@ -93,9 +93,9 @@ def test_a_control_that_reads_it_as_well_is_named():
     assert CONTROL not in verdict(own, rate=rate, **{CONTROL: rate})
     text = verdict(own, rate=rate, **{CONTROL: own})
     assert text.startswith("Better than every baseline: ")
-    assert f"{CONTROL!r} reads it as well: what is read is what each neuron does alone" in text
+    assert f"{CONTROL!r} scores at least as high: the score reflects what each unit does alone" in text
     text = verdict(own, rate=rate, **{CONTROL: [0.8, 0.7, 0.5, 0.8]})
-    assert f"{CONTROL!r} is not shown to read it worse" in text
+    assert f"{CONTROL!r} is not clearly worse" in text
 
 
 def test_an_embedding_of_something_else_is_a_baseline():
@@ -111,7 +111,7 @@ def test_no_better_than_chance():
     text = verdict([0.34, 0.35, 0.33], p=5 / 21, rate=[0.2, 0.2, 0.2], **{CONTROL: [0.4, 0.4, 0.4]})
     assert text == (
         "No better than chance: macro-F1 0.34 over 3 animals, and 4 of 20 shuffles of the labels score as high "
-        "(p = 0.24). Nothing shows that a decoder of these embeddings knows this property: do not use it. "
+        "(p = 0.24). There is no evidence that these embeddings predict this property: do not use a decoder of it. "
         "The best baseline is 'rate', 0.20."
     )
 
@@ -130,7 +130,7 @@ def test_no_better_than_chance():
 def test_chance_is_told_from_too_few_shuffles(reached, shuffles, begins):
     text = verdict([0.8, 0.82, 0.81], p=(1 + reached) / (1 + shuffles), shuffles=shuffles, rate=[0.5, 0.5, 0.5])
     assert text.startswith(begins)
-    assert ("shuffle more often to tell" in text) == begins.startswith("Chance")
+    assert ("Shuffle the labels more often" in text) == begins.startswith("Chance")
 
 
 def test_without_shuffles_the_verdict_says_that_chance_was_not_tested():
@@ -157,7 +157,7 @@ def test_an_evaluation_begins_with_its_verdict():
     assert column.index[0] == "embedding"
     assert column.iloc[0] == found.verdict
     assert column["noise"] == BETTER
-    assert column["same"] == ALIKE
+    assert column["same"] == UNCLEAR
     assert column["labels shuffled within animals"] == ""
 
 

@@ -1,4 +1,4 @@
-"""`python -m spikeinterface_nuclr.cli` is the `nuclr` command."""
+"""Runs the `nuclr` command as `python -m spikeinterface_nuclr.cli`."""
 
 from . import main
 

@@ -1,4 +1,4 @@
-"""The application: one line and an exit code for every error."""
+"""The typer application, which turns every error into one line and an exit code."""
 
 import warnings
 
@@ -8,22 +8,26 @@ from ..errors import REFUSALS, CheckpointError, DeviceError, InputError, Recordi
 from ..text import printable
 
 EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, OSError: 3, MemoryError: 5}
+_ORDER_OF_USE = ("demo", "embed", "predict", "info", "decoder", "evaluate", "store", "train", "convert")
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line. It may hold names from files, so line breaks and terminal control codes are escaped."""
+    """Print a line, with line breaks and terminal control codes from names in files escaped."""
     typer.echo(printable(text), err=err)
 
 
 def _line(error: Exception) -> str:
-    """The error as one line that begins with the file, which the system's errors put last."""
+    """The error as one line that begins with the file, which `OSError` puts last."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {reason_of(error)}"
     return str(error) if isinstance(error, REFUSALS) else reason_of(error)
 
 
 class _Commands(typer.core.TyperGroup):
-    """Turns errors into one line and an exit code."""
+    """Lists commands in the order of use, and turns errors into one line and an exit code."""
+
+    def list_commands(self, ctx):
+        return sorted(super().list_commands(ctx), key=_ORDER_OF_USE.index)
 
     def invoke(self, ctx):
         try:
@@ -32,7 +36,7 @@ class _Commands(typer.core.TyperGroup):
                 warnings.simplefilter("default", RecordingWarning)
                 warnings.showwarning = lambda message, *_, **__: say(f"nuclr: warning: {message}", err=True)
                 return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read our output has enough, as `head`
+        except BrokenPipeError:  # the reader of our output has closed, as `head` does
             raise typer.Exit(0) from None
         except tuple(EXIT_CODES) as error:
             say(f"nuclr: {_line(error)}", err=True)
@@ -48,20 +52,21 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Square brackets in our texts are no markup.
+    # Square brackets in help texts are not markup.
     rich_markup_mode=None,
-    help="NuCLR embeddings of spike-sorted and imaged neurons, and the properties decoded from them.\n\n"
-    "Start with `nuclr demo`. Exit codes: 2 usage, 3 bad input, 4 model, 5 device or memory.",
+    help="Compute NuCLR embeddings of sorted units and imaged neurons, and decode cell type or brain region from them."
+    "\n\nStart with `nuclr demo`; `nuclr COMMAND --help` explains each command.\n\n"
+    "Exit codes: 2 usage, 3 bad input, 4 model, 5 device or memory.",
 )
 
 
 def exit_if_skipped(lines: list[str]) -> None:
-    """Exit code 3, once all else is done, where recordings had to be skipped."""
+    """Exit with code 3 if recordings were skipped; call it last."""
     if lines:
         raise typer.Exit(EXIT_CODES[InputError])
 
 
 def list_skipped(lines: list[str]) -> None:
-    """List recordings that cannot be used, as FILE: REASON."""
+    """Print the recordings that cannot be used, as FILE: REASON."""
     for line in lines:
         say(f"nuclr: skipped: {line}", err=True)

@@ -1,4 +1,4 @@
-"""nuclr convert: a public NuCLR checkpoint to safetensors."""
+"""nuclr convert: converts a public NuCLR checkpoint to safetensors."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +11,8 @@ from .options import Overwrite
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A public .pt checkpoint.", metavar="FILE.pt")],
-    output: Annotated[Path, typer.Argument(help="The file to write.", metavar="OUT.safetensors")],
+    source: Annotated[Path, typer.Argument(help="A public NuCLR .pt checkpoint.", metavar="FILE.pt")],
+    output: Annotated[Path, typer.Argument(help="File to write.", metavar="OUT.safetensors")],
     overwrite: Overwrite = False,
 ) -> None:
     """Convert a public NuCLR checkpoint to safetensors. No code in the file is executed."""

@@ -1,4 +1,4 @@
-"""nuclr decoder fit: a decoder of one property, fitted to labelled recordings."""
+"""nuclr decoder fit: fits a decoder of one property to labelled recordings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,14 +31,18 @@ from .options import (
     target_name,
 )
 
-decoder = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fit a decoder of a property of the units.")
+decoder = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Fit decoders of cell type, brain region or another label."
+)
 app.add_typer(decoder, name="decoder")
 
 
 @decoder.command("fit")
 def decoder_fit(
     sources: Sources,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Decoder file to write (.safetensors).", show_default=False)
+    ],
     label: Label = None,
     labels: Labels = None,
     level: Level = None,
@@ -57,10 +61,12 @@ def decoder_fit(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a decoder of classes to labelled recordings of several animals.
+    """Fit a decoder to labelled recordings of several animals.
 
-    Units whose label is empty, "nan", "none", "na", "n/a", "null", "unknown" or "unlabeled" are left out. For numbers,
-    such as depth, use fit_regressor in Python.
+    The recordings are embedded first. Run `nuclr evaluate` to see how well a decoder predicts the label in new animals.
+
+    Units are left out if their label is empty or reads "nan", "none", "na", "n/a", "null", "unknown" or "unlabeled".
+    For numbers, such as depth, use fit_regressor in Python.
 
     Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
     """
@@ -71,14 +77,16 @@ def decoder_fit(
 
     name = target_name(target, label, labels)
     check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
-    about = read_card(card) if card else {}
+    description = read_card(card) if card else {}
     cohort = read_cohort(
         sources, label_rule(label, labels, level, classes),
         EmbeddingSettings(model, device, precision, progress=not quiet),
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency),
     )  # fmt: skip
     list_skipped(cohort.left_out)
-    fitted = fit_decoder(cohort.embeddings, cohort.labels, cohort.animals, target=name, balanced=balanced, card=about)
+    fitted = fit_decoder(
+        cohort.embeddings, cohort.labels, cohort.animals, target=name, balanced=balanced, card=description
+    )
     fitted.save(output, overwrite=overwrite)
     say(f"{output}: {fitted!r}, calibrated on {fitted.card['calibrated_on']}, sha256 {fitted.sha256}")
     exit_if_skipped(cohort.left_out)

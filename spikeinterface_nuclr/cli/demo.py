@@ -1,4 +1,4 @@
-"""nuclr demo: the main use from end to end, on simulated units."""
+"""nuclr demo: embeds simulated units and predicts their cell types, end to end."""
 
 import csv
 from pathlib import Path
@@ -16,18 +16,19 @@ DECODER = "simulated-cell-type"
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")] = Path("nuclr_demo"),
-    units: Annotated[int, typer.Option(help="Units to simulate.")] = 60,
-    duration: Annotated[float, typer.Option(help="Seconds to simulate.")] = 300.0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("nuclr_demo"),
+    units: Annotated[int, typer.Option(help="Number of units to simulate.")] = 60,
+    duration: Annotated[float, typer.Option(help="Duration of the simulated recording in seconds.")] = 300.0,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate a probe, build a SortingAnalyzer, embed its units, name their types, and write a table and figures.
+    """Embed simulated units and predict their cell types.
 
-    Needs no data and no network. Cell types and regions of the simulated units are known, so the figure shows what
-    the bundled model tells apart.
+    Simulates a probe as a SortingAnalyzer, applies the bundled model and decoder, and writes a table, two figures and
+    the embeddings. Needs no data and no network. The cell types and regions of simulated units are known, so the
+    figures show which of them the model distinguishes.
     """
     lines = run_demo(
         output, units=units, duration=duration, seed=seed, device=device, overwrite=overwrite, progress=not quiet
@@ -44,7 +45,7 @@ def run_demo(
     Returns
     -------
     list of str
-        What was done and where to look, a line each.
+        Lines that summarise the results and name the files.
     """
     from ..decoding.decoder import Decoder
     from ..embedding import embed
@@ -64,49 +65,52 @@ def run_demo(
     embeddings = embed(population, device=device, progress=progress)
     labels = {name: population.properties[name] for name in ("cell_type", "brain_area", "depth")}
     identities = Decoder.load(DECODER).predict(embeddings)
-    drawn = plot_nuclr_embedding(embeddings, {name.replace("depth", "depth (µm)"): v for name, v in labels.items()})
+    embedding_map = plot_nuclr_embedding(
+        embeddings, {name.replace("depth", "depth (µm)"): values for name, values in labels.items()}
+    )
 
     try:
         output.mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"{output}: cannot be made a folder ({error.strerror}): choose another with -o") from None
+        raise InputError(f"{output}: cannot create the folder ({error.strerror}): choose another with -o") from None
     names = ("units.csv", "embedding_map.png", "identities.png", "embeddings.npz")
-    table, figure, along, stored = (output / name for name in names)
+    table, map_figure, identity_figure, stored = (output / name for name in names)
     embeddings.save(stored, overwrite=overwrite)
     with written_whole(table, overwrite=overwrite) as temporary:
         _write_table(temporary, embeddings, labels, identities)
-    with written_whole(figure, overwrite=overwrite) as temporary:
-        drawn.figure.savefig(temporary, dpi=150)
-    with written_whole(along, overwrite=overwrite) as temporary:
+    with written_whole(map_figure, overwrite=overwrite) as temporary:
+        embedding_map.figure.savefig(temporary, dpi=150)
+    with written_whole(identity_figure, overwrite=overwrite) as temporary:
         plot_nuclr_identity(identities, labels["depth"]).figure.savefig(temporary, dpi=150)
 
     labelled = ~identities.abstained
-    right = np.mean(identities.label[labelled] == labels["cell_type"][labelled]) if labelled.any() else 0.0
-    same = {name: neighbours_agree(embeddings.embedding, labels[name]) for name in ("cell_type", "brain_area")}
+    accuracy = np.mean(identities.label[labelled] == labels["cell_type"][labelled]) if labelled.any() else 0.0
+    agreement = {name: neighbours_agree(embeddings.embedding, labels[name]) for name in ("cell_type", "brain_area")}
     provenance = embeddings.provenance
     return [
         f"simulated {units} units of 3 cell types in 3 regions for {duration:g} s, as a SortingAnalyzer",
         f"embedded {(embeddings.num_windows > 0).sum()} of them with {provenance.checkpoint} in "
         f"{provenance.windows} windows of {provenance.window_s:g} s ({provenance.device}, "
         f"{provenance.precision})",
-        "a unit's nearest neighbour in the embedding is of its own "
+        "nearest neighbours in the embedding share "
         + " and ".join(
-            f"{name.replace('_', ' ')} in {share:.0%} (chance {chance:.0%})" for name, (share, chance) in same.items()
+            f"the {name.replace('_', ' ')} in {fraction:.0%} of units (chance {chance:.0%})"
+            for name, (fraction, chance) in agreement.items()
         ),
-        f"the decoder {DECODER} names the cell type of {labelled.sum()} units, {right:.0%} of them rightly, and "
-        f"labels {(~labelled).sum()} 'unknown'",
-        f"table: {table}; embeddings: {stored}; figures: {figure}, {along}",
+        f"the decoder {DECODER} labels {labelled.sum()} units, {accuracy:.0%} of them correctly; "
+        f"{(~labelled).sum()} are 'unknown'",
+        f"table: {table}; embeddings: {stored}; figures: {map_figure}, {identity_figure}",
         "next: nuclr embed YOUR_SESSION.nwb -o embeddings.npz",
     ]
 
 
 def neighbours_agree(embedding: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """How often the nearest neighbour (Euclidean, standardised) has the same label, and how often a random one has."""
+    """Fraction of units whose nearest neighbour (Euclidean, standardised) shares their label, and its chance level."""
     from sklearn.neighbors import NearestNeighbors
     from sklearn.preprocessing import StandardScaler
 
-    known = np.isfinite(embedding).all(axis=1)
-    rows, labels = StandardScaler().fit_transform(embedding[known]), labels[known]
+    embedded = np.isfinite(embedding).all(axis=1)
+    rows, labels = StandardScaler().fit_transform(embedding[embedded]), labels[embedded]
     nearest = NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(return_distance=False)[:, 0]
     n, counts = len(labels), np.unique(labels, return_counts=True)[1]
     return float((labels[nearest] == labels).mean()), float((counts * (counts - 1)).sum() / (n * (n - 1)))

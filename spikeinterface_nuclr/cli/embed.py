@@ -1,7 +1,4 @@
-"""nuclr embed: embeddings into a file of their own, into an NWB file, or into an analyzer's folder.
-
-Results that are up to date are not computed again.
-"""
+"""nuclr embed: writes embeddings to a new file, to an NWB file, or to an analyzer's folder, reusing existing ones."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -35,11 +32,15 @@ def embed(
     source: Source,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="File to write: .npz, .csv, or a copy of an NWB file.", show_default=False),
+        typer.Option(
+            "--output", "-o", help="File to write: .npz, .csv, or a copy of the NWB file.", show_default=False
+        ),
     ] = None,
-    in_place: Annotated[bool, typer.Option("--in-place", help="Write into the NWB file itself, safely.")] = False,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Add the embeddings to the NWB file itself, in one safe step.")
+    ] = False,
     units_only: Annotated[
-        bool, typer.Option("--units-only", help="Write an NWB side file that holds only the units and embeddings.")
+        bool, typer.Option("--units-only", help="Write a small NWB file with only the units and their embeddings.")
     ] = False,
     model: Model = None,
     device: Device = "auto",
@@ -48,16 +49,18 @@ def embed(
         Optional[float],  # noqa: UP045
         typer.Option(help="Overlap of consecutive windows, as a fraction of a window.", show_default="the model's"),
     ] = None,
-    min_spikes: Annotated[int, typer.Option(help="Spikes a unit needs in a window to be part of it.")] = 1,
+    min_spikes: Annotated[int, typer.Option(help="Minimum spikes of a unit in a window for it to be included.")] = 1,
     skip_silence: Annotated[
-        bool, typer.Option("--skip-silence", help="Leave out seconds in which the whole probe is silent.")
+        bool, typer.Option("--skip-silence", help="Exclude seconds in which no unit of the probe fires (lost data).")
     ] = False,
     group_by: GroupBy = "group",
     name: Annotated[str, typer.Option(help="Name of the table in the NWB file.")] = "UnitEmbeddings",
     publish: Annotated[
         bool,
         typer.Option(
-            "--publish", help="Also write num_windows and split_half_similarity as unit columns or sorting properties."
+            "--publish",
+            help="Also write num_windows and split_half_similarity as columns of the units table (NWB) or sorting "
+            "properties (analyzer).",
         ),
     ] = False,
     series: Series = None,
@@ -68,9 +71,9 @@ def embed(
     if_exists: IfExists = "error",
     quiet: Quiet = False,
 ) -> None:
-    """Embed every unit, or every imaged neuron, of a recording.
+    """Compute an embedding for every sorted unit or imaged neuron.
 
-    nuclr embed session.nwb -o session.npz: one row per unit, in a file of its own (.npz or .csv).
+    nuclr embed session.nwb -o session.npz: one row per unit, in a new file (.npz or .csv).
 
     nuclr embed session.nwb -o out.nwb: a copy of the NWB file with the embeddings in processing/nuclr.
 
@@ -78,7 +81,9 @@ def embed(
 
     nuclr embed ANALYZER: the extension nuclr_embedding, saved in the analyzer's folder.
 
-    Existing results are reused unless the spikes or settings have changed.
+    Existing embeddings are reused, and recomputed if the spikes have changed. Embeddings of another model or other
+    settings are replaced only on request: with --overwrite (output files) or --if-exists replace (inside an NWB file
+    or analyzer).
     """
     from ..embedding import EmbeddingSettings
     from ..io import kind_of
@@ -93,14 +98,18 @@ def embed(
         if output is None or not output.suffix == ".nwb" or in_place or units_only:
             raise typer.BadParameter("--in-place and --units-only are for NWB files")
         raise InputError(
-            f"{output}: an NWB output is a copy of an NWB source, and {source} is none: to write into its "
-            "session's file, use write_nwb('session.nwb', …) in Python"
+            f"{output}: an NWB output is a copy of an NWB source, and {source} is not an NWB file: to add its "
+            "embeddings to the session's NWB file, use write_nwb('session.nwb', …) in Python"
         )
     inside = in_place or (output is None and kind == "analyzer")
     if inside and overwrite:
-        raise typer.BadParameter("--overwrite replaces an output file: to replace results inside, --if-exists replace")
+        raise typer.BadParameter(
+            "--overwrite replaces an output file: to replace results inside the source, give --if-exists replace"
+        )
     if not inside and if_exists != "error":
-        raise typer.BadParameter("--if-exists is for results inside the source: to replace an output file, --overwrite")
+        raise typer.BadParameter(
+            "--if-exists is for results inside the source: to replace an output file, give --overwrite"
+        )
     if into_nwb:
         places = {"in_place": in_place, "units_only": units_only, "overwrite": overwrite, "if_exists": if_exists}
         line = _into_nwb(source, output, settings, reading, name=name, publish=publish, **places)
@@ -111,14 +120,12 @@ def embed(
     elif kind == "analyzer":
         line = _into_analyzer(source, settings, reading, publish=publish, if_exists=if_exists)
     else:
-        raise typer.BadParameter(
-            "name a file to write: -o FILE.npz" + (", -o FILE.nwb or --in-place" * (kind == "nwb"))
-        )
+        raise typer.BadParameter("name a file to write: -o FILE.npz" + ", -o FILE.nwb or --in-place" * (kind == "nwb"))
     say(line)
 
 
 def _into_file(source: Path, output: Path, settings, reading: dict, *, overwrite: bool) -> str:
-    """Write ``.npz`` or ``.csv``. An ``.npz`` by the same model and settings is replaced where spikes have changed."""
+    """Write ``.npz`` or ``.csv``; replace an ``.npz`` of the same model and settings if the spikes have changed."""
     from ..embedding import expected_provenance
     from ..files import check_format, check_writable
     from ..io import read_population
@@ -136,7 +143,7 @@ def _into_file(source: Path, output: Path, settings, reading: dict, *, overwrite
         if difference:
             raise InputError(f"{output}: holds other embeddings already ({difference}): give --overwrite")
         if not changed:
-            return f"{output}: is up to date, nothing to do (--overwrite computes it again)"
+            return f"{output}: is up to date, nothing to do (--overwrite recomputes it)"
     overwrite = overwrite or existing is not None
     check_writable(output, overwrite=overwrite)
     embeddings = settings.embed(population, checkpoint)
@@ -148,7 +155,7 @@ def _into_nwb(
     source: Path, output: Path | None, settings, reading: dict, *, name: str, publish: bool, in_place: bool,
     units_only: bool, overwrite: bool, if_exists: str,
 ) -> str:  # fmt: skip
-    """Write into a copy of an NWB file, or into the file itself, which is read once for all that follows."""
+    """Write into a copy of an NWB file, or into the file itself; the source is read once."""
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
     from ..io.nwb.writing import Request, check_choices, write_request
@@ -166,9 +173,9 @@ def _into_nwb(
     keep = if_exists == "error" and not overwrite
     existing = session if in_place else read_session(destination, **reading) if destination.exists() and keep else None
     if existing is not None and keep and name in existing.tables:
-        again = "--if-exists replace" if in_place else "--overwrite"
-        if _up_to_date(existing, name, population, checkpoint, settings, publish=publish, shown=shown, again=again):
-            return f"{shown}: {name!r} is up to date, nothing to do ({again} computes it again)"
+        option = "--if-exists replace" if in_place else "--overwrite"
+        if _up_to_date(existing, name, population, checkpoint, settings, publish=publish, shown=shown, option=option):
+            return f"{shown}: {name!r} is up to date, nothing to do ({option} recomputes it)"
         if_exists, overwrite = "replace", True
     check_places(
         source, destination, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged,
@@ -181,11 +188,11 @@ def _into_nwb(
 
 
 def _up_to_date(
-    session, name: str, population, checkpoint, settings, *, publish: bool, shown: Path, again: str
+    session, name: str, population, checkpoint, settings, *, publish: bool, shown: Path, option: str
 ) -> bool:
-    """Whether the table of this name would come out the same; False where the spikes have changed since.
+    """Whether the existing table of this name is current; False if the spikes have changed since.
 
-    InputError where it was computed otherwise, or cannot be replaced without losing what was predicted from it.
+    InputError if it was computed with other settings, or if replacing it would remove identities predicted from it.
     """
     from ..embedding import expected_provenance
 
@@ -193,21 +200,24 @@ def _up_to_date(
     expected = expected_provenance(population, checkpoint, settings)
     difference = table.embeddings.provenance.difference(expected, spikes_changed=bool(outdated))
     if len(table.rows) != population.n_units:
-        difference = f"it holds {len(table.rows)} of {population.n_units} units"
+        difference = f"it has {len(table.rows)} of {population.n_units} units"
     if difference:
         raise InputError(
-            f"{shown}: it holds another {name!r} already ({difference}): give {again} to replace it, or --name"
+            f"{shown}: it holds another {name!r} already ({difference}): give {option} to replace it, or --name to "
+            "write a second table"
         )
     if not outdated and (session.published or not publish):
         return True
     if table.identities:
         targets = ", ".join(identities.target for identities in table.identities)
-        raise InputError(f"{shown}: {targets} was predicted from its {name!r} and is removed with it: give {again}")
+        raise InputError(
+            f"{shown}: {targets} was predicted from {name!r} and would be removed with it: give {option} to allow that"
+        )
     return False
 
 
 def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_exists: str) -> str:
-    """Compute nuclr_embedding of the analyzer saved in `source`, and save it there."""
+    """Compute nuclr_embedding for the analyzer saved in `source`, and save it there."""
     from ..embedding import expected_provenance
     from ..extensions import compute_nuclr_embedding, computed_embedding, computed_identity
     from ..io import read_population
@@ -218,7 +228,7 @@ def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_e
         raise typer.BadParameter("--if-exists must be error or replace for an analyzer")
     group_by = reading.pop("group_by")
     if reading:
-        raise InputError(f"{source}: {next(iter(reading))} does not apply to this kind of source: leave it out")
+        raise InputError(f"{source}: {next(iter(reading))} does not apply to an analyzer: leave it out")
     analyzer = load_spikeinterface(source)
     if analyzer.is_read_only():
         raise InputError(f"{source}: is read-only: name a file to write (-o)")
@@ -235,26 +245,24 @@ def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_e
         if not stale:
             if publish:
                 existing.publish_properties()
-            return f"{source}: nuclr_embedding is up to date, nothing to do (--if-exists replace computes it again)"
+            return f"{source}: nuclr_embedding is up to date, nothing to do (--if-exists replace recomputes it)"
         identity = computed_identity(analyzer)
         if identity:
             target = identity.get_identities(warn=False).target
             raise InputError(
-                f"{source}: {target} was predicted from its nuclr_embedding and is removed with it: give --if-exists "
-                "replace"
+                f"{source}: {target} was predicted from nuclr_embedding and would be removed with it: give "
+                "--if-exists replace to allow that"
             )
     extension = compute_nuclr_embedding(
         analyzer, model=settings.model, precision=settings.precision, overlap=settings.overlap,
         min_spikes=settings.min_spikes, skip_silence=settings.skip_silence, group_by=group_by,
-        torch_device=settings.device, progress_bar=settings.progress,
+        torch_device=settings.device, progress_bar=settings.progress, publish=publish,
     )  # fmt: skip
-    if publish:
-        extension.publish_properties()
     return f"{source}: {summary(extension.get_embeddings())}, as nuclr_embedding"
 
 
 def summary(embeddings) -> str:
-    """How many units were embedded, and in what."""
+    """One line: numbers of embedded units, dimensions and windows."""
     embedded, provenance = embeddings.num_windows > 0, embeddings.provenance
     line = (
         f"{embedded.sum()} of {len(embedded)} units embedded, {embeddings.embedding.shape[1]} dimensions, "

@@ -1,4 +1,4 @@
-"""nuclr evaluate: how well a property is decoded, beside baselines; and the report."""
+"""nuclr evaluate: scores a decoder against baselines in new animals, and writes the report."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -44,17 +44,26 @@ def evaluate(
     ] = "leave-one-animal-out",
     test_animal: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Animal that is tested on. Repeatable.", show_default=False),
+        typer.Option(help="Test animal of the zero-shot protocol. Repeatable.", show_default=False),
     ] = None,
     depth: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Property with each unit's depth in µm: also pool over neighbours.", show_default=False),
+        typer.Option(
+            help="Unit property with depths in µm: also score probabilities averaged over neighbouring units.",
+            show_default=False,
+        ),
     ] = None,
-    control: Annotated[bool, typer.Option(help="Also embed the units without their relations.")] = True,
-    curves: Annotated[bool, typer.Option("--curves", help="Also draw scores by labels and by animals.")] = False,
-    shuffles: Annotated[int, typer.Option(min=0, help="Times that labels are shuffled within animals.")] = 20,
+    control: Annotated[
+        bool, typer.Option(help="Also score embeddings of shuffled spikes (traces: shifted in time) as a control.")
+    ] = True,
+    curves: Annotated[
+        bool, typer.Option("--curves", help="Also compute scores by number of labels and of training animals.")
+    ] = False,
+    shuffles: Annotated[int, typer.Option(min=0, help="Label shuffles within animals, for the p value.")] = 20,
     balanced: Balanced = True,
-    n_jobs: Annotated[int, typer.Option(help="Processes that fit decoders at the same time; -1: one a core.")] = -1,
+    n_jobs: Annotated[
+        int, typer.Option("--n-jobs", "-j", help="Processes that fit decoders in parallel; -1: one per core.")
+    ] = -1,
     model: Model = None,
     group_by: GroupBy = "group",
     series: Series = None,
@@ -66,10 +75,13 @@ def evaluate(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score how well a property is predicted from embeddings and from baselines without them; write a report.
+    """Score how well a label is predicted in new animals. Writes a report.
 
-    No animal is both trained and tested on, except with --protocol within-animal. Embeddings and the features of the
-    baselines are kept in the report's folder and reused by the next run unless the spikes or settings have changed.
+    The report compares embeddings with simpler features of the same units and begins with a verdict in words. No animal
+    is used for both training and test, except with --protocol within-animal.
+
+    Embeddings and the features of the baselines are saved in the report's folder and reused by the next run unless the
+    spikes or settings have changed.
 
     Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
     """

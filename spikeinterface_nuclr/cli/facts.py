@@ -1,4 +1,4 @@
-"""What `nuclr info` lists: facts by name, in the order in which to read them."""
+"""The facts that `nuclr info` lists, by name and in reading order."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ..windows import place_windows, timeline
 
 
 def of_recording(path: Path, reading: dict) -> dict:
-    """A recording: its units, their activity, and the embeddings that it holds."""
+    """Facts of a recording: its units, their activity, and its embeddings if there are any."""
     kind = kind_of(path)
     if kind == "nwb":
         session = read_session(path, **reading)
@@ -31,7 +31,7 @@ def of_recording(path: Path, reading: dict) -> dict:
 
 
 def _population(population: Population) -> dict:
-    """A recording: its units, their activity, and the windows of the default model that fit."""
+    """Units, their activity, and the number of windows of the default model."""
     groups = dict(population.groups())
     observed = [population.observed_of(i) for i in range(population.n_units)]
     seconds = [np.ptp(intervals, axis=1).sum() for intervals in observed]
@@ -41,8 +41,8 @@ def _population(population: Population) -> dict:
         "groups": {label: len(units) for label, units in groups.items()} if len(groups) > 1 else 1,
         **(_spike_facts(population) if population.signal == "spikes" else _trace_facts(population)),
         "time": f"{population.start:.10g}–{population.stop:.10g} s",
-        "observed intervals": f"{np.median([len(o) for o in observed]):g} (median of the units)",
-        "observed time": f"{np.median(seconds):g} s (median of the units)",
+        "observed intervals": f"{np.median([len(intervals) for intervals in observed]):g} (median over units)",
+        "observed time": f"{np.median(seconds):g} s (median over units)",
         **_window_facts(population, list(groups.values())),
         "unit properties": ", ".join(population.properties) or "none",
     }
@@ -74,12 +74,12 @@ def _window_facts(population: Population, groups: list[np.ndarray]) -> dict:
 
 
 def of_embeddings_file(path: Path) -> dict:
-    """An ``.npz`` of embeddings."""
+    """Facts of an ``.npz`` file of embeddings."""
     return _embeddings(UnitEmbeddings.load(path))
 
 
 def _embeddings(embeddings: UnitEmbeddings) -> dict:
-    """Embeddings, and what they were computed from."""
+    """Facts of embeddings, with their provenance."""
     embedded, similarity = embeddings.num_windows > 0, embeddings.split_half_similarity
     similarity = similarity[np.isfinite(similarity)]
     return {
@@ -93,15 +93,15 @@ def _embeddings(embeddings: UnitEmbeddings) -> dict:
 
 
 def _in_analyzer(analyzer) -> dict:
-    """The embeddings of an analyzer."""
+    """Facts of the embeddings in an analyzer."""
     extension = computed_embedding(analyzer)
     if extension is None:
         return {}
-    return _beside_units("nuclr_embedding", extension.get_embeddings(warn=False), extension.stale)
+    return _stored_with_units("nuclr_embedding", extension.get_embeddings(warn=False), extension.stale)
 
 
 def _in_session(session: Session) -> dict:
-    """The embeddings of an NWB file."""
+    """Facts of the embeddings in an NWB file."""
     lines = {}
     for name, outdated in session.outdated.items():
         title = f"processing/nuclr/{name}"
@@ -110,17 +110,18 @@ def _in_session(session: Session) -> dict:
             continue
         table = session.tables[name]
         provenance = table.embeddings.provenance
-        # Embeddings of an analyzer, say, were matched to the file's units by spike counts alone.
+        # Embeddings of an analyzer, for example, were matched to the file's units by spike counts alone.
         copy = "traces, of equal length" if provenance.signal == "traces" else "spikes, of equal spike counts"
         same = provenance.population_fingerprint == provenance.units_fingerprint
         note = "" if same else f" (embedded from another copy of the {copy})"
-        lines |= _beside_units(title, table.embeddings, outdated, note)
+        lines |= _stored_with_units(title, table.embeddings, outdated, note)
         if table.identities:
             lines[f"{title}: predicted"] = ", ".join(identities.target for identities in table.identities)
     return lines
 
 
-def _beside_units(title: str, embeddings: UnitEmbeddings, outdated: str, note: str = "") -> dict:
+def _stored_with_units(title: str, embeddings: UnitEmbeddings, outdated: str, note: str = "") -> dict:
+    """Facts of embeddings that are stored with their units, and whether they are up to date."""
     lines = _embeddings(embeddings) | {"series": embeddings.provenance.source.get("series")}
     listed = (
         *("series", "units", "embedded", "dimensions", "windows per unit", "split-half similarity", "checkpoint"),
@@ -134,7 +135,7 @@ def _beside_units(title: str, embeddings: UnitEmbeddings, outdated: str, note: s
 
 
 def of_store(path: Path) -> dict:
-    """A store: how much it holds, and of which animals."""
+    """Facts of a store: its size and its animals."""
     store = Store(path)
     probes = store.probes
     return {
@@ -151,15 +152,15 @@ def of_store(path: Path) -> dict:
 
 
 def of_decoder(name: str) -> dict:
-    """A decoder of classes or a regressor of numbers: what it reads, from which embeddings, fitted to whom."""
+    """Facts of a decoder or regressor: target, training animals, expected coverage and card."""
     if is_regressor(name):
         fitted = Regressor.load(name)
         classes = {}
-        trust = {f"{share:.0%} of true values within": f"± {fitted.half_width(share):.4g}" for share in (0.5, 0.9)}
+        trust = {f"{part:.0%} of true values within": f"± {fitted.half_width(part):.4g}" for part in (0.5, 0.9)}
     else:
         fitted = Decoder.load(name)
         classes = {"classes": ", ".join(fitted.classes)}
-        trust = {f"labelled at {error:.0%} target error": _share(fitted, error) for error in (0.05, 0.1)}
+        trust = {f"labelled at {error:.0%} target error": _coverage(fitted, error) for error in (0.05, 0.1)}
     return {
         fitted.WHAT: fitted.name,
         "sha256": fitted.sha256,
@@ -172,13 +173,13 @@ def of_decoder(name: str) -> dict:
     }
 
 
-def _share(decoder: Decoder, target_error: float) -> str:
-    """How many of the units that were left out while fitting are above its threshold."""
+def _coverage(decoder: Decoder, target_error: float) -> str:
+    """The fraction of left-out training units whose confidence reaches the threshold."""
     return f"{(decoder.confidence >= decoder.threshold(target_error)).mean():.0%} of units left out of the fit"
 
 
 def of_checkpoint(model: str) -> dict:
-    """A model: its size, its settings and its card."""
+    """Facts of a model: its size, config and card."""
     checkpoint = load_checkpoint(model)
     return {
         "model": checkpoint.name,

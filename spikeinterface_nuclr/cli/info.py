@@ -1,4 +1,4 @@
-"""nuclr info: what a recording, a result, a model or a store holds."""
+"""nuclr info: describes a recording, a file of embeddings, a model, a decoder or a store."""
 
 import json
 from pathlib import Path
@@ -19,10 +19,11 @@ from .options import (
 
 @app.command()
 def info(
-    what: Annotated[
+    name: Annotated[
         str,
         typer.Argument(
-            help="A recording, an .npz of embeddings, a model, a decoder or a store.",
+            help="Recording, .npz file of embeddings, model, decoder or store: a path, or the name of a bundled or "
+            "hf:// model.",
             metavar="SOURCE|NPZ|MODEL|DECODER|STORE",
         ),
     ],
@@ -32,20 +33,20 @@ def info(
     sampling_frequency: SamplingFrequency = None,
     keep_rejected: KeepRejected = False,
 ) -> None:
-    """Describe a recording, a file of embeddings, a checkpoint, a decoder or a store.
+    """Describe a recording, embeddings, a model, decoder or store.
 
-    For NWB files and analyzers this includes the embeddings that they hold, and whether the spikes have changed since.
+    For NWB files and analyzers this includes their embeddings, and whether the spikes have changed since.
     """
     from ..decoding.storage import bundled_decoders, is_decoder
     from ..model.loading import PICKLED, bundled_models
     from ..training.store import is_store
     from . import facts
 
-    path = Path(what)
-    if what in bundled_decoders() or is_decoder(path):
-        lines = facts.of_decoder(what)
-    elif what.startswith("hf://") or what in bundled_models() or path.suffix in (".safetensors", *PICKLED):
-        lines = facts.of_checkpoint(what)
+    path = Path(name)
+    if name in bundled_decoders() or is_decoder(path):
+        lines = facts.of_decoder(name)
+    elif name.startswith("hf://") or name in bundled_models() or path.suffix in (".safetensors", *PICKLED):
+        lines = facts.of_checkpoint(name)
     elif path.suffix == ".npz":
         lines = facts.of_embeddings_file(path)
     elif is_store(path):
@@ -53,5 +54,5 @@ def info(
     else:
         lines = facts.of_recording(path, read_options(group_by, series, traces, keep_rejected, sampling_frequency))
     width = max(map(len, lines))
-    for name, value in lines.items():
-        say(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    for title, value in lines.items():
+        say(f"{title:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean to the functions of the package."""
+"""Options that several commands share, and their translation into the package's parameters."""
 
 import json
 from pathlib import Path
@@ -19,37 +19,43 @@ Model = Annotated[
     Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
     typer.Option(
         help="Bundled name, path to a .safetensors or public .pt file, or hf://owner/repo[/file][@revision].",
-        show_default="nuclr-starter, of traces nuclr-starter-calcium",
+        show_default="nuclr-starter; for traces nuclr-starter-calcium",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:1.")]
-Precision = Annotated[str, typer.Option(help="auto (bfloat16 where the device is fast at it), bfloat16 or float32.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
-GroupBy = Annotated[str, typer.Option(help="Unit property that names each unit's probe; 'none' for one population.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU if available), cpu, cuda or cuda:1.")]
+Precision = Annotated[
+    str, typer.Option(help="auto (bfloat16 on devices with fast bfloat16, else float32), bfloat16 or float32.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bar.")]
+GroupBy = Annotated[
+    str,
+    typer.Option(help="Unit property that names each unit's probe; 'none' to treat all units as one population."),
+]
 SamplingFrequency = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option(help="Samples or frames per second, where the source does not say.", show_default=False),
+    typer.Option(help="Samples or frames per second, if the source does not state them.", show_default=False),
 ]
 KeepRejected = Annotated[
-    bool, typer.Option("--keep-rejected", help="Keep phy's clusters of group 'noise', and ROIs that are no cells.")
+    bool, typer.Option("--keep-rejected", help="Keep phy clusters labelled 'noise' and ROIs that are not cells.")
 ]
 Series = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        help="ROI responses of an NWB file to read, such as DfOverF, where it has several.", show_default=False
+        help="Name of the ROI response series to read, such as DfOverF, if an NWB file has several.",
+        show_default=False,
     ),
 ]
 Traces = Annotated[
-    str, typer.Option(help="What ROI responses are: fluorescence, dff or preprocessed; auto tells from the NWB file.")
+    str,
+    typer.Option(help="Kind of ROI responses: fluorescence, dff or preprocessed; auto infers it from the NWB file."),
 ]
 
 
 IfExists = Annotated[
     str,
     typer.Option(
-        help="What to do with results that the NWB file or the analyzer holds already: error, replace, or in NWB "
-        "files new_name."
+        help="If the NWB file or analyzer already contains this result: error, replace, or (NWB only) new_name."
     ),
 ]
 Sources = Annotated[
@@ -62,36 +68,38 @@ Sources = Annotated[
 ]
 Label = Annotated[
     Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
-    typer.Option(help="Unit property that holds the labels.", show_default=False),
+    typer.Option(help="Unit property (or column of the units table) with the labels.", show_default=False),
 ]
 Labels = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
-        help="CSV file of labels, in place of --label: columns source (path of the recording, relative to the CSV "
-        "file's folder, or its file name), unit (its id) and label.",
+        help="CSV file of labels, in place of --label, with the columns source (recording: path relative to the CSV "
+        "file, or file name), unit (unit id) and label.",
         show_default=False,
     ),
 ]
 Target = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="Name of the predicted property.", show_default="that of the label, or of the CSV file"),
+    typer.Option(help="Name of the predicted property.", show_default="name of the label or of the CSV file"),
 ]
 Level = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        help="Level of the Allen atlas that acronyms are mapped to: allen, beryl or cosmos.", show_default=False
+        help="Map acronyms of the Allen atlas to this level: allen (all regions), beryl or cosmos.",
+        show_default=False,
     ),
 ]
 Classes = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
-        help="CSV file with the columns label and class; labels that it does not list are ignored.", show_default=False
+        help="CSV file that groups labels, with the columns label and class; labels not listed are ignored.",
+        show_default=False,
     ),
 ]
 Balanced = Annotated[bool, typer.Option(help="Weight classes equally, however many units they have.")]
 Card = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option(help="JSON file that describes the result (data, licence, …); stored with it.", show_default=False),
+    typer.Option(help="JSON file with a description to store in the output (data, licence, …).", show_default=False),
 ]
 
 
@@ -103,13 +111,13 @@ def read_options(
     sampling_frequency: float | None = None,
 ) -> dict:
     """The keywords of `read_population` that differ from its defaults."""
-    given = {
+    options = {
         "sampling_frequency": (sampling_frequency, None),
         "keep_rejected": (keep_rejected, False),
         "series": (series, None),
         "traces": (traces, "auto"),
     }
-    changed = {name: value for name, (value, default) in given.items() if value != default}
+    changed = {name: value for name, (value, default) in options.items() if value != default}
     return {"group_by": None if group_by == "none" else group_by, **changed}
 
 
@@ -120,20 +128,20 @@ def read_card(path: Path) -> dict:
 
 
 def check_source(source: Path) -> None:
-    """InputError where there is nothing at the path."""
+    """InputError if the path does not exist."""
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
 
 
 def target_name(target: str | None, label: str | None, labels: Path | None) -> str:
-    """The name of what is predicted; a usage error unless the labels come from one place."""
+    """The name of the predicted property; a usage error unless exactly one source of labels is given."""
     if (label is None) == (labels is None):
         raise typer.BadParameter("give either --label, a property of the units, or --labels, a CSV file")
     return target or label or labels.stem
 
 
 def label_rule(label: str | None, labels: Path | None, level: str | None, classes: Path | None):
-    """Where labels come from: the LabelRule of a property, or the LabelTable of a CSV file."""
+    """The source of labels: a LabelRule for a unit property, or a LabelTable for a CSV file."""
     from ..decoding.label_sources import LabelRule, LabelTable, read_classes
 
     mapping = read_classes(classes) if classes else {}

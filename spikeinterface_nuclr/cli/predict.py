@@ -1,14 +1,15 @@
-"""nuclr predict: identities into a table, into an NWB file, or into an analyzer's folder.
+"""nuclr predict: writes predicted identities to a table, an NWB file, or an analyzer's folder.
 
 Embeddings that are up to date are reused; otherwise the recording is embedded with the decoder's model.
 """
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, RecordingWarning
 from .app import app, say
 from .options import (
     Device,
@@ -31,19 +32,26 @@ from .options import (
 def predict(
     source: Source,
     decoder: Annotated[
-        str, typer.Option(help="Bundled name, path to a .safetensors file, or hf:// name.", show_default=False)
+        str,
+        typer.Option(
+            help="Decoder: bundled name, path to a .safetensors file, or hf://owner/repo[/file][@revision].",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="File to write: .csv, or a copy of an NWB file.", show_default=False),
+        typer.Option("--output", "-o", help="File to write: .csv, or a copy of the NWB file.", show_default=False),
     ] = None,
-    in_place: Annotated[bool, typer.Option("--in-place", help="Write into the NWB file itself, safely.")] = False,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Add the identities to the NWB file itself, in one safe step.")
+    ] = False,
     target_error: Annotated[
-        float, typer.Option(help="Largest acceptable fraction of wrong labels among the units that get one.")
+        float,
+        typer.Option(help="Largest acceptable fraction of wrong labels; units are left 'unknown' to stay below it."),
     ] = 0.1,
     model: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="The decoder's model, where it cannot be found by its name.", show_default="the decoder's"),
+        typer.Option(help="Path of the decoder's model, if it is not found by name.", show_default="the decoder's"),
     ] = None,
     group_by: GroupBy = "group",
     series: Series = None,
@@ -56,13 +64,15 @@ def predict(
     if_exists: IfExists = "error",
     quiet: Quiet = False,
 ) -> None:
-    """Predict a property of every unit of a recording, which is embedded first where that has not been done.
+    """Predict the cell type, region or other label of every unit. The recording is embedded first if needed.
 
     nuclr predict session.nwb --decoder D -o units.csv: a table with one row per unit.
 
-    nuclr predict session.nwb --decoder D --in-place (or -o copy.nwb): beside the embeddings in processing/nuclr.
+    nuclr predict session.nwb --decoder D --in-place (or -o copy.nwb): next to the embeddings in processing/nuclr.
 
     nuclr predict ANALYZER --decoder D: the extension nuclr_identity, saved in the analyzer's folder.
+
+    `nuclr decoder fit` fits a decoder to your own labels.
     """
     from ..embedding import EmbeddingSettings
     from ..io import kind_of
@@ -77,9 +87,13 @@ def predict(
     if output is None and not in_place and kind != "analyzer":
         raise typer.BadParameter("name a file to write: -o FILE.csv" + ", -o FILE.nwb or --in-place" * (kind == "nwb"))
     if output is None and overwrite:
-        raise typer.BadParameter("--overwrite replaces an output file: to replace results inside, --if-exists replace")
+        raise typer.BadParameter(
+            "--overwrite replaces an output file: to replace results inside the source, give --if-exists replace"
+        )
     if output is not None and if_exists != "error":
-        raise typer.BadParameter("--if-exists is for results inside the source: to replace an output file, --overwrite")
+        raise typer.BadParameter(
+            "--if-exists is for results inside the source: to replace an output file, give --overwrite"
+        )
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency)
     if into_nwb:
@@ -106,9 +120,9 @@ def _into_file(
     check_writable(check_format(output, ".csv"), overwrite=overwrite)
     fitted, kind = Decoder.load(decoder), kind_of(source)
     if kind == "analyzer":
-        embeddings = _of_analyzer(source, fitted, settings, reading)
+        embeddings = _analyzer_embeddings(source, fitted, settings, reading)
     elif kind == "nwb":
-        _, embeddings = _of_session(read_session(source, **reading), fitted, settings)
+        _, embeddings = _session_embeddings(read_session(source, **reading), fitted, settings)
     else:
         embeddings = settings.embed(read_population(source, **reading), _model(fitted, settings))
     identities = fitted.predict(embeddings, target_error=target_error)
@@ -121,9 +135,9 @@ def _into_nwb(
     source: Path, decoder: str, output: Path | None, settings, reading: dict, target_error: float, *, overwrite: bool,
     if_exists: str,
 ) -> str:  # fmt: skip
-    """Write identities, and embeddings where there are none, into a copy of an NWB file, or into the file itself.
+    """Write identities, and embeddings if there are none, into a copy of an NWB file, or into the file itself.
 
-    Embeddings by other models, and what was predicted from them, are kept.
+    Embeddings of other models, and identities predicted from them, are kept.
     """
     from ..decoding.decoder import Decoder
     from ..io.nwb.output import check_places, output_of
@@ -137,7 +151,7 @@ def _into_nwb(
     imaged = session.population.signal == "traces"
     check_places(source, destination, in_place=in_place, overwrite=overwrite, imaged=imaged, pointers=session.pointers)
     fitted = Decoder.load(decoder)
-    name, embeddings = _of_session(session, fitted, settings)
+    name, embeddings = _session_embeddings(session, fitted, settings)
     identities = fitted.predict(embeddings, target_error=target_error)
     request = Request(embeddings, [identities], name, "replace" if overwrite else if_exists)
     write_request(source, destination, request, overwrite=overwrite or in_place, session=session)
@@ -147,7 +161,7 @@ def _into_nwb(
 def _into_analyzer(
     source: Path, decoder: str, settings, group_by: str | None, target_error: float, *, if_exists: str
 ) -> str:
-    """Compute nuclr_identity of the analyzer saved in `source`, and nuclr_embedding where it has none; save both."""
+    """Compute nuclr_identity, and nuclr_embedding if it is missing or stale, for the analyzer saved in `source`."""
     from ..decoding.decoder import Decoder
     from ..extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding, computed_identity
     from ..io.spikeinterface import load_spikeinterface
@@ -157,24 +171,27 @@ def _into_analyzer(
     analyzer = load_spikeinterface(source)
     if analyzer.is_read_only():
         raise InputError(f"{source}: is read-only: name a file to write (-o)")
-    fitted, extension, before = Decoder.load(decoder), computed_embedding(analyzer), computed_identity(analyzer)
-    usable = extension is not None and _reads(fitted, extension.get_embeddings(warn=False))
+    fitted, extension, existing = Decoder.load(decoder), computed_embedding(analyzer), computed_identity(analyzer)
+    usable = extension is not None and _accepts(fitted, extension.get_embeddings(warn=False))
     if if_exists == "error" and extension and not usable:
-        raise InputError(f"{source}: its nuclr_embedding is by another model: give --if-exists replace to replace it")
-    if if_exists == "error" and before and before.get_identities(warn=False).target != fitted.target:
-        raise InputError(f"{source}: its nuclr_identity is of another property: give --if-exists replace to replace it")
+        raise InputError(f"{source}: nuclr_embedding is of another model: give --if-exists replace to replace it")
+    if if_exists == "error" and existing and existing.get_identities(warn=False).target != fitted.target:
+        raise InputError(f"{source}: nuclr_identity is of another property: give --if-exists replace to replace it")
     if not usable or extension.stale:
         model = _model(fitted, settings)
-        compute_nuclr_embedding(
-            analyzer, model=model.name, model_sha256=model.sha256, precision=settings.precision, group_by=group_by,
-            torch_device=settings.device, progress_bar=settings.progress,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # They are computed next.
+            warnings.filterwarnings("ignore", "nuclr_identity was computed from the previous", RecordingWarning)
+            compute_nuclr_embedding(
+                analyzer, model=model.name, model_sha256=model.sha256, precision=settings.precision, group_by=group_by,
+                torch_device=settings.device, progress_bar=settings.progress,
+            )  # fmt: skip
     identities = compute_nuclr_identity(analyzer, decoder, target_error=target_error).get_identities()
     return f"{source}: {_summary(identities)}, as nuclr_identity"
 
 
-def _of_analyzer(source: Path, decoder, settings, reading: dict):
-    """The embeddings of a saved analyzer, where they are by the decoder's model and up to date, otherwise new ones."""
+def _analyzer_embeddings(source: Path, decoder, settings, reading: dict):
+    """The saved analyzer's embeddings if they are current and of the decoder's model, otherwise new ones."""
     from ..extensions import computed_embedding
     from ..io import read_population
     from ..io.spikeinterface import load_spikeinterface
@@ -183,20 +200,20 @@ def _of_analyzer(source: Path, decoder, settings, reading: dict):
     extension = computed_embedding(analyzer)
     if extension and not extension.stale:
         embeddings = extension.get_embeddings(warn=False)
-        if _reads(decoder, embeddings):
+        if _accepts(decoder, embeddings):
             return embeddings
     return settings.embed(read_population(analyzer, **reading), _model(decoder, settings))
 
 
-def _of_session(session, decoder, settings):
-    """The embeddings of an NWB file, by the decoder's model and up to date, otherwise new ones; and their name.
+def _session_embeddings(session, decoder, settings):
+    """Name and embeddings of the NWB file's table that is current and of the decoder's model, otherwise new ones.
 
-    New ones take a name that is free, or that of outdated ones by the same model.
+    New embeddings take the name of an outdated table of the same model, or a free name.
     """
     from ..io.nwb.reading import TABLE
     from ..io.nwb.tables import free_name
 
-    readable = [name for name, table in session.tables.items() if _reads(decoder, table.embeddings)]
+    readable = [name for name, table in session.tables.items() if _accepts(decoder, table.embeddings)]
     for name in readable:
         table = session.tables[name]
         if not session.outdated[name] and len(table.rows) == session.population.n_units:
@@ -205,16 +222,16 @@ def _of_session(session, decoder, settings):
     return name, settings.embed(session.population, _model(decoder, settings))
 
 
-def _reads(decoder, embeddings) -> bool:
+def _accepts(decoder, embeddings) -> bool:
     return embeddings.provenance.checkpoint_sha256 in decoder.checkpoints
 
 
 def _model(decoder, settings):
-    """The checkpoint whose embeddings the decoder was fitted to."""
+    """The checkpoint that the decoder was fitted with."""
     from ..model.loading import load_checkpoint
 
     if len(decoder.checkpoints) > 1:
-        raise InputError(f"{decoder.name}: averages several checkpoints: predict with it in Python")
+        raise InputError(f"{decoder.name}: averages several checkpoints: use Decoder.predict in Python")
     [sha256] = decoder.checkpoints
     name = settings.model or decoder.card.get("checkpoints", {}).get(sha256)
     try:
@@ -225,4 +242,4 @@ def _model(decoder, settings):
 
 def _summary(identities) -> str:
     labelled = int((~identities.abstained).sum())
-    return f"{identities.target} of {labelled} of {len(identities.unit_ids)} units, unknown for the others"
+    return f"{identities.target} predicted for {labelled} of {len(identities.unit_ids)} units, the others are 'unknown'"

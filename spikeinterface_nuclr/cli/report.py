@@ -1,4 +1,4 @@
-"""The report of `nuclr evaluate`: tables, figures, and a page that shows them."""
+"""The report of `nuclr evaluate`: tables, a figure, and a page that shows them."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ _CURVES = ("share.csv", "animals.csv")
 _TABLES = ("predictions.csv", "scores.csv", "animal_scores.csv", "per_class.csv", *_CURVES)
 _FILES = (*_TABLES, "provenance.json", "evaluation.png", PAGE)
 _PROTOCOLS = {
-    "leave-one-animal-out": "Each animal was left out in turn: what is said of it comes from the others.",
-    "zero-shot": "The test animals took no part in the fit or in any choice.",
-    "within-animal": "**Within animals: units of the same recordings are on both sides, so a decoder may read the "
-    "session. This says little of a new animal.**",
+    "leave-one-animal-out": "Each animal was left out in turn and predicted by a decoder fitted to the others.",
+    "zero-shot": "The test animals were not used for fitting or for any choice.",
+    "within-animal": "**Within animals: training and test units come from the same recordings, so the scores may "
+    "reflect the session and say little about new animals.**",
 }
 
 
 def check_report(folder: Path, *, overwrite: bool) -> None:
-    """InputError where a report is in the folder already, or cannot be written there."""
+    """InputError if the folder already contains a report, or cannot be written."""
     check_folder(folder, _FILES, overwrite=overwrite)
 
 
 def write_report(folder: Path, evaluation: Evaluation, cohort: Cohort, figure, curves, *, overwrite: bool) -> Path:
-    """Write ``report.md`` with its figure and tables into a folder; gives the page's path.
+    """Write ``report.md`` with its figure and tables into a folder, and return the path of the page.
 
     `curves` are tables of `label_efficiency` and `animal_scaling`.
     """
@@ -43,7 +43,7 @@ def write_report(folder: Path, evaluation: Evaluation, cohort: Cohort, figure, c
         },
         overwrite=overwrite,
     )
-    for name in set(_CURVES) - set(tables):  # of the report that was there
+    for name in set(_CURVES) - set(tables):  # of the previous report
         (folder / name).unlink(missing_ok=True)
     return folder / PAGE
 
@@ -56,7 +56,7 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
     provenance = evaluation.provenance
     model = cohort.embeddings[0].provenance
     model_name = for_markdown(Path(model.checkpoint).name)
-    tested = evaluation.of(EMBEDDING)["animal"].nunique()
+    num_tested = evaluation.of(EMBEDDING)["animal"].nunique()
     return "\n".join(
         [
             f"# {for_markdown(evaluation.target)}: {evaluation.protocol}",
@@ -66,7 +66,7 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
             _PROTOCOLS[evaluation.protocol],
             "",
             f"{provenance['units']} labelled units of {len(provenance['animals'])} animals in {len(cohort.names)} "
-            f"recordings, {tested} animals tested; embedded by {model_name} "
+            f"recordings, {num_tested} test animals; embedded with {model_name} "
             f"(sha256 {model.checkpoint_sha256[:12]}…).",
             "",
             "![Scores, confusions, calibration](evaluation.png)",
@@ -74,15 +74,15 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
             "## Scores",
             "",
             "Means over the test animals, with 95 % t intervals over them where there are three or more. "
-            + _of_shuffles(provenance["shuffles"]),
+            + _p_value_text(provenance["shuffles"]),
             "",
             _scores(evaluation),
-            "## Beside the baselines",
+            "## Comparison with baselines and controls",
             "",
-            "macro-F1 of the embedding less that of the other, animal by animal.",
+            "Difference in macro-F1 between the embedding and each other method, paired by animal.",
             "",
             _comparison(evaluation),
-            "## Animals",
+            "## Test animals",
             "",
             _animals(evaluation),
             "## Classes",
@@ -93,26 +93,26 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
             _calibration_text(evaluation),
             "",
             _calibration(evaluation),
-            *_left_out(cohort),
+            *_left_out_lines(cohort),
             "Versions: " + ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()) + ".",
             "",
         ]
     )
 
 
-def _of_shuffles(shuffles: int) -> str:
+def _p_value_text(shuffles: int) -> str:
     if not shuffles:
-        return "Labels were not shuffled: nothing here is compared with chance."
+        return "Labels were not shuffled, so the scores are not compared with chance."
     return (
-        f"p is the share of {shuffles} shuffles of the labels within animals that score as high, the score itself "
-        f"counted in: with so many it cannot be below {1 / (1 + shuffles):.3f}."
+        f"p is the fraction of {shuffles} shuffles of the labels within animals that score at least as high as the "
+        f"true labels, counting the true labels. It cannot be below {1 / (1 + shuffles):.3f}."
     )
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     import pandas as pd
 
-    # Numbers are written already: "1.00" shall not become 1.
+    # Numbers are formatted already: "1.00" must not become 1.
     return pd.DataFrame(rows, columns=header).to_markdown(index=False, disable_numparse=True) + "\n"
 
 
@@ -139,7 +139,7 @@ def _comparison(evaluation: Evaluation) -> str:
         ]
         for method, row in zip(comparison.index, comparison.itertuples(), strict=True)
     ]  # fmt: skip
-    return _table(["", "difference", "embedding ahead in", ""], rows)
+    return _table(["", "difference", "embedding ahead in", "outcome"], rows)
 
 
 def _animals(evaluation: Evaluation) -> str:
@@ -161,17 +161,17 @@ def _classes(evaluation: Evaluation) -> str:
     text = _table(["", "precision", "recall", "f1", "support"], rows)
     if evaluation.unscored:
         listed = ", ".join(f"{for_markdown(name)} ({count} units)" for name, count in evaluation.unscored.items())
-        text += f"\nNot scored, since no animal that is fitted to shows the class: {listed}.\n"
+        text += f"\nNot scored, because no training animal has the class: {listed}.\n"
     return text
 
 
 def _calibration_text(evaluation: Evaluation) -> str:
     chosen = ", ".join(f"{name} in {count}" for name, count in evaluation.provenance["calibration"].items())
     return (
-        f"Temperatures that were chosen among the animals fitted to, of {evaluation.provenance['splits']} splits: "
-        f"{chosen}. ECE by chance is what a perfectly calibrated decoder would show with as many units. Labels are "
-        f"given where at most 5 % (10 %) of them are wrong in new animals, with a confidence of {CONFIDENCE:.0%}; "
-        "where no unit is labelled, there were too few animals to fit to for that, or too many errors."
+        f"Temperatures were chosen within the training animals ({evaluation.provenance['splits']} splits): {chosen}. "
+        "ECE by chance is that of a perfectly calibrated decoder with as many units. At a target error of 5 % (10 %), "
+        "units are labelled only as far as at most 5 % (10 %) of the labels are wrong in new animals, with "
+        f"{CONFIDENCE:.0%} confidence. If no unit is labelled, there were too few training animals or too many errors."
     )
 
 
@@ -181,11 +181,11 @@ def _calibration(evaluation: Evaluation) -> str:
         if method == POOLED:
             continue
         row = table.loc[method]
-        kept = [
+        coverages = [
             f"{row[f'coverage at {error}% error']:.2f}" + _error(row[f"error at {error}% error"]) for error in (5, 10)
         ]
         numbers = [f"{row[name]:.3f}" for name in ("ECE before", "ECE", "ECE by chance", "Brier before", "Brier")]
-        rows.append([for_markdown(method), *numbers, *kept])
+        rows.append([for_markdown(method), *numbers, *coverages])
     return _table(
         ["", "ECE before", "ECE", "ECE by chance", "Brier before", "Brier", "labelled at 5 % (wrong)", "at 10 %"], rows
     )
@@ -195,7 +195,7 @@ def _error(value: float) -> str:
     return f" ({value:.2f})" if value == value else ""
 
 
-def _left_out(cohort: Cohort) -> list[str]:
+def _left_out_lines(cohort: Cohort) -> list[str]:
     if not cohort.left_out:
         return []
     return ["## Recordings left out", "", *(f"- {for_markdown(line)}" for line in cohort.left_out), ""]

@@ -1,4 +1,4 @@
-"""nuclr train: an encoder, trained on recordings without labels."""
+"""nuclr train: trains an encoder on recordings without labels."""
 
 import logging
 import shlex
@@ -25,8 +25,8 @@ from .options import (
 )
 
 
-def _show_config(wanted: bool) -> None:
-    if wanted:
+def _show_config(requested: bool) -> None:
+    if requested:
         from ..training.config import PretrainConfig
 
         typer.echo(PretrainConfig().to_toml(), nl=False)
@@ -36,28 +36,31 @@ def _show_config(wanted: bool) -> None:
 @app.command()
 def train(
     sources: Annotated[
-        list[str], typer.Argument(help="A store, or what `nuclr store build` takes.", show_default=False)
+        list[str],
+        typer.Argument(help="A store, or recordings as for `nuclr store build`.", show_default=False),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Model file to write (.safetensors).", show_default=False)
+    ],
     config: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="TOML file of settings; --show-config prints one.", show_default=False),
+        typer.Option(help="TOML file of settings; --show-config prints the defaults.", show_default=False),
     ] = None,
     settings: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", help="One setting, such as steps=20000 or encoder.dim=128. Repeatable."),
+        typer.Option("--set", help="A single setting, such as steps=20000 or encoder.dim=128. Repeatable."),
     ] = None,
     initial: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--from", help="Model whose weights to start from, to fine-tune it.", show_default=False),
+        typer.Option("--from", help="Model to fine-tune: training starts from its weights.", show_default=False),
     ] = None,
     hold_out: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Animal (or pattern) to monitor and not train on. Repeatable."),
+        typer.Option(help="Animal (or pattern) to exclude from training and use for monitoring. Repeatable."),
     ] = None,
     exclude: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Animal (or pattern) neither to train on nor to look at. Repeatable."),
+        typer.Option(help="Animal (or pattern) to use neither for training nor for monitoring. Repeatable."),
     ] = None,
     card: Card = None,
     series: Series = None,
@@ -66,14 +69,14 @@ def train(
     keep_rejected: KeepRejected = False,
     device: Device = "auto",
     precision: Precision = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a processor, on each node.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes of a cluster.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs per node (on a CPU: processes per node).")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of cluster nodes.")] = 1,
     n_jobs: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--n-jobs", "-j", min=0, help="Processes that draw windows.", show_default="4 for a GPU, else 0"),
+        typer.Option("--n-jobs", "-j", min=0, help="Processes that load windows.", show_default="4 for a GPU, else 0"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the state beside the output.")] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the curves of the log, OUTPUT.curves.png.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Plot the training curves to OUTPUT.curves.png.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     show_config: Annotated[
@@ -82,20 +85,20 @@ def train(
 ) -> None:
     """Train an encoder on recordings, without labels.
 
-    A run that is stopped goes on with --resume, and ends in the same weights. Beside the output stand a log (.log.csv)
-    of the loss and of label-free monitors on the held-out animals, and the same for TensorBoard (.tensorboard). The
-    weights kept are those that find most of the held-out animals' neurons again.
+    An interrupted run continues with --resume and ends with the same weights. The loss and label-free monitors of the
+    held-out animals are logged next to the output, as CSV (.log.csv) and for TensorBoard (.tensorboard). The weights
+    with the highest top-1 re-identification accuracy in the held-out animals are saved.
     """
     from ..model.loading import load_checkpoint
     from ..training.config import PretrainConfig, read_config
     from ..training.pretrain import pretrain
 
-    with suppress(ImportError):  # pretrain says what to install
-        import lightning_fabric  # noqa: F401 (which sets its level when imported)
+    with suppress(ImportError):  # pretrain reports what to install
+        import lightning_fabric  # noqa: F401 (importing it sets its log level)
 
-        # It announces each choice that was made for it.
+        # It logs each of its defaults as info.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    about = read_card(card) if card else {}
+    description = read_card(card) if card else {}
     start = load_checkpoint(initial) if initial else None
     checkpoint = pretrain(
         sources,
@@ -104,7 +107,7 @@ def train(
         initial=start,
         hold_out=hold_out or (),
         exclude=exclude or (),
-        card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **about},
+        card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **description},
         reading=read_options("group", series, traces, keep_rejected, sampling_frequency),
         device=device,
         precision=precision,

@@ -1,6 +1,6 @@
-"""Which features stand beside a score, by what the recordings hold.
+"""Baselines and controls that embeddings are compared with, for spikes and for traces.
 
-The first baselines are of single neurons; those with "population" know how each neuron goes with the others.
+Most baselines use features of single neurons; those with "population" in their name add population features.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from .labelled import Labelled, per_recording
 from .scores import EMBEDDING, FUSED, POOLED, SHUFFLED
 from .splits import check_seed
 
-# Raise it when a feature changes, so that those kept in files are computed again.
+# Raise it when a feature changes, so that features in files are recomputed.
 FEATURES_VERSION = 1
 # Signal -> name -> features.
 BASELINES = {
@@ -49,58 +49,58 @@ BASELINES = {
 
 
 def baseline_features(population: Population) -> dict[str, np.ndarray]:
-    """Features of every baseline of the population's signal: float arrays, shape (n_units, k), NaN where unknown."""
+    """Features of every baseline for this signal: float arrays, shape (n_units, k), NaN where undefined."""
     baselines = BASELINES[population.signal]
-    functions = dict.fromkeys(function for of in baselines.values() for function in of)
-    features = {function: function(population) for function in functions}
-    return {name: np.hstack([features[function] for function in of]) for name, of in baselines.items()}
+    unique = dict.fromkeys(function for functions in baselines.values() for function in functions)
+    features = {function: function(population) for function in unique}
+    return {name: np.hstack([features[function] for function in functions]) for name, functions in baselines.items()}
 
 
-def tables_beside(labelled: Labelled, recordings: list, populations, others) -> dict[str, np.ndarray]:
-    """Numbers of the labelled units by every other method."""
-    given: dict[str, list] = {}
+def comparison_tables(labelled: Labelled, recordings: list, populations, others) -> dict[str, np.ndarray]:
+    """Feature tables of the labelled units by method: the baselines of `populations`, and `others`."""
+    tables: dict[str, list] = {}
     if populations is not None:
         if len(populations) != len(recordings):
             raise InputError(f"populations: give one for each of the {len(recordings)} recordings")
         features = [baseline_features(population) for population in populations]
-        if any(of.keys() != features[0].keys() for of in features):
-            raise InputError("populations: some hold spikes and some traces: evaluate them apart")
-        given = {name: per_recording(name, [of[name] for of in features], recordings) for name in features[0]}
+        if any(arrays.keys() != features[0].keys() for arrays in features):
+            raise InputError("populations: some hold spikes and some traces: evaluate them separately")
+        tables = {name: per_recording(name, [arrays[name] for arrays in features], recordings) for name in features[0]}
     for name, arrays in (others or {}).items():
-        if not isinstance(name, str) or name in (EMBEDDING, FUSED, POOLED, SHUFFLED, *given):
+        if not isinstance(name, str) or name in (EMBEDDING, FUSED, POOLED, SHUFFLED, *tables):
             raise InputError(f"others: {name!r} cannot be the name of a method, or is that of another: rename it")
-        given[name] = per_recording(name, arrays, recordings)
-    return {name: _rows(name, arrays, labelled) for name, arrays in given.items()}
+        tables[name] = per_recording(name, arrays, recordings)
+    return {name: _labelled_rows(name, arrays, labelled) for name, arrays in tables.items()}
 
 
-def _rows(name: str, arrays: list, labelled: Labelled) -> np.ndarray:
-    """The labelled units' rows of one array a recording: float64, shape (n, k), NaN where they are not finite."""
+def _labelled_rows(name: str, arrays: list, labelled: Labelled) -> np.ndarray:
+    """Rows of the labelled units from one array per recording: float64, shape (n, k), NaN where not finite."""
     try:
-        arrays = [np.asarray(one, dtype=float) for one in arrays]
+        arrays = [np.asarray(array, dtype=float) for array in arrays]
     except (TypeError, ValueError):
-        raise InputError(f"{name}: holds something else than numbers") from None
-    shapes = {one.shape[1:] for one in arrays}
+        raise InputError(f"{name}: contains values that are not numbers") from None
+    shapes = {array.shape[1:] for array in arrays}
     if len(shapes) > 1 or len(*shapes) != 1:
-        raise InputError(f"{name}: give arrays of shape (n_units, k), with one k for all recordings")
+        raise InputError(f"{name}: give arrays of shape (n_units, k), with the same k for all recordings")
     rows = np.empty((len(labelled), *shapes.pop()))
     for number in np.unique(labelled.recordings):
         units = labelled.recordings == number
         rows[units] = arrays[number][labelled.units[units]]
     rows[~np.isfinite(rows)] = np.nan
     if np.isnan(rows).all():
-        raise InputError(f"{name}: knows no number of any labelled unit: leave it out")
+        raise InputError(f"{name}: is NaN for all labelled units: leave it out")
     return rows
 
 
 def shuffled_spikes(population: Population, seed: int = 0) -> Population:
-    """The population with the intervals between each neuron's spikes in another order.
+    """A control for spikes: the population with each neuron's interspike intervals in random order.
 
-    Within each observed interval, so that rates and distributions of intervals stay as they are. The order of a
-    neuron's intervals (its autocorrelogram, its slow changes) goes, and with it every relation between neurons. What a
-    decoder still reads from it, it did not read from the population.
+    Intervals are shuffled within each observed interval, which keeps firing rates and interval distributions. It
+    destroys the order of a neuron's intervals (autocorrelogram, slow changes) and all relations between neurons. What a
+    decoder can still predict from this control does not depend on the population.
     """
     if population.signal != "spikes":
-        raise InputError("the population holds traces: intervals are between spikes")
+        raise InputError("the population holds traces: use shifted_traces")
     check_seed(seed)
     rng = np.random.default_rng(seed)
     trains = [_shuffled(times, population.observed_of(unit), rng) for unit, times in enumerate(population.spike_times)]
@@ -108,63 +108,65 @@ def shuffled_spikes(population: Population, seed: int = 0) -> Population:
 
 
 def shifted_traces(population: Population, seed: int = 0) -> Population:
-    """The population with each neuron's trace moved in time by an amount of its own, what passes the end first again.
+    """A control for traces: the population with each neuron's trace shifted circularly by a random amount.
 
-    Within its observed time. A trace keeps its values and, but for two seams, their order; its relations to other
-    neurons go. What a decoder still reads from it, it did not read from the population.
+    Traces are shifted within their observed time. A trace keeps its values and, except at two seams, their order; its
+    relations to other neurons are destroyed. What a decoder can still predict from this control does not depend on the
+    population.
     """
     if population.signal != "traces":
-        raise InputError("the population holds spikes: shuffle their intervals")
+        raise InputError("the population holds spikes: use shuffled_spikes")
     check_seed(seed)
     rng = np.random.default_rng(seed)
     traces = population.traces.copy()
     for unit, trace in enumerate(traces):
         frames = population.frames_of(population.observed_of(unit))
-        seen = np.concatenate([np.empty(0, dtype=int), *(np.arange(a, b) for a, b in frames)])
-        trace[seen] = np.roll(trace[seen], rng.integers(max(len(seen), 1)))
+        observed = np.concatenate([np.empty(0, dtype=int), *(np.arange(a, b) for a, b in frames)])
+        trace[observed] = np.roll(trace[observed], rng.integers(max(len(observed), 1)))
     return dataclasses.replace(population, traces=traces)
 
 
-# Raise it when a control changes, so that embeddings of it that are kept in files are computed again.
+# Raise it when a control changes, so that its embeddings in files are recomputed.
 CONTROLS_VERSION = 2
-# Signal -> what the control is called, and how it is made.
+# Signal -> name of the control, and the function that computes it.
 CONTROLS = {"spikes": ("shuffled spikes", shuffled_spikes), "traces": ("shifted traces", shifted_traces)}
 
 
 def _shuffled(times: np.ndarray, observed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Spike times (n,) whose intervals are in another order within each observed interval (m, 2)."""
+    """Spike times (n,) with their intervals in random order within each observed interval (m, 2)."""
     begin, end = observed.T
     first, last = np.searchsorted(times, begin), np.searchsorted(times, end, side="right")
     # A spike on a border that two intervals share belongs to the second.
     last[:-1] = np.minimum(last[:-1], first[1:])
     counts = last - first
-    # Each interval's begin, its spikes and its end, one interval after another.
+    # Start, spikes and end of each observed interval, concatenated.
     starts = np.cumsum(counts + 2) - (counts + 2)
     edges = np.empty(int((counts + 2).sum()))
     edges[starts], edges[starts + counts + 1] = begin, end
     is_spike = np.ones(len(edges), dtype=bool)
     is_spike[starts] = is_spike[starts + counts + 1] = False
     edges[is_spike] = times[first[0] : last[-1]] if len(observed) else []
-    # The last gap, to the interval's end, takes part: without it no spike would ever move to the end.
+    # The gap from the last spike to the interval's end is shuffled too: otherwise no spike would move past the last.
     interval = np.repeat(np.arange(len(counts)), counts + 1)
     gaps = np.diff(edges)[np.delete(np.arange(len(edges) - 1), starts[1:] - 1)]
     shuffled = gaps[np.lexsort((rng.random(len(gaps)), interval))]
-    passed = np.cumsum(shuffled)
-    passed -= np.repeat(passed[starts - np.arange(len(counts))] - shuffled[starts - np.arange(len(counts))], counts + 1)
-    moved = np.minimum(begin[interval] + passed, end[interval])
-    return np.delete(moved, np.cumsum(counts + 1) - 1)
+    elapsed = np.cumsum(shuffled)
+    first_gap = starts - np.arange(len(counts))
+    elapsed -= np.repeat(elapsed[first_gap] - shuffled[first_gap], counts + 1)
+    shuffled_times = np.minimum(begin[interval] + elapsed, end[interval])
+    return np.delete(shuffled_times, np.cumsum(counts + 1) - 1)
 
 
 @dataclass(frozen=True, eq=False)
 class BaselineFeatures:
-    """Features of every baseline of one population.
+    """Features of every baseline of one population, to store in a file.
 
     Attributes
     ----------
     features : dict of str to float array, shape (n_units, k)
-        As `baseline_features` gives them.
+        Result of `baseline_features`.
     provenance : dict
-        What they were computed from, as of `provenance_of`.
+        Result of `provenance_of`.
     """
 
     features: dict[str, np.ndarray]
@@ -172,12 +174,12 @@ class BaselineFeatures:
 
     @classmethod
     def compute(cls, population: Population) -> "BaselineFeatures":
-        """The features of a population."""
+        """Compute the features of a population."""
         return cls(baseline_features(population), cls.provenance_of(population))
 
     @staticmethod
     def provenance_of(population: Population) -> dict:
-        """What decides the features of a population: plain values for JSON."""
+        """Everything that determines the features of a population, as plain values for JSON."""
         return {
             "features_version": FEATURES_VERSION,
             "baselines": list(BASELINES[population.signal]),
@@ -186,7 +188,7 @@ class BaselineFeatures:
         }
 
     def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write ``.npz``, to be read by `load`."""
+        """Write an ``.npz`` file that `load` reads."""
         path = check_format(path, ".npz")
         about = json.dumps({"names": list(self.features), **self.provenance})
         arrays = {f"features_{k}": rows for k, rows in enumerate(self.features.values())}
@@ -196,10 +198,10 @@ class BaselineFeatures:
 
     @classmethod
     def load(cls, path) -> "BaselineFeatures":
-        """Read what `save` wrote; InputError where the file is damaged, or none of these."""
-        with reading(path, ".npz file of features", "compute them again"), zipfile.ZipFile(path) as file:
+        """Read a file written by `save`; InputError if it is damaged or something else."""
+        with reading(path, ".npz file of features", "recompute them"), zipfile.ZipFile(path) as file:
             provenance = json.loads(str(read_array(file, file.getinfo("about.npy"), path)))
             names = provenance.pop("names")
             members = [file.getinfo(f"features_{k}.npy") for k in range(len(names))]
-            features = {name: read_array(file, one, path) for name, one in zip(names, members, strict=True)}
+            features = {name: read_array(file, member, path) for name, member in zip(names, members, strict=True)}
         return cls(features, provenance)

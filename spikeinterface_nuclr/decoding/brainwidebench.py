@@ -1,4 +1,4 @@
-"""Predictions as BrainWideBench scores them: task `unit_cosmos`, the ten Cosmos regions of IBL recordings."""
+"""Export of predictions to BrainWideBench: task `unit_cosmos`, the ten Cosmos regions in IBL recordings."""
 
 from pathlib import Path
 
@@ -20,15 +20,15 @@ def export_brainwidebench(
     Parameters
     ----------
     identities : list of Identities
-        Of each recording. The classes are acronyms of the Allen atlas; several in one Cosmos region are added up.
+        One per recording. Classes are acronyms of the Allen atlas; those in one Cosmos region are summed.
     folder : path
         The file is ``folder/label/ts3-unit_cosmos/seed_SEED.safetensors``.
     label : str
         Name of the submission.
     seed : int
-        One of the benchmark's.
+        One of the benchmark's seeds.
     entity_ids : list of arrays of str, optional
-        The benchmark's id of each unit. Default: the unit ids.
+        The benchmark's id of each unit, one array per recording. Default: the unit ids.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def export_brainwidebench(
     Raises
     ------
     InputError
-        A class is in none of the ten regions, a unit has no probabilities, or ids are empty, not ASCII, or double.
+        A class is in none of the ten regions, a unit has no probabilities, or ids are empty, not ASCII or duplicated.
 
     Examples
     --------
@@ -53,16 +53,16 @@ def export_brainwidebench(
     """
     from safetensors.numpy import save_file
 
-    entity_ids = [one.unit_ids for one in identities] if entity_ids is None else entity_ids
+    entity_ids = [recording.unit_ids for recording in identities] if entity_ids is None else entity_ids
     ids = np.concatenate([np.asarray(part).astype(str) for part in entity_ids])
-    probability = np.concatenate([_cosmos(one) for one in identities])
+    probability = np.concatenate([_cosmos(recording) for recording in identities])
     if len(ids) != len(probability):
-        raise InputError(f"entity_ids names {len(ids)} units, the identities have {len(probability)}")
+        raise InputError(f"entity_ids has {len(ids)} ids for {len(probability)} units: give one per unit")
     if len(np.unique(ids)) < len(ids):
         values, counts = np.unique(ids, return_counts=True)
-        raise InputError(f"unit {values[counts > 1][0]} occurs twice: give entity_ids=, the benchmark's own")
+        raise InputError(f"unit {values[counts > 1][0]} occurs twice: give the benchmark's ids (entity_ids=)")
     if not all(text and text.isascii() for text in ids.tolist()):
-        raise InputError("an id is empty or not ASCII: give entity_ids=, the benchmark's own")
+        raise InputError("an id is empty or not ASCII: give the benchmark's ids (entity_ids=)")
     missing = np.isnan(probability).any(axis=1)
     if missing.any():
         raise InputError(f"unit {ids[missing][0]} has no probabilities: leave it out, or embed it")

@@ -1,8 +1,8 @@
-"""Whether probabilities mean what they say: temperatures, reliability, and when to abstain.
+"""Calibration of probabilities: temperature scaling, reliability, abstention thresholds and novelty.
 
-Everything here takes predictions on animals that the decoder was not fitted to. By hand, although scikit-learn has
-CalibratedClassifierCV, calibration_curve and log_loss: the first fits one temperature only, the second does not say how
-many units its bins hold, and the third gives no losses of single units.
+All functions take predictions on animals that the decoder was not fitted to. scikit-learn's CalibratedClassifierCV,
+calibration_curve and log_loss are not used, because the first fits a single temperature, the second does not return the
+number of units per bin, and the third does not return losses of single units.
 """
 
 from dataclasses import dataclass
@@ -14,32 +14,36 @@ from scipy import special
 from .splits import outside_and_inside
 
 BINS = 10
-# That a threshold keeps its word, and that a temperature helps.
+# Confidence level of the bound on the error rate, and of the test whether a temperature helps.
 CONFIDENCE = 0.95
-# log of the range in which a temperature is looked for.
+# log of the search range of temperatures.
 _RANGE = (np.log(0.05), np.log(20.0))
-# What a probability of zero counts as, in a loss: a class that a fold has not seen.
+# Lower limit of a probability in a loss: a class that a fold was not fitted to has a probability of zero.
 _FLOOR = 1e-6
-# Predictions of a class below which it has no temperature of its own.
+# A class with fewer predictions uses the common temperature.
 _FEWEST = 50
-# Shares of the predictions that are tried as accepted.
-_SHARES = np.arange(1, 21) / 20
+# Fractions of the predictions that the tested thresholds accept.
+_FRACTIONS = np.arange(1, 21) / 20
 
 # Along the last axis.
 softmax = partial(special.softmax, axis=-1)
 
 
 def tempered(probability: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
-    """Probabilities made flatter (temperature above 1) or sharper (below).
+    """Apply temperature scaling (Guo et al. 2017) to probabilities: flatter for temperatures above 1, else sharper.
 
-    p^(1/T), normalised: of a softmax, the softmax of its logits divided by T (Guo et al. 2017). T is that of the most
-    probable class, so that the order of the classes stays.
+    p^(1/T), normalised, which for a softmax equals dividing its logits by T. T is the temperature of the most probable
+    class, so that the order of the classes is kept.
 
     Parameters
     ----------
     probability : float array, shape (n, k)
     temperatures : float array, shape (k,)
-        Of each class.
+        Temperature of each class.
+
+    Returns
+    -------
+    float array, shape (n, k)
     """
     with np.errstate(divide="ignore"):
         return softmax(np.log(probability) / temperatures[probability.argmax(axis=1), None])
@@ -51,10 +55,11 @@ def log_losses(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def fit_temperatures(probability: np.ndarray, truth: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
-    """Temperatures that make the probabilities of new animals more honest; ones where none do.
+    """Fit the temperatures that calibrate probabilities in held-out animals; all 1 if none improves them.
 
-    None, one for all classes, and one for each predicted class are compared by log loss on each fold, fitted to the
-    others. The next in this order is taken where it gains, with a confidence of 95 % (t test over the folds).
+    Candidates are no temperature, one for all classes, and one for each predicted class. They are compared by the log
+    loss on each fold after fitting to the others. A more complex candidate is used only if it is better with 95 %
+    confidence (t test over folds).
 
     Parameters
     ----------
@@ -70,31 +75,31 @@ def fit_temperatures(probability: np.ndarray, truth: np.ndarray, folds: list[np.
     from scipy.stats import t
 
     level = t.ppf(CONFIDENCE, len(folds) - 1)
-    best, taken = _no_temperature, _fold_losses(_no_temperature, probability, truth, folds)
+    best, best_losses = _no_temperature, _fold_losses(_no_temperature, probability, truth, folds)
     for candidate in (_one_temperature, _class_temperatures):
         losses = _fold_losses(candidate, probability, truth, folds)
-        gain = taken - losses
+        gain = best_losses - losses
         if gain.mean() > level * gain.std(ddof=1) / np.sqrt(len(folds)):
-            best, taken = candidate, losses
+            best, best_losses = candidate, losses
     return best(probability, truth)
 
 
 def name_of(temperatures: np.ndarray) -> str:
-    """What was chosen: "none", "one temperature", or "a temperature for each class"."""
+    """Name of the chosen calibration: "none", "one temperature", or "a temperature for each class"."""
     if (temperatures == 1).all():
         return "none"
     return "one temperature" if len(np.unique(temperatures)) == 1 else "a temperature for each class"
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """How often predictions of a confidence are right.
+    """Accuracy of predictions, by bins of confidence.
 
     Parameters
     ----------
     confidence : float array, shape (n,)
     correct : bool array, shape (n,)
     bins : int
-        Of equally many predictions each, so that none stands on a handful.
+        Number of bins, with equally many predictions each, so that no bin has only a few.
 
     Returns
     -------
@@ -111,7 +116,7 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
-    """Mean distance between confidence and accuracy over the bins of `reliability` (Naeini et al. 2015)."""
+    """Mean absolute difference of confidence and accuracy over the bins of `reliability` (Naeini et al. 2015)."""
     if not len(confidence):
         return float("nan")
     table = reliability(confidence, correct, bins)
@@ -122,7 +127,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
 def calibration_error_by_chance(confidence: np.ndarray, seed: int = 0, draws: int = 200) -> float:
     """Mean `expected_calibration_error` of a perfectly calibrated decoder with these confidences: its bias.
 
-    Distances from a diagonal are never negative, so that few units alone give an error.
+    Absolute differences are never negative, so the error is above 0 for any finite number of units.
     """
     rng = np.random.default_rng(seed)
     return float(
@@ -133,9 +138,9 @@ def calibration_error_by_chance(confidence: np.ndarray, seed: int = 0, draws: in
 
 
 def squared_distances(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Squared distance of the probabilities (n, k) of each unit from its true class (n,), from 0 to 2: shape (n,).
+    """Squared distance of each unit's probabilities (n, k) from its true class (n,), from 0 to 2: shape (n,).
 
-    By hand: scikit-learn's brier_score_loss gives their mean only.
+    scikit-learn's brier_score_loss returns only their mean.
     """
     return ((probability - np.eye(probability.shape[1])[truth]) ** 2).sum(axis=1)
 
@@ -146,13 +151,13 @@ def brier_score(probability: np.ndarray, truth: np.ndarray) -> float:
 
 
 def selective_risk(confidence: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
-    """Error among the most confident predictions.
+    """Error rate among predictions above each confidence.
 
     Returns
     -------
     dict of str to float array, shape (distinct confidences,)
-        "threshold", falling; "coverage", the share of predictions at least so confident; "risk", the share of these
-        that are wrong (El-Yaniv & Wiener 2010).
+        "threshold", decreasing; "coverage", the fraction of predictions with at least that confidence; "risk", the
+        fraction of these that are wrong (El-Yaniv & Wiener 2010).
     """
     order = np.argsort(-confidence, kind="stable")
     ordered, wrong = confidence[order], np.cumsum(~correct[order].astype(bool))
@@ -164,13 +169,14 @@ def selective_risk(confidence: np.ndarray, correct: np.ndarray) -> dict[str, np.
 def abstention_threshold(
     confidence: np.ndarray, correct: np.ndarray, target_error: float, clusters: np.ndarray | None = None
 ) -> float:
-    """The confidence from which on predictions for new animals are wrong in at most a share `target_error`.
+    """The confidence above which at most a fraction `target_error` of predictions in new animals is wrong.
 
-    That holds with a confidence of 95 % (`CONFIDENCE`) over the animals that happened to be at hand, as far as they
-    differ as new animals do: a rare kind of animal in which most is wrong, and that is not among them, is not covered.
-    Thresholds are tested from a strict one towards laxer ones, each against "more are wrong than that", and the last
-    before the first that fails is taken (fixed-sequence testing, as in learn then test: Angelopoulos et al. 2021). How
-    strict the first is depends on how many predictions a test needs, and not on which of them are right.
+    The bound holds with 95 % confidence (`CONFIDENCE`) for animals that vary as those in `clusters` do. A rare kind of
+    animal in which most predictions are wrong is not covered unless one of these animals is of that kind.
+
+    Thresholds are tested from the strictest towards the laxest, and the last one before the first failure is used
+    (fixed-sequence testing, as in learn then test: Angelopoulos et al. 2021). Which threshold is tested first depends
+    on the number of predictions that a test needs, not on which of them are correct.
 
     Parameters
     ----------
@@ -179,75 +185,75 @@ def abstention_threshold(
     target_error : float
         In (0, 1].
     clusters : array, shape (n,), optional
-        The animal of each prediction, since neurons of one animal are right and wrong together. Default: predictions
-        are independent.
+        The animal of each prediction, because errors are correlated within an animal. Default: predictions are
+        independent.
 
     Returns
     -------
     float
-        0 where all may be accepted, infinite where no threshold passes: always so with predictions of a single animal
-        among `clusters`.
+        0 if all predictions can be accepted; infinite if no threshold passes, as always with a single animal in
+        `clusters`.
     """
     if target_error >= 1:
         return 0.0
     if not len(confidence):
         return float("inf")
     clusters = np.arange(len(confidence)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    thresholds = np.unique(np.quantile(confidence, 1 - _SHARES, method="higher"))[::-1]
-    found = float("inf")
+    thresholds = np.unique(np.quantile(confidence, 1 - _FRACTIONS, method="higher"))[::-1]
+    passed = float("inf")
     for threshold in thresholds:
         accepted = confidence >= threshold
-        kept = np.bincount(clusters[accepted])
-        wrong = np.bincount(clusters[accepted], ~correct[accepted].astype(bool))[kept > 0]
-        kept = kept[kept > 0]
-        if kept.sum() * _share_of_units(kept) < _units_needed(target_error):
+        counts = np.bincount(clusters[accepted])
+        wrong = np.bincount(clusters[accepted], ~correct[accepted].astype(bool))[counts > 0]
+        counts = counts[counts > 0]
+        if counts.sum() * _design_factor(counts) < _units_needed(target_error):
             continue
-        if error_bound(wrong, kept) > target_error:
+        if error_bound(wrong, counts) > target_error:
             break
-        found = float(threshold)
-    return 0.0 if found == confidence.min() else found
+        passed = float(threshold)
+    return 0.0 if passed == confidence.min() else passed
 
 
-def error_bound(wrong: np.ndarray, kept: np.ndarray) -> float:
-    """Upper bound, of confidence `CONFIDENCE`, of the share of predictions that are wrong in new animals.
+def error_bound(wrong: np.ndarray, counts: np.ndarray) -> float:
+    """Upper bound, with confidence `CONFIDENCE`, of the error rate in new animals.
 
-    Clopper–Pearson's, with as many predictions as would be as informative if they were independent (Korn & Graubard
-    1998, Survey Methodology 24): fewer, the more the share differs between animals and the fewer animals there are.
-    By hand: that number is no whole one, which scipy's binomtest asks for.
+    Clopper and Pearson's bound with the effective sample size of Korn & Graubard (1998, Survey Methodology 24), which
+    decreases with the variance between animals and with fewer animals. scipy's binomtest is not used, because it
+    requires a whole number of predictions.
 
     Parameters
     ----------
-    wrong, kept : arrays, shape (n_animals,)
-        Predictions of each animal that are wrong, and all of them.
+    wrong, counts : arrays, shape (n_animals,)
+        Number of wrong predictions, and of all predictions, in each animal.
     """
     from scipy.stats import beta
 
-    n, animals = kept.sum(), len(kept)
+    n, animals = counts.sum(), len(counts)
     if animals < 2:
         return 1.0
-    share = wrong.sum() / n
-    if share == 1:
+    rate = wrong.sum() / n
+    if rate == 1:
         return 1.0
     effective = float(n)
-    if share > 0:
-        variance = animals / (animals - 1) * ((wrong - share * kept) ** 2).sum() / n**2
-        effective = min(effective, share * (1 - share) / max(variance, 1e-30))
-    effective *= _share_of_units(kept)
-    return float(beta.ppf(CONFIDENCE, share * effective + 1, (1 - share) * effective))
+    if rate > 0:
+        variance = animals / (animals - 1) * ((wrong - rate * counts) ** 2).sum() / n**2
+        effective = min(effective, rate * (1 - rate) / max(variance, 1e-30))
+    effective *= _design_factor(counts)
+    return float(beta.ppf(CONFIDENCE, rate * effective + 1, (1 - rate) * effective))
 
 
-def _share_of_units(kept: np.ndarray) -> float:
-    """How much less than its units a sample is worth because its variance is known from few animals only."""
+def _design_factor(counts: np.ndarray) -> float:
+    """Factor by which the effective sample size is reduced because the variance is estimated from few animals."""
     from scipy.stats import t
 
-    if len(kept) < 2:
+    if len(counts) < 2:
         return 0.0
     level = (1 + CONFIDENCE) / 2
-    return float((t.ppf(level, kept.sum() - 1) / t.ppf(level, len(kept) - 1)) ** 2)
+    return float((t.ppf(level, counts.sum() - 1) / t.ppf(level, len(counts) - 1)) ** 2)
 
 
 def _units_needed(target_error: float) -> float:
-    """Three times the predictions of which none must be wrong for the bound to be as low."""
+    """Three times the number of predictions that, all correct, would give a bound of `target_error`."""
     return 3 * np.log(1 - CONFIDENCE) / np.log(1 - target_error)
 
 
@@ -259,12 +265,12 @@ def _one_temperature(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
     from scipy.optimize import minimize_scalar
 
     ones = np.ones(probability.shape[1])
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda log_t: log_losses(tempered(probability, np.exp(log_t) * ones), truth).mean(),
         bounds=_RANGE,
         method="bounded",
     )
-    return float(np.exp(found.x)) * ones
+    return float(np.exp(minimum.x)) * ones
 
 
 def _class_temperatures(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -287,24 +293,24 @@ def _fold_losses(fit, probability: np.ndarray, truth: np.ndarray, folds: list[np
 
 
 NEIGHBOURS = 5
-# Rows kept of the training embeddings: enough to say what is near, and a megabyte at dim 128.
-_KEPT = 2_000
-# Share of the neurons of unseen animals of the same kind that are taken for novel.
-_ALARMS = 0.01
+# Most rows of the training embeddings in the reference: enough for nearest neighbours, and 1 MB at dim 128.
+_MAX_ROWS = 2_000
+# Fraction of the neurons of left-out training animals that count as novel.
+_FALSE_ALARMS = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Embeddings that a decoder was fitted to.
+    """Training embeddings of a decoder, from which novelty is measured.
 
     Attributes
     ----------
     rows : float32, shape (r, dim)
-        Standardised.
+        Standardised embeddings.
     typical : float
-        Median distance of neurons of one training animal from those of the others.
+        Median distance of neurons of a left-out training animal from those of the others.
     limit : float
-        The 99th percentile of these distances, in units of the median.
+        The 99th percentile of these distances, divided by the median.
     """
 
     rows: np.ndarray
@@ -312,41 +318,42 @@ class Reference:
     limit: float
 
     def novelty(self, rows: np.ndarray) -> np.ndarray:
-        """Distance of standardised rows (n, dim) from the reference, 1 for a typical neuron of a new animal.
+        """Mean distance of standardised rows (n, dim) to the five nearest reference rows, divided by `typical`.
 
-        The mean distance to the five nearest.
+        It is 1 for a typical neuron of a new animal.
         """
         return _distance(rows, self.rows) / self.typical
 
 
 def fit_reference(rows: np.ndarray, folds: list[np.ndarray], seed: int = 0) -> Reference:
-    """The reference that standardised rows (n, dim) make.
+    """Fit the reference of standardised embeddings (n, dim).
 
     Parameters
     ----------
     folds : list of int arrays
-        Positions of the rows of some of the animals each, to learn how far apart animals lie.
+        Positions of left-out animals, by which the scale of distances between animals is learnt.
     seed : int
-        Of the draw, where there are too many rows to keep.
+        Seed of the random selection if there are too many rows.
     """
     rng = np.random.default_rng(seed)
-    apart = []
+    distances = []
     for others, fold in outside_and_inside(folds, len(rows)):
-        apart.append(_distance(rows[fold], rows[_some(others, rng)]))
-    apart = np.concatenate(apart)
-    typical = max(float(np.median(apart)), 1e-6)
-    limit = float(np.quantile(apart, 1 - _ALARMS)) / typical
-    return Reference(rows[_some(np.arange(len(rows)), rng)].astype(np.float32), typical, limit)
+        distances.append(_distance(rows[fold], rows[_subset(others, rng)]))
+    distances = np.concatenate(distances)
+    typical = max(float(np.median(distances)), 1e-6)
+    limit = float(np.quantile(distances, 1 - _FALSE_ALARMS)) / typical
+    return Reference(rows[_subset(np.arange(len(rows)), rng)].astype(np.float32), typical, limit)
 
 
-def _some(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return positions if len(positions) <= _KEPT else np.sort(rng.choice(positions, _KEPT, replace=False))
+def _subset(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """At most `_MAX_ROWS` of the positions, at random."""
+    return positions if len(positions) <= _MAX_ROWS else np.sort(rng.choice(positions, _MAX_ROWS, replace=False))
 
 
 def _distance(rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Mean Euclidean distance of each row to its nearest neighbours in the reference: shape (n,).
 
-    By hand: scikit-learn's distances differ by 1e-14, so that a decoder fitted again would have another identity.
+    scikit-learn's distances are not used, because they vary by 1e-14: refitted decoders would have another sha256.
     """
     nearest = min(NEIGHBOURS, len(reference))
     reference = reference.astype(np.float64)

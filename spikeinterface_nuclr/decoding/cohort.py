@@ -1,4 +1,4 @@
-"""Cohort: labelled recordings of several animals, embedded, to fit decoders to and to score them on."""
+"""Cohorts: labelled and embedded recordings of several animals, for fitting and evaluating decoders."""
 
 import dataclasses
 import inspect
@@ -24,7 +24,7 @@ from .labels import LabelError, check_classes, warn_of_similar
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Recordings, one entry each. Their spikes are not kept.
+    """Embedded and labelled recordings, without their spikes. All lists have one entry per recording.
 
     Attributes
     ----------
@@ -32,14 +32,21 @@ class Cohort:
     embeddings : list of UnitEmbeddings
     labels : list of str array, shape (n_units,)
     probes : list of str array, shape (n_units,)
-        What each unit was recorded with.
+        Probe of each unit.
     positions : list of float arrays, shape (n_units,); or None
-        Where each unit lies in µm, where that was asked for.
+        Position of each unit in µm, if requested.
     others : dict of str to list of float arrays, shape (n_units, dim)
-        What stands beside the embeddings of each recording, by its name: baselines, and embeddings of its control
-        (`CONTROLS`); empty where that was not asked for.
+        Features that embeddings are compared with, by method: the baselines, and embeddings of the control
+        (`CONTROLS`). Empty unless requested.
     left_out : list of str
         One line, "FILE: reason", for each recording that could not be used.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EmbeddingSettings, LabelRule, read_cohort, simulate_population
+    >>> cohort = read_cohort([simulate_population(20, 30.0)], LabelRule("cell_type"), EmbeddingSettings(progress=False))
+    >>> cohort.embeddings[0].embedding.shape, cohort.labels[0].shape
+    ((20, 128), (20,))
     """
 
     names: list[str]
@@ -54,7 +61,7 @@ class Cohort:
 
 @dataclass(frozen=True, eq=False)
 class _Recording:
-    """What a cohort keeps of one recording, and the files by which the next run need not compute it."""
+    """The data of one recording in a cohort, and the results to save for the next run."""
 
     name: str
     animal: str
@@ -71,25 +78,24 @@ def read_cohort(
     sources, rule: LabelRule | LabelTable, settings: EmbeddingSettings, *, group_by: str | None = "group",
     cache: Path | None = None, baselines: bool = False, control: bool = False, depth: str | None = None, **keywords,
 ) -> Cohort:  # fmt: skip
-    """Read, label and embed every recording that `sources` names, one after another.
+    """Read, label and embed every recording in `sources`, one at a time.
 
-    Each is read once, and its spikes are let go before the next is read. Recordings that cannot be used are left out:
-    those that are damaged, without labels, without an animal, without the property `depth`, too short or too small to
-    embed, and those that hold traces where the first that can be used holds spikes, or spikes where it holds traces.
+    Each is read once, and its spikes are released before the next is read. Recordings that cannot be used are left out:
+    those that are damaged, have no labels, no animal or no property `depth`, are too short or too small to embed, or
+    contain another signal (spikes or traces) than the first usable recording.
 
     Parameters
     ----------
     sources
-        As `list_sources`.
+        As in `list_sources`.
     rule : LabelRule or LabelTable
-        Where the labels come from.
+        Source of the labels.
     settings : EmbeddingSettings
         How to embed.
     group_by : str or None
-        As `read_population`.
+        As in `read_population`.
     cache : Path, optional
-        A folder for the embeddings and the features of the baselines: those that are up to date there are not computed
-        again.
+        Folder for embeddings and features of baselines; those that are up to date are reused.
     baselines : bool
         Compute the baselines of each recording.
     control : bool
@@ -97,45 +103,53 @@ def read_cohort(
     depth : str, optional
         Property with each unit's position.
     **keywords
-        Of `read_population`.
+        Passed to `read_population`.
 
     Returns
     -------
     Cohort
-        With a line in `left_out` for each recording that was left out.
 
     Raises
     ------
     InputError
-        No recording can be used, the labels are no classes, or a table of labels does not fit the recordings.
+        No recording can be used, the labels are not classes, or a table of labels does not match the recordings.
     CheckpointError, DeviceError
-        As `embed`.
+        As in `embed`.
 
     Warns
     -----
     RecordingWarning
-        Names of two animals differ by case or blanks only.
+        Names of two animals differ only by case or blanks.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EmbeddingSettings, LabelRule, fit_decoder, read_cohort, simulate_population
+    >>> recordings = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> cohort = read_cohort(recordings, LabelRule("cell_type"), EmbeddingSettings(progress=False))
+    >>> cohort.animals
+    ['simulation-0', 'simulation-1', 'simulation-2']
+    >>> decoder = fit_decoder(cohort.embeddings, cohort.labels, cohort.animals, target="cell_type")
     """
     for name in keywords.keys() - inspect.signature(read_population).parameters.keys():
         raise TypeError(f"read_cohort() got an unexpected keyword argument {name!r}")
     listed = list_sources(sources)
     if not listed:
-        raise InputError("no recording is named: the manifest is empty")
-    # What is wrong for all of them is found before the first is read.
-    rule.check([one.name for one in listed])
+        raise InputError("no recording is listed: the manifest is empty")
+    # Errors that affect all recordings are raised before the first is read.
+    rule.check([source.name for source in listed])
     choose_precision(settings.precision, choose_device(settings.device))
     checkpoints = {} if settings.model is None else dict.fromkeys(("spikes", "traces"), load_checkpoint(settings.model))
     reader = _Reader(rule, settings, checkpoints, {"group_by": group_by, **keywords}, cache, baselines, control, depth)
 
     recordings: list[_Recording] = []
     left_out = []
-    for one in tqdm(listed, desc="embedding", unit="recording", disable=not settings.progress):
+    for source in tqdm(listed, desc="embedding", unit="recording", disable=not settings.progress):
         try:
-            recording = reader.read(one, recordings)
-        except (CheckpointError, DeviceError, LabelError):  # not the fault of this recording
+            recording = reader.read(source, recordings)
+        except (CheckpointError, DeviceError, LabelError):  # not caused by this recording
             raise
-        except Exception as error:  # one damaged file of hundreds must not stop the others, whatever is wrong with it
-            left_out.append(one.refusal(error))
+        except Exception as error:  # one damaged file among hundreds must not stop the others
+            left_out.append(source.refusal(error))
             continue
         for path, content in recording.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +171,7 @@ def read_cohort(
 
 @dataclass(frozen=True)
 class _Reader:
-    """How each recording is read: the arguments of `read_cohort`, and by signal the checkpoints loaded so far."""
+    """Reads recordings with the arguments of `read_cohort`; `checkpoints` are those loaded so far, by signal."""
 
     rule: LabelRule | LabelTable
     settings: EmbeddingSettings
@@ -168,38 +182,41 @@ class _Reader:
     control: bool
     depth: str | None
 
-    def read(self, one: Listed, before: list[_Recording]) -> _Recording:
-        """Read, label and embed a recording; `before` are those that could be used.
+    def read(self, source: Listed, previous: list[_Recording]) -> _Recording:
+        """Read, label and embed a recording, after the `previous` ones.
 
-        Raises whatever is wrong with it; a LabelError where something is wrong with the labels of all.
+        Raises any error of this recording; a LabelError if the labels of all recordings cannot be used.
         """
-        population = read_population(one.source, **one.reading(self.reading))
-        animal = _animal(one, population)
-        positions = _positions(population, self.depth, one.name) if self.depth else None
-        labels = self.rule.labels_of(population, one.name)
+        population = read_population(source.source, **source.reading(self.reading))
+        animal = _animal(source, population)
+        positions = _positions(population, self.depth, source.name) if self.depth else None
+        labels = self.rule.labels_of(population, source.name)
         if not (labels != "").any():
-            raise InputError(f"{one.name}: no unit has a usable label ({self.rule.name})")
-        if before and population.signal != before[0].signal:
-            raise InputError(f"{one.name}: holds {population.signal}, {before[0].name} holds {before[0].signal}")
-        check_classes([*(recording.labels for recording in before), labels], self.rule.name, more=True)
+            raise InputError(f"{source.name}: no unit has a usable label ({self.rule.name})")
+        if previous and population.signal != previous[0].signal:
+            raise InputError(
+                f"{source.name}: holds {population.signal}, {previous[0].name} holds {previous[0].signal}: evaluate "
+                "them separately"
+            )
+        check_classes([*(recording.labels for recording in previous), labels], self.rule.name, more=True)
         files: dict[Path, UnitEmbeddings | BaselineFeatures] = {}
-        embeddings = self._embedded(population, self._path(one), files)
-        others = self._features(population, self._path(one, ".features"), files) if self.baselines else {}
+        embeddings = self._embed(population, self._path(source), files)
+        others = self._features(population, self._path(source, ".features"), files) if self.baselines else {}
         if self.control:
-            name, make = CONTROLS[population.signal]
-            path = self._path(one, f".{name.partition(' ')[0]}")
-            others[f"embedding of {name}"] = self._embedded(population, path, files, make).embedding
+            name, function = CONTROLS[population.signal]
+            path = self._path(source, f".{name.partition(' ')[0]}")
+            others[f"embedding of {name}"] = self._embed(population, path, files, function).embedding
         return _Recording(
-            one.name, animal, population.signal, embeddings, labels, population.group, positions, others, files
+            source.name, animal, population.signal, embeddings, labels, population.group, positions, others, files
         )
 
-    def _path(self, one: Listed, what: str = "") -> Path | None:
-        return self.cache and self.cache / f"{one.key}{what}.npz"
+    def _path(self, source: Listed, suffix: str = "") -> Path | None:
+        return self.cache and self.cache / f"{source.key}{suffix}.npz"
 
-    def _embedded(self, population: Population, path: Path | None, files: dict, control=None) -> UnitEmbeddings:
-        """The embeddings in the file where they are up to date, else new ones, which are put among the `files`.
+    def _embed(self, population: Population, path: Path | None, files: dict, control=None) -> UnitEmbeddings:
+        """The embeddings in the file if they are up to date, else new ones, which are added to `files`.
 
-        Of the population, or of its control, which the function `control` makes: slowly, so only to embed it.
+        With the function `control`, embeddings of the population's control, which is computed only if needed.
         """
         signal = population.signal
         if signal not in self.checkpoints:
@@ -212,28 +229,28 @@ class _Reader:
             origin = {"control_of": expected.population_fingerprint, "control_version": CONTROLS_VERSION}
         if existing is not None and existing.provenance.states(origin) and not existing.provenance.difference(expected):
             return existing
-        embedded = control(population) if control else population
-        embeddings = self.settings.embed(embedded, checkpoint, progress=False)
+        input_population = control(population) if control else population
+        embeddings = self.settings.embed(input_population, checkpoint, progress=False)
         embeddings = dataclasses.replace(embeddings, provenance=embeddings.provenance.replace(**origin))
         if path:
             files[path] = embeddings
         return embeddings
 
     def _features(self, population: Population, path: Path | None, files: dict) -> dict[str, np.ndarray]:
-        """The features of the baselines in the file where they are up to date, else new ones, as `_embedded`."""
+        """The features in the file if they are up to date, else new ones, which are added to `files`."""
         existing = _stored_features(path) if path else None
         if existing is not None and existing.provenance == BaselineFeatures.provenance_of(population):
             return dict(existing.features)
-        found = BaselineFeatures.compute(population)
+        computed = BaselineFeatures.compute(population)
         if path:
-            files[path] = found
-        return dict(found.features)
+            files[path] = computed
+        return dict(computed.features)
 
 
-def _animal(one: Listed, population: Population) -> str:
-    animal = (one.animal or str(population.metadata.get("subject") or "")).strip()
+def _animal(source: Listed, population: Population) -> str:
+    animal = (source.animal or str(population.metadata.get("subject") or "")).strip()
     if not animal:
-        raise InputError(f"{one.name}: names no subject: give a manifest with a column animal")
+        raise InputError(f"{source.name}: names no subject: give a manifest with a column animal")
     return animal
 
 
@@ -243,11 +260,11 @@ def _positions(population: Population, depth: str, name: str) -> np.ndarray:
     try:
         return values.astype(np.float64)
     except (ValueError, TypeError):
-        raise InputError(f"{name}: its property {depth!r} holds no numbers: name one in µm") from None
+        raise InputError(f"{name}: property {depth!r} is not numeric: name a property with depths in µm") from None
 
 
 def _stored_features(path: Path) -> BaselineFeatures | None:
-    """The features in a file, if there are any."""
+    """The features in a file, or None if it cannot be read."""
     try:
         return BaselineFeatures.load(path)
     except InputError:

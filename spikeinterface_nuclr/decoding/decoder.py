@@ -1,4 +1,4 @@
-"""Decoder: reads a property of each unit from its embedding, with probabilities, and says "unknown" where it must."""
+"""Decoder: predicts a label for each unit from its embedding, with calibrated probabilities and abstention."""
 
 import platform
 import warnings
@@ -17,31 +17,33 @@ from .labels import key_of
 from .linear import Classifier, HeldOut, Readout, fit_classifier
 from .parallel import on_one_thread
 
-# Below this, a class's probabilities were learnt from a handful.
+# Classes with fewer units get a warning.
 _FEW = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Decoder(storage.Fitted):
-    """Reads one property, such as "cell_type", from embeddings.
+    """Predicts one label, such as "cell_type", from embeddings.
 
     Attributes
     ----------
     target : str
+        The predicted property.
     classifier : Classifier
     references : dict of str to Reference
-        Embeddings that it was fitted to, by the sha256 of their checkpoint.
+        Training embeddings for the novelty, by the sha256 of their checkpoint.
     confidence, correct, clusters : arrays, shape (m,)
-        Predictions on units left out while fitting: confidence of each (float32), whether it was right (bool), and a
-        number of its animal (int64; one for all where no animal was left out). From these comes when to abstain.
+        Predictions on units left out during the fit, which determine the abstention threshold: confidence (float32),
+        whether the label was correct (bool), and number of the animal (int64; the same for all units if no animal was
+        left out).
     columns : tuple of str
-        Other features that it needs, by name.
+        Names of other features that it needs.
     animals : tuple of str
-        That it was fitted to.
+        Training animals.
     card : dict
-        What it was fitted to and how. Plain values for JSON.
+        Description of the training data and settings, as plain values for JSON.
     name : str
-        Where it was loaded from.
+        Name or path that it was loaded from.
 
     Examples
     --------
@@ -72,55 +74,56 @@ class Decoder(storage.Fitted):
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
-        """sha256 of the checkpoints whose embeddings it reads."""
+        """sha256 of each checkpoint whose embeddings it needs."""
         return tuple(self.references)
 
     def predict(self, embeddings: Recording, features=None, *, target_error: float = 0.1) -> Identities:
-        """Identities of every unit of one recording.
+        """Predict the label of every unit of one recording.
 
         Parameters
         ----------
         embeddings : UnitEmbeddings, or tuple of UnitEmbeddings
-            By the checkpoint that the decoder was fitted with; of the same units by each, where these were several.
+            Embeddings of the checkpoint that the decoder was fitted with; a tuple of embeddings of the same units if it
+            was fitted with several checkpoints.
         features : pandas DataFrame, optional
-            Of a decoder that was fitted with other features: a row a unit, with the same columns.
+            For a decoder fitted with other features: one row per unit, with the same columns.
         target_error : float, default: 0.1
-            Largest share of wrong labels among the units that get one, in animals like those it was fitted to: above 0,
-            at most 1. With 1 it abstains only from novel units and those without an embedding.
+            Largest fraction of wrong labels among those given, in animals like the training animals; above 0, at
+            most 1. With 1, the decoder abstains only from novel units and those without an embedding.
 
         Returns
         -------
         Identities
-            The label is "unknown" for units without an embedding, whose probabilities are NaN; for novel units, further
-            from the training embeddings than 99 % of neurons of unseen animals were; and for those of lower confidence
-            than `target_error` asks for.
+            The label is "unknown" for units without an embedding, whose probabilities are NaN; for novel units, which
+            are further from the training embeddings than 99 % of units of left-out animals; and for units whose
+            confidence is below the threshold for `target_error`.
 
         Raises
         ------
         InputError
-            The embeddings are of another checkpoint, the features do not fit, or `target_error` is out of its range.
+            The embeddings are of another checkpoint, the features do not match, or `target_error` is out of range.
 
         Warns
         -----
         RecordingWarning
-            The animal is one that the decoder was fitted to.
+            The recording is of a training animal.
         """
         if not 0 < target_error <= 1:
             raise InputError(f"target_error must lie in (0, 1], not {target_error!r}")
         tables = self._tables(embeddings, features)
         first = by_each(embeddings)[0]
-        self._warn_of_known(first.provenance)
-        known = embedded(tables)
-        some = {name: rows[known] for name, rows in tables.items()}
-        probability = np.full((len(known), len(self.classes)), np.nan, dtype=np.float32)
-        probability[known] = self.classifier.probability(some)
-        novelty = np.full(len(known), np.nan, dtype=np.float32)
-        novelty[known] = self._novelty(some)
+        self._warn_of_training_animal(first.provenance)
+        mask = embedded(tables)
+        embedded_rows = {name: rows[mask] for name, rows in tables.items()}
+        probability = np.full((len(mask), len(self.classes)), np.nan, dtype=np.float32)
+        probability[mask] = self.classifier.probability(embedded_rows)
+        novelty = np.full(len(mask), np.nan, dtype=np.float32)
+        novelty[mask] = self._novelty(embedded_rows)
         confidence = probability.max(axis=1)
         threshold = self.threshold(target_error)
-        best_label = np.where(known, self.classes[np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)], "")
+        best_label = np.where(mask, self.classes[np.where(mask, np.nan_to_num(probability).argmax(axis=1), 0)], "")
         limit = float(np.mean([reference.limit for reference in self.references.values()]))
-        refused = [~known, ~(novelty <= limit), ~(confidence >= threshold)]
+        abstains = [~mask, ~(novelty <= limit), ~(confidence >= threshold)]
         return Identities(
             target=self.target,
             unit_ids=first.unit_ids,
@@ -128,8 +131,8 @@ class Decoder(storage.Fitted):
             best_label=best_label,
             probability=probability,
             confidence=confidence,
-            # The first that holds: the confidence of a novel unit means nothing.
-            reason=np.select(refused, [NO_EMBEDDING, NOVEL, LOW_CONFIDENCE], ""),
+            # The first reason that applies: the confidence of a novel unit is meaningless.
+            reason=np.select(abstains, [NO_EMBEDDING, NOVEL, LOW_CONFIDENCE], ""),
             novelty=novelty,
             provenance={
                 "decoder": self.name,
@@ -137,7 +140,7 @@ class Decoder(storage.Fitted):
                 "checkpoint_sha256": list(self.checkpoints),
                 "population_fingerprint": first.provenance.population_fingerprint or "",
                 "target_error": target_error,
-                # JSON knows no infinity.
+                # JSON has no infinity.
                 "threshold": threshold if np.isfinite(threshold) else "none is safe",
                 "threshold_confidence": CONFIDENCE,
                 "novelty_limit": limit,
@@ -149,24 +152,24 @@ class Decoder(storage.Fitted):
         )
 
     def threshold(self, target_error: float) -> float:
-        """The confidence below which it abstains, by `abstention_threshold`; infinite where none is safe enough."""
+        """Confidence below which the decoder abstains (`abstention_threshold`); infinite if no threshold is safe."""
         return abstention_threshold(self.confidence, self.correct, target_error, self.clusters)
 
     def _tables(self, embeddings: Recording, features) -> dict[str, np.ndarray]:
         tables, columns = tables_of(embeddings, features)
-        given = [sha for sha in tables if sha != FEATURES]
-        for sha in given:
-            if sha not in self.references:
-                wanted = self.card.get("checkpoints", {})
-                names = ", ".join(f"{wanted.get(own, '')} {own[:12]}".strip() for own in self.checkpoints)
+        checkpoints = [sha256 for sha256 in tables if sha256 != FEATURES]
+        for sha256 in checkpoints:
+            if sha256 not in self.references:
+                expected = self.card.get("checkpoints", {})
+                names = ", ".join(f"{expected.get(sha, '')} {sha[:12]}".strip() for sha in self.checkpoints)
                 raise InputError(
-                    f"{self.name or self.target}: reads embeddings of {names}, these are of {sha[:12]}: embed with the "
-                    "same model, or fit another decoder"
+                    f"{self.name or self.target}: reads embeddings of {names}, these are of {sha256[:12]}: embed with "
+                    "the same model, or fit another decoder"
                 )
-        if len(given) < len(self.references):
+        if len(checkpoints) < len(self.references):
             raise InputError(
                 f"{self.name or self.target}: averages {len(self.references)} checkpoints: give a tuple with the "
-                "embeddings by each"
+                "embeddings of each"
             )
         if self.columns and features is None:
             raise InputError(f"{self.name or self.target}: also reads features: give {', '.join(self.columns)}")
@@ -186,11 +189,11 @@ class Decoder(storage.Fitted):
             axis=0,
         )
 
-    def _warn_of_known(self, provenance: Provenance) -> None:
+    def _warn_of_training_animal(self, provenance: Provenance) -> None:
         animal = provenance.source.get("subject", "")
         if key_of(str(animal)) in map(key_of, self.animals):
             warnings.warn(
-                f"{self.name or self.target} was fitted to animal {animal}: what it says of it is no test",
+                f"{self.name or self.target} was fitted to animal {animal}: its predictions are not a test",
                 RecordingWarning,
                 stacklevel=3,
             )
@@ -198,7 +201,7 @@ class Decoder(storage.Fitted):
     def _content(self) -> tuple[dict[str, np.ndarray], dict]:
         readouts = self.classifier.readouts
         arrays = {"held_out/confidence": self.confidence, "held_out/correct": self.correct.astype(np.uint8)}
-        arrays["held_out/clusters"] = self.clusters.astype(np.float64)  # files hold no larger integers
+        arrays["held_out/clusters"] = self.clusters.astype(np.float64)  # the file format has no larger integers
         arrays |= {f"{name}/reference": reference.rows for name, reference in self.references.items()}
         return arrays | storage.readout_arrays(readouts), {
             "target": self.target,
@@ -220,13 +223,13 @@ class Decoder(storage.Fitted):
             typical, limit = (storage.positive_of(number, "novelty") for number in numbers)
             references[key] = Reference(rows, typical, limit)
         if len(classes) < 2 or readouts.keys() - {FEATURES} != references.keys():
-            raise ValueError("its parts do not belong together")
+            raise ValueError("its parts do not match")
         confidence = storage.array_of(arrays, "held_out/confidence", np.float32, (None,))
         correct = storage.array_of(arrays, "held_out/correct", np.uint8, confidence.shape).astype(bool)
         clusters = storage.array_of(arrays, "held_out/clusters", np.float64, confidence.shape).astype(np.int64)
         temperatures = np.array([storage.positive_of(number, "temperature") for number in facts["temperatures"]])
         if len(temperatures) != len(classes) or clusters.min() < 0 or clusters.max() >= len(clusters):
-            raise ValueError("its parts do not belong together")
+            raise ValueError("its parts do not match")
         return cls(
             storage.text_of(facts["target"], "target"),
             Classifier(classes, readouts, temperatures),
@@ -255,33 +258,33 @@ def fit_decoder(
     card: dict | None = None,
     seed: int = 0,
 ) -> Decoder:
-    """Fit a decoder of classes to labelled units; `fit_regressor` is for numbers.
+    """Fit a decoder of classes to labelled units; for numbers, use `fit_regressor`.
 
-    Rows are standardised and read by multinomial logistic regression (as Arora et al. 2025). The strength of its
-    penalty, temperatures that make its probabilities honest (Guo et al. 2017; none, where none do), the confidence
-    below which it abstains and the scale of novelty are all learnt from animals left out of the fit, up to five parts
-    of them.
+    Embeddings are standardised and classified by multinomial logistic regression (as in Arora et al. 2025).
+    Probabilities are calibrated by temperature scaling (Guo et al. 2017) if that helps. The regularisation strength,
+    the temperatures, the abstention threshold and the scale of novelty are chosen by cross-validation over animals, in
+    up to five folds.
 
     Parameters
     ----------
     embeddings : UnitEmbeddings, tuple of UnitEmbeddings, or list of these
-        A recording or a list of recordings. A tuple holds embeddings of the same units by several checkpoints, whose
-        probabilities are averaged.
+        One recording or a list of recordings. A tuple contains embeddings of the same units by several checkpoints,
+        whose probabilities are averaged.
     labels : array of shape (n_units,), or list of such arrays
-        Of each recording: text, or whole numbers that are codes of a few classes (at most 50, of two units each).
-        Units without a label are left out: None, NaN, and text that is empty or says, in any case, "nan", "none", "na",
-        "n/a", "null", "unknown" or "unlabeled".
+        Labels of each recording: text, or integer codes of up to 50 classes (with at least two units per class on
+        average). Units without a label are left out: None, NaN, and text that is empty or reads, in upper or lower
+        case, "nan", "none", "na", "n/a", "null", "unknown" or "unlabeled".
     animals : str or array of shape (n_units,), or list of these
-        Of each recording. Default: the subject that it names.
+        Animal of each recording, or of each unit. Default: the subject in the recording's metadata.
     target : str
-        What the labels are, such as "cell_type".
+        Name of the label, such as "cell_type".
     features : pandas DataFrame or list of DataFrames, optional
-        Other numbers of each unit, such as SpikeInterface's metrics. A read-out of their own is averaged with that of
-        the embeddings.
+        Other features of each unit, such as SpikeInterface's metrics. They get a classifier of their own, whose
+        probabilities are averaged with those of the embeddings.
     balanced : bool, default: True
-        Classes count alike, however many units they have.
+        Weight classes equally, however many units they have.
     card : dict, optional
-        What to say of it, beside what the fit itself knows, which it cannot overrule.
+        Description to store in the decoder's card. It cannot replace the entries that the fit adds.
     seed : int, default: 0
 
     Returns
@@ -291,13 +294,13 @@ def fit_decoder(
     Raises
     ------
     InputError
-        Names the recording or class that cannot be used, or the labels are numbers on a scale.
+        A recording or class cannot be used (the message names it), or the labels are continuous numbers.
 
     Warns
     -----
     RecordingWarning
-        A class has few units or was seen in one animal, or there is one animal only; names of two animals differ by
-        case or blanks only; or units are labelled "NA".
+        There is a single animal, or a class has few units or occurs in a single animal; names of two animals differ
+        only by case or blanks; or units are labelled "NA".
 
     Examples
     --------
@@ -313,26 +316,28 @@ def fit_decoder(
     check_fit(target, card, seed)
     labelled = label_units(embeddings, labels, animals, features)
     _warn_of_classes(labelled)
-    classifier, held = on_one_thread(fit_classifier, labelled, balanced=balanced, seed=seed)
-    confidence = held.predicted.max(axis=1)
+    classifier, held_out = on_one_thread(fit_classifier, labelled, balanced=balanced, seed=seed)
+    confidence = held_out.predicted.max(axis=1)
     facts = {"balanced": balanced, "calibration": name_of(classifier.temperatures)}
     return Decoder(
         target,
         classifier,
-        references_of(labelled, classifier.readouts, held, seed),
+        _fit_references(labelled, classifier.readouts, held_out, seed),
         confidence.astype(np.float32),
-        held.predicted.argmax(axis=1) == held.truth,
-        held.clusters,
+        held_out.predicted.argmax(axis=1) == held_out.truth,
+        held_out.clusters,
         labelled.columns,
         tuple(labelled.animal_names),
-        {**(card or {}), **facts_of(labelled, embeddings, held.of, seed), **facts},
+        {**(card or {}), **facts_of(labelled, embeddings, held_out.left_out, seed), **facts},
     )
 
 
-def references_of(labelled: Labelled, readouts: dict[str, Readout], held: HeldOut, seed: int) -> dict[str, Reference]:
-    """What novelty is measured from, in each checkpoint's embeddings."""
+def _fit_references(
+    labelled: Labelled, readouts: dict[str, Readout], held_out: HeldOut, seed: int
+) -> dict[str, Reference]:
+    """The reference for novelty in the embeddings of each checkpoint."""
     return {
-        name: fit_reference(readouts[name].standardised(rows[held.units]), held.folds, seed)
+        name: fit_reference(readouts[name].standardised(rows[held_out.units]), held_out.folds, seed)
         for name, rows in labelled.tables.items()
         if name != FEATURES
     }
@@ -344,12 +349,15 @@ def _warn_of_classes(labelled: Labelled) -> None:
 
     if len(labelled.animal_names) == 1:
         warn(
-            f"one animal only ({labelled.animal_names[0]}): how sure the decoder may be of others is not known, its "
-            "probabilities are of this animal's units, and it gives labels with target_error=1 only"
+            f"one animal only ({labelled.animal_names[0]}): probabilities are calibrated on its own units, the error "
+            "in other animals is unknown, and the decoder gives labels only with target_error=1"
         )
     for name in np.unique(labelled.labels).tolist():
-        of = labelled.labels == name
-        if of.sum() < _FEW:
-            warn(f"class {name!r} has {of.sum()} units: too few to learn from")
-        elif len(labelled.animal_names) > 1 and len(np.unique(labelled.animals[of])) == 1:
-            warn(f"class {name!r} was seen in one animal, {labelled.animals[of][0]}: it may be told by the animal")
+        units = labelled.labels == name
+        if units.sum() < _FEW:
+            warn(f"class {name!r} has {units.sum()} units: too few to learn from")
+        elif len(labelled.animal_names) > 1 and len(np.unique(labelled.animals[units])) == 1:
+            warn(
+                f"class {name!r} was seen in one animal, {labelled.animals[units][0]}: the decoder may recognise the "
+                "animal instead of the class"
+            )

@@ -1,4 +1,4 @@
-"""evaluate: how well a property is read from embeddings, beside what can be read without them."""
+"""Evaluation of decoders on new animals, compared with baselines and controls."""
 
 import json
 import warnings
@@ -17,7 +17,7 @@ from ..identities import UNKNOWN
 from ..population import Population
 from ..text import for_csv
 from . import calibration, scores
-from .baselines import tables_beside
+from .baselines import comparison_tables
 from .labelled import Labelled, by_each, label_units, per_recording
 from .linear import fit_classifier, refitted_labels
 from .neighbours import with_pooled
@@ -29,30 +29,32 @@ from .verdict import compared, verdict_of
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Predictions on units that were not fitted to, and their scores.
+    """Predictions on test units, and their scores.
 
     Attributes
     ----------
     target, protocol : str
     classes : str array, shape (k,)
-        Those that occur among the units that were fitted to or tested on.
+        All classes of training and test units.
     predictions : pandas DataFrame
-        A row for each method and unit: method, split, animal, recording, unit, unit_id, truth, label ("unknown" where
-        the decoder abstains at a target error of 10 %), best_label, confidence, confidence_before and brier_before
-        (calibration), threshold_5 and threshold_10 (confidence from which on at most 5 % and 10 % of labels are wrong,
-        by `abstention_threshold` on animals that were fitted to; infinite where that is one and another is tested),
-        calibration (what was chosen), and a column ``p(…)`` a class.
+        One row per method and test unit. Columns: method, split, animal, recording, unit, unit_id, truth; label
+        ("unknown" where the decoder abstains at a target error of 10 %), best_label, confidence; confidence_before and
+        brier_before (before calibration); threshold_5 and threshold_10 (confidence above which at most 5 % and 10 % of
+        labels are wrong, from `abstention_threshold` on the training animals; infinite with a single training animal,
+        unless it is also the test animal); calibration (the kind chosen); and ``p(…)``, the probability of each class.
     animal_scores : pandas DataFrame
-        A row for each method, score and test animal: method, score, animal, value.
+        One row per method, score and test animal: method, score, animal, value.
     scores : pandas DataFrame
-        A row for each method and score: method, score, value, low, high, animals, p. Of "macro-F1" and "balanced
-        accuracy": the mean over test animals, and its 95 % t interval where there are three or more (of the shuffled
-        labels: 95 % of the shuffles). ``p``, of the embedding, is the share of shuffles that reach the value, the
-        value itself counted in: with 20 shuffles no less than 0.048.
+        One row per method and score: method, score, value, low, high, animals, p. For "macro-F1" and "balanced
+        accuracy", value is the mean over test animals, and low and high are its 95 % t interval, if there are three or
+        more (for shuffled labels: the range of 95 % of the shuffles). ``p``, for the embedding, is the fraction of
+        shuffles that score at least as high as the true labels, counting the true labels; with 20 shuffles, it is at
+        least 0.048.
     unscored : dict of str to int
-        Units whose class no other animal shows, so that no decoder could know it: by class. They are in no score.
+        Number of units of each class that no training animal has. No decoder can learn these classes, so the units are
+        left out of all scores.
     provenance : dict
-        Checkpoint, parameters, versions. Plain values for JSON.
+        Checkpoint, parameters and versions, as plain values for JSON.
 
     Examples
     --------
@@ -77,24 +79,24 @@ class Evaluation:
 
     @property
     def methods(self) -> list[str]:
-        """Those with predictions: the embedding first."""
+        """Names of the methods with predictions, the embedding first."""
         return list(dict.fromkeys(self.predictions["method"]))
 
     @property
     def comparison(self):
-        """The embedding beside every other method, animal by animal: the pandas DataFrame of `verdict.compared`."""
+        """Differences between the embedding and every other method, paired by animal: see `verdict.compared`."""
         return compared(self.animal_scores)
 
     @property
     def verdict(self) -> str:
-        """What the numbers show, and what follows for use, in a few sentences."""
+        """The conclusion in a few sentences: what the scores show, and what follows for use."""
         return verdict_of(self.scores, self.comparison, self.provenance)
 
     def to_dataframe(self):
-        """The scores as a pandas DataFrame, a row a method, a column a score.
+        """The scores as a pandas DataFrame, with one row per method and one column per score.
 
-        The first column, "verdict", says in the embedding's row what the numbers show, and in the others how the
-        embedding compares.
+        The first column, "verdict", contains the verdict in the row of the embedding, and in the other rows the outcome
+        of the comparison with the embedding.
         """
         order = list(dict.fromkeys(self.scores["method"]))
         table = self.scores.pivot(index="method", columns="score", values="value").reindex(order)
@@ -105,7 +107,7 @@ class Evaluation:
     def per_class(self, method: str = EMBEDDING):
         """Precision, recall, f1 and support of each class over all test units, as a pandas DataFrame.
 
-        NaN for a class of which no unit could be scored.
+        NaN for a class without scored units.
         """
         import pandas as pd
 
@@ -114,14 +116,14 @@ class Evaluation:
         return pd.DataFrame.from_dict(table, orient="index")
 
     def confusion(self, method: str = EMBEDDING) -> np.ndarray:
-        """Units of each class (row) by their best label (column): int, shape (k, k)."""
+        """Number of units of each class (row) by best label (column): int, shape (k, k)."""
         rows = self.of(method)
         return scores.confusion(rows["truth"].to_numpy(), rows["best_label"].to_numpy(), self.classes)
 
     def of(self, method: str):
         """The predictions of one method."""
         if method not in self.methods:
-            raise InputError(f"no method {method!r}, only {', '.join(self.methods)}")
+            raise InputError(f"there is no method {method!r}: use one of {', '.join(self.methods)}")
         return self.predictions[self.predictions["method"] == method]
 
     def save(self, folder, *, overwrite: bool = False) -> Path:
@@ -130,12 +132,12 @@ class Evaluation:
         Raises
         ------
         InputError
-            One of them exists in the folder, and `overwrite` is not set.
+            One of these files exists, and `overwrite` is False.
         """
         return write_folder(folder, self.writers(), overwrite=overwrite)
 
     def writers(self) -> dict[str, Callable[[Path], object]]:
-        """What writes each file of `save`, by the file's name."""
+        """Functions that write the files of `save`, by file name."""
         provenance = json.dumps({"verdict": self.verdict, **self.provenance}, indent=1, ensure_ascii=False) + "\n"
         return {
             "predictions.csv": lambda path: for_csv(self.predictions).to_csv(path, index=False),
@@ -169,45 +171,45 @@ def evaluate(
     n_jobs: int = -1,
     progress: bool = True,
 ) -> Evaluation:
-    """Score a linear decoder of embeddings on units that it was not fitted to.
+    """Evaluate how well a linear decoder of embeddings predicts a label in test animals.
 
-    Whatever is chosen (strength of the penalty, temperatures, confidence to abstain below) is chosen on the units that
-    are fitted to, across their animals. The result does not depend on the number of processes.
+    The regularisation strength, the temperatures and the abstention threshold are chosen within the training animals.
+    The result does not depend on the number of processes.
 
     Parameters
     ----------
     embeddings, labels, animals
-        As of `fit_decoder`; the labels name classes.
+        As in `fit_decoder`; labels must be classes.
     protocol : {"leave-one-animal-out", "zero-shot", "within-animal"}
-        As of `split_units`. A score within animals says little of new ones.
+        How training and test units are split (`split_units`). Scores within animals say little about new animals.
     target : str
-        What the labels are.
+        Name of the label.
     populations : list of Population, optional
-        What was embedded, in the same order: gives the baselines (`decoding.baselines`), which know the population too.
+        The embedded populations, in the same order. If given, the baselines (`decoding.baselines`) are scored too.
     others : dict of str to list of arrays, optional
-        Further numbers to set beside the embeddings, by name: an array (n_units, k) a recording, NaN rows where there
-        is nothing to say, such as embeddings of shuffled spikes.
+        Other features to compare with the embeddings, by name: one array (n_units, k) per recording, such as embeddings
+        of shuffled spikes. Rows of NaN are units without features; they are left out for every method.
     features : list of pandas DataFrames, optional
-        As of `fit_decoder`: scores what a decoder of embeddings and features says, beside that of the embeddings.
+        As in `fit_decoder`: the decoder of embeddings and features is scored next to that of embeddings alone.
     positions : list of arrays, optional
-        Of each recording, where its units lie in µm, (n_units,) or (n_units, d): gives the embedding's probabilities
-        pooled over neighbours.
+        Positions of the units of each recording in µm, (n_units,) or (n_units, d). If given, the embedding's
+        probabilities pooled over neighbours are scored too.
     probes : list of arrays, optional
-        Of each recording, what each unit was recorded with, so that neighbours are on the same. Default: the groups of
-        `populations`, where they are given.
+        Probe of each unit, one array per recording; only units of one probe are neighbours. Default: the groups of
+        `populations`, if given.
     test_animals : sequence of str
-        Of "zero-shot".
+        For the protocol "zero-shot".
     splits : list of Split, optional
-        Your own, in place of the protocol's. Positions count the units that have an embedding and a label.
+        Custom splits, instead of those of the protocol. Positions refer to the units with an embedding and a label.
     balanced : bool, default: True
-        As of `fit_decoder`.
+        As in `fit_decoder`.
     shuffles : int, default: 20
-        Times that the labels are shuffled within animals, fitted to and scored, with the strengths that were chosen
-        for the true ones. None, where each animal holds one class.
+        Number of label shuffles within animals. Decoders of shuffled labels use the regularisation strengths chosen
+        for the true labels. Labels are not shuffled if each animal has a single class.
     seed : int, default: 0
-        Of folds and shuffles.
+        Seed of folds and shuffles.
     n_jobs : int, default: -1
-        Processes, as of joblib: -1 for all processor cores. Small data stay in this one.
+        Number of processes, as in joblib; -1 uses all processor cores. Small data are fitted in this process.
     progress : bool, default: True
 
     Returns
@@ -217,13 +219,14 @@ def evaluate(
     Raises
     ------
     InputError
-        Something does not fit; or an animal is on both sides of a split, and the protocol is not "within-animal".
+        An argument does not match the embeddings; or an animal is on both sides of a split, and the protocol is not
+        "within-animal".
 
     Warns
     -----
     RecordingWarning
-        Some units cannot be scored, since their class occurs in no animal that is fitted to; or labels cannot be
-        shuffled, since each animal holds one class.
+        Some units cannot be scored, because no training animal has their class; or labels cannot be shuffled, because
+        each animal has a single class.
 
     Examples
     --------
@@ -243,13 +246,13 @@ def evaluate(
     labelled = fused.without_features()
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
     populations = [populations] if isinstance(populations, Population) else populations
-    tables = tables_beside(labelled, recordings, populations, others)
-    # The same neurons for all.
+    tables = comparison_tables(labelled, recordings, populations, others)
+    # All methods are scored on the same units.
     keep = np.all([np.ones(len(labelled), dtype=bool), *(np.isfinite(t).any(axis=1) for t in tables.values())], axis=0)
     if splits is not None:
         check_splits(splits, labelled.animals, protocol)
-        place = np.cumsum(keep) - 1
-        splits = [Split(s.name, *(place[side[keep[side]]] for side in (s.fit, s.test))) for s in splits]
+        position = np.cumsum(keep) - 1
+        splits = [Split(s.name, *(position[side[keep[side]]] for side in (s.fit, s.test))) for s in splits]
     labelled, fused = labelled.select(keep), fused.select(keep)
     tables = {name: rows[keep] for name, rows in tables.items()}
     if splits is None:
@@ -257,7 +260,7 @@ def evaluate(
     check_splits(splits, labelled.animals, protocol)
     splits, unscored = scorable(splits, labelled.labels)
     _warn_of_unscored(unscored)
-    if shuffles and not _vary(labelled, splits):
+    if shuffles and not _shuffling_changes_labels(labelled, splits):
         warnings.warn(
             "labels are not shuffled, since each animal holds one class: chance is not tested",
             RecordingWarning,
@@ -269,17 +272,18 @@ def evaluate(
     positions = None if positions is None else _positions(positions, recordings)
     numbers = sum(rows.size for rows in labelled.tables.values()) * len(splits)
     with tqdm(total=(len(methods) + bool(shuffles)) * len(splits), desc="evaluating", disable=not progress) as bar:
-        tasks = [(name, of, split, balanced, seed) for name, of in methods.items() for split in splits]
-        results = list(in_parallel(_fitted, tasks, n_jobs, numbers, bar))
+        tasks = [(name, units, split, balanced, seed) for name, units in methods.items() for split in splits]
+        results = list(in_parallel(_fit_and_predict, tasks, n_jobs, numbers, bar))
         rng = np.random.default_rng([seed, 1])
-        shuffled = [_shuffled(labelled, splits, rng) for _ in range(shuffles)]
+        shuffled = [_shuffled_labels(labelled, splits, rng) for _ in range(shuffles)]
         tasks = [
             (classifier, labelled, split, shuffled, balanced)
             for split, (_, classifier) in zip(splits, results, strict=False)
         ]
         predicted = list(in_parallel(refitted_labels, tasks if shuffles else [], n_jobs, numbers, bar))
-    null = scores.of_shuffles(shuffled, predicted, labelled.animals, np.concatenate([split.test for split in splits]))
-    predictions = _together([rows for rows, _ in results], np.unique(labelled.labels), recordings)
+    tested = np.concatenate([split.test for split in splits])
+    null = scores.of_shuffles(shuffled, predicted, labelled.animals, tested)
+    predictions = _concatenate([rows for rows, _ in results], np.unique(labelled.labels), recordings)
     if positions is not None:
         if probes is None and populations is not None:
             probes = [population.group for population in populations]
@@ -304,32 +308,32 @@ def evaluate(
 def _warn_of_unscored(unscored: dict[str, int]) -> None:
     if unscored:
         listed = ", ".join(f"{name!r} ({count} units)" for name, count in unscored.items())
-        warnings.warn(
-            f"not scored, since no animal that is fitted to shows the class: {listed}", RecordingWarning, stacklevel=3
-        )
+        warnings.warn(f"not scored, because no training animal has the class: {listed}", RecordingWarning, stacklevel=3)
 
 
 def _positions(positions, recordings: list) -> list[np.ndarray]:
-    """Places of every unit, a float array a recording."""
+    """Positions of every unit, one float array per recording."""
     positions = per_recording("positions", positions, recordings)
     try:
-        return [np.asarray(one, dtype=float) for one in positions]
+        return [np.asarray(array, dtype=float) for array in positions]
     except ValueError:
         raise InputError("positions must be numbers, in µm") from None
 
 
-def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed: int):
-    """Rows of the predictions of one method on one split, and the classifier that they are by."""
+def _fit_and_predict(method: str, labelled: Labelled, split: Split, balanced: bool, seed: int):
+    """The predictions of one method for one split, and the fitted classifier."""
     import pandas as pd
 
     fit, test = labelled.select(split.fit), labelled.select(split.test)
-    classifier, held = fit_classifier(fit, balanced=balanced, seed=seed)
+    classifier, held_out = fit_classifier(fit, balanced=balanced, seed=seed)
     probability, before = classifier.probability(test.tables), classifier.raw(test.tables)
-    sure, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == held.truth
-    # Within one animal, its other units are what errors are expected of.
-    clusters = None if fit.animal_names == test.animal_names and len(fit.animal_names) == 1 else held.clusters
+    left_out_confidence = held_out.predicted.max(axis=1)
+    correct = held_out.predicted.argmax(axis=1) == held_out.truth
+    # Within one animal, the test units are like its other units, so the left-out predictions count as independent.
+    within = fit.animal_names == test.animal_names and len(fit.animal_names) == 1
+    clusters = None if within else held_out.clusters
     thresholds = {
-        threshold_column(error): calibration.abstention_threshold(sure, right, error, clusters)
+        threshold_column(error): calibration.abstention_threshold(left_out_confidence, correct, error, clusters)
         for error in TARGET_ERRORS
     }
     best = classifier.classes[probability.argmax(axis=1)]
@@ -353,35 +357,35 @@ def _fitted(method: str, labelled: Labelled, split: Split, balanced: bool, seed:
     return pd.DataFrame(frame), classifier
 
 
-def _shuffled(labelled: Labelled, splits: list[Split], rng: np.random.Generator) -> np.ndarray:
-    """The labels in another order within animals, among the units that are scored."""
-    return scores.shuffled_within(labelled.labels, _groups(labelled, splits), rng)
+def _shuffled_labels(labelled: Labelled, splits: list[Split], rng: np.random.Generator) -> np.ndarray:
+    """The labels, shuffled within animals; test units and other units separately."""
+    return scores.shuffled_within(labelled.labels, _shuffle_groups(labelled, splits), rng)
 
 
-def _groups(labelled: Labelled, splits: list[Split]) -> np.ndarray:
-    """Among which units labels are shuffled: numbers, shape (n,), of animals, and of their units that are scored."""
+def _shuffle_groups(labelled: Labelled, splits: list[Split]) -> np.ndarray:
+    """Group of each unit, within which labels are shuffled: int, shape (n,), by animal and by whether it is scored."""
     scored = np.isin(np.arange(len(labelled)), np.concatenate([split.test for split in splits]))
     return 2 * np.unique(labelled.animals, return_inverse=True)[1] + scored
 
 
-def _vary(labelled: Labelled, splits: list[Split]) -> bool:
-    """Whether shuffling changes any label."""
-    groups = _groups(labelled, splits)
+def _shuffling_changes_labels(labelled: Labelled, splits: list[Split]) -> bool:
+    """Whether any group has more than one class."""
+    groups = _shuffle_groups(labelled, splits)
     return any(len(np.unique(labelled.labels[groups == group])) > 1 for group in np.unique(groups))
 
 
-def _together(parts: list, classes: np.ndarray, recordings: list):
-    """All rows, with the units' ids, and 0 for the classes that a fit had not seen."""
+def _concatenate(parts: list, classes: np.ndarray, recordings: list):
+    """All predictions, with unit ids, and a probability of 0 for classes without training units."""
     import pandas as pd
 
     table = pd.concat(parts, ignore_index=True)
     columns = [_column(name) for name in classes]
     table[columns] = table.reindex(columns=columns).fillna(0.0)
-    of_recordings = [by_each(recording)[0].unit_ids for recording in recordings]
-    ids = [str(of_recordings[r][u]) for r, u in zip(table["recording"], table["unit"], strict=True)]
+    unit_ids = [by_each(recording)[0].unit_ids for recording in recordings]
+    ids = [str(unit_ids[recording][unit]) for recording, unit in zip(table["recording"], table["unit"], strict=True)]
     table.insert(table.columns.get_loc("unit") + 1, "unit_id", ids)
-    known = [column for column in table.columns if column not in columns]
-    return table[known + columns]
+    other_columns = [column for column in table.columns if column not in columns]
+    return table[other_columns + columns]
 
 
 def _column(name: str) -> str:

@@ -1,7 +1,7 @@
 """Features for the baselines: firing statistics of each unit or trace by itself, and its coupling to the population.
 
-Inter-spike intervals that contain a gap in the observed time are not counted. By hand: SpikeInterface's correlograms
-know no gaps.
+Inter-spike intervals that contain a gap in the observed time are not counted. SpikeInterface's correlograms are not
+used, because they do not take gaps into account.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,14 @@ from ..windows import Timeline
 
 # log10 of seconds: 0.3 ms to 100 s.
 INTERVAL_EDGES = np.linspace(-3.5, 2.0, 31)
-LAG_S, NUM_LAGS = 0.01, 50
+# Of the autocorrelogram: seconds per bin, and bins.
+BIN_S, BINS = 0.01, 50
 
 
 def firing_rate(population: Population) -> np.ndarray:
-    """log10 of spikes per observed second, a silent neuron's as if it had half a spike.
+    """log10 of the firing rate in spikes per observed second; silent neurons count as having half a spike.
 
-    Shape (n_units, 1); NaN where a neuron was never observed.
+    Shape (n_units, 1); NaN for a neuron that was never observed.
     """
     _check_spikes(population)
     seconds = np.array([np.ptp(population.observed_of(unit), axis=1).sum() for unit in range(population.n_units)])
@@ -32,9 +33,9 @@ def firing_rate(population: Population) -> np.ndarray:
 
 
 def interval_histogram(population: Population) -> np.ndarray:
-    """Square roots of the shares of log10 inter-spike intervals in 30 bins from 0.3 ms to 100 s.
+    """Square root of the fraction of interspike intervals in each of 30 logarithmic bins from 0.3 ms to 100 s.
 
-    Shape (n_units, 30); zeros where a neuron has no interval.
+    Shape (n_units, 30); zeros for a neuron without intervals.
     """
     _check_spikes(population)
     rows = np.zeros((population.n_units, len(INTERVAL_EDGES) - 1))
@@ -47,46 +48,46 @@ def interval_histogram(population: Population) -> np.ndarray:
 
 
 def autocorrelogram(population: Population) -> np.ndarray:
-    """Spikes per second that follow a spike, in 50 bins of 10 ms, as log(1 + rate): shape (n_units, 50)."""
+    """Autocorrelogram up to 500 ms, in 50 bins of 10 ms, as log(1 + spikes per second): shape (n_units, 50)."""
     _check_spikes(population)
-    rows = np.zeros((population.n_units, NUM_LAGS))
+    rows = np.zeros((population.n_units, BINS))
     for unit, row in enumerate(rows):
         times, interval = _with_intervals(population, unit)
-        earlier, pairs = np.arange(len(times) - 1), np.zeros(NUM_LAGS)
+        earlier, pairs = np.arange(len(times) - 1), np.zeros(BINS)
         for order in range(1, len(times)):
-            # A spike whose order-th successor is too late has none that comes in time after that.
+            # If the n-th next spike is too late, so are all later ones.
             earlier = earlier[earlier + order < len(times)]
             later = earlier + order
-            near = (times[later] - times[earlier] < LAG_S * NUM_LAGS) & (interval[later] == interval[earlier])
+            near = (times[later] - times[earlier] < BIN_S * BINS) & (interval[later] == interval[earlier])
             earlier, later = earlier[near], later[near]
             if not len(earlier):
                 break
-            pairs += np.histogram(times[later] - times[earlier], NUM_LAGS, (0, LAG_S * NUM_LAGS))[0]
-        row[:] = np.log1p(pairs / max(len(times), 1) / LAG_S)
+            pairs += np.histogram(times[later] - times[earlier], BINS, (0, BIN_S * BINS))[0]
+        row[:] = np.log1p(pairs / max(len(times), 1) / BIN_S)
     return rows
 
 
 def _check_spikes(population: Population) -> None:
     if population.signal != "spikes":
-        raise InputError("the population holds traces: rates and intervals are of spikes")
+        raise InputError("the population holds traces: rates and intervals need spikes")
 
 
 def _with_intervals(population: Population, unit: int) -> tuple[np.ndarray, np.ndarray]:
-    """A unit's spike times, and the number of the observed interval in which each lies."""
+    """A unit's spike times, and the index of the observed interval of each spike."""
     times, intervals = population.spike_times[unit], population.observed_of(unit)
     return times, np.searchsorted(intervals[:, 0], times, side="right")
 
 
-# Hz, from periods of two minutes to two seconds, which slow microscopes record too. Each band holds a frequency of a
-# segment of two minutes.
+# Hz, for periods of two minutes to two seconds, which slow microscopes resolve too. Each band contains at least one
+# frequency of a two-minute segment.
 BAND_EDGES = np.array([0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 30.5, 60.5]) / 120
 LAGS_S = np.geomspace(0.6, 60.0, 20)
 
 
 def spectrum(population: Population) -> np.ndarray:
-    """log10 of the share of a trace's variance in 7 bands from 1/120 to 1/2 Hz (Welch's method, 2-minute segments).
+    """log10 of the fraction of a trace's variance in 7 bands from 1/120 to 1/2 Hz (Welch's method, 2-minute segments).
 
-    Shape (n_units, 7); NaN where a neuron was not observed for two minutes.
+    Shape (n_units, 7); NaN for a neuron observed for less than two minutes.
     """
     from scipy.signal import welch
 
@@ -103,7 +104,10 @@ def spectrum(population: Population) -> np.ndarray:
 
 
 def trace_autocorrelation(population: Population) -> np.ndarray:
-    """A trace's correlation with itself 0.6 to 60 s later, at 20 lags: shape (n_units, 20), NaN where it is shorter."""
+    """Autocorrelation of a trace at 20 lags from 0.6 to 60 s.
+
+    Shape (n_units, 20); NaN for a neuron observed for less than two minutes.
+    """
     lags = np.maximum(np.round(LAGS_S * _rate(population)).astype(int), 1)
     rows = np.full((population.n_units, len(lags)), np.nan)
     for row, trace in zip(rows, _observed_traces(population), strict=True):
@@ -116,7 +120,7 @@ def trace_autocorrelation(population: Population) -> np.ndarray:
 
 def _rate(population: Population) -> float:
     if population.signal != "traces":
-        raise InputError("the population holds spikes: these features are of traces")
+        raise InputError("the population holds spikes: these features need traces")
     return population.sampling_frequency
 
 
@@ -127,16 +131,17 @@ def _observed_traces(population: Population):
         yield np.concatenate(parts) if parts else np.empty(0)
 
 
-# Lengths of the bins in seconds; no shorter than a frame.
+# Bin widths in seconds; no shorter than a frame.
 SCALES_S = {"spikes": (0.02, 0.1, 0.5), "traces": (1.0, 5.0)}
 LAGS = (-4, -1, 0, 1, 4)
 ZERO_LAG = LAGS.index(0)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-# Values (neurons × bins) that are held at once, and bins that are summed in single precision.
+# Most values (neurons × bins) in memory at once, and most bins summed in single precision.
 _BLOCK = 4_000_000
 _BLOCK_BINS = 16_384
-# Deviations below this share of the largest value, and variances below this share of the sum's, are rounding.
+# Standard deviations below this fraction of the largest value, and variances below this fraction of the total, are
+# rounding errors.
 _CONSTANT = 1e-6
 _ROUNDING = 1e-5
 
@@ -144,13 +149,13 @@ _ROUNDING = 1e-5
 def population_features(population: Population) -> np.ndarray:
     """Coupling to the population, and the distribution of pairwise correlations, at several time scales.
 
-    For each length of bin in `SCALES_S`: the correlation of a neuron's activity with the summed activity of the others
-    of its group (population coupling: Okun et al. 2015, Nature 521, 511–515) that lies `LAGS` bins later; quantiles
-    (5, 25, 50, 75, 95 %) of its correlations with each of the others, and the mean of their absolute values. Traces
-    have no common unit, so they are divided by their standard deviation before they are summed.
+    For each bin width in `SCALES_S`: the correlation of a neuron's activity with the summed activity of the other
+    neurons of its group (population coupling: Okun et al. 2015, Nature 521, 511–515) `LAGS` bins later; the quantiles
+    (5, 25, 50, 75, 95 %) of its pairwise correlations with the others, and their mean absolute value. Traces have
+    arbitrary units, so they are divided by their standard deviation before they are summed.
 
-    Where observed intervals are shorter than a bin (trials), bins are shortened until nine tenths of the observed time
-    lie in intervals that hold one, but not below the shortest of `SCALES_S`.
+    If observed intervals are shorter than a bin, as trials are, bins are shortened until 90 % of the observed time is
+    in intervals of at least one bin, but not below the shortest of `SCALES_S`.
 
     Parameters
     ----------
@@ -159,12 +164,12 @@ def population_features(population: Population) -> np.ndarray:
     Returns
     -------
     float64, shape (n_units, 33) for spikes, (n_units, 22) for traces
-        NaN where a neuron is alone in its group or its activity never changes, and at lags longer than all intervals.
+        NaN for a neuron that is alone in its group or has constant activity, and at lags longer than all intervals.
 
     Notes
     -----
-    Time is read in blocks of about 16 MB. Beyond these, memory grows with the square of a group's neurons: 8 bytes a
-    pair.
+    Activity is read in blocks of about 16 MB. In addition, memory grows with the square of the number of neurons in a
+    group: 8 bytes per pair.
     """
     typical = _typical_length(population)
     columns = []
@@ -173,21 +178,21 @@ def population_features(population: Population) -> np.ndarray:
         bin_s = np.clip(typical, SCALES_S[population.signal][0], scale)
         for _, units in population.groups():
             if len(units) > 1:
-                rows[units] = _of_group(_Binned.of(population, units, bin_s))
+                rows[units] = _group_features(_Binned.of(population, units, bin_s))
         columns.append(rows)
     return np.hstack(columns)
 
 
 @dataclass(frozen=True, eq=False)
 class _Binned:
-    """The bins of a group's observed time, interval after interval, and when each neuron was observed."""
+    """Bins of a group's observed time, and the bins in which each neuron was observed."""
 
     population: Population
     units: np.ndarray
-    line: Timeline  # of bins; of traces: of frames, `frames` of them a bin
-    frames: int
-    seen: list[np.ndarray]  # slices of bins (k, 2) of each distinct set of observed intervals
-    which: np.ndarray  # the set of each unit
+    line: Timeline  # of bins; for traces, of frames
+    frames: int  # frames per bin; 1 for spikes
+    slices: list[np.ndarray]  # slices of bins (k, 2) of each distinct set of observed intervals
+    which: np.ndarray  # index of each unit's set
 
     @classmethod
     def of(cls, population: Population, units: np.ndarray, bin_s: float) -> "_Binned":
@@ -206,38 +211,38 @@ class _Binned:
         return self.line.num_bins // self.frames
 
     def activity(self, low: int, high: int) -> np.ndarray:
-        """Spikes in, or means of, the bins [low, high): float32, shape (n, high - low)."""
+        """Spike counts, or mean traces, in the bins [low, high): float32, shape (n, high - low)."""
         values = bin_activity(self.population, self.units, self.line, low * self.frames, high * self.frames)
         if self.population.traces is not None:
             return values.reshape(len(values), -1, self.frames).mean(axis=2)
         return values.astype(np.float32)
 
     def mask(self, low: int, high: int) -> np.ndarray:
-        """Bins [low, high) that each set of intervals holds wholly: bool, shape (sets, high - low)."""
-        mask = np.zeros((len(self.seen), high - low), dtype=bool)
-        for row, slices in zip(mask, self.seen, strict=True):
-            first, last = np.searchsorted(slices[:, 1], low, side="right"), np.searchsorted(slices[:, 0], high)
-            row[numbers_in(np.clip(slices[first:last], low, high) - low)] = True
+        """Whether bins [low, high) lie completely in each set of intervals: bool, shape (sets, high - low)."""
+        mask = np.zeros((len(self.slices), high - low), dtype=bool)
+        for row, bins in zip(mask, self.slices, strict=True):
+            first, last = np.searchsorted(bins[:, 1], low, side="right"), np.searchsorted(bins[:, 0], high)
+            row[numbers_in(np.clip(bins[first:last], low, high) - low)] = True
         return mask
 
     def per_unit(self, values: np.ndarray) -> np.ndarray:
-        """Rows of the sets as rows of the units, or one that all share."""
-        return values if len(self.seen) == 1 else values[self.which]
+        """Rows per set as rows per unit, or a single row that broadcasts."""
+        return values if len(self.slices) == 1 else values[self.which]
 
     def piece_of(self, bins: np.ndarray) -> np.ndarray:
-        """Number of the piece of observed time in which each bin lies."""
+        """Index of the contiguous piece of observed time of each bin."""
         return np.searchsorted(self.line.piece_first, bins * self.frames, side="right") - 1
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Slices of bins that are small enough to be held at once."""
+        """Consecutive ranges of bins that fit into memory."""
         step = np.clip(_BLOCK // len(self.units), 4 * max(LAGS), _BLOCK_BINS)
         for low in range(0, len(self), step):
             yield low, min(low + step, len(self))
 
 
 def _timeline(pieces: np.ndarray, bin_s: float, multiple: int) -> Timeline:
-    """Whole bins of each piece of time (k, 2), in multiples of `multiple`."""
-    # As in `windows`, a bin that ends on the border is inside, whatever floating-point division makes of it.
+    """The complete bins of each piece of time (k, 2), in multiples of `multiple`."""
+    # As in `windows`, a bin that ends on the border is inside, despite rounding of the division.
     counts = np.floor(np.ptp(pieces, axis=1) / (multiple * bin_s) + 1e-8).astype(np.int64) * multiple
     pieces, counts = pieces[counts > 0], counts[counts > 0]
     first = np.concatenate([[0], np.cumsum(counts)])
@@ -246,7 +251,7 @@ def _timeline(pieces: np.ndarray, bin_s: float, multiple: int) -> Timeline:
 
 
 def _typical_length(population: Population) -> float:
-    """Nine tenths of the observed time lie in intervals of at least this many seconds."""
+    """The length in seconds for which 90 % of the observed time is in intervals of at least that length."""
     sets, _ = population.observed_sets(range(population.n_units))
     lengths = np.sort(np.ptp(np.concatenate(sets), axis=1))
     total = np.cumsum(lengths)
@@ -254,9 +259,9 @@ def _typical_length(population: Population) -> float:
 
 
 def _moments(binned: _Binned) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each neuron's observed bins, float64 (n,); a constant neuron's deviation is 0."""
+    """Mean and standard deviation of each neuron's observed bins, float64 (n,); 0 deviation for constant activity."""
     sums, squares, largest = np.zeros((3, len(binned.units)))
-    count = np.zeros(len(binned.seen))
+    count = np.zeros(len(binned.slices))
     for low, high in binned.blocks():
         mask = binned.mask(low, high)
         values = binned.activity(low, high) * binned.per_unit(mask)
@@ -270,8 +275,8 @@ def _moments(binned: _Binned) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(deviation > _CONSTANT * largest, deviation, 0)
 
 
-def _of_group(binned: _Binned) -> np.ndarray:
-    """Coupling at each lag and the distribution of correlations of a group's neurons: shape (n, lags + 6)."""
+def _group_features(binned: _Binned) -> np.ndarray:
+    """Population coupling and distribution of correlations of a group's neurons: shape (n, lags + 6)."""
     mean, deviation = _moments(binned)
     unit = deviation if binned.population.signal == "traces" else np.ones_like(deviation)
     scale = np.divide(1.0, unit, out=np.zeros_like(unit), where=deviation > 0)
@@ -289,19 +294,19 @@ class _Sums:
     Attributes
     ----------
     products : float32, shape (n, n)
-        Of two neurons.
+        Products of two neurons.
     with_total, with_itself : float64, shape (n, lags)
-        Of a neuron and, at each lag, the sum of all neurons, or itself.
+        Products of a neuron with the sum of all neurons, and with itself, at each lag.
     power : float64, shape (sets,)
-        Squares of the sum of all neurons, in the bins that each set of observed intervals holds.
+        Squares of the sum of all neurons, over the bins in each set of observed intervals.
     shared : float64, shape (sets, sets)
-        Bins that two sets hold.
+        Number of bins in both of two sets.
     pairs : float64, shape (sets, lags)
-        Bins of a set's neurons in which, at each lag, others are observed.
+        Number of bins of a set in which, at each lag, other neurons are observed.
     """
 
     def __init__(self, binned: _Binned):
-        n, sets = len(binned.units), len(binned.seen)
+        n, sets = len(binned.units), len(binned.slices)
         self.binned = binned
         self.members = np.bincount(binned.which, minlength=sets)
         self.products = np.zeros((n, n), dtype=np.float32)
@@ -320,10 +325,10 @@ class _Sums:
         total = z.sum(axis=0)
         accompanied = self.members @ mask - mask > 0  # whether a neuron of the set is observed with others
         piece = self.binned.piece_of(np.arange(begin, end))
-        own = slice(low - begin, high - begin)
-        self.products += z[:, own] @ z[:, own].T
-        self.shared += weights[:, own] @ weights[:, own].T
-        self.power += weights[:, own] @ total[own] ** 2
+        block = slice(low - begin, high - begin)
+        self.products += z[:, block] @ z[:, block].T
+        self.shared += weights[:, block] @ weights[:, block].T
+        self.power += weights[:, block] @ total[block] ** 2
         for column, lag in enumerate(LAGS):
             first = max(low, -lag)
             last = max(min(high, len(self.binned) - lag), first)
@@ -335,19 +340,27 @@ class _Sums:
 
 
 def _coupling(sums: _Sums, which: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Correlation of each neuron with the sum of the others at each lag, (n, lags); NaN where there is none."""
+    """Correlation of each neuron with the sum of the others at each lag, (n, lags); NaN where undefined."""
     with_others, count, power = sums.with_total - sums.with_itself, sums.pairs[which], sums.power[which]
-    others = power - sums.with_total[:, ZERO_LAG] - with_others[:, ZERO_LAG]  # squares of the sum less the neuron
+    others = power - sums.with_total[:, ZERO_LAG] - with_others[:, ZERO_LAG]  # squares of the sum without the neuron
     others[others <= _ROUNDING * power] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         return with_others / count / (deviation * np.sqrt(others / count[:, ZERO_LAG]))[:, None]
 
 
 def _distribution(products: np.ndarray, shared: np.ndarray, which: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Quantiles and mean absolute value of each neuron's correlations with the others: (n, 6), NaN where it has none.
+    """Quantiles and mean absolute value of each neuron's correlations with the others: (n, 6), NaN where undefined.
 
-    Of the sums of products (n, n), the numbers of bins that two sets share (sets, sets), the set of each neuron, and
-    its standard deviation.
+    Parameters
+    ----------
+    products : array, shape (n, n)
+        Sums of products of two neurons.
+    shared : array, shape (sets, sets)
+        Number of bins in both of two sets.
+    which : int array, shape (n,)
+        Index of each neuron's set.
+    deviation : array, shape (n,)
+        Standard deviation of each neuron.
     """
     n, shared = len(products), np.where(shared > 1, shared, np.nan)
     rows = np.full((n, len(QUANTILES) + 1), np.nan)
@@ -356,8 +369,8 @@ def _distribution(products: np.ndarray, shared: np.ndarray, which: np.ndarray, d
         part = np.arange(low, min(low + step, n))
         correlation = products[part] / shared[np.ix_(which[part], which)] / (deviation[part, None] * deviation)
         correlation[part - low, part] = np.nan
-        known = np.isfinite(correlation).any(axis=1)
-        if known.any():
-            rows[part[known], :-1] = np.nanquantile(correlation[known], QUANTILES, axis=1).T
-            rows[part[known], -1] = np.nanmean(np.abs(correlation[known]), axis=1)
+        mask = np.isfinite(correlation).any(axis=1)
+        if mask.any():
+            rows[part[mask], :-1] = np.nanquantile(correlation[mask], QUANTILES, axis=1).T
+            rows[part[mask], -1] = np.nanmean(np.abs(correlation[mask]), axis=1)
     return rows

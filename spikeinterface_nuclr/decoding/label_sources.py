@@ -1,4 +1,4 @@
-"""Where the labels of units come from: a property of the recordings, or a CSV table beside them."""
+"""Sources of labels: a unit property of the recordings, or a separate CSV file."""
 
 import csv
 import dataclasses
@@ -19,16 +19,23 @@ COLUMNS = ("source", "unit", "label")
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How labels come from a property of the units.
+    """Labels from a unit property.
 
     Attributes
     ----------
     column : str
         The property.
     level : str
-        As of `roll_up`; empty for labels that are no Allen acronyms.
+        As in `roll_up`; empty for labels that are not Allen acronyms.
     classes : dict of str to str
-        Label -> class; what is not in it has none. Empty: labels are classes.
+        Label -> class; labels that it does not contain are ignored. If empty, labels are classes.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import LabelRule, simulate_population
+    >>> rule = LabelRule("cell_type", classes={"fast": "narrow", "regular": "broad"})
+    >>> rule.labels_of(simulate_population(6, 10.0), "a recording").tolist()
+    ['narrow', 'broad', 'broad', '', '', 'broad']
     """
 
     column: str
@@ -37,15 +44,15 @@ class LabelRule:
 
     @property
     def name(self) -> str:
-        """What the labels are, for messages."""
+        """Name of the labels, for messages."""
         return repr(self.column)
 
     def check(self, names: list[str]) -> None:
-        """InputError where the level is unknown. Which recordings have the property shows when they are read."""
+        """InputError if the level is unknown. The property itself is checked when each recording is read."""
         _as_classes(np.empty(0, dtype=str), self.level, self.classes)
 
     def labels_of(self, population: Population, name: str) -> np.ndarray:
-        """The class of each unit of the recording of this name: str array, shape (n_units,); "" where it has none."""
+        """The class of each unit of the recording `name`: str array, shape (n_units,); "" if it has none."""
         labels, _ = as_labels(unit_property(population, self.column, name), f"{name}: {self.column!r}")
         return _as_classes(labels, self.level, self.classes)
 
@@ -54,15 +61,15 @@ class LabelRule:
 class LabelTable:
     """Labels from a CSV file with the columns ``source``, ``unit`` and ``label``.
 
-    A source is a path, absolute or from the folder of the CSV file. Where nothing is there, it is the end of a
-    recording's path, such as its file name. Units without a row have no label.
+    A source is a path, absolute or relative to the folder of the CSV file. If it does not exist, it is matched to the
+    end of the paths of the recordings, so a file name is enough. Units without a row have no label.
 
     Attributes
     ----------
     path : Path
         The CSV file.
     cells : dict of str to dict of str to tuple of int and str
-        Source -> unit -> line and class, "" for none.
+        Source -> unit -> line number and class ("" for none).
 
     Examples
     --------
@@ -76,12 +83,12 @@ class LabelTable:
 
     @classmethod
     def read(cls, path, level: str = "", classes: dict[str, str] | None = None) -> "LabelTable":
-        """Read the file; `level` and `classes` as of `LabelRule`.
+        """Read the file; `level` and `classes` as in `LabelRule`.
 
         Raises
         ------
         InputError
-            Names the file, and where it can the line and the column that cannot be used.
+            The file cannot be used; the message names the line and column, if possible.
         """
         path = Path(path)
         rows = _read_rows(path)
@@ -101,29 +108,27 @@ class LabelTable:
 
     @property
     def name(self) -> str:
-        """What the labels are, for messages."""
+        """Name of the labels, for messages."""
         return f"{self.path}: column label"
 
     def check(self, names: list[str]) -> None:
-        """InputError where a source of the table is none of the recordings of these names, or several."""
+        """InputError if a source of the table matches none, or several, of the recordings `names`."""
         for source, units in self.cells.items():
-            matching = [name for name in dict.fromkeys(names) if self._is_of(source, name)]
-            where = f"{self.path}: line {next(iter(units.values()))[0]}, column source"
-            if not matching:
+            matches = [name for name in dict.fromkeys(names) if self._matches(source, name)]
+            cell = f"{self.path}: line {next(iter(units.values()))[0]}, column source"
+            if not matches:
+                raise LabelError(f"{cell}: {source!r} is none of the recordings given: give it too, or remove its rows")
+            if len(matches) > 1:
                 raise LabelError(
-                    f"{where}: {source!r} is none of the recordings given: give it too, or remove its rows"
-                )
-            if len(matching) > 1:
-                raise LabelError(
-                    f"{where}: {source!r} may be {matching[0]} or {matching[1]}: write more of its path, or all of it"
+                    f"{cell}: {source!r} may be {matches[0]} or {matches[1]}: write more of its path, or all of it"
                 )
 
     def labels_of(self, population: Population, name: str) -> np.ndarray:
-        """The class of each unit of the recording of this name: str array, shape (n_units,); "" where it has none."""
+        """The class of each unit of the recording `name`: str array, shape (n_units,); "" if it has none."""
         ids = [_unit_text(str(unit)) for unit in population.unit_ids.tolist()]
         labels: dict[str, tuple[int, str]] = {}
         for source, units in self.cells.items():
-            for unit, (line, label) in units.items() if self._is_of(source, name) else ():
+            for unit, (line, label) in units.items() if self._matches(source, name) else ():
                 if unit in labels:
                     raise _labelled_twice(self.path, line, unit, name, labels[unit][0])
                 labels[unit] = (line, label)
@@ -132,24 +137,24 @@ class LabelTable:
             line, unit = min((labels[unit][0], unit) for unit in unknown)
             raise LabelError(
                 f"{self.path}: line {line}, column unit: {name} has no unit {unit!r} (it has "
-                f"{', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}): correct or remove the row, or keep "
-                "units that were rejected (--keep-rejected)"
+                f"{', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}): correct or remove the row, or keep rejected "
+                "units (--keep-rejected)"
             )
         return np.array([labels.get(unit, (0, ""))[1] for unit in ids], dtype=str)
 
-    def _is_of(self, source: str, name: str) -> bool:
-        """Whether a source of the table is the recording of this name."""
+    def _matches(self, source: str, name: str) -> bool:
+        """Whether a source of the table is the recording `name`."""
         path = self.path.parent / source
-        if os.path.exists(path):  # False also for what no path can be
+        if os.path.exists(path):  # False for text that cannot be a path
             return path.resolve() == Path(name).resolve()
         tail = Path(source).parts
         return source == name or Path(name).absolute().parts[-len(tail) :] == tail
 
 
 def unit_property(population: Population, column: str, name: str) -> np.ndarray:
-    """A property of the units; InputError that begins with the recording's name where there is none."""
+    """A property of the units of the recording `name`; InputError if it does not exist."""
     if column not in population.properties:
-        existing = ", ".join(population.properties) or "none at all"
+        existing = ", ".join(population.properties) or "none"
         raise InputError(f"{name}: its units have no property {column!r}; they have: {existing}")
     return population.properties[column]
 
@@ -164,22 +169,22 @@ def read_classes(path: Path) -> dict[str, str]:
         pairs = {(row["label"].strip(), (row["class"] or "").strip()) for row in rows}
     classes = dict(pairs)
     if not classes or not all(classes.values()):
-        raise InputError(f"{path}: each label needs a class, and there must be one: columns label and class")
+        raise InputError(f"{path}: has no rows, or a label without a class: fill in the columns label and class")
     if len(classes) < len(pairs):
-        twice = min(label for label, name in pairs if classes[label] != name)
-        raise InputError(f"{path}: label {twice!r} has two classes: keep one of its rows")
+        ambiguous = min(label for label, name in pairs if classes[label] != name)
+        raise InputError(f"{path}: label {ambiguous!r} has two classes: keep one of its rows")
     return classes
 
 
 def _as_classes(labels: np.ndarray, level: str, classes: dict[str, str]) -> np.ndarray:
-    """The class of each label, "" for none."""
+    """The class of each label, or ""."""
     if level:
         labels = roll_up(labels, level)
     return np.array([classes.get(label, "") for label in labels.tolist()], dtype=str) if classes else labels
 
 
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line and entries of each row of a table of labels; other columns are left out."""
+    """Line number and entries of each row of a table of labels, without other columns."""
     rows = []
     with (
         reading(path, "CSV file", "save it as UTF-8 text with the columns source, unit and label"),
@@ -199,7 +204,7 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
             if len(entries) != len(header):
                 raise InputError(
                     f"{path}: line {table.line_num}: has {len(entries)} entries for {len(header)} columns: quote "
-                    "entries that hold a comma"
+                    "entries that contain a comma"
                 )
             row = {column: entries[header.index(column)].strip() for column in COLUMNS}
             for column in ("source", "unit"):
@@ -207,16 +212,16 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                     raise InputError(f"{path}: line {table.line_num}, column {column}: is empty: fill it in")
             rows.append((table.line_num, row))
     if not rows:
-        raise InputError(f"{path}: holds no row: give one a unit, with its source, unit and label")
+        raise InputError(f"{path}: has no rows: add one per unit, with its source, unit and label")
     return rows
 
 
 def _unit_text(unit: str) -> str:
-    """A unit's id as text; spreadsheets write whole numbers as 12.0."""
+    """A unit id as text; spreadsheets write whole numbers as 12.0."""
     return re.sub(r"^(-?\d+)\.0*$", r"\1", unit)
 
 
-def _labelled_twice(path: Path, line: int, unit: str, source: str, before: int) -> LabelError:
+def _labelled_twice(path: Path, line: int, unit: str, source: str, earlier: int) -> LabelError:
     return LabelError(
-        f"{path}: line {line}, column unit: unit {unit!r} of {source} has a label in line {before} already: remove one"
+        f"{path}: line {line}, column unit: unit {unit!r} of {source} has a label in line {earlier} already: remove one"
     )

@@ -1,4 +1,4 @@
-"""Labelled: embedded units and what is known of them, ready to be fitted to or scored on."""
+"""Labelled: embedded units with their labels and animals, for fitting and evaluating decoders."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from ..unit_embeddings import UnitEmbeddings
 from .labels import as_animals, as_labels, check_classes, warn_of_similar
 from .splits import check_seed
 
-# One recording: its embeddings, or a tuple of the embeddings of the same units by several checkpoints.
+# One recording: its embeddings, or a tuple of embeddings of the same units by several checkpoints.
 Recording = UnitEmbeddings | tuple[UnitEmbeddings, ...]
 FEATURES = "features"
 
@@ -25,16 +25,15 @@ class Labelled:
     Attributes
     ----------
     tables : dict of str to float64 array, shape (n, k)
-        Embeddings by the sha256 of their checkpoint and, as "features", what else is known of each unit (NaN where it
-        is not).
+        Embeddings by the sha256 of their checkpoint and, under "features", other features of each unit (may be NaN).
     columns : tuple of str
         Names of the features.
     labels : str or float64 array, shape (n,)
     animals : str array, shape (n,)
     recordings : int array, shape (n,)
-        Position of each unit's recording in what was given.
+        Index of each unit's recording.
     units : int array, shape (n,)
-        Position of each unit in its recording.
+        Index of each unit in its recording.
     """
 
     tables: dict[str, np.ndarray]
@@ -49,21 +48,21 @@ class Labelled:
 
     @property
     def continuous(self) -> bool:
-        """Whether the labels are numbers on a scale."""
+        """Whether the labels are continuous numbers."""
         return self.labels.dtype.kind == "f"
 
     @property
     def animal_names(self) -> list[str]:
-        """Every animal once, sorted."""
+        """Unique names of the animals, sorted."""
         return np.unique(self.animals).tolist()
 
     def select(self, units) -> "Labelled":
-        """The units at these positions (or where a mask is True)."""
-        rows = ("labels", "animals", "recordings", "units")
+        """The units at these positions, or where a mask is True."""
+        fields = ("labels", "animals", "recordings", "units")
         return replace(
             self,
             tables={name: table[units] for name, table in self.tables.items()},
-            **{name: getattr(self, name)[units] for name in rows},
+            **{name: getattr(self, name)[units] for name in fields},
         )
 
     def with_labels(self, labels: np.ndarray) -> "Labelled":
@@ -71,52 +70,53 @@ class Labelled:
         return replace(self, labels=labels)
 
     def without_features(self) -> "Labelled":
-        """The same units by their embeddings alone."""
+        """The same units with only their embeddings."""
         return replace(self, tables={n: rows for n, rows in self.tables.items() if n != FEATURES}, columns=())
 
     def with_table(self, rows: np.ndarray, name: str = FEATURES) -> "Labelled":
-        """The same units by other numbers alone."""
+        """The same units with a table of features instead of embeddings."""
         return replace(self, tables={name: rows}, columns=())
 
 
 def label_units(embeddings, labels, animals=None, features=None, *, read: Callable = as_labels) -> Labelled:
-    """Put embeddings, labels and animals side by side.
+    """Combine embeddings, labels and animals of all recordings.
 
     Units without an embedding or a label are left out.
 
     Parameters
     ----------
     embeddings : UnitEmbeddings, tuple of UnitEmbeddings, or list of these
-        A recording or a list of recordings; a tuple holds the same units' embeddings by several checkpoints.
+        One recording or a list of recordings; a tuple contains embeddings of the same units by several checkpoints.
     labels : array of shape (n_units,), or list of such arrays
-        Of each recording.
+        Labels of each recording.
     animals : str or array of shape (n_units,), or list of these
-        Of each recording. Default: the subject that the recording names, where it names one.
+        Animal of each recording, or of each unit. Default: the subject in the recording's metadata.
     features : pandas DataFrame or list of DataFrames, optional
-        Other numbers, a row a unit: by its id, where the index names units, else in their order.
+        Other features, one row per unit: matched by unit id if the index holds unit ids, else by order.
     read : callable
-        What the labels are: `as_labels` for classes, `as_values` for numbers.
+        `as_labels` if the labels are classes, `as_values` if they are numbers.
 
     Raises
     ------
     InputError
-        Names the recording whose arrays do not fit, or that was embedded by another checkpoint than the first.
+        Arrays of a recording do not match its units, or it was embedded with another checkpoint than the first; the
+        message names the recording.
 
     Warns
     -----
     RecordingWarning
-        Names of two animals differ by case or blanks only.
+        Names of two animals differ only by case or blanks.
     """
     recordings = embeddings if isinstance(embeddings, list) else [embeddings]
-    one = not isinstance(embeddings, list)
+    single = not isinstance(embeddings, list)
     labels, animals, features = (
-        [values] if one else _as_many(values, len(recordings), name)
+        [values] if single else _per_recording_list(values, len(recordings), name)
         for name, values in (("labels", labels), ("animals", animals), ("features", features))
     )
     parts = [
-        _labelled(number, *of, read)
-        for number, of in enumerate(zip(recordings, labels, animals, features, strict=True))
-    ]  # fmt: skip
+        _label_recording(number, *arguments, read)
+        for number, arguments in enumerate(zip(recordings, labels, animals, features, strict=True))
+    ]
     parts = [part for part in parts if len(part)] or parts[:1]
     first = parts[0]
     for part in parts:
@@ -127,28 +127,31 @@ def label_units(embeddings, labels, animals=None, features=None, *, read: Callab
                 "embed all with the same model"
             )
         if part.columns != first.columns:
-            raise InputError(f"recording {number}: its features are not those of the first: {list(part.columns)}")
-    together = Labelled(
+            raise InputError(
+                f"recording {number}: its features differ from those of the first: {list(part.columns)}: give all "
+                "recordings the same columns"
+            )
+    labelled = Labelled(
         {name: np.concatenate([part.tables[name] for part in parts]) for name in first.tables},
         first.columns,
         *(np.concatenate([getattr(part, name) for part in parts])
           for name in ("labels", "animals", "recordings", "units")),
     )  # fmt: skip
-    if not len(together):
+    if not len(labelled):
         raise InputError("no unit has both an embedding and a label")
-    if not together.continuous:
-        check_classes([together.labels])
-    warn_of_similar(together.animal_names)
-    return together
+    if not labelled.continuous:
+        check_classes([labelled.labels])
+    warn_of_similar(labelled.animal_names)
+    return labelled
 
 
 def by_each(recording: Recording) -> tuple[UnitEmbeddings, ...]:
-    """A recording's embeddings by each checkpoint."""
+    """A recording's embeddings of each checkpoint."""
     return recording if isinstance(recording, tuple) else (recording,)
 
 
 def per_recording(name: str, arrays, recordings: list) -> list:
-    """One array a recording, with a row a unit; InputError where it is not."""
+    """A list of one array per recording; InputError unless each has one row per unit."""
     arrays = list(arrays) if isinstance(arrays, list | tuple) else [arrays]
     if len(arrays) != len(recordings):
         raise InputError(f"{name}: give one array for each of the {len(recordings)} recordings")
@@ -160,22 +163,20 @@ def per_recording(name: str, arrays, recordings: list) -> list:
 
 
 def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Numbers of every unit of a recording, NaN rows included, and the features' names: as in `Labelled`."""
-    several = by_each(recording)
-    first = several[0]
+    """Tables and column names, as in `Labelled`, of all units of a recording, including rows of NaN."""
+    ensemble = by_each(recording)
+    first = ensemble[0]
     tables = {}
-    for one in several:
-        if not isinstance(one, UnitEmbeddings):
-            raise InputError(f"a recording is UnitEmbeddings, or a tuple of them, not {type(one).__name__}")
-        if not np.array_equal(one.unit_ids, first.unit_ids):
+    for embeddings in ensemble:
+        if not isinstance(embeddings, UnitEmbeddings):
+            raise InputError(f"a recording is UnitEmbeddings, or a tuple of them, not {type(embeddings).__name__}")
+        if not np.array_equal(embeddings.unit_ids, first.unit_ids):
             raise InputError("embeddings of one recording by several checkpoints must be of the same units, in order")
-        if one.provenance.checkpoint_sha256 is None:
-            raise InputError(
-                "embeddings do not say by which checkpoint they are: embed again, or load what `save` wrote"
-            )
-        tables[one.provenance.checkpoint_sha256] = one.embedding.astype(np.float64)
-    if len(tables) < len(several):
-        raise InputError("a tuple holds embeddings by different checkpoints, these are twice of one")
+        if embeddings.provenance.checkpoint_sha256 is None:
+            raise InputError("the checkpoint of the embeddings is unknown: embed again, or load what `save` wrote")
+        tables[embeddings.provenance.checkpoint_sha256] = embeddings.embedding.astype(np.float64)
+    if len(tables) < len(ensemble):
+        raise InputError("two embeddings of a tuple are by the same checkpoint: give one for each checkpoint")
     if features is None:
         return tables, ()
     values = _feature_values(features, first.unit_ids)
@@ -183,18 +184,17 @@ def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray
 
 
 def _feature_values(features, unit_ids: np.ndarray) -> np.ndarray:
-    """The frame's numbers in the order of the units, by their ids where its index names them; NaN for infinity."""
+    """The features in the order of the units, matched by id if the index holds ids; NaN for infinite values."""
     import pandas as pd
 
     if not isinstance(features, pd.DataFrame):
-        raise InputError(f"features must be a pandas DataFrame, a row a unit, not {type(features).__name__}")
+        raise InputError(f"features must be a pandas DataFrame, one row per unit, not {type(features).__name__}")
     if not isinstance(features.index, pd.RangeIndex):
         features = features.set_axis(features.index.astype(str))
         missing = sorted({str(unit) for unit in unit_ids} - set(features.index))
         if missing or not features.index.is_unique:
-            raise InputError(
-                f"features: the index must name each unit once (not so: {(missing or ['a unit twice'])[0]})"
-            )
+            problem = f"unit {missing[0]} is missing" if missing else "a unit occurs twice"
+            raise InputError(f"features: the index must name each unit once: {problem}")
         features = features.loc[[str(unit) for unit in unit_ids]]
     if len(features) != len(unit_ids):
         raise InputError(f"features has {len(features)} rows for {len(unit_ids)} units")
@@ -206,12 +206,12 @@ def _feature_values(features, unit_ids: np.ndarray) -> np.ndarray:
 
 
 def embedded(tables: dict[str, np.ndarray]) -> np.ndarray:
-    """Which units have an embedding by every checkpoint."""
+    """Mask of the units with an embedding of every checkpoint."""
     return np.all([np.isfinite(rows).all(axis=1) for name, rows in tables.items() if name != FEATURES], axis=0)
 
 
 def check_fit(target: str, card: dict | None, seed: int) -> None:
-    """InputError where what is fitted has no name, its card cannot be written, or the seed is none."""
+    """InputError if the target, the card or the seed is invalid."""
     check_seed(seed)
     if not isinstance(target, str) or not target:
         raise InputError("target must name the property, such as 'cell_type'")
@@ -224,7 +224,7 @@ def check_fit(target: str, card: dict | None, seed: int) -> None:
 
 
 def facts_of(labelled: Labelled, embeddings, left_out: str, seed: int) -> dict:
-    """What the card of a decoder says of its fit."""
+    """Entries that the fit adds to the card of a decoder."""
     import sklearn
 
     support = {}
@@ -244,25 +244,27 @@ def facts_of(labelled: Labelled, embeddings, left_out: str, seed: int) -> dict:
 
 
 def _checkpoint_names(embeddings) -> dict[str, str]:
-    several = by_each(embeddings[0] if isinstance(embeddings, list) else embeddings)
-    names = {one.provenance.checkpoint_sha256: one.provenance.checkpoint or "" for one in several}
-    # Of a file the name: its path says nothing to others, or too much.
-    return {sha: name if name.startswith("hf://") else Path(name).name for sha, name in names.items()}
+    """Name of each checkpoint by its sha256; for files, the file name without the path."""
+    ensemble = by_each(embeddings[0] if isinstance(embeddings, list) else embeddings)
+    provenances = [member.provenance for member in ensemble]
+    names = {provenance.checkpoint_sha256: provenance.checkpoint or "" for provenance in provenances}
+    return {sha256: name if name.startswith("hf://") else Path(name).name for sha256, name in names.items()}
 
 
-def _labelled(number: int, recording: Recording, labels, animal, features, read: Callable) -> Labelled:
+def _label_recording(number: int, recording: Recording, labels, animal, features, read: Callable) -> Labelled:
+    """The labelled units of one recording."""
     name = f"recording {number}"
     tables, columns = tables_of(recording, features)
     first = by_each(recording)[0]
     n = len(first.unit_ids)
-    labels, known = read(labels, f"{name}: labels")
+    labels, has_label = read(labels, f"{name}: labels")
     if labels.shape != (n,):
         raise InputError(f"{name}: labels has shape {labels.shape} for {n} units")
     animal = first.provenance.source.get("subject") if animal is None else animal
     if animal is None or (isinstance(animal, str) and not animal.strip()):
-        raise InputError(f"{name}: names no subject: give animals=, so that no animal is on both sides")
+        raise InputError(f"{name}: names no subject: give animals=, so that training and test animals differ")
     animals = as_animals(animal, n, name)
-    keep = np.flatnonzero(known & embedded(tables))
+    keep = np.flatnonzero(has_label & embedded(tables))
     return Labelled(
         {name: table[keep] for name, table in tables.items()},
         columns,
@@ -273,7 +275,7 @@ def _labelled(number: int, recording: Recording, labels, animal, features, read:
     )
 
 
-def _as_many(values, count: int, name: str) -> Sequence:
+def _per_recording_list(values, count: int, name: str) -> Sequence:
     if values is None:
         return [None] * count
     if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != count:
@@ -282,4 +284,4 @@ def _as_many(values, count: int, name: str) -> Sequence:
 
 
 def _checkpoints(part: Labelled) -> str:
-    return " and ".join(sha[:12] for sha in part.tables if sha != FEATURES)
+    return " and ".join(sha256[:12] for sha256 in part.tables if sha256 != FEATURES)

@@ -1,4 +1,4 @@
-"""Labels as people write them down: classes and values, what counts as none, names of animals."""
+"""Parsing of labels as people write them: classes, numbers, missing labels, and names of animals."""
 
 import warnings
 from numbers import Integral, Real
@@ -7,85 +7,87 @@ import numpy as np
 
 from ..errors import InputError, RecordingWarning
 
-# What tables of text say, in any mixture of cases, where a unit has no label.
+# Text, in lower case, that counts as no label.
 NO_LABEL = frozenset(
     {"", "nan", "none", "na", "n/a", "<na>", "#n/a", "null", "nat", "unknown", "unlabeled", "unlabelled"}
 )
-# Numbers are classes where they are few, such as the codes of clusters.
-_MOST_CODES = 50
+# More distinct numbers than this are values, not codes of classes such as clusters.
+_MAX_CODES = 50
 
 
 class LabelError(InputError):
-    """The labels asked for cannot be used; another recording would not help."""
+    """The requested labels cannot be used for any recording."""
 
 
 def as_labels(values, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """Labels that name classes, and which units have one.
+    """Parse labels of classes, and find the units that have one.
 
     Parameters
     ----------
     values : array or list, shape (n,)
-        Text, bytes, whole numbers, or a mixture with None and NaN. Blanks around a label are not part of it.
+        Text, bytes, whole numbers, or a mixture with None and NaN. Blanks around a label are removed.
     name : str
-        What they are, for messages.
+        Name of the labels, for messages.
 
     Returns
     -------
     labels : str array, shape (n,)
-        "" where there is none: `NO_LABEL`, None, NaN, masked. Whole numbers are written without a point.
-    known : bool array, shape (n,)
+        "" for a missing label (`NO_LABEL`, None, NaN, masked). Whole numbers are written without a decimal point.
+    has_label : bool array, shape (n,)
 
     Raises
     ------
     InputError
-        A label is something else than a name.
+        A label is neither text nor a number.
     LabelError
-        An InputError: the labels are numbers, and some have a fraction.
+        An InputError: the labels are numbers, and some are not whole.
 
     Warns
     -----
     RecordingWarning
-        "NA" is among them, which may have been meant as a name.
+        Units are labelled "NA", which may be meant as a name.
     """
     texts = np.array([_text(value, name) for value in _objects(values, name)], dtype=str)
     missing = np.array([text.casefold() in NO_LABEL for text in texts.tolist()], dtype=bool)
     if (texts == "NA").any():
         warnings.warn(
-            f"{name}: {(texts == 'NA').sum()} units are labelled 'NA', which counts as no label: rename it where it is "
-            "a class",
+            f"{name}: {(texts == 'NA').sum()} units are labelled 'NA', which counts as no label: rename it if it is a "
+            "class",
             RecordingWarning,
             stacklevel=2,
         )
     labels = np.where(missing, "", texts).astype(str)
     numbers = [_number(text) for text in labels[~missing].tolist()]
     if numbers and None not in numbers:
-        broken = next((number for number in numbers if not number.is_integer()), None)
-        if broken is not None:
-            raise LabelError(f"{name}: holds numbers, such as {broken:g}, not classes: use fit_regressor for numbers")
+        fractional = next((number for number in numbers if not number.is_integer()), None)
+        if fractional is not None:
+            raise LabelError(
+                f"{name}: holds numbers, such as {fractional:g}, not classes: use fit_regressor for numbers"
+            )
         labels[~missing] = list(map(_whole, labels[~missing].tolist()))
     return labels, ~missing
 
 
 def as_values(values, name: str = "values") -> tuple[np.ndarray, np.ndarray]:
-    """Numbers on a scale, and which units have one.
+    """Parse continuous values, and find the units that have one.
 
     Parameters
     ----------
     values : array or list, shape (n,)
-        Numbers or text that reads as one, with `NO_LABEL`, None and NaN where there is none.
+        Numbers, or text that reads as a number. `NO_LABEL`, None, NaN and infinity are missing values.
     name : str
-        What they are, for messages.
+        Name of the values, for messages.
 
     Returns
     -------
     values : float64 array, shape (n,)
-        NaN where there is none. An infinite number is none.
-    known : bool array, shape (n,)
+        NaN for a missing value.
+    has_value : bool array, shape (n,)
 
     Raises
     ------
     InputError
-        A value is no number.
+        A value is not a number.
     """
     numbers = []
     for value in _objects(values, name):
@@ -99,13 +101,13 @@ def as_values(values, name: str = "values") -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_classes(labels: list[np.ndarray], name: str = "labels", *, more: bool = False) -> None:
-    """LabelError where labels (of several recordings, as of `as_labels`) are numbers on a scale, and not codes.
+    """LabelError if labels (of several recordings, from `as_labels`) are continuous numbers, not codes of classes.
 
-    Where `more` recordings follow, only if these could not make codes of them.
+    If `more` recordings follow, only if these cannot make the numbers codes.
     """
-    known = np.concatenate(labels).tolist()
-    numbers = [text for text in known if _number(text) is not None]
-    if len(set(numbers)) > (_MOST_CODES if more else min(_MOST_CODES, len(numbers) / 2)):
+    texts = np.concatenate(labels).tolist()
+    numbers = [text for text in texts if _number(text) is not None]
+    if len(set(numbers)) > (_MAX_CODES if more else min(_MAX_CODES, len(numbers) / 2)):
         raise LabelError(
             f"{name}: {len(set(numbers))} different numbers in {len(numbers)} units are values, not classes: use "
             "fit_regressor for numbers"
@@ -113,45 +115,45 @@ def check_classes(labels: list[np.ndarray], name: str = "labels", *, more: bool 
 
 
 def as_animals(animals, count: int, name: str) -> np.ndarray:
-    """Names of the animals of `count` units: str array, shape (count,); InputError where one is missing."""
-    one = isinstance(animals, str | bytes) or np.ndim(animals) == 0
-    animals = animals.item() if one and isinstance(animals, np.ndarray) else animals
-    names = np.array([_text(value, name) for value in _objects([animals] if one else animals, name)], dtype=str)
+    """Names of the animals of `count` units: str array, shape (count,); InputError if one is missing."""
+    single = isinstance(animals, str | bytes) or np.ndim(animals) == 0
+    animals = animals.item() if single and isinstance(animals, np.ndarray) else animals
+    names = np.array([_text(value, name) for value in _objects([animals] if single else animals, name)], dtype=str)
     if (names == "").any():
         raise InputError(f"{name}: the animal of some units is not named")
-    names = np.repeat(names, count) if one else names
+    names = np.repeat(names, count) if single else names
     if names.shape != (count,):
         raise InputError(f"{name}: animals has shape {names.shape} for {count} units")
     return names
 
 
 def warn_of_similar(animals) -> None:
-    """RecordingWarning where two names of animals differ by case or blanks only: it may be one animal."""
+    """Warn if two names of animals differ only by case or blanks, since they may be the same animal."""
     names: dict[str, str] = {}
     for animal in dict.fromkeys(map(str, animals)):
         other = names.setdefault(key_of(animal), animal)
         if other != animal:
             warnings.warn(
-                f"animals {other!r} and {animal!r} count as two: where they are one, name it alike everywhere",
+                f"animals {other!r} and {animal!r} count as two: if they are the same, use one name for both",
                 RecordingWarning,
                 stacklevel=1,
             )
 
 
 def key_of(animal: str) -> str:
-    """What two ways of writing an animal's name have in common."""
+    """A name of an animal without case and blanks, for comparison."""
     return "".join(animal.split()).casefold()
 
 
 def _objects(values, name: str) -> list:
-    """One entry a unit, as Python objects; None where masked."""
+    """One Python object per unit; None where masked."""
     if isinstance(values, np.ma.MaskedArray):
         values = np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
     if isinstance(values, list | tuple):
         values = np.fromiter(values, dtype=object, count=len(values))
     values = np.asarray(values)
     if values.ndim != 1:
-        raise InputError(f"{name}: has shape {values.shape}, not one entry a unit")
+        raise InputError(f"{name}: has shape {values.shape}, not one entry per unit")
     if values.dtype.kind not in "OSUTbiuf":
         raise InputError(f"{name}: is of dtype {values.dtype}, neither text nor numbers")
     return values.tolist()
@@ -165,7 +167,7 @@ def _text(value, name: str) -> str:
         try:
             return value.decode("utf-8").strip()
         except UnicodeDecodeError:
-            raise InputError(f"{name}: {value[:40]!r} is no UTF-8 text: decode it first") from None
+            raise InputError(f"{name}: {value[:40]!r} is not UTF-8 text: decode it first") from None
     if isinstance(value, str):
         return value.strip()
     if value is None or value is pd.NA or value is pd.NaT:
@@ -178,17 +180,17 @@ def _text(value, name: str) -> str:
 
 
 def _whole(text: str) -> str:
-    """The text of a number, without a point where there is no fraction."""
+    """The text of a number, without a decimal point if it is whole."""
     number = float(text)
     return f"{number:.0f}" if number.is_integer() and not text.lstrip("+-").isdigit() else text
 
 
 def _number(text: str) -> float | None:
-    """The finite number that a text reads as, if it does."""
+    """The finite number that a text reads as, or None."""
     try:
         number = float(text)
     except ValueError:
         return None
-    if "_" in text:  # "1_2" is the name of a cluster, though Python reads 12
+    if "_" in text:  # Python reads 12 from "1_2", which may be the name of a cluster
         return None
     return number if np.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""Linear read-outs: standardise, then logistic or ridge regression, with its strength chosen across animals."""
+"""Linear read-outs: logistic or ridge regression of standardised features, regularised by cross-validation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,25 +11,25 @@ from .labelled import FEATURES, Labelled
 from .logistic import LogisticRows, moments, standardised
 from .splits import ANIMALS, Split, folds_of, outside_and_inside
 
-# Inverse strengths of the penalty that are tried.
+# Inverse regularisation strengths that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-# Units that a choice or a shuffle rests on: more would change it less than they would take time.
-_MOST = 20_000
+# Most units that are used for choices and shuffles, to limit the time.
+_MAX_UNITS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """A linear map of one table of numbers.
+    """A linear map of one table of features.
 
     Attributes
     ----------
     mean, scale : float64, shape (k,)
-        Of the units that it was fitted to.
+        Mean and standard deviation of the training units.
     weight : float64, shape (outputs, k)
     bias : float64, shape (outputs,)
-        -inf for a class that was not seen.
+        -inf for a class without training units.
     strength : float
-        Inverse strength of the penalty.
+        Inverse regularisation strength.
     """
 
     mean: np.ndarray
@@ -39,7 +39,7 @@ class Readout:
     strength: float
 
     def standardised(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (n, k) in units of the fitted ones; what is not known is put at their mean."""
+        """Rows (n, k), standardised like the training units; NaN is replaced by the mean."""
         return standardised(rows, self.mean, self.scale)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
@@ -55,9 +55,9 @@ class Classifier:
     ----------
     classes : str array, shape (k,)
     readouts : dict of str to Readout
-        By the table that each reads.
+        One for each table of features, by its name.
     temperatures : float array, shape (k,)
-        As of `tempered`: of the most probable class.
+        Temperature of each class, as in `tempered`.
     """
 
     classes: np.ndarray
@@ -75,23 +75,23 @@ class Classifier:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Predictions on units that the fit of the moment had not seen: what calibration learns from.
+    """Cross-validated predictions on training units, for calibration.
 
     Attributes
     ----------
     units : int array, shape (n,)
-        Positions of the units in what was fitted to.
-    truth : int or float array, shape (n,)
-        Class numbers or values.
-    predicted : float64, shape (n, k) or (n,)
-        Calibrated probabilities, or values.
+        Positions of the units among the training units.
+    truth : int array, shape (n,)
+        Class numbers.
+    predicted : float64, shape (n, k)
+        Calibrated probabilities.
     clusters : int array, shape (n,)
-        Which of them belong together: those of an animal; all of them, where no animal was left out, since units of
-        animals that were fitted to say nothing of others, however many they are.
+        Number of each unit's animal; 0 for all units if no animal was left out, because units of training animals are
+        not evidence about new animals, however many they are.
     folds : list of int arrays
-        Which of them were left out together.
-    of : str
-        What was left out: "animals", or "units of one animal".
+        Positions of the units of each fold.
+    left_out : str
+        Kind of the folds, such as "animals" or "units of one animal".
     """
 
     units: np.ndarray
@@ -99,21 +99,21 @@ class HeldOut:
     predicted: np.ndarray
     clusters: np.ndarray
     folds: list[np.ndarray] = field(repr=False)
-    of: str
+    left_out: str
 
 
 def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) -> tuple[Classifier, HeldOut]:
-    """Fit logistic regression to each table.
+    """Fit logistic regression to each table of features, and calibrate the probabilities.
 
-    Its strength is, of `STRENGTHS`, that with the smallest log loss on animals left out, whose predictions also choose
-    the temperatures. Choices rest on at most 20,000 units, drawn at random.
+    The regularisation strength (`STRENGTHS`) with the smallest log loss on left-out animals is used, and the
+    temperatures are fitted to the same predictions. These choices use at most 20,000 units, drawn at random.
 
     Parameters
     ----------
     labelled : Labelled
-        With labels that name classes.
+        Labels must be classes.
     balanced : bool, default: True
-        Classes count alike, however many units they have.
+        Weight classes equally, however many units they have.
     seed : int
 
     Raises
@@ -124,40 +124,40 @@ def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) 
     classes, truth = np.unique(labelled.labels, return_inverse=True)
     if len(classes) < 2:
         raise InputError(f"a decoder needs two classes or more, the labels hold only {', '.join(classes) or 'none'}")
-    drawn = _drawn(truth, seed)
-    some, truth_of_some = labelled.select(drawn), truth[drawn]
-    folds, of = _folds(some, truth_of_some, seed)
-    held, readouts = {}, {}
+    units = _subset(truth, seed)
+    subset, subset_truth = labelled.select(units), truth[units]
+    folds, left_out_kind = _folds(subset, subset_truth, seed)
+    held_out, readouts = {}, {}
     for name, rows in labelled.tables.items():
-        strength, held[name] = _chosen(some.tables[name], truth_of_some, folds, len(classes), balanced)
+        strength, held_out[name] = _choose_strength(subset.tables[name], subset_truth, folds, len(classes), balanced)
         readouts[name] = _readout(LogisticRows(rows), truth, len(classes), strength, balanced)
-    predicted = averaged(held)
-    temperatures = fit_temperatures(predicted, truth_of_some, folds)
-    numbers = np.unique(some.animals, return_inverse=True)[1]
-    clusters = numbers if of == ANIMALS else np.zeros_like(numbers)
+    predicted = averaged(held_out)
+    temperatures = fit_temperatures(predicted, subset_truth, folds)
+    numbers = np.unique(subset.animals, return_inverse=True)[1]
+    clusters = numbers if left_out_kind == ANIMALS else np.zeros_like(numbers)
     return (
         Classifier(classes, readouts, temperatures),
-        HeldOut(drawn, truth_of_some, tempered(predicted, temperatures), clusters, folds, of),
+        HeldOut(units, subset_truth, tempered(predicted, temperatures), clusters, folds, left_out_kind),
     )
 
 
 def refitted_labels(
     classifier: Classifier, labelled: Labelled, split: Split, relabelled: list[np.ndarray], balanced: bool
 ) -> np.ndarray:
-    """What classifiers of the same strengths predict when they are fitted to other labels of the same units.
+    """Predictions of classifiers that are fitted to other labels of the same units, with the same regularisation.
 
-    Of more than 20,000 units, as many are drawn at random to fit to.
+    At most 20,000 training units, drawn at random, are used.
 
     Parameters
     ----------
     relabelled : list of str array, shape (n,)
-        Labels of all of the labelled units.
+        Each a set of labels of all labelled units.
 
     Returns
     -------
     str array, shape (len(relabelled), test units)
     """
-    units = split.fit[_drawn(split.fit, seed=0)]
+    units = split.fit[_subset(split.fit, seed=0)]
     fit, test = labelled.select(units), labelled.select(split.test)
     parts = {name: LogisticRows(rows) for name, rows in fit.tables.items()}
     predicted = []
@@ -172,7 +172,7 @@ def refitted_labels(
 
 
 def left_out(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], fit: Callable) -> np.ndarray:
-    """Outputs (n, outputs) for every row by a read-out, ``fit(rows, truth)``, that did not see its fold."""
+    """Cross-validated outputs (n, outputs): each fold by a read-out ``fit(rows, truth)`` of the other folds."""
     pairs = outside_and_inside(folds, len(truth))
     parts = [fit(rows[others], truth[others])(rows[fold]) for others, fold in pairs]
     outputs = np.empty((len(truth), parts[0].shape[1]))
@@ -181,19 +181,19 @@ def left_out(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], fit: 
 
 
 def _readout(rows: LogisticRows, truth: np.ndarray, classes: int, strength: float, balanced: bool) -> Readout:
-    """Logistic regression of class numbers (n,), of which some may not occur."""
+    """Logistic regression of class numbers (n,); classes may be missing."""
     if len(np.unique(truth)) > 1:
         weight, bias = rows.fit(truth, classes, strength, balanced)
-    else:  # there is nothing to tell apart
+    else:  # a single class
         weight, bias = np.zeros((classes, len(rows.mean))), np.full(classes, -np.inf)
         bias[truth[0]] = 0.0
     return Readout(rows.mean, rows.scale, weight, bias, strength)
 
 
-def _chosen(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classes: int, balanced: bool):
-    """The strength with the smallest loss on the folds, and its probabilities (n, k) of the units left out.
+def _choose_strength(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classes: int, balanced: bool):
+    """The strength with the smallest cross-validated loss, and its left-out probabilities (n, k).
 
-    Tried from the strongest penalty on: the loss falls and then rises, and the weakest penalties take longest.
+    Starts from the strongest regularisation and stops when the loss rises, because the weakest takes longest to fit.
     """
     parts = [(LogisticRows(rows[others]), others, fold) for others, fold in outside_and_inside(folds, len(truth))]
     best = best_loss = best_probability = None
@@ -208,12 +208,12 @@ def _chosen(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classe
     return best, best_probability
 
 
-def _drawn(labelled, seed: int) -> np.ndarray:
-    """Positions of at most `_MOST` of the units."""
-    units = np.arange(len(labelled))
-    if len(units) <= _MOST:
+def _subset(rows, seed: int) -> np.ndarray:
+    """Positions of at most `_MAX_UNITS` rows, drawn at random."""
+    units = np.arange(len(rows))
+    if len(units) <= _MAX_UNITS:
         return units
-    return np.sort(np.random.default_rng([seed, 2]).choice(units, _MOST, replace=False))
+    return np.sort(np.random.default_rng([seed, 2]).choice(units, _MAX_UNITS, replace=False))
 
 
 def fit_ridge(rows: np.ndarray, values: np.ndarray, strength: float) -> Readout:
@@ -226,27 +226,28 @@ def fit_ridge(rows: np.ndarray, values: np.ndarray, strength: float) -> Readout:
 
 
 def averaged(outputs: dict[str, np.ndarray]) -> np.ndarray:
-    """Mean over checkpoints, then that of this and what other features say (late fusion)."""
+    """Mean over checkpoints, then the mean of that and the output of other features (late fusion)."""
     embeddings = [values for name, values in outputs.items() if name != FEATURES]
     means = [np.mean(embeddings, axis=0)] if embeddings else []
     return np.mean([*means, *(outputs[name] for name in outputs if name == FEATURES)], axis=0)
 
 
 def _folds(labelled: Labelled, truth: np.ndarray, seed: int) -> tuple[list[np.ndarray], str]:
-    folds, of = folds_of(labelled.animals, labelled.labels, seed)
-    if of == ANIMALS and any(len(np.unique(truth[others])) < 2 for others, _ in outside_and_inside(folds, len(truth))):
-        # Where the animals that remain hold one class, leaving animals out says nothing.
-        folds, of = folds_of(np.zeros(len(truth)), labelled.labels, seed)
-        of = "units, since leaving out animals leaves one class"
-    return folds, of
+    """Folds of animals; of units, if the other animals of a fold have a single class. And the kind of the folds."""
+    folds, kind = folds_of(labelled.animals, labelled.labels, seed)
+    rest = [others for others, _ in outside_and_inside(folds, len(truth))]
+    if kind == ANIMALS and any(len(np.unique(truth[others])) < 2 for others in rest):
+        folds, _ = folds_of(np.zeros(len(truth)), labelled.labels, seed)
+        kind = "units, since leaving out animals leaves one class"
+    return folds, kind
 
 
 def _loss(probability: np.ndarray, truth: np.ndarray, balanced: bool) -> float:
-    """-log of the true class's probability, of the units whose class the fit knew.
+    """Mean log loss of the units whose class was in the training folds.
 
-    By hand: scikit-learn's log_loss counts the others too, whose probability is 0.
+    scikit-learn's log_loss would include the others, whose true class has a probability of 0.
     """
-    own = probability[np.arange(len(truth)), truth]
-    known = own > 0
+    true_class = probability[np.arange(len(truth)), truth]
+    scored = true_class > 0
     weights = 1 / np.bincount(truth)[truth] if balanced else np.ones(len(truth))
-    return float(np.average(-np.log(own[known]), weights=weights[known])) if known.any() else np.inf
+    return float(np.average(-np.log(true_class[scored]), weights=weights[scored])) if scored.any() else np.inf

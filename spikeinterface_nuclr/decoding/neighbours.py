@@ -1,4 +1,4 @@
-"""Pooling over neighbours: units that lie close together on a probe lie in the same region."""
+"""Pooling of probabilities over neighbouring units, which mostly lie in the same brain region."""
 
 import numpy as np
 
@@ -13,20 +13,20 @@ def pooled(
 ) -> np.ndarray:
     """Mean probabilities of each unit and its nearest neighbours.
 
-    The five nearest units within 60 µm on the same probe, itself included, as BrainWideBench does.
+    By default, the five nearest units within 60 µm on the same probe, the unit itself included, as in BrainWideBench.
 
     Parameters
     ----------
     probability : float array, shape (n, k)
-        NaN rows of units without an embedding are nobody's neighbours, and stay NaN.
+        Rows of NaN (units without an embedding) are not used as neighbours, and stay NaN.
     position : float array, shape (n,) or (n, d)
-        µm along the probe, or in the plane or in space. A unit whose place is not known (NaN) has no neighbours.
+        Depth along the probe in µm, or coordinates in a plane or in space. A unit with NaN has no neighbours.
     probe : array, shape (n,)
-        What each unit was recorded with.
+        Probe of each unit.
     radius : float
         Largest distance in µm.
     count : int
-        Most units that are averaged.
+        Largest number of units that are averaged.
 
     Returns
     -------
@@ -36,39 +36,39 @@ def pooled(
 
     position = np.asarray(position, dtype=float).reshape(len(probability), -1)
     mean = probability.copy()
-    known = np.isfinite(probability).all(axis=1) & np.isfinite(position).all(axis=1)
-    for label in np.unique(probe):
-        of = np.flatnonzero((probe == label) & known)
-        distance = cdist(position[of], position[of])
-        # Itself first, also beside units at the same place; then by distance, then in their order: many units share a
-        # channel, and scikit-learn's neighbours take any of them.
+    usable = np.isfinite(probability).all(axis=1) & np.isfinite(position).all(axis=1)
+    for name in np.unique(probe):
+        units = np.flatnonzero((probe == name) & usable)
+        distance = cdist(position[units], position[units])
+        # The unit itself first, then by distance, then by index: many units share a channel, and the order in which
+        # scikit-learn's neighbours breaks ties is not defined.
         np.fill_diagonal(distance, -1.0)
-        for unit, row in zip(of, distance, strict=True):
+        for unit, row in zip(units, distance, strict=True):
             nearest = np.argsort(row, kind="stable")[:count]
-            mean[unit] = probability[of[nearest[row[nearest] <= radius]]].mean(axis=0)
+            mean[unit] = probability[units[nearest[row[nearest] <= radius]]].mean(axis=0)
     return mean
 
 
 def with_pooled(predictions, positions: list[np.ndarray], probes: list | None):
-    """An evaluation's predictions with those of the embedding pooled over neighbours on the same probe.
+    """Append predictions of the embedding pooled over neighbours on the same probe to an evaluation's predictions.
 
     Parameters
     ----------
     predictions : pandas DataFrame
-        As of `Evaluation`.
+        As in `Evaluation`.
     positions, probes
-        Of each recording, as of `evaluate`.
+        One array per recording, as in `evaluate`.
     """
     import pandas as pd
 
     rows = predictions[predictions["method"] == EMBEDDING].copy()
     columns = [column for column in rows.columns if column.startswith("p(")]
     probability = rows[columns].to_numpy(copy=True)
-    # Within animals, a neighbour of another fold was read by a decoder that knew this unit's label.
-    for (_, number), of in rows.reset_index(drop=True).groupby(["split", "recording"]).indices.items():
-        units = rows["unit"].to_numpy()[of]
+    # By split too: within animals, the decoder of another fold was fitted to this unit's label.
+    for (_, number), indices in rows.reset_index(drop=True).groupby(["split", "recording"]).indices.items():
+        units = rows["unit"].to_numpy()[indices]
         probe = np.zeros(len(units)) if probes is None else np.asarray(probes[number])[units]
-        probability[of] = pooled(probability[of], positions[number][units], probe)
+        probability[indices] = pooled(probability[indices], positions[number][units], probe)
     rows[columns] = probability
     rows["method"], rows["confidence"] = POOLED, probability.max(axis=1)
     rows["best_label"] = rows["label"] = [columns[k][2:-1] for k in probability.argmax(axis=1)]

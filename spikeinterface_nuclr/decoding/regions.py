@@ -1,4 +1,4 @@
-"""Brain regions at three levels of the Allen atlas: as annotated, Beryl, or Cosmos."""
+"""Mapping of Allen atlas acronyms to three levels: as annotated, Beryl, or Cosmos."""
 
 import csv
 from functools import cache
@@ -10,26 +10,26 @@ from ..errors import InputError
 from .labels import as_labels
 
 LEVELS = ("allen", "beryl", "cosmos")
-# Alphabetical: the order that BrainWideBench scores.
+# Alphabetical, the order in BrainWideBench.
 COSMOS = ("CB", "CNU", "CTXsp", "HB", "HPF", "HY", "Isocortex", "MB", "OLF", "TH")
 _TABLE = Path(__file__).with_name("allen_regions.csv")
 
 
 def roll_up(acronyms, level: str) -> np.ndarray:
-    """The region, at a level, that each acronym of the Allen Mouse Brain Common Coordinate Framework lies in.
+    """Map acronyms of the Allen Mouse Brain Common Coordinate Framework to a coarser level.
 
     Parameters
     ----------
     acronyms : array of str, shape (n,)
     level : {"allen", "beryl", "cosmos"}
-        The acronym itself; one of the 306 regions of the Beryl level, which joins layers and subnuclei; or one of the
-        ten of the Cosmos level (`COSMOS`).
+        "allen" keeps the acronym; "beryl" has 306 areas and nuclei, which join layers and subnuclei; "cosmos" has ten
+        regions (`COSMOS`).
 
     Returns
     -------
     str array, shape (n,)
-        Empty where there is none: `root`, `void`, fibre tracts, ventricles, what is coarser than the level, and what
-        is no label in the eyes of `fit_decoder`, such as "unknown".
+        Empty for `root`, `void`, fibre tracts, ventricles, regions coarser than the level, and entries that
+        `fit_decoder` treats as unlabelled, such as "unknown".
 
     Raises
     ------
@@ -45,19 +45,19 @@ def roll_up(acronyms, level: str) -> np.ndarray:
     if level not in LEVELS:
         raise InputError(f"level must be one of {LEVELS}, not {level!r}")
     table = _regions()
-    found = []
+    regions = []
     for acronym in as_labels(acronyms, "acronyms")[0].tolist():
         if acronym and acronym not in table:
-            raise InputError(f"{acronym!r} is no region of the Allen atlas: correct the label, or leave it as it is")
+            raise InputError(f"{acronym!r} is no region of the Allen atlas: correct the label, or use no level")
         beryl, cosmos = table.get(acronym, ("", ""))
-        # What lies in none of the ten (tracts, ventricles, root) is no region at any level.
-        found.append({"allen": acronym if cosmos else "", "beryl": beryl, "cosmos": cosmos}[level])
-    return np.array(found, dtype=str)
+        # Tracts, ventricles and root lie in none of the ten Cosmos regions and have no region at any level.
+        regions.append({"allen": acronym if cosmos else "", "beryl": beryl, "cosmos": cosmos}[level])
+    return np.array(regions, dtype=str)
 
 
 @cache
 def _regions() -> dict[str, tuple[str, str]]:
     """Beryl and Cosmos region of each acronym."""
     with open(_TABLE, newline="", encoding="utf-8") as file:
-        next(file)  # where the table is from
+        next(file)  # a line with the source of the table
         return {row["acronym"]: (row["beryl"], row["cosmos"]) for row in csv.DictReader(file)}

@@ -1,4 +1,4 @@
-"""Regressor: reads a value on a scale, such as depth, from embeddings, with an interval."""
+"""Regressor: predicts a number, such as depth, from embeddings, with a prediction interval."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,19 +12,20 @@ from .labels import as_values
 from .linear import STRENGTHS, Readout, averaged, fit_ridge, left_out
 from .splits import folds_of
 
-_FEWEST = 10
+_MIN_UNITS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """A predicted value of each unit.
+    """Predicted values of the units of a recording.
 
     Attributes
     ----------
     target : str
+        The predicted property.
     unit_ids : array, shape (n_units,)
     value, low, high : float32, shape (n_units,)
-        And the limits between which the true value lies as often as was asked for; NaN without an embedding.
+        Predicted value and limits of its prediction interval; NaN for units without an embedding.
     provenance : dict
 
     Examples
@@ -49,17 +50,18 @@ class Estimates:
 
 @dataclass(frozen=True, eq=False)
 class Regressor(storage.Fitted):
-    """Reads one number from embeddings by ridge regression.
+    """Predicts one number from embeddings by ridge regression.
 
     Attributes
     ----------
     target : str
+        The predicted property.
     readouts : dict of str to Readout
         By the sha256 of the checkpoint, or "features".
     errors : float32, shape (m,)
-        Distances from the truth on units left out while fitting, from which intervals are made.
+        Absolute errors on units left out during the fit, which determine the intervals.
     columns, animals, card, name
-        As of `Decoder`.
+        As in `Decoder`.
 
     Examples
     --------
@@ -83,15 +85,25 @@ class Regressor(storage.Fitted):
     name: str = ""
 
     def predict(self, embeddings: Recording, features=None, *, coverage: float = 0.9) -> Estimates:
-        """Values of every unit of one recording, with intervals that hold the truth in a share `coverage` of units.
+        """Predict the value of every unit of one recording, with intervals.
 
-        The half-width is that quantile of the errors on animals left out (split conformal prediction, Vovk et al.
-        2005): it holds for animals like these.
+        Parameters
+        ----------
+        embeddings, features
+            As in `Decoder.predict`.
+        coverage : float, default: 0.9
+            Fraction of units whose interval contains the true value, in animals like the training animals. The
+            half-width is this quantile of the errors on left-out animals (split conformal prediction, Vovk et al.
+            2005).
+
+        Returns
+        -------
+        Estimates
 
         Raises
         ------
         InputError
-            The embeddings are of another checkpoint, or the features do not fit.
+            The embeddings are of another checkpoint, or the features do not match.
         """
         if not 0 < coverage < 1:
             raise InputError(f"coverage must lie between 0 and 1, not {coverage!r}")
@@ -99,12 +111,12 @@ class Regressor(storage.Fitted):
         if columns != self.columns or tables.keys() != self.readouts.keys():
             raise InputError(
                 f"{self.name or self.target}: reads {_inputs(self.readouts, self.columns)}, given were "
-                f"{_inputs(tables, columns)}"
+                f"{_inputs(tables, columns)}: embed with the same model and give the same features"
             )
         first = by_each(embeddings)[0]
-        known = embedded(tables)
-        value = np.full(len(known), np.nan, dtype=np.float32)
-        value[known] = averaged({name: read(tables[name][known])[:, 0] for name, read in self.readouts.items()})
+        mask = embedded(tables)
+        value = np.full(len(mask), np.nan, dtype=np.float32)
+        value[mask] = averaged({name: readout(tables[name][mask])[:, 0] for name, readout in self.readouts.items()})
         half = self.half_width(coverage)
         provenance = {
             "decoder": self.name,
@@ -116,8 +128,8 @@ class Regressor(storage.Fitted):
         return Estimates(self.target, first.unit_ids, value, value - half, value + half, provenance)
 
     def half_width(self, coverage: float) -> float:
-        """Of the interval; infinite where too few errors are known for such a coverage."""
-        # By hand: numpy's quantiles are never infinite.
+        """Half-width of the intervals of this coverage; infinite if there are too few left-out units for it."""
+        # The rank of split conformal prediction, which numpy's quantiles do not offer.
         rank = int(np.ceil((len(self.errors) + 1) * coverage)) - 1
         return float(np.sort(self.errors)[rank]) if rank < len(self.errors) else float("inf")
 
@@ -148,20 +160,20 @@ class Regressor(storage.Fitted):
 def fit_regressor(
     embeddings, values, animals=None, *, target: str, features=None, card: dict | None = None, seed: int = 0
 ) -> Regressor:
-    """Fit a regressor of a number, such as depth, to units whose value is known.
+    """Fit a regressor of a number, such as depth, to units with known values; for classes, use `fit_decoder`.
 
-    Rows are standardised and read by ridge regression. The strength of its penalty and the width of its intervals come
-    from animals left out of the fit, up to five parts of them.
+    Embeddings are standardised and mapped to the value by ridge regression. The regularisation strength and the width
+    of the intervals are chosen by cross-validation over animals, in up to five folds.
 
     Parameters
     ----------
     embeddings, animals, features, card, seed
-        As of `fit_decoder`.
+        As in `fit_decoder`.
     values : array of shape (n_units,), or list of such arrays
-        Of each recording: numbers, or text that reads as one. Units without a value (NaN, None, or what `fit_decoder`
-        takes for no label) are left out.
+        Values of each recording: numbers, or text that reads as a number. Units without a value (NaN, None, or text
+        that `fit_decoder` treats as no label) are left out.
     target : str
-        What the values are, such as "depth_um".
+        Name of the value, such as "depth_um".
 
     Returns
     -------
@@ -170,7 +182,8 @@ def fit_regressor(
     Raises
     ------
     InputError
-        Names the recording whose arrays do not fit, or the value that is no number; or there are too few.
+        Arrays of a recording do not match its units, or a value is not a number (the message names them); or there are
+        fewer than ten units with a value.
 
     Examples
     --------
@@ -185,19 +198,19 @@ def fit_regressor(
 
     check_fit(target, card, seed)
     labelled = label_units(embeddings, values, animals, features, read=as_values)
-    if len(labelled) < _FEWEST:
-        raise InputError(f"a regression needs {_FEWEST} labelled units or more, not {len(labelled)}")
-    folds, of = folds_of(labelled.animals, labelled.labels, seed)
-    values, held, readouts = labelled.labels, {}, {}
+    if len(labelled) < _MIN_UNITS:
+        raise InputError(f"a regression needs {_MIN_UNITS} labelled units or more, not {len(labelled)}")
+    folds, left_out_kind = folds_of(labelled.animals, labelled.labels, seed)
+    values, held_out, readouts = labelled.labels, {}, {}
     for name, rows in labelled.tables.items():
-        tried = {
+        predictions = {
             strength: left_out(rows, values, folds, partial(fit_ridge, strength=strength))[:, 0]
             for strength in STRENGTHS
         }
-        best = min(tried, key=lambda strength: mean_squared_error(values, tried[strength]))
-        held[name], readouts[name] = tried[best], fit_ridge(rows, values, best)
-    predicted = averaged(held)
-    facts = facts_of(labelled, embeddings, of, seed)
+        best = min(STRENGTHS, key=lambda strength: mean_squared_error(values, predictions[strength]))
+        held_out[name], readouts[name] = predictions[best], fit_ridge(rows, values, best)
+    predicted = averaged(held_out)
+    facts = facts_of(labelled, embeddings, left_out_kind, seed)
     return Regressor(
         target,
         readouts,

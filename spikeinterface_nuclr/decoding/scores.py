@@ -1,28 +1,28 @@
-"""Scores of predicted classes, by animal: an animal is what a result should hold for, not a neuron."""
+"""Scores of predicted classes. The animal is the unit of replication: main scores are means over animals."""
 
 import numpy as np
 
 from . import calibration
 
-# Methods that every evaluation has, by name; baselines and controls have their own.
+# Names of the methods of an evaluation, other than baselines and controls.
 EMBEDDING = "embedding"
 FUSED = "embedding and features, averaged"
 POOLED = "embedding, pooled over neighbours"
 SHUFFLED = "labels shuffled within animals"
 MAIN = "macro-F1"
-# Shares of wrong labels that abstention is scored at.
+# Target errors at which abstention is scored.
 TARGET_ERRORS = (0.05, 0.10)
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean of F1 over the classes that occur in `truth`: scikit-learn's ``f1_score``, with 0 for 0/0."""
+    """Mean F1 over the classes that occur in `truth`: scikit-learn's ``f1_score``, with 0 for 0/0."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0))
 
 
 def balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean of recall over the classes that occur in `truth`: scikit-learn's ``recall_score``."""
+    """Mean recall over the classes that occur in `truth`: scikit-learn's ``recall_score``."""
     from sklearn.metrics import recall_score
 
     return float(recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0))
@@ -33,7 +33,7 @@ AVERAGED = {MAIN: macro_f1, "balanced accuracy": balanced_accuracy}
 
 
 def per_class(truth: np.ndarray, predicted: np.ndarray, classes: np.ndarray) -> dict[str, dict[str, float]]:
-    """Precision, recall, f1 and support of each class; NaN for a class without units, which cannot be scored."""
+    """Precision, recall, f1 and support of each class; NaN for a class without units."""
     from sklearn.metrics import precision_recall_fscore_support
 
     names = ("precision", "recall", "f1", "support")
@@ -46,19 +46,19 @@ def per_class(truth: np.ndarray, predicted: np.ndarray, classes: np.ndarray) -> 
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Units of each class (row) by predicted class (column): int, shape (k, k)."""
+    """Number of units of each class (row) by predicted class (column): int, shape (k, k)."""
     from sklearn.metrics import confusion_matrix
 
     return confusion_matrix(truth, predicted, labels=classes)
 
 
 def of_animals(score, truth: np.ndarray, predicted: np.ndarray, animals: np.ndarray) -> np.ndarray:
-    """A score in each animal, in sorted order."""
+    """A score in each animal, sorted by name: float array, shape (n_animals,)."""
     return np.array([score(truth[animals == name], predicted[animals == name]) for name in np.unique(animals)])
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % t interval of the mean over animals; NaN below three animals, which say too little of others.
+    """The 95 % t interval of the mean over animals; NaN below three animals.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
     Notes
     -----
-    Of 3 to 40 normal values it covers in 95 % of cases, of skewed ones in 89 to 95 %; percentile and BCa bootstraps
-    cover less often at these sizes (``benchmarks/coverage.py``).
+    For 3 to 40 animals, it contains the true mean in 95 % of cases if values are normally distributed, and in 89 to
+    95 % if they are skewed. Percentile and BCa bootstraps do so less often (``benchmarks/coverage.py``).
     """
     from scipy.stats import sem, t
 
@@ -80,7 +80,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def shuffled_within(labels: np.ndarray, animals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Labels in another order within each animal: what can be had without knowing the neurons."""
+    """Labels in random order within each animal, for the chance level."""
     labels = labels.copy()
     for name in np.unique(animals):
         labels[animals == name] = rng.permutation(labels[animals == name])
@@ -90,17 +90,17 @@ def shuffled_within(labels: np.ndarray, animals: np.ndarray, rng: np.random.Gene
 def of_shuffles(
     shuffled: list[np.ndarray], predicted: list[np.ndarray], animals: np.ndarray, units: np.ndarray
 ) -> np.ndarray:
-    """Every averaged score of decoders of shuffled labels: float array, shape (shuffles, 2).
+    """Scores (`AVERAGED`) of decoders of shuffled labels: float array, shape (shuffles, 2).
 
     Parameters
     ----------
     shuffled : list of str array, shape (n,)
-        Labels of all units, by shuffle.
+        Labels of all units, one array per shuffle.
     predicted : list of str array, shape (shuffles, units of a split)
-        Of the units tested, split by split.
+        Predictions for the test units, one array per split.
     animals : str array, shape (n,)
     units : int array, shape (m,)
-        Positions of the units tested, split by split.
+        Positions of the test units of all splits.
     """
     rows = np.concatenate(predicted, axis=1) if predicted else []
     return np.array(
@@ -112,7 +112,7 @@ def of_shuffles(
 
 
 def by_animal(predictions):
-    """Every averaged score of each method in each animal, from predictions as of `Evaluation`.
+    """Scores (`AVERAGED`) of each method in each animal, from predictions as in `Evaluation`.
 
     Returns
     -------
@@ -122,40 +122,40 @@ def by_animal(predictions):
     import pandas as pd
 
     rows = [
-        (method, name, animal, score(of["truth"].to_numpy(), of["best_label"].to_numpy()))
-        for method, of_method in predictions.groupby("method", sort=False)
+        (method, name, animal, score(rows["truth"].to_numpy(), rows["best_label"].to_numpy()))
+        for method, method_rows in predictions.groupby("method", sort=False)
         for name, score in AVERAGED.items()
-        for animal, of in of_method.groupby("animal")
+        for animal, rows in method_rows.groupby("animal")
     ]
     return pd.DataFrame(rows, columns=["method", "score", "animal", "value"])
 
 
 def score_table(predictions, animal_scores, null: np.ndarray):
-    """The table ``scores`` of an `Evaluation`: a row for each method and score.
+    """The table ``scores`` of an `Evaluation`: one row per method and score.
 
     Parameters
     ----------
     predictions, animal_scores : pandas DataFrames
-        As of `Evaluation`.
+        As in `Evaluation`.
     null : float array, shape (shuffles, 2)
-        The averaged scores of each shuffle.
+        Scores of the shuffles, from `of_shuffles`.
     """
     import pandas as pd
 
     rows = []
-    for method, of in predictions.groupby("method", sort=False):
+    for method, method_rows in predictions.groupby("method", sort=False):
         for k, name in enumerate(AVERAGED):
             values = animal_scores.query("method == @method and score == @name")["value"].to_numpy()
             low, high = np.clip(interval(values), 0, 1)
-            # The null is the embedding's own. One more than was seen: with 20 shuffles, no p is below 1/21.
+            # Labels are shuffled for the embedding only. The true labels count as one more shuffle.
             tested = method == EMBEDDING and len(null)
             p = (1 + (null[:, k] >= values.mean()).sum()) / (1 + len(null)) if tested else np.nan
             rows.append((method, name, values.mean(), low, high, len(values), p))
-        for name, value in _calibration_scores(of).items():
-            # What was calibrated, before and by thresholds, is not what was pooled.
+        for name, value in _calibration_scores(method_rows).items():
+            # Pooled probabilities have no uncalibrated version and no thresholds.
             if method == POOLED and ("before" in name or "%" in name):
                 continue
-            rows.append((method, name, value, np.nan, np.nan, of["animal"].nunique(), np.nan))
+            rows.append((method, name, value, np.nan, np.nan, method_rows["animal"].nunique(), np.nan))
     for k, name in enumerate(AVERAGED if len(null) else ()):
         low, high = np.quantile(null[:, k], [0.025, 0.975])
         rows.append((SHUFFLED, name, null[:, k].mean(), low, high, predictions["animal"].nunique(), np.nan))
@@ -163,26 +163,26 @@ def score_table(predictions, animal_scores, null: np.ndarray):
 
 
 def _calibration_scores(rows) -> dict[str, float]:
-    """Of all test units together: accuracy, calibration, and what abstaining gives."""
-    right = (rows["truth"] == rows["best_label"]).to_numpy()
+    """Accuracy, calibration and abstention scores of all test units together."""
+    correct = (rows["truth"] == rows["best_label"]).to_numpy()
     confidence, before = rows["confidence"].to_numpy(), rows["confidence_before"].to_numpy()
     columns = [column for column in rows.columns if column.startswith("p(")]
     truth = np.searchsorted([column[2:-1] for column in columns], rows["truth"].to_numpy(dtype=str))
     table = {
-        "accuracy": right.mean(),
-        "ECE before": calibration.expected_calibration_error(before, right),
-        "ECE": calibration.expected_calibration_error(confidence, right),
+        "accuracy": correct.mean(),
+        "ECE before": calibration.expected_calibration_error(before, correct),
+        "ECE": calibration.expected_calibration_error(confidence, correct),
         "ECE by chance": calibration.calibration_error_by_chance(confidence),
         "Brier": calibration.brier_score(rows[columns].to_numpy(), truth),
         "Brier before": rows["brier_before"].mean(),
     }
     for error in TARGET_ERRORS:
-        kept = (confidence >= rows[threshold_column(error)]).to_numpy()
-        table[f"coverage at {error:.0%} error"] = kept.mean()
-        table[f"error at {error:.0%} error"] = 1 - right[kept].mean() if kept.any() else np.nan
+        accepted = (confidence >= rows[threshold_column(error)]).to_numpy()
+        table[f"coverage at {error:.0%} error"] = accepted.mean()
+        table[f"error at {error:.0%} error"] = 1 - correct[accepted].mean() if accepted.any() else np.nan
     return {name: float(value) for name, value in table.items()}
 
 
 def threshold_column(target_error: float) -> str:
-    """The column of the predictions that holds the thresholds of a target error."""
+    """The column of the predictions with the thresholds for a target error."""
     return f"threshold_{round(100 * target_error)}"

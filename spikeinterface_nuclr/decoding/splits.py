@@ -1,4 +1,4 @@
-"""Splits: which units a decoder is fitted to and which it is scored on. By animal, unless another is named."""
+"""Splits into training and test units, and folds within the training units: by animal, unless stated otherwise."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InputError
 
 PROTOCOLS = ("leave-one-animal-out", "zero-shot", "within-animal")
-# What `folds_of` says of folds of whole animals.
+# Kind of folds of whole animals, as `folds_of` returns it.
 ANIMALS = "animals"
 _FOLDS = 5
 
@@ -22,7 +22,7 @@ class Split:
     ----------
     name : str
     fit, test : int arrays
-        Positions of the units.
+        Positions of the training and test units.
     """
 
     name: str
@@ -41,13 +41,13 @@ def split_units(animals: np.ndarray, labels: np.ndarray, protocol: str, test_ani
     ----------
     animals, labels : arrays, shape (n,)
     protocol : {"leave-one-animal-out", "zero-shot", "within-animal"}
-        Fit to all animals but one, each in its turn; fit to all animals but `test_animals`, once; or fit and test on
-        different units of the same animal, by five folds in each: a score that no new animal need reach, since a
-        decoder may read the session from it.
+        "leave-one-animal-out" tests on each animal in turn and fits to the others; "zero-shot" tests on `test_animals`
+        and fits to the others; "within-animal" fits and tests on different units of each animal, in five folds. Scores
+        within animals may reflect the session, so decoders may score lower in new animals.
     test_animals : sequence of str
-        Of "zero-shot"; animals that no choice has seen.
+        For "zero-shot": animals that were not used for any choice.
     seed : int
-        Of the folds within animals.
+        Seed of the folds within animals.
 
     Raises
     ------
@@ -64,91 +64,91 @@ def split_units(animals: np.ndarray, labels: np.ndarray, protocol: str, test_ani
     if protocol == "zero-shot":
         unknown = sorted(set(map(str, test_animals)) - set(names.tolist()))
         if unknown:
-            raise InputError(f"test animal {unknown[0]!r} is none of these: {', '.join(names[:5])}, …")
-        out = np.isin(animals, list(map(str, test_animals)))
-        splits = [Split("test animals", np.flatnonzero(~out), np.flatnonzero(out))]
+            raise InputError(f"test animal {unknown[0]!r} is not among the animals: {', '.join(names[:5])}, …")
+        is_test = np.isin(animals, list(map(str, test_animals)))
+        splits = [Split("test animals", np.flatnonzero(~is_test), np.flatnonzero(is_test))]
     elif len(names) > 1:
         parts = LeaveOneGroupOut().split(animals, groups=animals)
         splits = [Split(str(animals[test[0]]), fit, test) for fit, test in parts]
     if len(names) < 2 or not len(splits[0].fit):
         raise InputError(
             f"{protocol} needs animals to fit to and others to test on, here are {len(names)} "
-            f"({', '.join(names[:3])}): add animals, or ask for 'within-animal' and call it that"
+            f"({', '.join(names[:3])}): add animals, or use the protocol 'within-animal' and report it"
         )
     return splits
 
 
 def check_protocol(protocol: str, test_animals=()) -> None:
-    """InputError where there is no such protocol, or test animals do not belong to it."""
+    """InputError if the protocol is unknown, or does not go with `test_animals`."""
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol must be one of {PROTOCOLS}, not {protocol!r}")
     if isinstance(test_animals, str):
         raise InputError(f"test_animals must be a list of names, such as [{test_animals!r}]")
     if (protocol == "zero-shot") != bool(len(test_animals)):
-        raise InputError("test_animals belongs to protocol 'zero-shot', and it needs some")
+        raise InputError("test_animals must be given for protocol 'zero-shot', and only for it")
 
 
 def check_seed(seed: int) -> None:
-    """InputError where numpy takes no such seed."""
+    """InputError if `seed` is not a whole number from 0 on."""
     if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"seed must be a whole number from 0 on, not {seed!r}")
 
 
 def check_splits(splits: list[Split], animals: np.ndarray, protocol: str) -> None:
-    """InputError where a unit is on both sides of a split, or an animal is and the protocol does not say so."""
+    """InputError if a unit is on both sides of a split, or an animal is and the protocol is not "within-animal"."""
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol must be one of {PROTOCOLS}, not {protocol!r}")
     if len({split.name for split in splits}) < len(splits) or not splits:
-        raise InputError("splits need a name each, and there must be one")
+        raise InputError("splits: give at least one, each with a name of its own")
     for split in splits:
         positions = np.concatenate([split.fit, split.test])
         if not len(split.fit) or not len(split.test) or positions.min() < 0 or positions.max() >= len(animals):
             raise InputError(
-                f"split {split.name!r}: a side is empty, or names a unit beyond the {len(animals)} labelled"
+                f"split {split.name!r}: a side is empty, or a position is beyond the {len(animals)} labelled units"
             )
         if positions.dtype.kind not in "iu":
-            raise InputError(f"split {split.name!r}: name units by their positions, not by {positions.dtype}")
+            raise InputError(f"split {split.name!r}: give integer positions of units, not {positions.dtype}")
         if len(np.intersect1d(split.fit, split.test)):
             raise InputError(f"split {split.name!r}: the same unit is on both sides")
         both = np.intersect1d(animals[split.fit], animals[split.test])
         if len(both) and protocol != "within-animal":
             raise InputError(
-                f"split {split.name!r}: animal {both[0]} is on both sides, which gives the answer away: split by "
-                "animal, or name the protocol 'within-animal'"
+                f"split {split.name!r}: animal {both[0]} is on both sides and would leak into the test: split by "
+                "animal, or use the protocol 'within-animal'"
             )
 
 
 def scorable(splits: list[Split], labels: np.ndarray) -> tuple[list[Split], dict[str, int]]:
-    """The splits without test units of classes that the fit cannot know, and how many units of each class these are.
+    """Remove test units whose class has no training units; returns the splits and the removed units of each class.
 
     Raises
     ------
     InputError
-        Nothing is left to score, or a split fits to a single class.
+        There is nothing to score, or the training units of a split have a single class.
     """
-    kept, left = [], []
+    remaining, removed = [], []
     for split in splits:
-        possible = np.isin(labels[split.test], labels[split.fit])
-        left.append(split.test[~possible])
-        if possible.any():
-            kept.append(Split(split.name, split.fit, split.test[possible]))
-    if not kept:
-        raise InputError("no class occurs both in what is fitted to and in what is tested: label more animals")
-    for split in kept:
+        learnable = np.isin(labels[split.test], labels[split.fit])
+        removed.append(split.test[~learnable])
+        if learnable.any():
+            remaining.append(Split(split.name, split.fit, split.test[learnable]))
+    if not remaining:
+        raise InputError("no class occurs both in training and in test animals: label more animals")
+    for split in remaining:
         classes = np.unique(labels[split.fit])
         if len(classes) < 2:
             raise InputError(
-                f"split {split.name!r}: all units that are fitted to are {str(classes[0])!r}, and a decoder needs two "
-                "classes: label more animals"
+                f"split {split.name!r}: all training units are {str(classes[0])!r}, and a decoder needs two classes: "
+                "label more animals"
             )
-    names, counts = np.unique(labels[np.concatenate(left)], return_counts=True)
-    return kept, dict(zip(names.tolist(), counts.tolist(), strict=True))
+    names, counts = np.unique(labels[np.concatenate(removed)], return_counts=True)
+    return remaining, dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
 def folds_of(animals: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[list[np.ndarray], str]:
-    """At most five disjoint parts of the units, whole animals each, for choices inside what is fitted to.
+    """At most five folds of whole animals, for choices within the training units, and their kind.
 
-    Of a single animal, its units are divided; the second value says which of the two it was.
+    The units of a single animal are divided instead.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -160,7 +160,7 @@ def folds_of(animals: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[li
 
 
 def outside_and_inside(folds: Iterable[np.ndarray], count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of each fold of `count` units the positions outside of it and inside, as scikit-learn's splitters give them."""
+    """For each fold of `count` units, the positions outside and inside it, like scikit-learn's splitters."""
     for fold in folds:
         yield np.delete(np.arange(count), fold), fold
 
@@ -169,7 +169,7 @@ def _within(animals: np.ndarray, labels: np.ndarray, seed: int) -> list[Split]:
     splits = []
     for animal in np.unique(animals):
         units = np.flatnonzero(animals == animal)
-        # Of classes with a single unit, a fold would leave one class to fit to.
+        # With fewer than two classes of several units, a fold could leave a single class to fit to.
         classes = np.unique(labels[units], return_counts=True)[1]
         if len(units) < 2 * _FOLDS or (classes > 1).sum() < 2:
             continue
@@ -181,9 +181,9 @@ def _within(animals: np.ndarray, labels: np.ndarray, seed: int) -> list[Split]:
 
 
 def _stratified(labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Five parts with the same mixture of labels, rare ones spread as far as they go.
+    """Five folds with about the same distribution of labels.
 
-    By hand: scikit-learn's StratifiedKFold takes neither numbers on a scale nor classes of fewer units than folds.
+    scikit-learn's StratifiedKFold accepts neither continuous values nor classes with fewer units than folds.
     """
     rng = np.random.default_rng(seed)
     if labels.dtype.kind == "f":

@@ -1,4 +1,4 @@
-"""Decoders and regressors on disk: which file a name means, and what a file holds, where it is what it should be."""
+"""Files of decoders and regressors: finding them by name, and validating their content."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ..model import model_file
 from .linear import Readout
 
 BUNDLED = Path(__file__).parent / "bundled"
-# Key of the JSON in the file -> what it is, and who reads it.
+# Key of the JSON in the file -> message for a reader of the other kind.
 KINDS = {
     "nuclr_decoder": "reads classes: use Decoder.load, in Python",
     "nuclr_regressor": "reads numbers: use Regressor.load, in Python",
@@ -18,24 +18,25 @@ _PARTS = ("mean", "scale", "weight", "bias")
 
 
 class Fitted(model_file.Saved):
-    """What is fitted to labelled units, and loaded by its name."""
+    """Base class of decoders and regressors, which are saved to a file and loaded by name."""
 
     REMEDY = "fit it again"
 
     @classmethod
     def load(cls, name: str | Path, *, sha256: str | None = None):
-        """Read what `save` wrote, by its path, a bundled name, or ``hf://owner/repo[/file][@revision]``.
+        """Load a saved file by path, bundled name, or ``hf://owner/repo[/file][@revision]``.
 
         Parameters
         ----------
         name : str or Path
         sha256 : str, optional
-            What its `sha256` must be. Where a path leads nowhere any more, a bundled one of this identity is taken.
+            Expected `sha256`. If the path does not exist any more, a bundled file with this sha256 is loaded.
 
         Raises
         ------
         CheckpointError
-            It cannot be had, is damaged, was made by an older version, or is another than `sha256`.
+            The file cannot be found or downloaded, is damaged, was written by an older version, or has another
+            `sha256`.
         """
         path, name, _ = model_file.find(
             str(name), BUNDLED, cls.KIND, "decoder", sha256=sha256, default_file="decoder.safetensors"
@@ -54,22 +55,22 @@ def bundled_decoders() -> list[str]:
 
 
 def is_decoder(path) -> bool:
-    """Whether a file says that it holds a decoder or a regressor."""
+    """Whether a file contains a decoder or a regressor, according to its metadata."""
     return model_file.kind_of_model(path) in KINDS
 
 
 def is_regressor(name: str) -> bool:
-    """Whether the file of this path holds a regressor."""
+    """Whether the file at this path contains a regressor."""
     return model_file.kind_of_model(name) == "nuclr_regressor"
 
 
 def readout_arrays(readouts: dict[str, Readout]) -> dict[str, np.ndarray]:
-    """The arrays of read-outs by name, for a file."""
+    """The arrays of read-outs, by their names in a file."""
     return {f"{name}/{part}": getattr(readout, part) for name, readout in readouts.items() for part in _PARTS}
 
 
 def read_readouts(arrays: dict[str, np.ndarray], strengths: dict[str, float], outputs: int) -> dict[str, Readout]:
-    """The read-outs whose arrays a file holds, of so many outputs each."""
+    """The read-outs in a file, with this number of outputs each; ValueError if an array is invalid."""
     readouts = {}
     for name, strength in strengths.items():
         size = len(arrays[f"{name}/mean"])
@@ -84,12 +85,12 @@ def read_readouts(arrays: dict[str, np.ndarray], strengths: dict[str, float], ou
 
 
 def array_of(arrays: dict[str, np.ndarray], name: str, dtype, shape: tuple) -> np.ndarray:
-    """An array of a file; ValueError where its dtype, shape (None: any length) or a number is not as it should be."""
+    """An array of a file; ValueError unless it has this dtype and shape (None: any length) and finite values."""
     values = arrays[name]
-    fits = len(shape) == values.ndim and all(n in (None, m) for n, m in zip(shape, values.shape, strict=True))
-    if values.dtype != dtype or not fits or not values.size:
+    matches = len(shape) == values.ndim and all(n in (None, m) for n, m in zip(shape, values.shape, strict=True))
+    if values.dtype != dtype or not matches or not values.size:
         raise ValueError(f"{name} has dtype {values.dtype} and shape {values.shape}")
-    # A class that no unit showed has the bias -inf.
+    # A class without training units has the bias -inf.
     finite = np.isfinite(values) | (np.isneginf(values) if name.endswith("/bias") else False)
     if not finite.all():
         raise ValueError(f"{name} holds numbers that are not finite")
@@ -97,33 +98,33 @@ def array_of(arrays: dict[str, np.ndarray], name: str, dtype, shape: tuple) -> n
 
 
 def positive_of(value, name: str) -> float:
-    """A finite number above 0; ValueError where it is something else."""
+    """A finite number above 0; ValueError otherwise."""
     if not isinstance(value, float | int) or isinstance(value, bool) or not 0 < value < np.inf:
-        raise ValueError(f"{name} is no positive number")
+        raise ValueError(f"{name} is not a positive number")
     return float(value)
 
 
 def texts_of(values, name: str) -> tuple[str, ...]:
-    """A list of different texts; ValueError where it is something else."""
+    """A tuple of distinct strings, from a list; ValueError otherwise."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{name} is no list of names")
+        raise ValueError(f"{name} is not a list of names")
     if len(set(values)) < len(values):
-        raise ValueError(f"{name} names one twice")
+        raise ValueError(f"{name} contains a name twice")
     return tuple(values)
 
 
 def text_of(value, name: str) -> str:
-    """A text that is not empty; ValueError where it is something else."""
+    """A string that is not empty; ValueError otherwise."""
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} is no name")
+        raise ValueError(f"{name} is not a name")
     return value
 
 
 def card_of(card: dict) -> dict:
-    """The card, where what this package itself reads there is as it writes it; ValueError where not."""
+    """The card; ValueError if the entries that this package reads are invalid."""
     checkpoints = card.get("checkpoints", {})
     if not isinstance(checkpoints, dict) or not all(isinstance(name, str) for name in checkpoints.values()):
-        raise ValueError("checkpoints of its card are no names")
+        raise ValueError("checkpoints of its card are not names")
     if not isinstance(card.get("calibrated_on", ""), str):
-        raise ValueError("calibrated_on of its card is no text")
+        raise ValueError("calibrated_on of its card is not text")
     return card

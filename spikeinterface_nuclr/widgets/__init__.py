@@ -1,4 +1,4 @@
-"""Figures, as SpikeInterface widgets. Importing them does not import matplotlib."""
+"""Figures as SpikeInterface widgets. Importing them does not import matplotlib."""
 
 from .evaluation import NuCLREvaluationWidget, plot_nuclr_evaluation
 from .units import NuCLREmbeddingWidget, NuCLRIdentityWidget, plot_nuclr_embedding, plot_nuclr_identity

@@ -1,4 +1,4 @@
-"""What the figures share: colours of classes, a new figure, open panels. matplotlib is imported where it draws."""
+"""Helpers shared by the figures: colours of classes, new figures, open panels. matplotlib is imported when used."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ GREY = "0.75"
 
 
 def class_colours(classes) -> dict[str, tuple]:
-    """A colour for each class, of ten that are told apart, then of a scale."""
+    """A colour for each class: ten distinct colours, or a colour scale for more classes."""
     import matplotlib.pyplot as plt
 
     count = len(classes)
@@ -15,7 +15,7 @@ def class_colours(classes) -> dict[str, tuple]:
 
 
 def new_figure(figsize: tuple, backend_kwargs: dict):
-    """The figure to draw into, given or new, with its title."""
+    """The figure in `backend_kwargs`, or a new one, with its title."""
     import matplotlib.pyplot as plt
 
     figure = backend_kwargs.get("figure")
@@ -27,5 +27,5 @@ def new_figure(figsize: tuple, backend_kwargs: dict):
 
 
 def open_spines(axis) -> None:
-    """Hide the lines above and right of a panel."""
+    """Hide the top and right spines of a panel."""
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""The figure of an evaluation: a method has one colour, marker and line in all panels, distinct in grey too."""
+"""The figure of an evaluation. Each method has one colour, marker and line style in all panels, distinct in grey."""
 
 from dataclasses import dataclass
 from textwrap import fill
@@ -12,25 +12,25 @@ from ..decoding.scores import EMBEDDING, MAIN, SHUFFLED
 from ..text import for_figure
 from .drawing import GREY, new_figure, open_spines
 
-_OWN_COLOUR = "#b2182b"
+_EMBEDDING_COLOUR = "#b2182b"
 _MARKERS = "sD^vP<>X"
 _LINES = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (4, 2, 1, 2, 1, 2)))
-_NAME_WIDTH = 28  # characters of a line
-_MOST_CELLS = 12  # classes of a confusion whose cells have room for numbers
+_NAME_WIDTH = 28  # characters per line
+_MAX_NUMBERED = 12  # most classes of a confusion matrix with numbers in its cells
 
 
 class NuCLREvaluationWidget(BaseWidget):
-    """Draw how well a property is read: the scores beside those without the embedding, confusions, and calibration.
+    """Plot an evaluation: scores of all methods, confusion matrix, calibration and abstention.
 
     Parameters
     ----------
     evaluation : Evaluation
     label_efficiency, animal_scaling : pandas DataFrame, optional
-        What the functions of these names gave: a panel more each.
+        Results of the functions of these names; each adds a panel.
     backend : str, optional
         "matplotlib".
     **backend_kwargs
-        As of `NuCLREmbeddingWidget`.
+        As for `NuCLREmbeddingWidget`.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class NuCLREvaluationWidget(BaseWidget):
         super().__init__(data, backend=backend, **backend_kwargs)
 
     def plot_matplotlib(self, data_plot, **backend_kwargs):
-        """Scores, confusions, reliability, risk; then the learning curves; one legend for all."""
+        """Draw scores, confusion matrix, reliability, risk and learning curves, with one legend."""
         evaluation, curves = data_plot["evaluation"], data_plot["curves"]
         rows = 2 + bool(curves)
         self.figure = new_figure((11, 4 * rows + 0.8), backend_kwargs)
@@ -72,7 +72,7 @@ plot_nuclr_evaluation = NuCLREvaluationWidget
 
 @dataclass(frozen=True)
 class _Style:
-    """How a method is drawn."""
+    """Colour, marker and line of a method."""
 
     color: object
     marker: str
@@ -81,64 +81,62 @@ class _Style:
 
 
 def _styles_of(methods: list[str]) -> dict[str, _Style]:
-    """The embedding in red, the others from dark to light, each with a marker and a line of its own."""
+    """The embedding in red, the others from dark to light, each with its own marker and line style."""
     import matplotlib.pyplot as plt
 
     others = [method for method in methods if method != EMBEDDING]
     colours = plt.get_cmap("cividis")(np.linspace(0.1, 0.85, max(len(others), 1)))
-    styles = {EMBEDDING: _Style(_OWN_COLOUR, "o", "-", 2.5)}
+    styles = {EMBEDDING: _Style(_EMBEDDING_COLOUR, "o", "-", 2.5)}
     for k, method in enumerate(others):
         styles[method] = _Style(tuple(colours[k]), _MARKERS[k % len(_MARKERS)], _LINES[k % len(_LINES)], 1.3)
     return styles
 
 
 def _draw_scores(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
-    """Each method's mean with its interval, and every animal as a point; what shuffled labels score as a band."""
+    """Mean and interval of each method, each animal as a point, and the range of shuffled labels as a band."""
     table = evaluation.scores[evaluation.scores["score"] == MAIN].set_index("method")
     points = evaluation.animal_scores[evaluation.animal_scores["score"] == MAIN]
     if SHUFFLED in table.index:
         axis.axvspan(table.loc[SHUFFLED, "low"], table.loc[SHUFFLED, "high"], color="0.9", linewidth=0, zorder=0)
-    for place, (method, style) in enumerate(styles.items()):
+    for y, (method, style) in enumerate(styles.items()):
         row, values = table.loc[method], points.loc[points["method"] == method, "value"]
-        axis.plot(values, np.full(len(values), place + 0.25), "o", color=style.color, markersize=3, alpha=0.6)
+        axis.plot(values, np.full(len(values), y + 0.25), "o", color=style.color, markersize=3, alpha=0.6)
         if np.isfinite(row["low"]):
-            axis.plot([row["low"], row["high"]], [place, place], color=style.color, linewidth=2)
-        axis.plot(row["value"], place, style.marker, color=style.color, markersize=7)
-        axis.annotate(
-            f"{row['value']:.2f}", (row["value"], place), (0, 6), textcoords="offset points", ha="center", size=8
-        )
+            axis.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=2)
+        axis.plot(row["value"], y, style.marker, color=style.color, markersize=7)
+        axis.annotate(f"{row['value']:.2f}", (row["value"], y), (0, 6), textcoords="offset points", ha="center", size=8)
     axis.set_yticks(range(len(styles)), [fill(for_figure(method), _NAME_WIDTH) for method in styles])
     shuffled = ", shuffled labels (grey)" if SHUFFLED in table.index else ""
     axis.set(
         title=f"{for_figure(evaluation.target)}: {evaluation.protocol}", xlim=(0, 1.05), ylim=(len(styles) - 0.4, -0.7),
-        xlabel=f"{MAIN}: mean, 95 % interval, each animal{shuffled}",
+        xlabel=f"{MAIN}: mean, 95 % interval, animals (points){shuffled}",
     )  # fmt: skip
     open_spines(axis)
 
 
 def _draw_confusion(axis, evaluation: Evaluation) -> None:
-    """Shares of each true class by predicted class, with the numbers of units where there is room."""
+    """Fractions of each true class by predicted class, with numbers of units if there is room."""
     counts = evaluation.confusion()
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axis.imshow(share, cmap="Greys", vmin=0, vmax=1)
-    for (i, j), value in np.ndenumerate(counts) if len(counts) <= _MOST_CELLS else ():
-        colour = "white" if share[i, j] > 0.5 else "black"
-        axis.text(j, i, f"{share[i, j]:.2f}\n{value}", ha="center", va="center", size=7, color=colour)
+    fraction = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(fraction, cmap="Greys", vmin=0, vmax=1)
+    for (i, j), value in np.ndenumerate(counts) if len(counts) <= _MAX_NUMBERED else ():
+        colour = "white" if fraction[i, j] > 0.5 else "black"
+        axis.text(j, i, f"{fraction[i, j]:.2f}\n{value}", ha="center", va="center", size=7, color=colour)
     names = [for_figure(name) for name in evaluation.classes]
     axis.set_xticks(range(len(counts)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(counts)), names)
-    axis.set(title="embedding: share of each true class", xlabel="predicted", ylabel="true")
+    axis.set(title="embedding: fraction of each true class", xlabel="predicted", ylabel="true")
 
 
 def _draw_reliability(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
-    """How often the embedding's predictions of a confidence are right, and how many units each bin holds."""
+    """Accuracy of the embedding's predictions by confidence, before and after calibration."""
     rows = evaluation.of(EMBEDDING)
-    right = (rows["truth"] == rows["best_label"]).to_numpy()
+    correct = (rows["truth"] == rows["best_label"]).to_numpy()
     colour = styles[EMBEDDING].color
     axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, zorder=0)
-    before = calibration.reliability(rows["confidence_before"].to_numpy(), right)
+    before = calibration.reliability(rows["confidence_before"].to_numpy(), correct)
     axis.plot(before["confidence"], before["accuracy"], "o", color=colour, markerfacecolor="white", markersize=6)
-    table = calibration.reliability(rows["confidence"].to_numpy(), right)
+    table = calibration.reliability(rows["confidence"].to_numpy(), correct)
     axis.plot(table["confidence"], table["accuracy"], "o", color=colour, markersize=5)
     fewest, most = table["count"].min(), table["count"].max()
     count = f"{fewest}" if fewest == most else f"{fewest} to {most}"
@@ -148,7 +146,7 @@ def _draw_reliability(axis, evaluation: Evaluation, styles: dict[str, _Style]) -
         title=f"embedding: ECE {numbers['ECE']:.3f} (before {numbers['ECE before']:.3f}, "
         f"by chance {numbers['ECE by chance']:.3f})",
         xlabel="confidence (filled: calibrated, hollow: before)",
-        ylabel="share that is right",
+        ylabel="accuracy",
         xlim=(0, 1.02),
         ylim=(-0.02, 1.08),
     )
@@ -156,7 +154,7 @@ def _draw_reliability(axis, evaluation: Evaluation, styles: dict[str, _Style]) -
 
 
 def _draw_risk(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
-    """Share of wrong labels by share of labelled units, of every method."""
+    """Error rate as a function of the fraction of units that are labelled, for every method."""
     for method, style in styles.items():
         rows = evaluation.of(method)
         table = calibration.selective_risk(
@@ -165,32 +163,38 @@ def _draw_risk(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
         axis.plot(
             table["coverage"], table["risk"], color=style.color, linestyle=style.linestyle, linewidth=style.linewidth
         )
-    axis.set(title="abstaining from the less confident", xlabel="share that is labelled", ylabel="share that is wrong")
+    axis.set(title="abstention by confidence", xlabel="fraction labelled", ylabel="fraction of wrong labels")
     axis.set(xlim=(0, 1), ylim=(0, None))
     open_spines(axis)
 
 
 def _draw_curve(axis, table, name: str, styles: dict[str, _Style]) -> None:
-    """A learning curve: the mean, and every animal as a thin line."""
-    means = table.groupby([name, "animal_tested"])["macro_f1"].mean().unstack()
+    """A learning curve: the mean, and each test animal as a thin line."""
+    means = table.groupby([name, "test_animal"])["macro_f1"].mean().unstack()
     axis.plot(means.index, means.to_numpy(), color=GREY, linewidth=1)
     axis.plot(means.index, means.mean(axis=1), "o-", color=styles[EMBEDDING].color)
     if name == "share":
-        axis.set(xscale="log", title="embedding: share of the labels", xlabel="share of the labels that is fitted to")
+        axis.set(xscale="log", title="embedding: by number of labels", xlabel="fraction of the training labels")
     else:
-        axis.set(title="embedding: number of animals", xlabel="animals that are fitted to", xticks=means.index.unique())
-    axis.set(ylabel=f"{MAIN} (grey: each animal)", ylim=(0, 1))
+        axis.set(title="embedding: by number of animals", xlabel="training animals", xticks=means.index.unique())
+    axis.set(ylabel=f"{MAIN} (grey: each test animal)", ylim=(0, 1.05))
     open_spines(axis)
 
 
 def _add_legend(figure, styles: dict[str, _Style]) -> None:
-    """One legend for all panels, below them."""
+    """One legend below all panels."""
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D(
-            [], [], color=s.color, marker=s.marker, linestyle=s.linestyle, linewidth=s.linewidth, label=for_figure(m)
+            [],
+            [],
+            color=style.color,
+            marker=style.marker,
+            linestyle=style.linestyle,
+            linewidth=style.linewidth,
+            label=for_figure(method),
         )
-        for m, s in styles.items()
+        for method, style in styles.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small", handlelength=4)

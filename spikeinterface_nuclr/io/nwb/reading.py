@@ -203,7 +203,7 @@ def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
 
 
 def _check_columns(table, names: tuple[str, ...]) -> None:
-    """InputError where a table lacks columns, as those written before version 0.1.0 was released do."""
+    """Raise InputError if a table lacks columns, as those written before version 0.1.0 was released do."""
     missing = [name for name in names if name not in table.colnames]
     if missing:
         raise InputError(

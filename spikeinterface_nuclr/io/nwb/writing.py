@@ -219,7 +219,7 @@ def _plan(path: Path, nwbfile, request: Request, population: Population | None) 
 
 
 def _check_inside(nwbfile, places) -> None:
-    """InputError where a table whose rows are referred to lies in another file."""
+    """Raise InputError if a table whose rows are referred to lies in another file."""
     for place in places:
         if place.table.container_source != nwbfile.container_source:
             raise InputError(
@@ -264,7 +264,7 @@ def _unit_columns(nwbfile, place: Place, request: Request, unwanted: list[str]) 
 
 
 def _check_identities(identities: Identities, embeddings: UnitEmbeddings) -> None:
-    """InputError where identities were not predicted from these embeddings."""
+    """Raise InputError if identities were not predicted from these embeddings."""
     if not embeddings.provenance.predicts(identities.provenance):
         raise InputError(
             f"{identities.target}: was predicted from other embeddings than are written: predict it from these"
