@@ -1,10 +1,11 @@
-"""What a part of the recipe is worth: short trainings that differ in one thing, and their monitors.
+"""Ablations of the training recipe: short training runs that differ in one setting, and their monitors.
 
     python benchmarks/ablations.py STORE --config docs/models/nuclr-starter.toml --steps 400 \\
         --hold-out P1?HMH --hold-out P21HMH --hold-out Jun0214 --exclude ... [--only NAME ...]
 
-STORE holds the sources of `docs/models/nuclr-starter.csv`. Each training takes the same steps; the last line of its log
-is a row here: top-1 re-identification of held-out animals' neurons within their population and among all, and RankMe.
+STORE holds the sources of `docs/models/nuclr-starter.csv`. All runs have the same number of steps. Each row is the last
+line of a log: top-1 re-identification accuracy of held-out animals' neurons within their population and among the
+neurons of all recordings, and RankMe.
 """
 
 import argparse
@@ -15,9 +16,9 @@ from pathlib import Path
 from spikeinterface_nuclr import Store, pretrain
 from spikeinterface_nuclr.training.config import read_config
 
-# Name -> settings that differ, and which sources (folders of the store's sessions) are left out.
+# Name -> settings that differ, and sources (prefixes of session names) that are left out.
 VARIATIONS = {
-    "as it is": ([], ()),
+    "full recipe": ([], ()),
     "no population context": (["encoder.temporal_blocks=4", "encoder.spatiotemporal_blocks=0"], ()),
     "all units in both views": (["min_unit_fraction=1.0"], ()),
     "the same window twice": (["max_view_distance_s=0"], ()),
@@ -31,10 +32,10 @@ VARIATIONS = {
 }
 
 
-def animals_of(store: Store, kinds: tuple[str, ...], kept: list[str]) -> list[str]:
-    """Animals whose sessions are named after one of these kinds, less those of the patterns `kept`."""
-    of = {probe.animal for probe in store.probes if probe.session.startswith(kinds)} if kinds else set()
-    return sorted(animal for animal in of if not any(fnmatchcase(animal, pattern) for pattern in kept))
+def animals_of(store: Store, kinds: tuple[str, ...], keep: list[str]) -> list[str]:
+    """Animals whose sessions' names begin with one of these kinds, without those that match the patterns `keep`."""
+    animals = {probe.animal for probe in store.probes if probe.session.startswith(kinds)} if kinds else set()
+    return sorted(animal for animal in animals if not any(fnmatchcase(animal, pattern) for pattern in keep))
 
 
 def main():
@@ -47,7 +48,7 @@ def main():
     parser.add_argument("--only", nargs="+", default=list(VARIATIONS), choices=list(VARIATIONS))
     options = parser.parse_args()
     store = Store(options.store)
-    print("| | seconds | loss | re-identified | … among all | RankMe |\n|---|---|---|---|---|---|")
+    print("| | seconds | loss | re-identification | … among all | RankMe |\n|---|---|---|---|---|---|")
     for name in options.only:
         settings, without = VARIATIONS[name]
         settings = [*settings, f"steps={options.steps}", f"monitor_every={options.steps}"]
@@ -58,8 +59,8 @@ def main():
                 hold_out=options.hold_out, exclude=exclude,
             )  # fmt: skip
         row = checkpoint.card["monitors"]
-        found = f"{row['reidentification']:.3f} | {row['reidentification_across']:.3f} | {row['rank_me']:.1f}"
-        print(f"| {name} | {row['seconds']} | {row['loss']:.2f} | {found} |", flush=True)
+        scores = f"{row['reidentification']:.3f} | {row['reidentification_across']:.3f} | {row['rank_me']:.1f}"
+        print(f"| {name} | {row['seconds']} | {row['loss']:.2f} | {scores} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Spikes binned per second, beside `numpy.add.at` on the same spikes, in one run.
+"""Throughput of `bin_activity` in spikes per second, compared with `numpy.add.at` on the same spikes.
 
 python benchmarks/binning.py
 """
@@ -14,10 +14,10 @@ from spikeinterface_nuclr.windows import Layout, timeline
 LAYOUT = Layout(bin_s=0.02, patch_size=50, num_patches=10)
 
 
-def best_of(times: int, function) -> float:
+def best_of(repeats: int, function) -> float:
     """Shortest of several runs, in seconds."""
     runs = []
-    for _ in range(times):
+    for _ in range(repeats):
         began = time.perf_counter()
         function()
         runs.append(time.perf_counter() - began)
@@ -41,13 +41,13 @@ def main():
         np.add.at(counts["add.at"], (unit, np.floor(times / LAYOUT.bin_s).astype(np.int64)), 1)
 
     def add_at_flat():
-        """Its fast way: one index array, values of the array's own type."""
+        """The fast path of `numpy.add.at`: one index array, values of the same dtype as the array."""
         flat = np.zeros(len(units) * line.num_bins, dtype=np.float32)
         index = unit * line.num_bins + np.floor(times / LAYOUT.bin_s).astype(np.int64)
         np.add.at(flat, index, np.float32(1))
 
     def window_by_window():
-        """The same, each window cut out of each spike train first."""
+        """The same after cutting each window out of each spike train."""
         out = counts["windows"] = np.zeros((len(units), line.num_bins), dtype=np.float32)
         for first in range(0, line.num_bins, LAYOUT.window_bins):
             start = first * LAYOUT.bin_s

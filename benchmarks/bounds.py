@@ -1,11 +1,11 @@
-"""What time and memory cost as inputs grow: each case at a size, at twice and at four times the size, in one run.
+"""Growth of time and memory with the size of the input: each case at one, two and four times its size, in one run.
 
     python benchmarks/bounds.py            # sizes of real recordings
     python benchmarks/bounds.py --quick    # a tenth of them
 
-Of linear work, four times the size costs four times as much; of quadratic work, sixteen times. A stray spike should
-cost nothing, however late it is. The encoder is one layer without attention, which is quadratic in the units of a
-probe by design. Memory is the peak of what Python and numpy allocate, measured in a run of its own.
+At four times the size, linear algorithms cost four times as much and quadratic ones sixteen times. A stray spike should
+cost nothing, however late it is. The encoder is a single layer without attention, which is quadratic in the units of a
+probe by design. Memory is the peak of the allocations by Python and numpy, measured in a separate run.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def trials(count: int, length: float) -> np.ndarray:
 
 
 def stray_spike(seconds: int, **options):
-    """A minute of 20 units, and one spike long after it."""
+    """A minute of 20 units, and one spike much later."""
     rng = np.random.default_rng(0)
     trains = [np.sort(rng.uniform(0, 60, 300)) for _ in range(20)]
     trains[0] = np.append(trains[0], seconds)
@@ -52,7 +52,7 @@ def stray_spike_without_silence(seconds: int):
 
 
 def samples_for_seconds(count: int):
-    """Every spike of 20 units far from every other, as where samples were taken for seconds."""
+    """20 units whose spikes are far apart, as if samples had been read as seconds."""
     rng = np.random.default_rng(0)
     trains = [np.sort(rng.uniform(0, 100.0 * count, count // 20)) for _ in range(20)]
     return embedded(Population(range(20), trains, start=0.0, stop=100.0 * count))
@@ -66,14 +66,14 @@ def stitched_trials(count: int):
 
 
 def tiny_intervals(count: int):
-    """Five units that each lack some of the intervals of 0.3 s."""
+    """Five units, each of which lacks some of the intervals of 0.3 s."""
     rng = np.random.default_rng(0)
     observed = [trials(count, 0.3)[np.sort(rng.choice(count, count - 5, replace=False))] for _ in range(5)]
     return embedded(Population(range(5), [o[:, 0] + 0.1 for o in observed], observed=observed))
 
 
 def within(count: int):
-    """Parts of a recording that was observed in as many intervals."""
+    """`Population.within` for as many intervals as the recording has."""
     population = Population([0, 1], [[0.1], [0.2]], observed=trials(count, 2.0))
     return lambda: population.within(trials(count, 1.0) + 0.5)
 
@@ -84,18 +84,18 @@ def invalid_times(count: int):
 
 
 def membership(units: int):
-    """Two hours of a probe in training, each unit observed up to a time of its own; a hundred windows of it."""
+    """A hundred windows of two hours of a probe in training, whose units were observed up to different times."""
     rng = np.random.default_rng(0)
     observed = [np.array([[0.0, 7200 * share]]) for share in rng.uniform(0.9, 1, units)]
     outline = Population(range(units), [[]] * units, observed=observed, start=0.0, stop=7200.0)
     probe = Probe(Path("probe"), "animal", "session", "", outline, "spikes", n_spikes=1)
     probe.__dict__.update(_first=np.zeros(2, int), _fraction=np.zeros(0), _unit=np.zeros(0, int))
-    everyone = np.ones(units, dtype=bool)
+    mask = np.ones(units, dtype=bool)
 
     def draw():
         recording = Recording(probe, CONFIG.layout)
         for start in np.linspace(0, len(recording.starts) - 1, 100).astype(int):
-            recording.window(recording.starts[start], everyone)
+            recording.window(recording.starts[start], mask)
 
     return draw
 
@@ -120,7 +120,7 @@ CASES = {
 
 
 def measured(work) -> tuple[float, float]:
-    """Seconds of processor time, and peak megabytes."""
+    """CPU time in seconds, and peak memory in MB."""
     began = time.process_time()
     work()
     seconds = time.process_time() - began
@@ -135,9 +135,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # of the time that holds no window
+    warnings.simplefilter("ignore")  # about observed time without windows
     torch.set_num_threads(1)
-    stray_spike(1000)()  # what is only done once
+    stray_spike(1000)()  # warm-up
     print(f"{'case':<28}{'size':>15}{'seconds at 1, 2, 4 times the size':>36}{'peak MB at these':>32}")
     for name, (prepare, size) in CASES.items():
         size = max(size // 10, 20) if options.quick else size
@@ -146,7 +146,7 @@ def main():
 
 
 def row(values: tuple[float, ...], digits: int) -> str:
-    """The values, and how often the last holds the first."""
+    """The values, and the ratio of the last to the first."""
     return "".join(f"{value:8.{digits}f}" for value in values) + f"{values[-1] / max(values[0], 1e-9):8.1f} x"
 
 

@@ -1,7 +1,7 @@
-"""What embeddings of imaged neurons are worth: the calcium half of `benchmarks/quality.py` (--calcium).
+"""Quality of embeddings of imaged neurons: the calcium part of `benchmarks/quality.py` (--calcium).
 
-Each worm of DATA/worm is left out in turn: a model is pretrained on all others, without labels, by the settings in
-docs/models/nuclr-starter-calcium.toml, and its embeddings are scored on that worm alone. The settings were chosen on
+Each worm of DATA/worm is left out in turn: a model is pretrained on all others, without labels, with the settings in
+docs/models/nuclr-starter-calcium.toml, and its embeddings are scored on that worm alone. The settings were selected on
 VALIDATION, which has no labels, by the re-identification of its neurons.
 """
 
@@ -28,19 +28,20 @@ from spikeinterface_nuclr.training.monitors import alternating
 SETTINGS = Path(__file__).parents[1] / "docs" / "models" / "nuclr-starter-calcium.toml"
 SERIES = "DfOverF"
 VALIDATION = "2022-01-16-01"
-# Blocks of which the two halves of a recording are made, seconds: long enough for a window each, or half of it.
-BLOCKS = {"alternating 30 s": 30.0, "the first and the second half": None}
+# Lengths in seconds of the alternating blocks that form the two halves of a recording; None: first and second half.
+BLOCKS = {"alternating 30 s": 30.0, "first and second half": None}
 MODEL = "nuclr, pretrained on the other worms"
 
 
 def run(data: Path, folder: Path) -> dict:
-    """Every table by its title."""
+    """All tables by title."""
     config = read_config(SETTINGS)
     worms = {p.metadata["subject"]: p for p in map(_read, sorted((data / "worm").glob("*.nwb")))}
     models = _models(list(worms.values()), config, folder)
     result = {}
     for title, block in BLOCKS.items():
-        result[f"Worms: re-identified in the other half ({title}), top-1"] = _reidentification(worms, models, block)
+        title = f"Worms: top-1 re-identification in the other half ({title})"
+        result[title] = _reidentification(worms, models, block)
     for label in ("neuron_type", "neuron_class"):
         result |= _decoding(label, worms, models)
     return result
@@ -51,46 +52,46 @@ def _read(path: Path) -> Population:
 
 
 def _models(worms: list[Population], config: PretrainConfig, folder: Path) -> dict[str, Checkpoint]:
-    """For each worm, a model that has not seen it; those that are in the folder are taken from there."""
+    """A model for each worm that was not trained on it; models that are already in the folder are reused."""
     folder.mkdir(parents=True, exist_ok=True)
     store, _ = build_store(worms, folder / "store", frame_rate=1 / config.encoder.bin_s, progress=False)
     models = {}
     for worm in tqdm([population.metadata["subject"] for population in worms], desc="pretraining"):
         path = folder / f"without-{worm}.safetensors"
-        known = load_checkpoint(path).card if path.exists() else {}
-        if (known.get("training"), known.get("excluded")) != (config.to_dict(), [worm]):
+        card = load_checkpoint(path).card if path.exists() else {}
+        if (card.get("training"), card.get("excluded")) != (config.to_dict(), [worm]):
             pretrain(store, path, config, exclude=[worm], overwrite=True, progress=False)
         models[worm] = load_checkpoint(path)
     return models
 
 
-# --- finding a neuron again -------------------------------------------------------------------------------------------
+# --- re-identification ------------------------------------------------------------------------------------------------
 
 
 def _reidentification(worms: dict[str, Population], models: dict[str, Checkpoint], block: float | None) -> dict:
-    """Scores of every method on each worm, by the model that has not seen it."""
+    """Scores of every method on each worm, with the model that was not trained on it."""
     rows = {}
     for worm, population in tqdm(worms.items(), desc="re-identification"):
-        # Cut before anything is resampled: no frame of one half is made of the other.
+        # Split before resampling, so that no frame of one half depends on the other.
         pair = alternating(population, block or (population.stop - population.start) / 2)
         rows[worm] = [rows_of(pair, MODEL, models[worm])]
-    test = {worm: of for worm, of in rows.items() if worm != VALIDATION}
+    test = {worm: pairs for worm, pairs in rows.items() if worm != VALIDATION}
     result = best_scaling({VALIDATION: rows[VALIDATION]}, test)
-    result["chance"] = scored({worm: 1 / count(of[0]) for worm, of in test.items()})
+    result["chance"] = scored({worm: 1 / count(pairs[0]) for worm, pairs in test.items()})
     return result
 
 
-# --- reading a property -----------------------------------------------------------------------------------------------
+# --- decoding ---------------------------------------------------------------------------------------------------------
 
 
 def _decoding(label: str, worms: dict[str, Population], models: dict[str, Checkpoint]) -> dict:
-    """Mean over left-out worms of every method's scores, of labels that at least two worms have."""
+    """Mean scores of every method over left-out worms, for labels that occur in at least two worms."""
     labelled = {worm: population for worm, population in worms.items() if label in population.properties}
     populations, animals = list(labelled.values()), list(labelled)
     labels = [population.properties[label].astype(str) for population in populations]
-    names, counts = np.unique(np.concatenate([np.unique(of) for of in labels]), return_counts=True)
+    names, counts = np.unique(np.concatenate([np.unique(values) for values in labels]), return_counts=True)
     shared = names[(counts > 1) & (names != "")]
-    labels = [np.where(np.isin(of, shared), of, "") for of in labels]
+    labels = [np.where(np.isin(values, shared), values, "") for values in labels]
     name, control = CONTROLS["traces"]
     scores: dict[tuple[str, str], list[float]] = {}
     for worm in tqdm(animals, desc=label):
@@ -100,22 +101,22 @@ def _decoding(label: str, worms: dict[str, Population], models: dict[str, Checkp
         for seed in SEEDS:
             features = model_features(random_weights(model, seed))
             others[f"{RANDOM} {seed}"] = [features(population) for population in populations]
-        found = evaluate(
+        evaluation = evaluate(
             embeddings, labels, animals, protocol="zero-shot", test_animals=[worm], populations=populations,
             others=others, target=label, shuffles=10, progress=False,
         )  # fmt: skip
-        for row in found.scores.itertuples():
+        for row in evaluation.scores.itertuples():
             method = RANDOM if row.method.startswith(RANDOM) else MODEL if row.method == "embedding" else row.method
             scores.setdefault((row.score, method), []).append(row.value)
     result = {}
     for score in ("macro-F1", "balanced accuracy"):
         title = f"Worms: {label.replace('_', ' ')} ({len(shared)} labels), {score}, leave one worm out"
-        of = {method: values for (kind, method), values in scores.items() if kind == score}
-        # The three random networks of a worm are one method's.
+        by_method = {method: values for (kind, method), values in scores.items() if kind == score}
+        # The three random networks of a worm are averaged.
         result[title] = {
             method: scored(
                 dict(zip(animals, np.mean(np.reshape(values, (len(animals), -1)), axis=1).tolist(), strict=True))
             )
-            for method, values in of.items()
+            for method, values in by_method.items()
         }
     return result

@@ -1,10 +1,10 @@
-"""How fast `embed` is, beside a plain float32 forward and the device's own matrix product, in one run.
+"""Speed of `embed`, compared with a plain float32 forward pass and the device's own matrix product, in one run.
 
     python benchmarks/embedding.py              # 100 units x 1 h, and 1,000 units x 2 h for its memory
     python benchmarks/embedding.py --quick      # 100 units x 10 min
 
-The plain forward is that of `plain.py`, windows in batches of 64. Weights are random; the layout is the reference's
-(6.33 M parameters).
+The plain forward pass is that of `plain.py`, with windows in batches of 64. Weights are random; the layout is that of
+the reference (6.33 M parameters).
 """
 
 import argparse
@@ -33,14 +33,14 @@ def poisson_population(units: int, seconds: float, seed: int = 0, rate: float = 
 
 
 def random_checkpoint() -> Checkpoint:
-    """Weights as a new encoder has them."""
+    """Checkpoint with the initial weights of a new encoder."""
     torch.manual_seed(0)
     return Checkpoint(CONFIG, Encoder(CONFIG).state_dict(), name="random")
 
 
 @torch.inference_mode()
 def plain_embed(population: Population, plain: Plain) -> np.ndarray:
-    """Mean over windows; every unit fires in every window, so no population needs thinning."""
+    """Mean over windows, assuming that every unit fires in every window."""
     windows = int(population.stop // 10)
     counts = np.stack([np.bincount((t // 0.02).astype(int), minlength=windows * 500) for t in population.spike_times])
     counts = torch.from_numpy(counts[:, : windows * 500].astype(np.float32)).view(-1, windows, 10, 50).transpose(0, 1)
@@ -69,7 +69,7 @@ def synchronize(device: str) -> None:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Smallest cosine between rows."""
+    """Smallest cosine similarity between corresponding rows."""
     return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
@@ -118,9 +118,9 @@ def main():
         seconds = 600.0 if options.quick else 3600.0
         population = poisson_population(100, seconds)
         tokens = 100 * int(seconds)
-        # Each is run once before it is timed.
-        plain, warm = Plain(CONFIG, checkpoint.weights).eval(), poisson_population(100, 100.0)
-        plain_embed(warm, plain)
+        # Each is run once as a warm-up.
+        plain, warm_up = Plain(CONFIG, checkpoint.weights).eval(), poisson_population(100, 100.0)
+        plain_embed(warm_up, plain)
         began = time.perf_counter()
         expected = plain_embed(population, plain)
         plain_s = time.perf_counter() - began
@@ -128,12 +128,12 @@ def main():
         devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         for device in devices:
             for precision in ("float32", "bfloat16"):
-                embed(warm, checkpoint, device=device, precision=precision, progress=False)
+                embed(warm_up, checkpoint, device=device, precision=precision, progress=False)
                 began = time.perf_counter()
-                found = embed(population, checkpoint, device=device, precision=precision, progress=False)
+                embeddings = embed(population, checkpoint, device=device, precision=precision, progress=False)
                 elapsed = time.perf_counter() - began
                 peak = product_rate(getattr(torch, precision), device)
-                agreement = cosine(found.embedding, expected)
+                agreement = cosine(embeddings.embedding, expected)
                 report(f"embed, {device}, {precision}", elapsed, tokens, plain_s, peak, agreement)
     if not options.quick:
         with PeakMemory() as memory:
@@ -144,7 +144,7 @@ def main():
             elapsed = time.perf_counter() - began
         print(
             f"1,000 units x 2 h, {spikes / 1e6:.0f} M spikes: {elapsed:.0f} s, "
-            f"{(memory.peak - imports) / 1e9:.2f} GB above the imports, the spikes themselves included"
+            f"{(memory.peak - imports) / 1e9:.2f} GB in addition to the imports, including the spikes"
         )
 
 

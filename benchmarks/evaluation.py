@@ -1,11 +1,11 @@
-"""How long an evaluation takes, and how much memory: one process against many, one thread against many, in one run.
+"""Time and memory of an evaluation: one process compared with several, and one thread with several, in one run.
 
     python benchmarks/evaluation.py [--only patients mice animals] [--jobs 2]
 
-Embeddings of 128 correlated dimensions are drawn, as many as of the recordings that the cases are named after, with a
-control and the five baselines of spikes beside them, as `nuclr evaluate` has it. Every row is a process of its own.
-Memory is the most that this process and its workers held, shared arrays counted for each: an upper bound. Of 100
-animals, 5 are left out in turn, the others always fitted to: all 100 take twenty times as long.
+Random embeddings with 128 correlated dimensions are evaluated together with a control and the five baselines from
+spikes, as in `nuclr evaluate`. The cases have the sizes of real data sets. Each measurement runs in a separate process.
+Memory is the sum of the peaks of this process and its workers, in which shared arrays count several times: an upper
+bound. Of 100 animals, only 5 are left out in turn: all 100 take twenty times as long.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from spikeinterface_nuclr.decoding.parallel import on_one_thread
 from spikeinterface_nuclr.decoding.splits import Split
 
 DIM = 128
-# Numbers a neuron of what stands beside the embedding.
+# Number of features per neuron of the methods compared with the embedding.
 OTHERS = {"control": DIM, "rate": 1, "intervals": 31, "autocorrelogram": 81, "population": 64, "all": 114}
 
 
 @dataclass(frozen=True)
 class Case:
-    """Animals, how many of them are left out in turn, neurons of each, classes, and whether curves are drawn too."""
+    """Numbers of animals, left-out animals, neurons per animal, classes and shuffles; and whether to compute curves."""
 
     animals: int
     tested: int
@@ -51,9 +51,9 @@ CASES = {
 
 
 def cohort(case: Case):
-    """Embeddings, labels and baselines, a recording an animal; classes lie a little apart."""
+    """Embeddings, labels and baselines of one recording per animal; classes differ slightly in their means."""
     rng = np.random.default_rng(0)
-    # Variances of the principal components fall as those of real embeddings do.
+    # The variances of the principal components decrease like those of real embeddings.
     mixing = rng.standard_normal((DIM, DIM)) * np.geomspace(1, 1e-2, DIM)[:, None]
     centres = 0.3 * rng.standard_normal((case.classes, DIM))
     embeddings, labels, others = [], [], {name: [] for name in OTHERS}
@@ -72,7 +72,7 @@ def cohort(case: Case):
 
 
 def measure(name: str, jobs: int) -> dict[str, float]:
-    """Seconds and gigabytes of one case."""
+    """Time in seconds and memory in gigabytes of one case."""
     case = CASES[name]
     embeddings, labels, others = cohort(case)
     animals = np.repeat(np.arange(case.animals), case.units)
@@ -88,12 +88,12 @@ def measure(name: str, jobs: int) -> dict[str, float]:
 
 
 def memory() -> float:
-    """The most that this process has held, in gigabytes."""
+    """Peak memory of this process in gigabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def threads(name: str) -> dict[str, float]:
-    """Seconds of a choice and a fit in one thread, and in as many as the libraries would take."""
+    """Seconds of a fit, including the choice of its penalty, in one thread and in the libraries' default number."""
     embeddings, labels, _ = cohort(CASES[name])
     labelled = label_units(embeddings, labels)
     seconds = {}
@@ -106,11 +106,11 @@ def threads(name: str) -> dict[str, float]:
     return seconds
 
 
-def apart(function: str, *arguments) -> dict[str, float]:
-    """What a function of this file gives in a process of its own."""
-    command = f"import json, evaluation; print(json.dumps(evaluation.{function}(*{arguments!r})))"
-    done = subprocess.run([sys.executable, "-c", command], cwd=sys.path[0], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+def in_subprocess(function: str, *arguments) -> dict[str, float]:
+    """Result of a function of this file in a separate process."""
+    code = f"import json, evaluation; print(json.dumps(evaluation.{function}(*{arguments!r})))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=sys.path[0], capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)
 
 
 def main():
@@ -118,19 +118,17 @@ def main():
     parser.add_argument("--only", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    print(
-        "| neurons of animals (left out) | one process | processes | ratio | memory | a fit: all threads against one |"
-    )
+    print("| neurons of animals (left out) | one process | processes | speed-up | memory | fit: all / one thread |")
     print("|---|---|---|---|---|---|")
     for name in options.only:
         case = CASES[name]
-        several = apart("measure", name, options.jobs)
-        one = apart("measure", name, 1)
-        fits = apart("threads", name)
+        parallel = in_subprocess("measure", name, options.jobs)
+        serial = in_subprocess("measure", name, 1)
+        fits = in_subprocess("threads", name)
         print(
             f"| {case.animals * case.units:,} of {case.animals} ({case.tested}){' with curves' if case.curves else ''} "
-            f"| {one['seconds']:.0f} s | {several['seconds']:.0f} s ({options.jobs}) "
-            f"| {one['seconds'] / several['seconds']:.1f} | {several['gigabytes']:.1f} GB "
+            f"| {serial['seconds']:.0f} s | {parallel['seconds']:.0f} s ({options.jobs}) "
+            f"| {serial['seconds'] / parallel['seconds']:.1f} | {parallel['gigabytes']:.1f} GB "
             f"| {fits['all threads'] / fits['one thread']:.1f} |",
             flush=True,
         )

@@ -1,11 +1,11 @@
-"""Does novelty separate neurons of other species from those that a decoder was fitted to?
+"""How well novelty separates neurons of other species from those that a decoder was fitted to.
 
     python benchmarks/novelty.py DATA [--model MODEL]
 
-A decoder of hippocampus and amygdala is fitted to all human patients but five; these five are new animals of a known
-kind. Neurons of Aplysia, of the mouse (Neuropixels), of the retina and of cultures are of other kinds. AUROC: how
-often a neuron of the other kind is more novel than one of the new patients; flagged: the share above the limit, from
-which the decoder abstains.
+A decoder for hippocampus and amygdala is fitted to all human patients except five, which serve as new animals of the
+same kind. Neurons of Aplysia, of the mouse (Neuropixels), of the retina and of cultures are of other kinds. AUROC: the
+probability that a neuron of another kind is more novel than one of the new patients; flagged: the fraction above the
+limit, for which the decoder abstains.
 """
 
 import argparse
@@ -25,7 +25,7 @@ OTHERS = {
     "mouse, developing retina": "retina/*.nwb",
     "mouse, cultures": "cultures/*.nwb",
 }
-MOST = 12  # recordings of each kind
+MAX_RECORDINGS = 12  # of each kind
 
 
 def main():
@@ -53,18 +53,18 @@ def main():
     limit = next(iter(decoder.references.values())).limit
 
     def novelty(files):
-        found = np.concatenate([decoder.predict(one, target_error=1.0).novelty for one in embedded(files)[1]])
-        return found[np.isfinite(found)]
+        values = np.concatenate([decoder.predict(part, target_error=1.0).novelty for part in embedded(files)[1]])
+        return values[np.isfinite(values)]
 
-    known = novelty(new)
+    reference = novelty(new)
     print(f"{model.name}, sha256 {model.sha256}\n")
     print("| | neurons | median novelty | flagged | AUROC |\n|---|---|---|---|---|")
-    print(f"| new patients | {len(known)} | {np.median(known):.2f} | {np.mean(known > limit):.2f} | |")
+    print(f"| new patients | {len(reference)} | {np.median(reference):.2f} | {np.mean(reference > limit):.2f} | |")
     for name, pattern in OTHERS.items():
         files = sorted(options.data.glob(pattern))
-        values = novelty(files[:: max(len(files) // MOST, 1)][:MOST])
-        truth = np.repeat([0, 1], [len(known), len(values)])
-        score = roc_auc_score(truth, np.concatenate([known, values]))
+        values = novelty(files[:: max(len(files) // MAX_RECORDINGS, 1)][:MAX_RECORDINGS])
+        truth = np.repeat([0, 1], [len(reference), len(values)])
+        score = roc_auc_score(truth, np.concatenate([reference, values]))
         print(f"| {name} | {len(values)} | {np.median(values):.2f} | {np.mean(values > limit):.2f} | {score:.2f} |")
 
 

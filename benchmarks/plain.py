@@ -1,7 +1,7 @@
-"""The published network, written down as its equations read: what `embedding.py` and `training.py` compare with.
+"""A direct implementation of the published network, as the reference for `embedding.py` and `training.py`.
 
-Float32, the pairs of the rotary position interleaved, torch's own attention and dropout, populations of equal size side
-by side. Nothing in it is tuned.
+It uses float32, interleaved pairs for the rotary position, torch's attention and dropout, and batches of populations of
+equal size, without any optimisation.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from spikeinterface_nuclr import EncoderConfig
 
 
 class Plain(nn.Module):
-    """The forward pass. Takes our weights, their pairs interleaved again."""
+    """The forward pass with the weights of an `Encoder`, whose rotary pairs are interleaved again."""
 
     def __init__(self, config: EncoderConfig, weights: dict[str, torch.Tensor]):
         super().__init__()

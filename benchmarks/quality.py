@@ -1,21 +1,21 @@
-"""What embeddings of a model are worth, beside baselines, on animals that it was not trained on.
+"""Quality of a model's embeddings compared with baselines, on animals that it was not trained on.
 
     python benchmarks/quality.py DATA [--model MODEL] [--mice MODEL …] [--only human aplysia steinmetz]
                                     [--json FILE] [--figure FILE]
     python benchmarks/quality.py DATA --calcium [--folder FOLDER] [--json FILE] [--figure FILE]
 
-DATA holds the folders `human`, `aplysia` and `steinmetz`, an NWB file a recording. Animals are divided as in
-`docs/training.md`: those of TEST are seen here for the first time, and whatever was chosen was chosen on VALIDATION. Of
-each method there, this is one thing: whether its features are compared as they are or standardised.
+DATA contains the folders `human`, `aplysia` and `steinmetz`, with one NWB file per recording. Animals are divided as in
+`docs/training.md`: TEST animals are used only here, and all choices were made on VALIDATION animals. For each method,
+one choice is made here: whether its features are compared as they are or standardised.
 
-The model is compared, on the same neurons and splits, with every baseline of `decoding.baselines` (firing rate,
+The model is compared, on the same neurons and splits, with all baselines of `decoding.baselines` (firing rate,
 histogram of inter-spike intervals, autocorrelogram, coupling to the population and pairwise correlations); with the
 same network with random weights (mean of three seeds); and with chance, or labels shuffled within each animal. Brackets
-are 95 % t intervals over animals, where there are three or more; points in the figure are animals. With `--mice`,
-models that were pretrained, without labels, on the mice of `steinmetz` stand in the tables of these as well.
+are 95 % t intervals over animals, for three or more animals; points in the figure are animals. With `--mice`, models
+that were pretrained without labels on the mice of `steinmetz` are included in their tables.
 
-With `--calcium`, the imaged neurons of `worm` are scored in their place (`benchmarks/calcium.py`), by models that are
-pretrained for it: half an hour on two cores. They stay in FOLDER and are not made again.
+With `--calcium`, the imaged neurons of `worm` are scored instead (`benchmarks/calcium.py`), with models that are
+pretrained for this purpose, which takes half an hour on two cores. They are stored in FOLDER and reused.
 """
 
 import argparse
@@ -56,11 +56,11 @@ GROUP_OF = {area: group for group, areas in GROUPS.items() for area in areas.spl
 SEEDS = range(3)
 RANDOM = "random weights"
 
-Features = Callable[[Population], np.ndarray]  # (n_units, k), NaN rows where there is nothing to say
+Features = Callable[[Population], np.ndarray]  # (n_units, k), NaN rows where features are undefined
 
 
 def model_features(checkpoint: Checkpoint) -> Features:
-    """Embeddings; NaN rows where a unit, or a whole recording, has no window."""
+    """Embeddings as features; NaN rows for units, or whole recordings, without a window."""
 
     def features(population: Population) -> np.ndarray:
         try:
@@ -72,23 +72,23 @@ def model_features(checkpoint: Checkpoint) -> Features:
 
 
 def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:
-    """The same network before training."""
+    """The same network with random weights."""
     torch.manual_seed(seed)
     return Checkpoint(checkpoint.config, Encoder(checkpoint.config).state_dict(), checkpoint.card, f"random {seed}")
 
 
 def rows_of(pair, name: str, checkpoint: Checkpoint) -> dict[str, list[tuple]]:
-    """Rows of both populations of a pair by each method; several where its score is the mean over seeds.
+    """Features of both populations of a pair by each method, one entry per seed.
 
-    Of the neurons of which every method knows something in both.
+    Only for neurons with features of every method in both populations.
     """
     baselines = [baseline_features(side) for side in pair]
     seeds = [model_features(random_weights(checkpoint, seed)) for seed in SEEDS]
     rows = {name: [tuple(map(model_features(checkpoint), pair))]}
     rows |= {baseline: [tuple(side[baseline] for side in baselines)] for baseline in baselines[0]}
     rows[RANDOM] = [tuple(map(features, pair)) for features in seeds]
-    known = np.all([np.isfinite(s).any(axis=1) for both in rows.values() for sides in both for s in sides], axis=0)
-    return {name: [tuple(side[known] for side in sides) for sides in both] for name, both in rows.items()}
+    finite = np.all([np.isfinite(s).any(axis=1) for pairs in rows.values() for sides in pairs for s in sides], axis=0)
+    return {name: [tuple(side[finite] for side in sides) for sides in pairs] for name, pairs in rows.items()}
 
 
 def read(data: Path, kind: str, animals=None) -> dict[str, list[Population]]:
@@ -98,23 +98,23 @@ def read(data: Path, kind: str, animals=None) -> dict[str, list[Population]]:
 
 
 def scored(animals: dict[str, float]) -> dict:
-    """Each animal's score, their mean and, where there are enough animals, the 95 % interval of it."""
+    """Each animal's score, their mean and, with enough animals, its 95 % interval."""
     values = np.array(list(animals.values()), dtype=float)
     return {"score": with_interval(values.mean(), *scores.interval(values)), "animals": animals}
 
 
 def with_interval(mean: float, low: float, high: float) -> list[float]:
-    """Mean, low and high, or the mean alone where the others are not known."""
+    """Mean, low and high, or the mean alone if the limits are NaN."""
     return [float(value) for value in (mean, low, high) if np.isfinite(value)]
 
 
-# --- finding a neuron again -------------------------------------------------------------------------------------------
+# --- re-identification ------------------------------------------------------------------------------------------------
 
 
 def top_1(first: np.ndarray, second: np.ndarray, standardise: bool) -> float:
-    """Share of neurons whose nearest row in the other array is their own, in both directions.
+    """Top-1 re-identification accuracy: fraction of rows whose nearest row in the other array is the same, both ways.
 
-    Rows are compared at unit length, but for a single feature. Unknown numbers are put at their column's mean.
+    Rows are normalised to unit length, except for a single feature. NaN is replaced by the column's mean.
     """
     rows = np.concatenate([first, second])
     mean, scale = moments(rows)
@@ -123,8 +123,8 @@ def top_1(first: np.ndarray, second: np.ndarray, standardise: bool) -> float:
         rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     first, second = np.split(rows, 2)
     distance = ((first[:, None] - second[None]) ** 2).sum(axis=-1)
-    own = np.arange(len(first))
-    return float(np.mean([distance.argmin(axis=1) == own, distance.argmin(axis=0) == own]))
+    same = np.arange(len(first))
+    return float(np.mean([distance.argmin(axis=1) == same, distance.argmin(axis=0) == same]))
 
 
 def human_pairs(recordings: list[Population]):
@@ -133,7 +133,7 @@ def human_pairs(recordings: list[Population]):
 
 
 def aplysia_pairs(recordings: list[Population]):
-    """Every two recordings of an animal, their common neurons in the same order."""
+    """All pairs of recordings of an animal, with their common neurons in the same order."""
     for k, first in enumerate(recordings):
         for second in recordings[k + 1 :]:
             common = np.intersect1d(first.unit_ids, second.unit_ids)
@@ -158,38 +158,39 @@ def reidentification(data: Path, kind: str, model: Checkpoint) -> dict:
 
 
 def best_scaling(validation: dict[str, list[dict]], test: dict[str, list[dict]]) -> dict:
-    """Top-1 of every method in the test animals, of rows plain or standardised, as was better in validation.
+    """Top-1 accuracy of every method in the test animals, with plain or standardised rows as selected in validation.
 
-    Of each animal a list of pairs of recordings, as of `rows_of`.
+    Both arguments map an animal to its pairs of recordings, as from `rows_of`.
     """
     result = {}
     for method in next(pairs[0] for pairs in validation.values()):
-        plain, scaled = (np.mean(list(tops(validation, method, how).values())) for how in (False, True))
-        result[method] = scored(tops(test, method, bool(scaled > plain))) | {"standardised": bool(scaled > plain)}
+        plain, scaled = (np.mean(list(mean_top_1(validation, method, flag).values())) for flag in (False, True))
+        standardise = bool(scaled > plain)
+        result[method] = scored(mean_top_1(test, method, standardise)) | {"standardised": standardise}
     return result
 
 
-def tops(animals: dict[str, list[dict]], method: str, standardise: bool) -> dict[str, float]:
-    """Each animal's mean over pairs and seeds of `top_1`; a pair with fewer than two known neurons says nothing."""
-    found = {
+def mean_top_1(animals: dict[str, list[dict]], method: str, standardise: bool) -> dict[str, float]:
+    """Each animal's mean of `top_1` over pairs and seeds, without pairs that have fewer than two neurons."""
+    values_of = {
         animal: [top_1(*sides, standardise) for rows in pairs if count(rows) > 1 for sides in rows[method]]
         for animal, pairs in animals.items()
     }
-    return {animal: float(np.mean(values)) for animal, values in found.items() if values}
+    return {animal: float(np.mean(values)) for animal, values in values_of.items() if values}
 
 
 def count(rows: dict[str, list[tuple]]) -> int:
-    """Neurons in the rows of a pair."""
+    """Number of neurons in a pair."""
     return len(next(iter(rows.values()))[0][0])
 
 
-# --- reading a property -----------------------------------------------------------------------------------------------
+# --- decoding ---------------------------------------------------------------------------------------------------------
 
 
 def decoding(recordings, label_of, protocols: dict[str, dict], model: Checkpoint, mice: list[Checkpoint]) -> dict:
-    """macro-F1 of every method by each protocol (keywords of `evaluate`), and with shuffled labels."""
-    populations = [population for found in recordings.values() for population in found]
-    animals = [animal for animal, found in recordings.items() for _ in found]
+    """Macro-F1 of every method by each protocol (keywords of `evaluate`), and with shuffled labels."""
+    populations = [population for parts in recordings.values() for population in parts]
+    animals = [animal for animal, parts in recordings.items() for _ in parts]
     labels = [label_of(population) for population in populations]
     embeddings = [embed(population, model, progress=False) for population in tqdm(populations, desc="embedding")]
     others = {f"{Path(other.name).stem} (pretrained on these mice)": other for other in mice}
@@ -200,41 +201,41 @@ def decoding(recordings, label_of, protocols: dict[str, dict], model: Checkpoint
     }
     result = {}
     for title, protocol in protocols.items():
-        found = evaluate(embeddings, labels, animals, populations=populations, others=rows, **protocol)
-        means = found.scores[found.scores["score"] == "macro-F1"].set_index("method")[["value", "low", "high"]]
+        evaluation = evaluate(embeddings, labels, animals, populations=populations, others=rows, **protocol)
+        means = evaluation.scores.query("score == 'macro-F1'").set_index("method")[["value", "low", "high"]]
         table = {method: {"score": with_interval(*row)} for method, row in means.iterrows()}
-        for method in found.methods:
-            table[method]["animals"] = macro_f1_of_animals(found, method)
+        for method in evaluation.methods:
+            table[method]["animals"] = macro_f1_of_animals(evaluation, method)
         seeds = [table.pop(f"{RANDOM} {seed}") for seed in SEEDS]
         table[RANDOM] = {"score": np.mean([seed["score"] for seed in seeds], axis=0).tolist()}
         table[RANDOM]["animals"] = {
             a: float(np.mean([seed["animals"][a] for seed in seeds])) for a in seeds[0]["animals"]
         }
-        support = found.per_class()["support"].astype(int).to_dict()
+        support = evaluation.per_class()["support"].astype(int).to_dict()
         result[title] = {"support": support, model.name: table.pop("embedding"), **table}
     return result
 
 
-def macro_f1_of_animals(found: Evaluation, method: str) -> dict[str, float]:
-    """Of the most probable class of each unit."""
-    rows = found.of(method)
-    best = found.classes[rows[[f"p({name})" for name in found.classes]].to_numpy().argmax(axis=1)]
+def macro_f1_of_animals(evaluation: Evaluation, method: str) -> dict[str, float]:
+    """Macro-F1 of the most probable classes in each animal."""
+    rows = evaluation.of(method)
+    best = evaluation.classes[rows[[f"p({name})" for name in evaluation.classes]].to_numpy().argmax(axis=1)]
     truth, animals = rows["truth"].to_numpy(), rows["animal"].to_numpy()
     values = scores.of_animals(scores.macro_f1, truth, best, animals)
     return dict(zip(np.unique(animals).tolist(), values.tolist(), strict=True))
 
 
 def human_structure(population: Population) -> np.ndarray:
-    """hippocampus, amygdala, or nothing."""
+    """Label of each unit: hippocampus, amygdala, or empty."""
     areas = np.char.lower(population.properties["brain_area"].astype(str))
-    found = np.full(len(areas), "", dtype="U11")
+    labels = np.full(len(areas), "", dtype="U11")
     for name in ("hippocampus", "amygdala"):
-        found[np.char.find(areas, name) >= 0] = name
-    return found
+        labels[np.char.find(areas, name) >= 0] = name
+    return labels
 
 
 def steinmetz_group(population: Population) -> np.ndarray:
-    """One of the paper's four groups, or nothing."""
+    """Label of each unit: one of the paper's four groups, or empty."""
     return np.array([GROUP_OF.get(str(area), "") for area in population.properties["brain_area"]])
 
 
@@ -242,13 +243,13 @@ def steinmetz_group(population: Population) -> np.ndarray:
 
 
 def run(data: Path, model: Checkpoint, mice: list[Checkpoint], only: list[str]) -> dict:
-    """Every table by its title."""
+    """All tables by title."""
     result = {}
     if "aplysia" in only:
-        title = f"Aplysia: found in another recording of the animal, top-1 ({', '.join(TEST['aplysia'])})"
+        title = f"Aplysia: top-1 re-identification in another recording ({', '.join(TEST['aplysia'])})"
         result[title] = reidentification(data, "aplysia", model)
     if "human" in only:
-        title = f"Human: found in the other half, top-1 ({', '.join(TEST['human'])})"
+        title = f"Human: top-1 re-identification in the other half ({', '.join(TEST['human'])})"
         result[title] = reidentification(data, "human", model)
         title = "Human: hippocampus or amygdala, macro-F1 in the test patients"
         protocol = {title: {"protocol": "zero-shot", "test_animals": TEST["human"]}}
@@ -263,7 +264,7 @@ def run(data: Path, model: Checkpoint, mice: list[Checkpoint], only: list[str]) 
 
 
 def as_markdown(result: dict) -> str:
-    """The tables as documents show them."""
+    """The tables in Markdown."""
     lines = []
     for title, table in result.items():
         lines += [f"**{title}**", ""]
@@ -281,20 +282,20 @@ def as_markdown(result: dict) -> str:
 
 
 def figure_of(result: dict) -> Figure:
-    """A panel a table: means with their intervals, and each animal's score as a point."""
+    """One panel per table: means with their intervals, and each animal's score as a point."""
     tables = {title: {k: v for k, v in table.items() if k != "support"} for title, table in result.items()}
     heights = [len(table) + 2 for table in tables.values()]
     figure = Figure(figsize=(9, 0.25 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (title, table) in zip(panels, tables.items(), strict=True):
-        for place, row in enumerate(table.values()):
+        for y, row in enumerate(table.values()):
             mean, *interval = row["score"]
             animals = list(row.get("animals", {}).values())
-            colour = "C0" if place == 0 else "0.45"
-            axes.plot(interval, [place] * len(interval), color=colour, linewidth=2, solid_capstyle="round")
-            axes.plot(animals, [place] * len(animals), "o", color=colour, markersize=3, markerfacecolor="white")
-            axes.plot(mean, place, "D", color=colour, markersize=6)
-            axes.annotate(f"{mean:.2f}", (mean, place), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+            colour = "C0" if y == 0 else "0.45"
+            axes.plot(interval, [y] * len(interval), color=colour, linewidth=2, solid_capstyle="round")
+            axes.plot(animals, [y] * len(animals), "o", color=colour, markersize=3, markerfacecolor="white")
+            axes.plot(mean, y, "D", color=colour, markersize=6)
+            axes.annotate(f"{mean:.2f}", (mean, y), (0, 5), textcoords="offset points", ha="center", fontsize=7)
         axes.set_yticks(range(len(table)), table, fontsize=8)
         axes.set_title(title, loc="left", fontsize=9)
         axes.set(xlim=(0, 1), ylim=(len(table) - 0.5, -0.8))
@@ -317,17 +318,17 @@ def main():
     if options.calcium:
         import calcium
 
-        result, told = calcium.run(options.data, options.folder), {"settings": str(calcium.SETTINGS.name)}
+        result, facts = calcium.run(options.data, options.folder), {"settings": str(calcium.SETTINGS.name)}
     else:
         model = load_checkpoint(options.model)
         mice = [load_checkpoint(name) for name in options.mice]
         result = run(options.data, model, mice, options.only)
-        told = {"model": model.name, "sha256": model.sha256}
-    print(f"{', '.join(f'{key} {value}' for key, value in told.items())}\n\n{as_markdown(result)}")
+        facts = {"model": model.name, "sha256": model.sha256}
+    print(f"{', '.join(f'{key} {value}' for key, value in facts.items())}\n\n{as_markdown(result)}")
     if options.figure:
         figure_of(result).savefig(options.figure, dpi=150)
     if options.json:
-        options.json.write_text(json.dumps({**told, "tables": result}, indent=1))
+        options.json.write_text(json.dumps({**facts, "tables": result}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How fast a training step is, beside a plain eager float32 step, in one run; and what share of it is reading windows.
+"""Speed of a training step compared with a plain eager float32 step, and the fraction of time spent reading windows.
 
     python benchmarks/training.py              # widths 128 and 256
     python benchmarks/training.py --quick      # width 128, fewer steps
 
 A step is that of `nuclr train`: eight samples of 64 units in two views, forward, loss, backward, clipping, AdamW, with
-the published dropout. The plain step does the same with the network of `plain.py`. Both take turns, so that a noisy
-machine is as noisy to either. The store lies on disk, in the page cache since it was written, and holds 20 sessions of
-80 units and one hour; each step's windows are read for the first time.
+the published dropout. The plain step does the same with the network of `plain.py`. The two alternate, so that load on
+the machine affects both equally. The store holds 20 sessions of 80 units and one hour. It was just written, so that it
+is in the page cache, but each step reads new windows.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SAMPLES, UNITS = 8, 64
 
 
 class PlainStep:
-    """Forward, loss, backward, clipping and AdamW in float32, one operation after the other."""
+    """Forward pass, loss, backward pass, clipping and AdamW in float32."""
 
     def __init__(self, config: PretrainConfig, device):
         self.plain = Plain(config.encoder, Encoder(config.encoder).state_dict()).to(device)
@@ -54,16 +54,16 @@ class PlainStep:
 
 
 def timed(function, *arguments) -> float:
-    """Seconds that a call takes."""
-    begin = time.perf_counter()
+    """Duration of a call in seconds."""
+    began = time.perf_counter()
     function(*arguments)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - begin
+    return time.perf_counter() - began
 
 
 def compare(dim: int, store, rounds: int, device, precision: str) -> None:
-    """Print the rates of both steps, and the share of reading."""
+    """Print the rates of both steps, and the fraction of time spent reading."""
     encoder = EncoderConfig(dim=dim, head_dim=dim // 4)
     config = PretrainConfig(encoder=encoder, samples=SAMPLES, min_unit_fraction=1.0, max_units=UNITS, steps=100)
     fabric = Fabric(accelerator=device.type, devices=1, precision=PRECISIONS[precision])
@@ -76,15 +76,15 @@ def compare(dim: int, store, rounds: int, device, precision: str) -> None:
     seconds: dict[str, list[float]] = {"plain": [], "ours": [], "reading": []}
     neurons = 0
     for number in range(rounds + 1):
-        begin = time.perf_counter()
+        began = time.perf_counter()
         batches = steps[number]
-        reading = time.perf_counter() - begin
+        reading = time.perf_counter() - began
         times = {
             "plain": timed(plain, patches),
             "ours": timed(training_step, fabric, model, optimizers, batches, config.clip),
             "reading": reading,
         }
-        if number:  # the first of each warms up
+        if number:  # the first step is a warm-up
             neurons += sum(len(part) for views in batches for part in views.patches)
             for name, value in times.items():
                 seconds[name].append(value)

@@ -1,13 +1,24 @@
 """NuCLR neuron embeddings for SpikeInterface and NWB.
 
-    population = read_population("session.nwb")
-    embeddings = embed(population)
+Read recordings (paths, analyzers, sortings, arrays), embed their units, fit a decoder to labelled ones, evaluate it on
+held-out animals, and predict the labels of other recordings:
 
-    analyzer.compute("nuclr_embedding")
-    analyzer.compute("nuclr_identity", decoder="cell_type.safetensors")
+>>> import spikeinterface_nuclr as nuclr
+>>> mice = [nuclr.read_population(nuclr.simulate_population(20, 30.0, seed=seed)) for seed in range(4)]
+>>> embeddings = [nuclr.embed(mouse, progress=False) for mouse in mice]
+>>> labels = [mouse.properties["cell_type"] for mouse in mice]
+>>> decoder = nuclr.fit_decoder(embeddings[:3], labels[:3], ["a", "b", "c"], target="cell_type")
+>>> evaluation = nuclr.evaluate(embeddings[:3], labels[:3], ["a", "b", "c"], shuffles=0, progress=False)
+>>> identities = decoder.predict(embeddings[3])
 
-Importing the package registers its extensions with SpikeInterface. Names are loaded when first used, so that importing
-does not import torch or pynwb.
+Write the results into an NWB file, and train a model on your own recordings:
+
+>>> nuclr.write_nwb("session.nwb", embeddings[3], identities=identities)  # doctest: +SKIP
+>>> checkpoint = nuclr.pretrain("recordings/*.nwb", "model.safetensors")  # doctest: +SKIP
+
+In SpikeInterface, ``analyzer.compute("nuclr_embedding")`` and ``analyzer.compute("nuclr_identity", decoder="…")`` do
+the same: importing this package registers them. Public names are loaded on first use, so that the import is fast and
+loads neither PyTorch nor PyNWB.
 """
 
 import importlib

@@ -1,6 +1,6 @@
-"""The activity inside windows: counts of spikes, or frames of traces, in the bins of a timeline.
+"""Spike counts, or frames of traces, in the bins of a timeline.
 
-Counts are binned once; overlapping windows are overlapping slices of them.
+Spikes are binned once; overlapping windows are overlapping slices of the counts.
 """
 
 from collections.abc import Iterator
@@ -23,63 +23,63 @@ def bin_activity(population: Population, units: np.ndarray, line: Timeline, low,
     Returns
     -------
     uint16 (float32 for traces), shape (n, bins)
-        The slices' bins, slice after slice.
+        The bins of the slices, one slice after another.
     """
     low, high = np.atleast_1d(low), np.atleast_1d(high)
     if population.traces is not None:
         bins = numbers_in(np.stack([low, high], axis=1))
         frames = line.frames(bins, population.start, population.sampling_frequency, population.traces.shape[1])
         return population.traces[np.ix_(units, frames)]
-    shift = np.cumsum(high - low) - high  # from a bin of the axis to its place in the result
-    # Two bytes a bin: at 50 bins a second most of them are empty, and touching them is most of the work. With one
-    # index array and a value of the array's own type, add.at takes its fast way.
+    shift = np.cumsum(high - low) - high  # from a bin of the axis to its column of the result
+    # Two bytes per bin: at 50 bins per second most bins are empty, and writing them dominates the cost. With a single
+    # index array and a value of the same dtype as the array, np.add.at takes its fast path.
     out = np.zeros((len(units), high[-1] + shift[-1]), dtype=np.uint16)
-    one = np.uint16(1)
+    increment = np.uint16(1)
     t0, t1 = line.time(np.array([low[0], high[-1] - 1]))
     for row, unit in enumerate(units):
         times = population.spike_times[unit]
-        # One bin of slack on both sides; `bins` decides to which bin a spike belongs.
+        # One bin of slack on both sides; `line.bins` assigns the spikes to bins.
         a, b = np.searchsorted(times, [t0 - line.bin_s, t1 + 2 * line.bin_s])
         bins = line.bins(times[a:b])
         inside = np.stack([np.searchsorted(bins, low), np.searchsorted(bins, high)], axis=1)
         counts = np.ptp(inside, axis=1)
         bins = bins[inside[0, 0] : inside[0, 1]] if len(low) == 1 else bins[numbers_in(inside)]
-        np.add.at(out[row], bins + np.repeat(shift, counts), one)
+        np.add.at(out[row], bins + np.repeat(shift, counts), increment)
     return out
 
 
 def iter_windows(
     population: Population, units: np.ndarray, line: Timeline, first: np.ndarray, layout: Layout, max_bins: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Counts of successive windows, a few at a time, each stretch of time binned once.
+    """Iterate over the counts of successive windows in chunks, binning each stretch of time once.
 
     Parameters
     ----------
     first : int64, shape (n_windows,)
         First bin of each window, ascending.
     max_bins : int
-        At most this many values (units × bins) are held at once, but always one window.
+        Most values (units × bins) in memory at once; a chunk holds at least one window.
 
     Yields
     ------
     index : int
         Position in `first` of the first window of the chunk.
-    counts : as of `bin_activity`, shape (k, n, window_bins)
+    counts : uint16 (float32 for traces), shape (k, n, window_bins)
     """
     width = layout.window_bins
     budget = max(max_bins // max(len(units), 1), width)
-    # Where windows were left out, the bins between are not allocated.
+    # Bins in gaps between windows are not allocated.
     steps = np.diff(first)
-    apart = steps >= 2 * width
-    place = np.concatenate([[0], np.cumsum(np.where(apart, width, steps))])
+    gap = steps >= 2 * width
+    column = np.concatenate([[0], np.cumsum(np.where(gap, width, steps))])
     begin = 0
     while begin < len(first):
-        fit = int(np.searchsorted(place, place[begin] + budget - width, side="right"))
-        # Windows that overlap take more room side by side than the time they lie in.
-        end = max(min(fit, begin + budget // width), begin + 1)
-        ends = np.append(begin + np.flatnonzero(apart[begin : end - 1]), end - 1)
+        limit = int(np.searchsorted(column, column[begin] + budget - width, side="right"))
+        # Overlapping windows take more memory when copied than the bins that they cover.
+        end = max(min(limit, begin + budget // width), begin + 1)
+        ends = np.append(begin + np.flatnonzero(gap[begin : end - 1]), end - 1)
         low = first[np.append(begin, ends[:-1] + 1)]
         activity = bin_activity(population, units, line, low, first[ends] + width)
         slices = np.lib.stride_tricks.sliding_window_view(activity, width, axis=1)
-        yield begin, slices[:, place[begin:end] - place[begin]].transpose(1, 0, 2)
+        yield begin, slices[:, column[begin:end] - column[begin]].transpose(1, 0, 2)
         begin = end

@@ -1,4 +1,4 @@
-"""embed: Population and Checkpoint in, one embedding for each neuron out."""
+"""Compute an embedding for each neuron of a Population with a Checkpoint."""
 
 import dataclasses
 import platform
@@ -25,16 +25,16 @@ from .traces import SAME_RATE, resampled
 from .unit_embeddings import UnitEmbeddings
 from .windows import Layout, Membership, Starts, Timeline, place_windows, timeline, windows_to_bin
 
-# Tokens (neurons × patches) in a batch. On a processor the widest activations of a batch should stay in its cache; a
-# GPU wants work enough to fill it.
+# Tokens (neurons × patches) in a batch. On a CPU the widest activations of a batch should fit into its cache; a GPU
+# needs batches large enough to keep it busy.
 _TOKENS = {"cpu": 2_000, "cuda": 250_000}
-# Values (units × bins) counted at once: 32 MB of spike counts.
+# Values (units × bins) that are binned at once: 32 MB of spike counts.
 _COUNTED = 16_000_000
 
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """How to embed many populations alike: keywords of `embed`, by the same names."""
+    """Settings for embedding many populations in the same way: keywords of `embed`."""
 
     model: str | Path | Checkpoint | None = None
     device: str = "auto"
@@ -45,14 +45,14 @@ class EmbeddingSettings:
     progress: bool = True
 
     def embed(self, population: Population, checkpoint: Checkpoint, **changes) -> UnitEmbeddings:
-        """Embed a population with a checkpoint that is loaded already, and `changes` of these settings."""
-        keywords = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        """Embed a population with a loaded checkpoint; `changes` override these settings."""
+        keywords = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return embed(population, **{**keywords, "model": checkpoint, **changes})
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What is to be embedded of one group: its units, the time they were observed, and where the windows lie."""
+    """Units of one group, the time when they were observed, and the positions of their windows."""
 
     units: np.ndarray
     line: Timeline
@@ -73,29 +73,29 @@ def embed(
 ) -> UnitEmbeddings:
     """Embed every neuron of a population.
 
-    Windows tile the observed time. In each, the neurons that fire are embedded in the context of one another; a
-    neuron's embedding is the mean over its windows, accumulated in float64. The same input gives the same output.
+    Windows tile the observed time. Within each window, the neurons that fire are embedded in the context of one
+    another; a neuron's embedding is the mean over its windows, accumulated in float64. Results are deterministic.
 
-    Traces are brought to the checkpoint's frame rate first, as `resampled` does; of traces, all observed neurons are
-    part of a window.
+    Traces are first `resampled` to the checkpoint's frame rate, and a window includes all observed neurons.
 
     Parameters
     ----------
     population : Population
     model : str, Path or Checkpoint, optional
-        As `load_checkpoint`; the default is that for what the population holds.
+        As in `load_checkpoint`. Default: the bundled model for the population's signal.
     device : str, default: "auto"
-        "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+        "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
     precision : {"auto", "bfloat16", "float32", "float64"}
         "auto" is bfloat16 where the device computes it fast, else float32.
     overlap : float, optional
-        Share of a window that the next repeats, in [0, 1). Default: what the checkpoint's card asks for, else 0.
+        Overlap of successive windows as a fraction of their length, in [0, 1). Default: the value in the checkpoint's
+        card, else 0.
     min_spikes : int, default: 1
-        Spikes that a neuron needs in a window to be part of it.
+        Minimum number of spikes in a window for a neuron to be included in it.
     skip_silence : bool, default: False
-        As `timeline`.
+        Leave out silent seconds, as in `timeline`.
     batch_size : int, optional
-        Neurons × patches computed at once. Default: what suits the device. Halved when memory runs out.
+        Neurons × patches computed at once. Default: depends on the device. Halved when memory runs out.
     progress : bool, default: True
 
     Returns
@@ -105,11 +105,20 @@ def embed(
     Raises
     ------
     InputError
-        A parameter is wrong, there is one unit only, or no window holds a neuron.
+        A parameter is invalid, there is only one unit, or no window contains a neuron.
     CheckpointError
-        The model cannot be had, or was trained on another kind of signal.
+        The model cannot be loaded, or was trained on another kind of signal.
     DeviceError
-        The device is absent, or one window exceeds its memory.
+        The device is not available, or its memory is too small for one window.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, simulate_population
+    >>> embeddings = embed(simulate_population(10, 30.0), progress=False)
+    >>> embeddings.embedding.shape
+    (10, 128)
+    >>> embeddings.provenance.checkpoint
+    'nuclr-starter'
     """
     if not isinstance(population, Population):
         raise InputError(f"embed takes a Population, not a {type(population).__name__}: make one with read_population")
@@ -123,7 +132,7 @@ def embed(
         if recorded.sampling_frequency * config.bin_s < 1 - SAME_RATE:
             warnings.warn(
                 f"the traces have {recorded.sampling_frequency:.4g} frames per second and {checkpoint.name} takes "
-                f"{1 / config.bin_s:.4g}: they lack the fastest of what it was trained to see",
+                f"{1 / config.bin_s:.4g}: they lack the fastest signals that it was trained on",
                 RecordingWarning,
                 stacklevel=2,
             )
@@ -134,26 +143,26 @@ def embed(
         raise InputError(f"min_spikes must be a whole number of at least 1, not {min_spikes!r}")
     overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
     plans = _plan(population, layout, overlap, skip_silence)
-    _check_company(population, plans)
+    _check_context(population, plans)
     encoder = checkpoint.encoder(device, DTYPES[precision])
     batcher = _Batcher(batch_size or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
     mean, unobserved = _Mean(population.n_units, config.dim), np.zeros(population.n_units, dtype=bool)
     numbers = [windows_to_bin(population, plan.units, plan.line, plan.starts) for plan in plans]
     with tqdm(total=sum(map(len, numbers)), desc="embedding", unit="window", disable=not progress) as bar:
         for plan, number in zip(plans, numbers, strict=True):
-            units, first, alone = plan.units, plan.starts.at(number), plan.starts.alone(number)
+            units, first, is_disjoint = plan.units, plan.starts.at(number), plan.starts.disjoint(number)
             membership = Membership(population, units, plan.line, layout)
             unobserved[units] = ~membership.anywhere(plan.starts)
             for begin, counts in iter_windows(population, units, plan.line, first, layout, _COUNTED):
                 part = membership.of(first[begin : begin + len(counts)])
                 if population.traces is None:
                     part &= counts.sum(axis=2) >= min_spikes
-                disjoint = alone[begin : begin + len(counts)]
+                disjoint = is_disjoint[begin : begin + len(counts)]
                 half = mean.halves(units, part & disjoint[:, None])
                 for windows, embeddings in _embed_windows(encoder, counts, part, layout, batcher):
                     for window, embedding in zip(windows, embeddings, strict=True):
-                        of = part[window]
-                        mean.add(units[of], embedding, half[window, of] if disjoint[window] else None)
+                        mask = part[window]
+                        mean.add(units[mask], embedding, half[window, mask] if disjoint[window] else None)
                     bar.update(len(windows))
     _check_result(population, mean, unobserved, min_spikes, layout)
     settings = EmbeddingSettings(overlap=overlap, min_spikes=min_spikes, skip_silence=skip_silence)
@@ -163,7 +172,7 @@ def embed(
         mean.count,
         mean.split_half_similarity(),
         expected_provenance(recorded, checkpoint, settings).replace(
-            device=str(device), precision=precision, **_of_windows(recorded, checkpoint, plans)
+            device=str(device), precision=precision, **_window_provenance(recorded, checkpoint, plans)
         ),
         num_spikes=recorded.num_spikes,
         num_frames=recorded.num_frames,
@@ -171,13 +180,13 @@ def embed(
 
 
 def _plan(population: Population, layout: Layout, overlap: float, skip_silence: bool) -> list[_Plan]:
-    """Where the windows of each group lie. InputError where there is none, a warning where most time holds none."""
+    """Place the windows of each group. InputError if no window fits, a warning if most of the time is left out."""
     plans = []
     for _, units in population.groups():
         line = timeline(population, units, layout, skip_silence=skip_silence)
         plans.append(_Plan(units, line, place_windows(line, layout, overlap)))
     if not any(len(plan.starts) for plan in plans):
-        silence = " less its silent seconds" if skip_silence else ""
+        silence = " without its silent seconds" if skip_silence else ""
         raise InputError(
             f"no window of {layout.window_s:g} s fits into the observed time{silence} "
             f"({_longest(population):g} s at most without a gap): use a longer recording"
@@ -193,8 +202,8 @@ def _plan(population: Population, layout: Layout, overlap: float, skip_silence: 
     return plans
 
 
-def _check_company(population: Population, plans: list[_Plan]) -> None:
-    """InputError for a single unit, a warning for units alone on their probe: embeddings are relative to others."""
+def _check_context(population: Population, plans: list[_Plan]) -> None:
+    """InputError for a single unit, a warning for units alone in their group: embeddings are relative to others."""
     if population.n_units == 1:
         raise InputError(
             f"the recording holds one unit, {population.unit_ids[0]}: embeddings are relative to the "
@@ -210,20 +219,20 @@ def _check_company(population: Population, plans: list[_Plan]) -> None:
 
 
 def _seconds(plans: list[_Plan]) -> tuple[float, float]:
-    """Seconds that were observed, and those of them that lie where windows may."""
+    """Observed seconds, and the part of them in which windows fit."""
     return sum(p.line.observed_s for p in plans), sum(p.line.num_bins * p.line.bin_s for p in plans)
 
 
 def _check_result(population: Population, mean: "_Mean", unobserved: np.ndarray, min_spikes, layout: Layout) -> None:
-    """InputError where no unit has a window, a warning where some were never observed for one."""
+    """InputError if no unit has a window, a warning if some were not observed throughout any window."""
     active = population.num_spikes > 0 if population.signal == "spikes" else np.ones(population.n_units, dtype=bool)
-    lost = unobserved & active
+    missing = unobserved & active
     if not mean.count.any():
-        reason = "was observed throughout" if lost.any() else f"has {min_spikes} spike(s) in"
+        reason = "was observed throughout" if missing.any() else f"has {min_spikes} spike(s) in"
         raise InputError(f"no unit {reason} any window of {layout.window_s:g} s: there is nothing to embed")
-    if lost.any():
+    if missing.any():
         warnings.warn(
-            f"{lost.sum()} units, such as {population.unit_ids[lost][0]}, were observed throughout no window of "
+            f"{missing.sum()} units, such as {population.unit_ids[missing][0]}, were observed throughout no window of "
             f"{layout.window_s:g} s: their rows are NaN",
             RecordingWarning,
             stacklevel=3,
@@ -231,7 +240,7 @@ def _check_result(population: Population, mean: "_Mean", unobserved: np.ndarray,
 
 
 def expected_provenance(population: Population, checkpoint: Checkpoint, settings: EmbeddingSettings) -> Provenance:
-    """What embeddings of this population would state about their origin, as far as that is known beforehand."""
+    """Provenance that embeddings of this population would have, as far as it is known before computing them."""
     return Provenance(
         checkpoint=checkpoint.name,
         checkpoint_revision=checkpoint.revision,
@@ -256,8 +265,8 @@ def expected_provenance(population: Population, checkpoint: Checkpoint, settings
     )
 
 
-def _of_windows(population: Population, checkpoint: Checkpoint, plans: list[_Plan]) -> dict:
-    """The part of the provenance that the windows decide."""
+def _window_provenance(population: Population, checkpoint: Checkpoint, plans: list[_Plan]) -> dict:
+    """Entries of the provenance that depend on the windows."""
     observed_s, used_s = _seconds(plans)
     values = {
         "window_s": round(checkpoint.config.layout.window_s, 6),
@@ -267,14 +276,14 @@ def _of_windows(population: Population, checkpoint: Checkpoint, plans: list[_Pla
         "stitched": next((plan.line.stitched for plan in plans if plan.line.stitched), ""),
     }
     if population.signal == "traces":
-        # What the windows are made of: the traces as they came, or at the checkpoint's rate.
+        # Frame rate inside the windows: as recorded, or that of the checkpoint after resampling.
         embedded_rate = 1 / next(plan.line.bin_s for plan in plans)
         values |= {"frame_rate": population.sampling_frequency, "resampled_to": embedded_rate}
     return values
 
 
 def check_signal(signal: str, config: EncoderConfig, name: str) -> None:
-    """CheckpointError where an encoder of this config does not take what a population holds."""
+    """CheckpointError if an encoder of this config takes another signal than the population holds."""
     if signal != config.signal:
         raise CheckpointError(f"{name}: takes {config.signal}, this population holds {signal}: choose another model")
 
@@ -285,22 +294,22 @@ def _longest(population: Population) -> float:
 
 
 class _Batcher:
-    """Cuts windows into batches of a number of tokens that fits the device's memory."""
+    """Split windows into batches that fit into the device's memory."""
 
     def __init__(self, tokens: int, num_patches: int):
         self.neurons = max(tokens // num_patches, 1)
 
     def batches(self, windows: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
-        """Successive slices of `windows` with at most `neurons` neurons, but always one window."""
+        """Successive slices of `windows` with at most `neurons` neurons, but at least one window."""
         before, begin = np.concatenate([[0], np.cumsum(sizes[windows])]), 0
         while begin < len(windows):
-            fit = int(np.searchsorted(before, before[begin] + self.neurons, side="right")) - 1
-            end = max(fit, begin + 1)
+            limit = int(np.searchsorted(before, before[begin] + self.neurons, side="right")) - 1
+            end = max(limit, begin + 1)
             yield windows[begin:end]
             begin = end
 
     def shrink(self, batch: np.ndarray, sizes: np.ndarray) -> None:
-        """Halve the batches after this one did not fit; DeviceError where it was one window already."""
+        """Halve the batch size after this batch did not fit; DeviceError if it was a single window."""
         if len(batch) == 1:
             raise DeviceError(
                 f"the device's memory does not hold one window of {sizes[batch[0]]} units: use device='cpu', "
@@ -313,7 +322,7 @@ class _Batcher:
 def _embed_windows(
     encoder: Encoder, counts: np.ndarray, part: np.ndarray, layout: Layout, batcher: _Batcher
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Embed windows of similar size together.
+    """Embed windows, batching those of similar size.
 
     Parameters
     ----------
@@ -328,11 +337,11 @@ def _embed_windows(
     embeddings : list of b float32 arrays, shapes (units in the window, dim)
     """
     sizes = part.sum(axis=1)
-    # Equal sizes side by side: the encoder attends to them in one call.
-    left = np.argsort(sizes, kind="stable")
+    # Adjacent windows of equal size share one attention call.
+    remaining = np.argsort(sizes, kind="stable")
     device, dtype = encoder.read_in.weight.device, encoder.read_in.weight.dtype
-    while len(left):
-        for batch in batcher.batches(left, sizes):
+    while len(remaining):
+        for batch in batcher.batches(remaining, sizes):
             try:
                 patches = np.concatenate([counts[w, part[w]] for w in batch]).astype(np.float32, copy=False)
                 patches = torch.from_numpy(patches.reshape(-1, layout.num_patches, layout.patch_size)).to(device)
@@ -342,29 +351,28 @@ def _embed_windows(
                     raise
                 batcher.shrink(batch, sizes)
                 break
-            left = left[len(batch) :]
+            remaining = remaining[len(batch) :]
             yield batch, np.split(embedding.numpy(), np.cumsum(sizes[batch])[:-1])
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # GPUs have an error of their own for it; the processor's allocator raises a bare RuntimeError.
-    known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-    return known or "not enough memory" in str(error)
+    # torch's CPU allocator raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "not enough memory" in str(error)
 
 
 class _Mean:
-    """Running float64 means over each unit's windows, and over odd and even ones of those that share no time."""
+    """Running float64 means over each unit's windows, and over its odd and its even disjoint windows."""
 
     def __init__(self, n_units: int, dim: int):
         self.sum, self.count = np.zeros((n_units, dim)), np.zeros(n_units, dtype=np.int64)
         self.half_sum, self.half_count = np.zeros((2, n_units, dim)), np.zeros((2, n_units), dtype=np.int64)
 
     def halves(self, units: np.ndarray, part: np.ndarray) -> np.ndarray:
-        """For each coming window (k,) and unit (n,), to which half it belongs: a unit's windows alternate."""
+        """Half (0 or 1) of each of the next windows for each unit, shape (k, n): a unit's windows alternate."""
         return (self.half_count[:, units].sum(axis=0) + np.cumsum(part, axis=0) + 1) % 2
 
     def add(self, units: np.ndarray, embedding: np.ndarray, half: np.ndarray | None) -> None:
-        """Add one window's embeddings (n, dim) of different units, to a half each where one is given."""
+        """Add the embeddings (n, dim) of distinct units in one window, and to the halves (n,) if these are given."""
         self.sum[units] += embedding
         self.count[units] += 1
         if half is not None:
@@ -372,11 +380,11 @@ class _Mean:
             self.half_count[half, units] += 1
 
     def embedding(self) -> np.ndarray:
-        """float32, shape (n_units, dim); NaN rows where there is no window."""
+        """Mean embeddings: float32, shape (n_units, dim); NaN rows for units without a window."""
         return _divide(self.sum, self.count[:, None]).astype(np.float32)
 
     def split_half_similarity(self) -> np.ndarray:
-        """Cosine of the two halves: float32, shape (n_units,); NaN where one is empty."""
+        """Cosine similarity of the two halves: float32, shape (n_units,); NaN where one is empty."""
         even, odd = self.half_sum
         length = np.linalg.norm(even, axis=1) * np.linalg.norm(odd, axis=1)
         return _divide((even * odd).sum(axis=1), length).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic writing of files and folders: a file is written whole or not at all."""
 
 import ctypes
 import errno
@@ -17,14 +17,14 @@ import numpy as np
 
 from .errors import InputError, reason_of
 
-_UNSUSPICIOUS = 64_000_000  # bytes that any file may claim
-_COMPRESSION = 1_000  # times: about what deflate makes of a constant
-ARRAYS_OF_NUMBERS = 20  # times: more than it makes of embeddings or spikes
+_ALWAYS_ALLOWED = 64_000_000  # bytes that any file may declare
+_COMPRESSION = 1_000  # about the compression ratio of deflate for a constant
+ARRAYS_OF_NUMBERS = 20  # more than the compression ratio of embeddings or spikes
 _ASIDE = ".old"
-_LONGEST_NAME = 60  # characters of a file's name in that of its workshop; encrypted home folders take 143 in all
-# How file systems say that they know no permissions, no swap or no sync: of memory sticks, of the network, of FUSE.
+_LONGEST_NAME = 60  # characters of a file's name in the name of its temporary folder; encrypted homes allow 143 in all
+# Errors of file systems without permissions, exchange or sync: memory sticks, network drives, FUSE.
 _UNSUPPORTED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-# By system, the call that lets two names change places in one step, and its arguments.
+# For each system, the function that exchanges two names atomically, and its arguments.
 _SWAPS = {
     "linux": ("renameat2", lambda a, b: (-100, a, -100, b, 2)),  # AT_FDCWD, RENAME_EXCHANGE
     "darwin": ("renamex_np", lambda a, b: (a, b, 2)),  # RENAME_SWAP
@@ -32,9 +32,9 @@ _SWAPS = {
 
 
 def check_writable(path, *, overwrite: bool = False) -> Path:
-    """The path, after making sure that a file can be written there; InputError where not.
+    """Check that a file can be written to this path and return it; InputError if not.
 
-    To be asked before long work, so that its result finds a place.
+    Call it before a long computation, so that the result can be saved.
     """
     path = Path(path)
     try:
@@ -51,12 +51,12 @@ def check_writable(path, *, overwrite: bool = False) -> Path:
         raise InputError(f"{path}: exists already: give --overwrite (overwrite=True) or another name")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such directory: create it first")
-    _workshop(_place(path)).rmdir()
+    _temporary_folder(_target(path)).rmdir()
     return path
 
 
 def check_format(path, *suffixes: str) -> Path:
-    """The path, where it ends in one of these suffixes; InputError where not."""
+    """Check that the path ends in one of these suffixes and return it; InputError if not."""
     path = Path(path)
     if path.suffix not in suffixes:
         raise InputError(f"{path}: unknown format {path.suffix!r}: use {' or '.join(suffixes)}")
@@ -64,29 +64,29 @@ def check_format(path, *suffixes: str) -> Path:
 
 
 def check_declared(name, declared: int, stored: int, *, ratio: int = _COMPRESSION) -> None:
-    """InputError where a file claims more than its bytes can hold: it is damaged, or was made to fill the memory.
+    """InputError if a file declares more data than its bytes can hold: it is damaged, or crafted to fill the memory.
 
     Parameters
     ----------
     name : str or Path
-        The file, and what in it.
+        The file, or a part of it, to name in the message.
     declared : int
         Bytes that would be allocated.
     stored : int
         Bytes on disk that they are read from.
     ratio : int
-        How many times smaller than its content such a file may be.
+        Largest plausible compression ratio.
     """
-    if declared > max(_UNSUSPICIOUS, ratio * stored):
+    if declared > max(_ALWAYS_ALLOWED, ratio * stored):
         raise InputError(
             f"{name}: claims {declared / 1e9:,.1f} GB and has {stored / 1e6:,.1f} MB on disk: the file is damaged"
         )
 
 
 def npy_header(stream) -> tuple[tuple, np.dtype]:
-    """Shape and dtype that a .npy file states, whose content comes next in the stream.
+    """Shape and dtype in the header of a .npy file, leaving the stream at the start of the data.
 
-    ValueError where it is none, or where its header is longer than numpy trusts.
+    ValueError if it is not a .npy file, or if its header is longer than numpy accepts.
     """
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -98,32 +98,32 @@ def npy_header(stream) -> tuple[tuple, np.dtype]:
 def written_whole(
     path, *, overwrite: bool = False, beside: bool = False, like=None, check: Callable[[], None] | None = None
 ) -> Iterator[Path]:
-    """A temporary path near `path`, moved onto it when the block ends well and removed when it does not.
+    """Yield a temporary path that replaces `path` if the block succeeds and is removed if it fails.
 
-    A file or a folder may be made there; nobody else can read it until it is whole. Whenever the process is killed,
-    `path` is as it was or as it shall be; what a killed process left is removed by the next one that writes the same
-    path on the same machine. Of several processes that write one path without `overwrite`, one succeeds.
+    The block may create a file or a folder there; no other user can read it until it is complete. If the process is
+    killed, `path` is either unchanged or complete; what a killed process leaves behind is removed by the next one that
+    writes the same path on the same machine. If several processes write one path without `overwrite`, one succeeds.
 
     Parameters
     ----------
     path : str or Path
-        Where it is a symbolic link, what it leads to is written.
+        If it is a symbolic link, its target is written.
     overwrite : bool
         Whether `path` may exist.
     beside : bool
-        Whether the temporary path is in the very folder of `path`, whence relative links lead to the same files. The
-        block then has to make the file, or folder, such that nobody else can read it. Default: in a folder of its own.
+        Whether the temporary path is in the same folder as `path`, so that relative links resolve to the same files.
+        The block then has to make the file or folder unreadable for others. Default: in a temporary folder.
     like : Path, optional
-        The file or folder whose permissions the new one gets. Default: the one that it replaces, if any.
+        The file or folder whose permissions are copied. Default: the one that is replaced, if any.
     check : callable, optional
-        Called when the new file is safely on the disk, right before it takes its place; it may raise InputError.
+        Called once the new file is synced to disk, right before it replaces `path`; it may raise InputError.
     """
-    given = check_writable(path, overwrite=overwrite)
-    path = _place(given)
+    output = check_writable(path, overwrite=overwrite)
+    path = _target(output)
     sweep(path.parent, path.name)
     like = path if like is None else Path(like)
-    workshop = _workshop(path)
-    temporary = workshop.with_name(f"{workshop.name}{given.suffix}") if beside else workshop / given.name
+    folder = _temporary_folder(path)
+    temporary = folder.with_name(f"{folder.name}{output.suffix}") if beside else folder / output.name
     try:
         yield temporary
         if like.exists():
@@ -139,74 +139,74 @@ def written_whole(
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
         _remove(temporary)
-        _remove(workshop)
+        _remove(folder)
 
 
 @contextmanager
 def folder_written_whole(path) -> Iterator[Path]:
-    """A temporary path for a folder, which takes the place of the one at `path`, if any, when the block ends well.
+    """Yield a temporary path for a folder that replaces the one at `path`, if any, if the block succeeds.
 
-    As `written_whole`. Where a system cannot swap two folders in one step, a kill between two renames leaves the old
-    one aside: `standing_folders` finds it.
+    Otherwise like `written_whole`. On systems that cannot exchange two folders atomically, a process killed between
+    two renames leaves the old folder aside: `standing_folders` finds it.
     """
     path = Path(path)
     sweep(path.parent, path.name)
-    workshop = _workshop(path)
-    temporary = workshop / path.name
+    staging = _temporary_folder(path)
+    temporary = staging / path.name
     try:
         yield temporary
-        for made in temporary.rglob("*"):
-            if made.is_file():
-                _sync(made)
-        _put(temporary, path)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        _replace_folder(temporary, path)
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
-        _remove(workshop)
+        _remove(staging)
 
 
 def standing_folder(path: Path) -> Path:
-    """Where `folder_written_whole` has left the folder of this path: in its place, or after a kill aside."""
+    """The folder that `folder_written_whole` wrote to this path: in place, or aside if the process was killed."""
     return path if path.exists() or not _aside(path).exists() else _aside(path)
 
 
 def standing_folders(parent: Path) -> list[Path]:
-    """What `folder_written_whole` has made in a folder, by name: of each the one in place, else the one aside."""
+    """The folders that `folder_written_whole` wrote into `parent`, sorted by name, as from `standing_folder`."""
     names = {path.name for path in parent.iterdir() if not path.name.startswith(".")}
     names |= {path.name for path in parent.glob(f".*{_ASIDE}/*")}
     return [standing_folder(parent / name) for name in sorted(names)]
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder, if it is there: it is whole until it is gone."""
+    """Remove a folder, if it exists, in one step: no other process sees a part of it."""
     sweep(path.parent, path.name)
-    workshop = _workshop(path)
+    staging = _temporary_folder(path)
     try:
         for folder in (path, _aside(path).parent):
             if folder.exists():
-                os.rename(folder, workshop / folder.name)
+                os.rename(folder, staging / folder.name)
     finally:
-        _remove(workshop)
+        _remove(staging)
 
 
-def _place(path: Path) -> Path:
+def _target(path: Path) -> Path:
     return path.resolve() if path.is_symlink() else path
 
 
 def _aside(path: Path) -> Path:
-    """In a hidden folder, so that whoever lists the folder of `path` does not take it for one more of its kind."""
+    """Where an old folder is set aside: hidden, so that a listing of the parent does not include it."""
     return path.with_name(f".{path.name}{_ASIDE}") / path.name
 
 
-def _put(temporary: Path, path: Path) -> None:
+def _replace_folder(temporary: Path, path: Path) -> None:
     aside = _aside(path)
     if path.exists():
         _copy_permissions(path, temporary)
         try:
             exchange(temporary, path)
-        except InputError:  # a system, or a file system, that cannot
+        except InputError:  # not supported by the system or the file system
             _remove(aside.parent)
             aside.parent.mkdir()
             os.rename(path, aside)
@@ -217,8 +217,8 @@ def _put(temporary: Path, path: Path) -> None:
     _sync_names(path.parent)
 
 
-def _workshop(path: Path) -> Path:
-    """A new folder beside `path`, which nobody else may look into. Its name tells `sweep` whose it is."""
+def _temporary_folder(path: Path) -> Path:
+    """Create a folder beside `path` that no other user can read. Its name tells `sweep` which process owns it."""
     folder = path.with_name(f".{_short(path.name)}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         folder.mkdir(mode=0o700)
@@ -232,58 +232,58 @@ def _short(name: str) -> str:
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what processes of this machine that are no more left behind in a folder.
+    """Remove temporary files that processes of this machine left behind in a folder when they were killed.
 
     Parameters
     ----------
     folder : Path
     name : str, optional
-        Of the file or folder that they were writing. Default: of any.
+        Name of the file or folder that they were writing. Default: any.
     """
-    of = ".*" if name is None else re.escape(_short(name))
-    # Of no other machine: "lab-2-17-…" is not of process 2 on "lab".
-    left_behind = re.compile(rf"\.{of}\.{re.escape(platform.node())}-(\d+)-[0-9a-f]{{8}}(\.\w+)?", re.DOTALL)
-    with suppress(OSError):  # a folder that may be written into and not be listed
-        for left in list(folder.iterdir()):
-            match = left_behind.fullmatch(left.name)
+    written = ".*" if name is None else re.escape(_short(name))
+    # Only of this machine: "lab-2-17-…" does not belong to process 2 on "lab".
+    left_behind = re.compile(rf"\.{written}\.{re.escape(platform.node())}-(\d+)-[0-9a-f]{{8}}(\.\w+)?", re.DOTALL)
+    with suppress(OSError):  # a folder may be writable but not readable
+        for path in list(folder.iterdir()):
+            match = left_behind.fullmatch(path.name)
             if match and not is_running(int(match[1])):
-                _remove(left)
+                _remove(path)
 
 
 def is_running(process: int) -> bool:
-    """Whether a process of this machine has this number; True where that cannot be known."""
+    """Whether a process with this number runs on this machine; True if that cannot be determined."""
     if os.name == "nt":  # where signal 0 is Ctrl-C
         return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # somebody else's
+    except OSError:  # belongs to another user
         return True
     return True
 
 
 def _copy_permissions(like: Path, new: Path) -> None:
-    """Give a new file, or folder with what is new in it, the permissions of another one."""
+    """Copy the permissions of `like` to a new file, or to a new folder and the new files in it."""
     with _where_supported():
         new.chmod(_permissions(like, folder=new.is_dir()))
-        for made in new.rglob("*") if new.is_dir() else ():
-            if not made.is_symlink() and not (like / made.relative_to(new)).exists():
-                made.chmod(_permissions(like, folder=made.is_dir()))
+        for path in new.rglob("*") if new.is_dir() else ():
+            if not path.is_symlink() and not (like / path.relative_to(new)).exists():
+                path.chmod(_permissions(like, folder=path.is_dir()))
 
 
 def _permissions(like: Path, *, folder: bool) -> int:
     mode = stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR
     if folder:
-        return mode | (mode & 0o444) >> 2  # folders are searched where files are read
+        return mode | (mode & 0o444) >> 2  # who may read the files may also enter the folder
     return mode & 0o666 if like.is_dir() else mode
 
 
 def _to_disk(new: Path) -> None:
-    """Have the system write a file or a folder to the disk, which it would do later."""
+    """Flush a file or a folder from the system's cache to disk."""
     if not new.is_dir():
         _sync(new)
-    elif hasattr(os, "sync"):  # a store has too many files to ask for each
+    elif hasattr(os, "sync"):  # a Zarr store has too many files to sync one by one
         _sync_file_system(new)
 
 
@@ -297,12 +297,12 @@ def _sync(path: Path) -> None:
 
 
 def _sync_names(folder: Path) -> None:
-    with suppress(OSError):  # not every system can, and the file is there
+    with suppress(OSError):  # not supported everywhere, and the file itself is synced
         _sync(folder)
 
 
 def _sync_file_system(folder: Path) -> None:
-    """All that waits to be written to the file system of a folder; of the whole machine, where no less can be asked."""
+    """Flush the file system of a folder, or all file systems if a single one cannot be flushed."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "syncfs"):
         os.sync()
@@ -327,33 +327,33 @@ def _where_supported() -> Iterator[None]:
 def _move(temporary: Path, path: Path, *, overwrite: bool) -> None:
     if not overwrite:
         try:
-            _move_to_free(temporary, path)
+            _move_to_unused(temporary, path)
         except OSError:
             if not path.exists():
                 raise
-            raise InputError(f"{path}: was made by another process meanwhile: give another name") from None
+            raise InputError(f"{path}: was created by another process meanwhile: give another name") from None
     elif path.exists() and (path.is_dir() or temporary.is_dir()):
         exchange(temporary, path)
     else:
         os.replace(temporary, path)
 
 
-def _move_to_free(temporary: Path, path: Path) -> None:
-    """Move to a name that nothing has; OSError where something has it by now."""
+def _move_to_unused(temporary: Path, path: Path) -> None:
+    """Move to a path that does not exist; OSError if it exists by now."""
     if temporary.is_dir() or os.name == "nt":
-        os.rename(temporary, path)  # of a folder, and on Windows, it replaces nothing
+        os.rename(temporary, path)  # replaces nothing for folders, nor on Windows
         return
     try:
         os.link(temporary, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: take the name first
+    except OSError:  # a file system without hard links: reserve the name first
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         os.replace(temporary, path)
 
 
 def exchange(a: Path, b: Path) -> None:
-    """Let two files or folders swap their names in one step; InputError where this system cannot."""
+    """Exchange the names of two files or folders atomically; InputError if the system cannot."""
     name, arguments = _SWAPS.get(sys.platform, ("", None))
     swap = getattr(ctypes.CDLL(None, use_errno=True), name, None) if name else None
     if swap is None:
@@ -368,12 +368,12 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(OSError):  # open on Windows, say: the next one sweeps it
+        with suppress(OSError):  # such as a file that is open on Windows: removed by the next `sweep`
             path.unlink(missing_ok=True)
 
 
 def check_folder(folder, names, *, overwrite: bool) -> Path:
-    """The folder, after making sure that files of these names can be written there; InputError where not."""
+    """Check that files of these names can be written into a folder and return it; InputError if not."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file: name a folder")
@@ -383,7 +383,7 @@ def check_folder(folder, names, *, overwrite: bool) -> Path:
 
 
 def write_folder(folder, writers: dict[str, Callable[[Path], object]], *, overwrite: bool) -> Path:
-    """Write files into a folder: all are whole before the first takes its place, and the last comes last."""
+    """Write files into a folder: all are complete before the first is moved into place; they move in this order."""
     folder = check_folder(folder, writers, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:

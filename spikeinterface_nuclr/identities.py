@@ -1,4 +1,4 @@
-"""Identities: what a decoder reads from embeddings about one property of each unit."""
+"""Identities: a property of each unit, such as its cell type, predicted from embeddings."""
 
 from dataclasses import dataclass, replace
 
@@ -6,10 +6,10 @@ import numpy as np
 
 from .errors import InputError
 
-# The label of a unit for which the decoder abstains, and the reasons why it does.
+# Label of units for which the decoder abstains, and the reasons for abstaining.
 UNKNOWN = "unknown"
 LOW_CONFIDENCE, NOVEL, NO_EMBEDDING = REASONS = ("low confidence", "novel", "no embedding")
-# Attributes with a row for each unit.
+# Attributes with one row per unit.
 _ROWS = ("unit_ids", "best_label", "probability", "confidence", "reason")
 
 
@@ -30,17 +30,29 @@ class Identities:
     confidence : float32, shape (n_units,)
         Probability of the most probable class.
     reason : array of str, shape (n_units,)
-        Why the decoder abstains: "no embedding", "novel" (the confidence of such a unit means nothing), or "low
+        Why the decoder abstains: "no embedding", "novel" (the confidence of such a unit is meaningless), or "low
         confidence"; "" where it does not abstain.
     provenance : dict
-        Decoder, its sha256, versions. Plain values for JSON.
+        Decoder, its sha256, versions. JSON-serialisable.
     novelty : float32, shape (n_units,), optional
-        Distance of the embedding from those that the decoder was fitted to: 1 for a typical neuron of a new animal.
+        Distance of the embedding from the decoder's training embeddings: 1 for a typical neuron of a new animal.
 
     Raises
     ------
     InputError
-        A ValueError naming the array whose shape does not fit, or a reason that is none of the three.
+        A ValueError that names the array with a wrong shape, or a reason that is not one of the three.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spikeinterface_nuclr import Identities
+    >>> probability = np.array([[0.9, 0.1], [0.4, 0.6]], dtype=np.float32)
+    >>> identities = Identities(
+    ...     "cell_type", np.array([1, 2]), np.array(["PV", "SST"]), np.array(["PV", "SST"]), probability,
+    ...     probability.max(axis=1), np.array(["", "low confidence"]), provenance={},
+    ... )
+    >>> identities.label.tolist()
+    ['PV', 'unknown']
     """
 
     target: str
@@ -60,11 +72,11 @@ class Identities:
             values = getattr(self, name)
             if values is not None and np.shape(values) != shape:
                 raise InputError(f"{self.target}: {name} has shape {np.shape(values)}, not {shape}")
-        strange = set(np.asarray(self.reason).tolist()) - {"", *REASONS}
-        if strange:
+        unknown = set(np.asarray(self.reason).tolist()) - {"", *REASONS}
+        if unknown:
             raise InputError(
                 f"{self.target}: a reason to abstain is one of {', '.join(REASONS)}, or empty, not "
-                f"{min(strange, key=str)!r}"
+                f"{min(unknown, key=str)!r}"
             )
 
     def select(self, units) -> "Identities":
@@ -86,7 +98,7 @@ class Identities:
     def to_dataframe(self):
         """A pandas DataFrame with one row per unit.
 
-        Its columns are label, best_label, reason, confidence, novelty, and ``p(…)`` of each class.
+        The columns are label, best_label, reason, confidence, novelty, and a probability ``p(…)`` for each class.
         """
         import pandas as pd
 
@@ -107,7 +119,7 @@ def label_of(best_label: np.ndarray, reason: np.ndarray) -> np.ndarray:
 
 
 def join_identities(parts: list[Identities]) -> Identities:
-    """What one decoder predicts of several parts of a population, one after another."""
+    """Concatenate the predictions of one decoder for parts of a population."""
     rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ROWS}
     novelty = [part.novelty for part in parts]
     return replace(parts[0], **rows, novelty=None if any(n is None for n in novelty) else np.concatenate(novelty))

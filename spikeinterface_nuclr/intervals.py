@@ -1,6 +1,6 @@
-"""Intervals of time: arrays of (start, stop), shape (k, 2), sorted and without overlap unless stated otherwise.
+"""Time intervals: arrays of (start, stop), shape (k, 2), sorted and without overlap unless stated otherwise.
 
-Time and memory grow linearly with the number of intervals, apart from a sort.
+Time and memory grow linearly with the number of intervals, except for one sort.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from .errors import InputError
 
 
 def checked_intervals(intervals, name) -> np.ndarray:
-    """Sorted intervals as float64 seconds, shape (k, 2); InputError beginning with `name` where they are not."""
+    """Validated intervals as float64 seconds, shape (k, 2); an InputError begins with `name`."""
     try:
         intervals = np.asarray(intervals, dtype=np.float64)
     except (TypeError, ValueError):
@@ -32,7 +32,7 @@ def checked_intervals(intervals, name) -> np.ndarray:
 
 
 def union(intervals: np.ndarray) -> np.ndarray:
-    """The time inside any of the unsorted `intervals`: shape (k, 2). Intervals that only touch stay apart."""
+    """Union of the unsorted `intervals`: shape (k, 2). Intervals that only touch stay separate."""
     if not len(intervals):
         return np.empty((0, 2), dtype=intervals.dtype)
     intervals = intervals[np.lexsort((intervals[:, 1], intervals[:, 0]))]
@@ -43,7 +43,7 @@ def union(intervals: np.ndarray) -> np.ndarray:
 
 
 def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The time inside both `a` and `b`, with the borders of either: shape (k, 2)."""
+    """Intersection of `a` and `b`, split at the borders of either: shape (k, 2)."""
     i, j = overlaps(a, b)
     return np.stack([np.maximum(a[i, 0], b[j, 0]), np.minimum(a[i, 1], b[j, 1])], axis=1)
 
@@ -51,15 +51,15 @@ def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def subtract(intervals: np.ndarray, holes: np.ndarray) -> np.ndarray:
     """The parts of the sorted `intervals` outside of `holes`: float64, shape (k, 2).
 
-    Intervals that touch stay apart, and a hole without length makes a border.
+    Intervals that touch stay separate, and a hole of zero length splits an interval.
     """
     holes = union(holes)
-    free = np.stack([np.append(-np.inf, holes[:, 1]), np.append(holes[:, 0], np.inf)], axis=1)
-    return intersection(intervals, free)
+    outside = np.stack([np.append(-np.inf, holes[:, 1]), np.append(holes[:, 0], np.inf)], axis=1)
+    return intersection(intervals, outside)
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which intervals of `a` and `b` share time: positions (i, j), ascending, at most len(a) + len(b) pairs."""
+    """Pairs of overlapping intervals in `a` and `b`: ascending positions (i, j), at most len(a) + len(b) pairs."""
     a_number, b_number = (np.flatnonzero(intervals[:, 0] < intervals[:, 1]) for intervals in (a, b))
     a, b = a[a_number], b[b_number]
     first = np.searchsorted(b[:, 1], a[:, 0], side="right")
@@ -69,14 +69,14 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def numbers_in(ranges: np.ndarray) -> np.ndarray:
-    """The whole numbers in each half-open range of `ranges` (k, 2), range after range: int64."""
+    """The integers in each half-open range of `ranges` (k, 2), one range after another: int64."""
     counts = ranges[:, 1] - ranges[:, 0]
     before = np.cumsum(counts) - counts
     return np.arange(counts.sum()) + np.repeat(ranges[:, 0] - before, counts)
 
 
 def inside(times: np.ndarray, intervals: np.ndarray) -> np.ndarray:
-    """Which `times` lie within one of the `intervals`, both ends included: bool, as `times`."""
+    """Whether each of the `times` lies within one of the `intervals`, both ends included: bool, same shape."""
     if len(intervals) == 0:
         return np.zeros(len(times), dtype=bool)
     k = np.searchsorted(intervals[:, 0], times, side="right") - 1

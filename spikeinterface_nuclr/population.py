@@ -1,4 +1,4 @@
-"""Population: neurons recorded together, what each did, and when each was observed."""
+"""Population: simultaneously recorded neurons, their activity, and when each was observed."""
 
 import hashlib
 import sys
@@ -13,7 +13,7 @@ from .intervals import checked_intervals, inside, intersection
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Neurons recorded at the same time, as spike trains or as traces.
+    """Simultaneously recorded neurons, as spike trains or as traces.
 
     Parameters
     ----------
@@ -22,30 +22,32 @@ class Population:
     spike_times : list of array-like of float, optional
         One sorted array of spike times in seconds for each unit. Required unless `traces` is given.
     observed : array-like, shape (k, 2), or list of n_units such arrays, optional
-        Intervals in seconds in which spikes would have been seen: one set for all units, or one
-        set a unit. Default: from `start` to `stop`, without a gap. Intervals that touch stay
+        Intervals in seconds in which spikes would have been detected: one set for all units, or one
+        set per unit. Default: from `start` to `stop`, without gaps. Intervals that touch stay
         separate: no window crosses their border.
     group : array-like, shape (n_units,), optional
-        Probe or shank of each unit. Units of different groups never see each other. Default: one group.
+        Probe or shank of each unit. Each group is embedded separately. Default: one group.
     start, stop : float, optional
-        Limits of the recording in seconds. Default: those of `observed`; without it, the second of the first
-        spike and the last spike, so that nothing depends on the recording's clock (of traces: 0 and their end).
+        Limits of the recording in seconds. Default: those of `observed`, if given. Otherwise, from the time of the
+        first spike, rounded down to a second, to that of the last spike, so that results do not depend on the
+        recording's clock (for traces: from 0 to their end).
     traces : array-like of float, shape (n_units, n_frames), optional
-        Continuous activity (such as dF/F) in place of spike times.
+        Continuous activity (such as dF/F) instead of spike times.
     sampling_frequency : float, optional
         Frames per second of `traces`.
     properties : mapping of str to array-like of length n_units, optional
-        What else is known of each unit (brain area, depth, quality, …).
+        Further properties of each unit (brain area, depth, quality, …).
     metadata : mapping, optional
-        What is known of the recording (source, session, subject, …).
+        Metadata of the recording (source, session, subject, …).
 
     Raises
     ------
     InputError
-        A ValueError that names the unit and what is wrong with it.
+        A ValueError that names the unit or parameter and the problem.
 
     Examples
     --------
+    >>> from spikeinterface_nuclr import Population
     >>> population = Population(["a", "b"], [[0.5, 1.2], [0.1]], stop=2.0)
     >>> population.num_spikes
     array([2, 1])
@@ -137,19 +139,19 @@ class Population:
 
     @property
     def signal(self) -> str:
-        """What is known of each unit's activity: "spikes" or "traces"."""
+        """Kind of activity: "spikes" or "traces"."""
         return "spikes" if self.traces is None else "traces"
 
     @property
     def num_spikes(self) -> np.ndarray | None:
-        """Spikes of each unit, int64, shape (n_units,); None where the population holds traces."""
+        """Number of spikes of each unit, int64, shape (n_units,); None for traces."""
         if self.spike_times is None:
             return None
         return np.array([len(t) for t in self.spike_times], dtype=np.int64)
 
     @property
     def num_frames(self) -> np.ndarray | None:
-        """Frames of each unit's trace, int64, shape (n_units,); None where the population holds spikes."""
+        """Number of frames of each unit's trace, int64, shape (n_units,); None for spikes."""
         if self.traces is None:
             return None
         return np.full(self.n_units, self.traces.shape[1], dtype=np.int64)
@@ -159,7 +161,7 @@ class Population:
         return self.observed if isinstance(self.observed, np.ndarray) else self.observed[unit]
 
     def observed_sets(self, units) -> tuple[list[np.ndarray], np.ndarray]:
-        """The distinct sets of observed intervals of the units at these positions, and which set is each one's."""
+        """Distinct sets of observed intervals of the units at these positions, and the index of each unit's set."""
         if isinstance(self.observed, np.ndarray):
             return [self.observed], np.zeros(len(units), dtype=np.int64)
         sets = {self.observed[unit].tobytes(): self.observed[unit] for unit in units}
@@ -168,7 +170,7 @@ class Population:
         return list(sets.values()), which
 
     def frames_of(self, intervals: np.ndarray) -> np.ndarray:
-        """First frame of each of the intervals (k, 2) of seconds, and the one after its last: int, shape (k, 2)."""
+        """Half-open ranges of frames in the intervals (k, 2), given in seconds: int64, shape (k, 2)."""
         frames = np.round((intervals - self.start) * self.sampling_frequency).astype(np.int64)
         return np.clip(frames, 0, self.traces.shape[1])  # an interval may begin or end within a frame
 
@@ -180,7 +182,7 @@ class Population:
             yield str(labels[k]), members[k]
 
     def select(self, units) -> "Population":
-        """The units at these positions (or where a mask is True), with everything known of them."""
+        """A Population of the units at these positions (or where a mask is True)."""
         index = np.arange(self.n_units)[np.asarray(units)]
         shared = isinstance(self.observed, np.ndarray)
         return Population(
@@ -197,13 +199,13 @@ class Population:
         )
 
     def within(self, intervals) -> "Population":
-        """The same neurons in parts of the recording: half-open intervals of seconds, sorted, shape (k, 2)."""
+        """The same neurons within parts of the recording: sorted half-open intervals in seconds, shape (k, 2)."""
         intervals = checked_intervals(intervals, "intervals")
         if not len(intervals):
             raise InputError("intervals holds no interval: give at least one (start, stop) in seconds")
         start, stop = max(intervals[0, 0], self.start), min(intervals[-1, 1], self.stop)
 
-        def kept(times):
+        def spikes_within(times):
             k = np.searchsorted(intervals[:, 0], times, side="right") - 1
             return times[(k >= 0) & (times < intervals[k, 1])]
 
@@ -216,7 +218,7 @@ class Population:
             observed = [intersection(o, intervals) for o in observed]
         return Population(
             self.unit_ids,
-            None if self.spike_times is None else [kept(times) for times in self.spike_times],
+            None if self.spike_times is None else [spikes_within(times) for times in self.spike_times],
             observed=observed,
             group=self.group,
             start=start,
@@ -228,7 +230,7 @@ class Population:
         )
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of the unit ids, spike counts and spike times, or of the traces and when they were taken."""
+        """sha256 (hex) of the unit ids, spike counts and spike times, or of the traces with their start and rate."""
         digest = hashlib.sha256()
         digest.update("\0".join(map(str, self.unit_ids)).encode())
         digest.update((self.num_spikes if self.traces is None else self.num_frames).tobytes())
@@ -239,7 +241,7 @@ class Population:
         return digest.hexdigest()
 
     def context_fingerprint(self) -> str:
-        """sha256 (hex) of what surrounds the spikes: each unit's group, and when it was observed."""
+        """sha256 (hex) of each unit's group and observed intervals."""
         digest = hashlib.sha256("\0".join(self.group).encode())
         shared = isinstance(self.observed, np.ndarray)
         for intervals in [self.observed] if shared else self.observed:
@@ -247,9 +249,9 @@ class Population:
         return digest.hexdigest()
 
     def __repr__(self):
-        what = "traces" if self.spike_times is None else f"{self.num_spikes.sum():,} spikes"
+        activity = "traces" if self.spike_times is None else f"{self.num_spikes.sum():,} spikes"
         n_groups = len(np.unique(self.group))
-        return f"Population({self.n_units} units, {what}, {self.start:g}–{self.stop:g} s, {n_groups} group(s))"
+        return f"Population({self.n_units} units, {activity}, {self.start:g}–{self.stop:g} s, {n_groups} group(s))"
 
 
 def _checked_ids(unit_ids) -> np.ndarray:
@@ -265,7 +267,7 @@ def _checked_ids(unit_ids) -> np.ndarray:
 
 
 def _check_characters(values: np.ndarray, name: str) -> None:
-    """InputError where an array of text holds what is no Unicode character, as damaged files do."""
+    """InputError if an array of text holds invalid Unicode characters, as in damaged files."""
     if values.dtype.kind == "U" and values.size and values.itemsize:
         native = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
         if native.reshape(-1).view(np.uint32).max() > sys.maxunicode:
@@ -273,7 +275,7 @@ def _check_characters(values: np.ndarray, name: str) -> None:
 
 
 def checked_train(unit, times) -> np.ndarray:
-    """One unit's spike times as float64 seconds; InputError naming the unit where they are not finite and sorted."""
+    """One unit's spike times as float64 seconds; InputError that names the unit if they are not finite and sorted."""
     try:
         times = np.asarray(times, dtype=np.float64)
     except (TypeError, ValueError):
@@ -290,7 +292,7 @@ def checked_train(unit, times) -> np.ndarray:
 
 
 def default_start(trains) -> float:
-    """Start of a recording that does not state it: the second of its first spike on any clock; 0 without spikes."""
+    """Default start of a recording: the time of its first spike, rounded down to a second; 0 without spikes."""
     return float(np.floor(min((times[0] for times in trains if len(times)), default=0.0)))
 
 
@@ -310,7 +312,7 @@ def _checked_traces(traces, sampling_frequency, ids) -> np.ndarray:
 
 
 def _checked_observed(observed, ids):
-    """One (k, 2) array, or a tuple of one a unit."""
+    """One (k, 2) array for all units, or a tuple of one per unit."""
     if isinstance(observed, list | tuple) and len(observed) == len(ids) and any(np.ndim(o) == 2 for o in observed):
         per_unit = tuple(checked_intervals(o, f"unit {u}: observed") for u, o in zip(ids, observed, strict=True))
         same = all(np.array_equal(per_unit[0], o) for o in per_unit[1:])

@@ -1,4 +1,4 @@
-"""Provenance: what embeddings were computed from, and whether they would come out the same now."""
+"""Provenance: what embeddings were computed from, and whether they are up to date."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -7,13 +7,13 @@ from pathlib import Path
 from .errors import InputError
 from .population import Population
 
-# What the source of imaged neurons states about how it was read: the keywords of `read_population`.
+# Keywords of `read_population` that the metadata of imaged neurons records.
 READING = ("series", "traces", "keep_rejected")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What embeddings were computed from. None, or empty, where a value is unknown or does not apply.
+    """What embeddings were computed from. A value is None or empty if it is unknown or does not apply.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Provenance:
     overlap : float
     min_spikes : int
     skip_silence : bool
-        As of `embed`.
+        As in `embed`.
     frame_rate, resampled_to : float
         Frames per second of the traces, as recorded and as embedded.
     signal : {"spikes", "traces"}
@@ -33,33 +33,37 @@ class Provenance:
     observed_s, used_s : float
         Observed seconds, and the part of them in which windows fit.
     stitched : str
-        What windows were stitched from; empty where they are contiguous.
+        As in `Timeline`; empty where windows are contiguous.
     units : int
+        Number of units.
     groups : dict of str to int
-        Units of each group that was embedded on its own.
+        Number of units of each group; groups are embedded separately.
     population_fingerprint, context_fingerprint : str
-        As of `Population`.
+        As in `Population`.
     units_fingerprint : str
-        Fingerprint of the units beside which the embeddings are stored, at the time when they were stored.
+        Fingerprint of the units with which the embeddings are stored, at the time of storing.
     source : dict
         The population's metadata.
     model : dict
-        Of the checkpoint: ``config``, ``license`` and ``training_data``.
+        ``config``, ``license`` and ``training_data`` of the checkpoint.
     versions : dict of str to str
+        Versions of Python and of packages.
     stale : str
-        Why the embeddings are known not to be those of the units that they are stored beside.
+        Why the embeddings no longer match the units with which they are stored.
     context : str
-        Which units were embedded together, where some of them were removed afterwards.
+        Which units were embedded together, if some of them were removed afterwards.
     matched_by : str
         Column of an NWB table by which units were matched to its rows.
     file : dict
         Identifiers of the NWB file and of the table that holds the neurons.
     read_as : dict
-        Keywords of `read_population` by which the neurons of that file are read.
-    control_of, control_version
+        Keywords of `read_population` with which the neurons of that file are read.
+    control_of : str
         Fingerprint of the population whose control (`decoding.baselines.CONTROLS`) was embedded.
+    control_version : int
+        Version of that control.
     other : dict
-        What another version of this package has recorded.
+        Entries that another version of this package recorded.
     """
 
     checkpoint: str | None = None
@@ -96,47 +100,47 @@ class Provenance:
     other: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        for one in dataclasses.fields(self):
-            value, number = getattr(self, one.name), isinstance(0.0, one.type)
-            if not (isinstance(value, one.type) or (number and isinstance(value, int))):
-                raise InputError(f"provenance: {one.name} cannot be a {type(value).__name__}")
+        for entry in dataclasses.fields(self):
+            value, is_float = getattr(self, entry.name), isinstance(0.0, entry.type)
+            if not (isinstance(value, entry.type) or (is_float and isinstance(value, int))):
+                raise InputError(f"provenance: {entry.name} cannot be a {type(value).__name__}")
 
     @classmethod
     def from_dict(cls, values) -> "Provenance":
-        """The provenance in a plain dict, as `to_dict` gives it; InputError where a value has another type."""
+        """Inverse of `to_dict`; InputError if a value has the wrong type."""
         if not isinstance(values, dict):
             raise InputError(f"provenance must be a dict, not {type(values).__name__}")
-        names = {one.name for one in dataclasses.fields(cls)} - {"other"}
+        names = {entry.name for entry in dataclasses.fields(cls)} - {"other"}
         other = {name: value for name, value in values.items() if name not in names}
         return cls(**{name: value for name, value in values.items() if name in names}, other=other)
 
     def to_dict(self) -> dict:
-        """Plain values for JSON, without those that are unknown."""
-        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name != "other"}
+        """A JSON-serialisable dict of the values that are not None."""
+        values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "other"}
         return {**{name: value for name, value in values.items() if value is not None}, **self.other}
 
     def replace(self, **changes) -> "Provenance":
-        """A copy with other values."""
+        """A copy with some values changed."""
         return dataclasses.replace(self, **changes)
 
     @property
     def subject(self) -> str:
-        """The animal, as the source names it; empty where it does not."""
+        """The animal, as named by the source; empty if the source does not name it."""
         return str(self.source.get("subject") or "").strip()
 
     @property
     def reading(self) -> dict:
-        """Keywords of `read_population` by which the embedded neurons of an NWB file are read; empty for units."""
+        """Keywords of `read_population` with which the embedded neurons of an NWB file are read; empty for units."""
         values = self.read_as or (self.source if self.signal == "traces" else {})
         return {key: values[key] for key in READING if "series" in values and key in values}
 
     def outdated(self, fingerprint: str) -> str:
-        """Why the embeddings do not belong to units of this fingerprint; empty where they do."""
+        """Why the embeddings do not match units with this fingerprint; empty if they do."""
         if self.stale:
             return self.stale
         if fingerprint != (self.units_fingerprint or self.population_fingerprint):
-            what = "neurons' traces" if self.signal == "traces" else "units' spikes"
-            return f"the {what} have changed since they were embedded"
+            activity = "neurons' traces" if self.signal == "traces" else "units' spikes"
+            return f"the {activity} have changed since they were embedded"
         return ""
 
     def states(self, values: dict) -> bool:
@@ -144,31 +148,31 @@ class Provenance:
         return all(getattr(self, name) == value for name, value in values.items())
 
     def embeds(self, population: Population) -> bool:
-        """Whether exactly this population was embedded."""
+        """Whether exactly this population was embedded, by its fingerprint."""
         return self.population_fingerprint == population.fingerprint()
 
-    def difference(self, wanted: "Provenance", *, spikes_changed: bool = False) -> str:
-        """How the embeddings differ from those that `wanted` asks for; empty where they would come out the same.
+    def difference(self, requested: "Provenance", *, spikes_changed: bool = False) -> str:
+        """How existing embeddings differ from requested ones; empty if recomputing would give the same result.
 
-        The device makes no difference, nor does a precision that is not asked for. Where the spikes have changed since,
-        groups and observed times are not compared, as they change with the spikes.
+        The device is not compared, nor is the precision unless it is requested. If the spikes have changed, groups and
+        observed times are not compared either, because they change with the spikes.
 
         Parameters
         ----------
-        wanted : Provenance
-            As `embedding.expected_provenance` gives it.
+        requested : Provenance
+            As returned by `embedding.expected_provenance`.
         spikes_changed : bool, default: False
         """
-        if self.checkpoint_sha256 != wanted.checkpoint_sha256:
+        if self.checkpoint_sha256 != requested.checkpoint_sha256:
             return "another model"
-        names = ["overlap", "min_spikes", "skip_silence", *(["precision"] if wanted.precision else [])]
-        pairs = {name: (getattr(self, name), getattr(wanted, name)) for name in names}
-        if wanted.signal == "traces":
-            pairs |= {name: (self.source.get(name), wanted.source.get(name)) for name in READING}
-        for name, (existing, asked) in pairs.items():
-            if existing != asked:
-                return f"{name} {existing} there, {asked} asked for"
-        if not spikes_changed and self.context_fingerprint != wanted.context_fingerprint:
+        names = ["overlap", "min_spikes", "skip_silence", *(["precision"] if requested.precision else [])]
+        pairs = {name: (getattr(self, name), getattr(requested, name)) for name in names}
+        if requested.signal == "traces":
+            pairs |= {name: (self.source.get(name), requested.source.get(name)) for name in READING}
+        for name, (old, new) in pairs.items():
+            if old != new:
+                return f"{name} is {old}, not {new} as requested"
+        if not spikes_changed and self.context_fingerprint != requested.context_fingerprint:
             return "other groups or observed times"
         return ""
 
@@ -178,7 +182,7 @@ class Provenance:
         return self.states({name: getattr(other, name) for name in names})
 
     def predicts(self, prediction: dict) -> bool:
-        """Whether identities of this provenance were predicted from the embeddings."""
+        """Whether identities with this provenance were predicted from the embeddings."""
         read = prediction.get("checkpoint_sha256", [])
         models = [read] if isinstance(read, str) else read
         return (
@@ -186,7 +190,7 @@ class Provenance:
         )
 
     def portable(self) -> "Provenance":
-        """A copy with names of files in place of their paths, which are private or meaningless elsewhere."""
+        """A copy with the names of files instead of their paths, which are private or meaningless elsewhere."""
         source = dict(self.source)
         if isinstance(source.get("source"), str):
             source["source"] = Path(source["source"]).name

@@ -1,8 +1,8 @@
-"""Populations whose cell types and regions are known: for the demo, tests, tutorials and benchmarks.
+"""Simulated populations with known cell types and regions, for the demo, tests, tutorials and benchmarks.
 
-In `simulate_population` each region has a slow drive of its own, shared by its neurons, and cell types differ in rate,
-in the regularity of their spikes, in bursting and in how strongly they follow the drive. In `simulate_relations` no
-neuron alone shows its type, and in `simulate_sequences` correlations of counts do not show it either.
+In `simulate_population`, the neurons of a region share a slow drive, and cell types differ in firing rate, in the
+regularity of their spikes, in bursting and in how strongly they follow the drive. In `simulate_relations`, cell types
+cannot be identified from single neurons, and in `simulate_sequences` not from correlations of spike counts either.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from .population import Population
 
 @dataclass(frozen=True)
 class CellType:
-    """How a kind of neuron fires.
+    """Firing statistics of a cell type.
 
     Parameters
     ----------
     rate : float
-        Median rate in events per second; neurons of the type spread around it by a factor of about 1.5.
+        Median rate in events per second; the rates of neurons vary around it by a factor of about 1.5.
     regularity : float
-        Shape of the gamma distribution of intervals: 1 is Poisson, larger is more regular.
+        Shape of the gamma distribution of inter-spike intervals: 1 is Poisson, larger is more regular.
     burst : float
-        Mean number of further spikes that follow an event within a few milliseconds.
+        Mean number of additional spikes within a few milliseconds after each event.
     drive : float
         How strongly the rate follows the region's drive.
     """
@@ -43,13 +43,13 @@ CELL_TYPES = {
 # Region -> time constant of its drive in seconds, from the probe's tip upwards.
 REGIONS = {"thalamus": 0.1, "hippocampus": 0.5, "cortex": 2.0}
 
-# Every neuron of `simulate_relations` fires like this; what differs is whom it fires with.
-_ALIKE = CellType(rate=5.0, regularity=1.5, burst=0.0, drive=1.0)
-_ALIKE_CONSTANT = 1.0  # s
+# All neurons of `simulate_relations` have these statistics; they differ in the neurons with which they fire.
+_IDENTICAL = CellType(rate=5.0, regularity=1.5, burst=0.0, drive=1.0)
+_IDENTICAL_CONSTANT = 1.0  # s
 
-# Triplets of `simulate_sequences`, in seconds: from one place to the next, the standard deviation of a spike around its
-# place, and the shortest and the mean time from one activation to the next.
-_PLACE, _JITTER = 0.04, 0.003
+# Triplets of `simulate_sequences`, in seconds: the delay between two positions, the standard deviation of a spike
+# around its position, and the shortest and the mean time between two activations.
+_DELAY, _JITTER = 0.04, 0.003
 _ACTIVATION_SHORTEST, _ACTIVATION_MEAN = 0.15, 0.3
 _BACKGROUND = 2.0  # spikes per second
 
@@ -57,7 +57,7 @@ _STEP = 0.01  # seconds between two values of a drive
 
 
 def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 0) -> Population:
-    """Neurons of three types in three regions along one probe.
+    """Simulate neurons of three cell types in three regions along one probe.
 
     Parameters
     ----------
@@ -70,6 +70,13 @@ def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 
     -------
     Population
         With the properties ``cell_type``, ``brain_area`` and ``depth`` (µm from the tip).
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import simulate_population
+    >>> population = simulate_population(10, 30.0)
+    >>> population.n_units, sorted(population.properties)
+    (10, ['brain_area', 'cell_type', 'depth'])
     """
     _check(n_units, duration, seed)
     rng = np.random.default_rng(seed)
@@ -91,13 +98,13 @@ def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 
 
 
 def simulate_relations(n_units: int = 60, duration: float = 300.0, seed: int = 0) -> Population:
-    """Neurons whose types and regions differ by nothing that one neuron alone could show.
+    """Simulate neurons whose types and regions cannot be identified from single neurons.
 
-    All rates follow the exponential of a drive of the same kind (an Ornstein–Uhlenbeck process of unit variance and a
-    time constant of 1 s), so that rates, intervals and autocorrelograms have one distribution for all. Half of the
-    neurons, the choristers, follow a drive that their region shares; each soloist has a drive of its own. In the
-    region "in phase" all choristers follow the drive itself, in "push-pull" a random half of them follows its
-    negative, whose statistics are the same, the process being symmetric.
+    All rates follow the exponential of a drive of the same kind (an Ornstein–Uhlenbeck process with unit variance and a
+    time constant of 1 s), so that rates, intervals and autocorrelograms have the same distribution for all neurons.
+    Half of the neurons, the choristers, follow a drive shared by their region; each soloist has a drive of its own. In
+    the region "in phase" all choristers follow the drive itself; in "push-pull" a random half of them follows its
+    negative, which has the same statistics because the process is symmetric.
 
     Parameters
     ----------
@@ -110,19 +117,25 @@ def simulate_relations(n_units: int = 60, duration: float = 300.0, seed: int = 0
     -------
     Population
         With the properties ``cell_type`` ("chorister", "soloist") and ``brain_area`` ("in phase", "push-pull"; empty
-        for soloists, who belong to none).
+        for soloists, which belong to no region).
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import simulate_relations
+    >>> sorted(set(simulate_relations(10, 30.0).properties["cell_type"].tolist()))
+    ['chorister', 'soloist']
     """
     _check(n_units, duration, seed)
     rng = np.random.default_rng(seed)
     steps = int(np.ceil(duration / _STEP))
     regions = rng.permutation(np.resize(["in phase", "push-pull"], n_units))
     types = rng.permutation(np.resize(["chorister", "soloist"], n_units))
-    shared = {region: _drive(steps, _ALIKE_CONSTANT, rng) for region in np.unique(regions)}
+    shared = {region: _drive(steps, _IDENTICAL_CONSTANT, rng) for region in np.unique(regions)}
     trains = []
     for region, cell in zip(regions, types, strict=True):
-        drive = shared[region] if cell == "chorister" else _drive(steps, _ALIKE_CONSTANT, rng)
+        drive = shared[region] if cell == "chorister" else _drive(steps, _IDENTICAL_CONSTANT, rng)
         sign = rng.choice([-1, 1]) if region == "push-pull" else 1
-        trains.append(_spikes(_ALIKE, sign * drive, duration, rng))
+        trains.append(_spikes(_IDENTICAL, sign * drive, duration, rng))
     return Population(
         [f"u{i:03d}" for i in range(n_units)],
         trains,
@@ -133,24 +146,24 @@ def simulate_relations(n_units: int = 60, duration: float = 300.0, seed: int = 0
 
 
 def simulate_sequences(n_units: int = 60, duration: float = 300.0, seed: int = 0) -> Population:
-    """Neurons whose types differ by nothing that single neurons, or correlations of counts, could show.
+    """Simulate neurons whose types cannot be identified from single neurons or correlations of spike counts.
 
-    Neurons belong to triplets that are activated together, 3.3 times a second on average, and have independent
-    background spikes. At each activation a member has one of three places, 40 ms apart, and fires there or stays
-    silent.
+    Neurons belong to triplets that are activated together, 3.3 times per second on average, and have independent
+    background spikes. At each activation, each member is assigned one of three positions, 40 ms apart, and fires there
+    or stays silent.
 
-    - Order of firing: in "ordered" triplets members follow each other in one cyclic order (ABC, BCA or CAB), in
-      "unordered" ones in any of the six orders. Places, unsigned intervals between the spikes of two members, and the
-      summed activity of the others around a neuron's spikes have the same distribution in both. What differs is which
-      of two members tends to be first: the asymmetry of their cross-correlogram.
-    - Higher order: an even number of members fires at each activation (none or two) in triplets of "even" parity, an
-      odd number (one or three) in those of "odd" parity. Each member fires at half of the activations, independently of
-      either other member, so that the difference is one of triplets and not of pairs.
+    - Firing order: members of "ordered" triplets fire in one cyclic order (ABC, BCA or CAB), those of "unordered"
+      triplets in any of the six orders. Positions, unsigned intervals between the spikes of two members, and the summed
+      activity of the others around a neuron's spikes have the same distribution in both. They differ in which of two
+      members tends to fire first: the asymmetry of their cross-correlogram.
+    - Higher-order correlations: at each activation an even number of members (none or two) fires in triplets of "even"
+      parity, an odd number (one or three) in those of "odd" parity. Each member fires at half of the activations,
+      independently of either other member, so that the difference lies in triplets and not in pairs.
 
     Parameters
     ----------
     n_units : int, default: 60
-        Where it is no multiple of three, one or two neurons of the triplets are not recorded.
+        If it is not a multiple of three, one or two neurons of the triplets are not recorded.
     duration : float, default: 300.0
         Seconds.
     seed : int, default: 0
@@ -159,6 +172,12 @@ def simulate_sequences(n_units: int = 60, duration: float = 300.0, seed: int = 0
     -------
     Population
         With the properties ``cell_type`` ("ordered", "unordered"), ``parity`` ("even", "odd") and ``triplet`` (int).
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import simulate_sequences
+    >>> sorted(set(simulate_sequences(30, 30.0).properties["cell_type"].tolist()))
+    ['ordered', 'unordered']
     """
     _check(n_units, duration, seed)
     rng = np.random.default_rng(seed)
@@ -185,27 +204,35 @@ def simulate_sequences(n_units: int = 60, duration: float = 300.0, seed: int = 0
 def simulate_fluorescence(
     population: Population, frame_rate: float = 5.0, *, decay: float = 0.7, noise: float = 0.2, seed: int = 0
 ) -> np.ndarray:
-    """What a microscope would see of a population's spikes.
+    """Simulate the calcium fluorescence of a population from its spikes.
 
-    Each spike adds a transient that rises within a frame and decays exponentially. Neurons differ in brightness, all
-    bleach a little, and each frame has noise of its own.
+    Each spike adds a transient that rises within one frame and decays exponentially. Neurons differ in brightness and
+    bleach slowly, and each frame has independent noise.
 
     Parameters
     ----------
     population : Population
-        Of spikes, from 0 s.
+        With spikes; frames start at 0 s.
     frame_rate : float, default: 5.0
         Frames per second.
     decay : float, default: 0.7
         Time constant of the indicator in seconds.
     noise : float, default: 0.2
-        Standard deviation of the noise, in transients of one spike.
+        Standard deviation of the noise, in units of the transient of one spike.
     seed : int, default: 0
 
     Returns
     -------
     float32, shape (n_units, n_frames)
         Raw fluorescence, in arbitrary units.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import read_population, simulate_fluorescence, simulate_population
+    >>> fluorescence = simulate_fluorescence(simulate_population(10, 30.0), frame_rate=5.0)
+    >>> population = read_population(fluorescence, sampling_frequency=5.0, traces="fluorescence")
+    >>> population.traces.shape
+    (10, 150)
     """
     from scipy.signal import lfilter
 
@@ -219,17 +246,17 @@ def simulate_fluorescence(
 
 
 def simulate_analyzer(n_units: int = 60, duration: float = 300.0, seed: int = 0):
-    """A SortingAnalyzer, in memory, of what `simulate_population` makes, with its properties.
+    """Create an in-memory SortingAnalyzer with the spikes and properties of `simulate_population`.
 
-    Its recording is noise on a linear probe: nothing here reads voltages.
+    Its recording is noise on a linear probe, because this package does not use voltages.
     """
     return analyzer_of(simulate_population(n_units, duration, seed))
 
 
 def analyzer_of(population: Population, sampling_frequency: float = 30_000.0):
-    """A SortingAnalyzer, in memory, of a population's spikes, one channel for each unit.
+    """Create an in-memory SortingAnalyzer from a population's spikes, with one channel per unit.
 
-    Spike times are rounded to the sampling frequency, and count from 0.
+    Spike times are rounded to samples, counted from 0 s.
     """
     import probeinterface
     import spikeinterface.core as si
@@ -253,7 +280,7 @@ def analyzer_of(population: Population, sampling_frequency: float = 30_000.0):
 
 
 def _metadata(name: str, seed: int) -> dict[str, str]:
-    """Of a simulated animal: one a seed."""
+    """Metadata of a simulated animal: one per seed."""
     return {"source": f"{name} (seed {seed})", "session": f"{name}-{seed}", "subject": f"{name}-{seed}"}
 
 
@@ -263,16 +290,16 @@ def _check(n_units: int, duration: float, seed: int) -> None:
 
 
 def _drive(steps: int, constant: float, rng: np.random.Generator) -> np.ndarray:
-    """An Ornstein–Uhlenbeck process of unit variance with this time constant in seconds."""
+    """An Ornstein–Uhlenbeck process with unit variance and this time constant in seconds."""
     from scipy.signal import lfilter
 
-    keep = np.exp(-_STEP / constant)
-    noise = rng.standard_normal(steps) * np.sqrt(1 - keep**2)
-    return lfilter([1.0], [1.0, -keep], noise, zi=[keep * rng.standard_normal()])[0]
+    decay = np.exp(-_STEP / constant)
+    noise = rng.standard_normal(steps) * np.sqrt(1 - decay**2)
+    return lfilter([1.0], [1.0, -decay], noise, zi=[decay * rng.standard_normal()])[0]
 
 
 def _spikes(cell: CellType, drive: np.ndarray, duration: float, rng: np.random.Generator) -> np.ndarray:
-    """A gamma renewal process, its time warped by the drive, with bursts."""
+    """Spike times of a gamma renewal process in time warped by the drive, with bursts."""
     base = cell.rate * np.exp(0.4 * rng.standard_normal())
     rate = base * np.exp(cell.drive * drive - cell.drive**2 / 2)
     warped = np.concatenate([[0.0], np.cumsum(rate * _STEP)])
@@ -290,21 +317,21 @@ def _triplet(ordered: bool, odd: bool, duration: float, rng: np.random.Generator
     count = int(duration / _ACTIVATION_SHORTEST) + 1
     onsets = np.cumsum(_ACTIVATION_SHORTEST + rng.exponential(_ACTIVATION_MEAN - _ACTIVATION_SHORTEST, count))
     onsets = onsets[onsets < duration] - _ACTIVATION_SHORTEST
-    places = np.tile(np.arange(3), (len(onsets), 1))
-    places = (places + rng.integers(3, size=(len(onsets), 1))) % 3 if ordered else rng.permuted(places, axis=1)
-    fires = rng.integers(2, size=places.shape)
+    order = np.tile(np.arange(3), (len(onsets), 1))
+    order = (order + rng.integers(3, size=(len(onsets), 1))) % 3 if ordered else rng.permuted(order, axis=1)
+    fires = rng.integers(2, size=order.shape)
     fires[:, 2] = (fires[:, 0] + fires[:, 1] + odd) % 2
-    times = onsets[:, None] + places * _PLACE + _JITTER * rng.standard_normal(places.shape)
+    times = onsets[:, None] + order * _DELAY + _JITTER * rng.standard_normal(order.shape)
     trains = []
-    for own, fired in zip(times.T, fires.T.astype(bool), strict=True):
+    for activations, fired in zip(times.T, fires.T.astype(bool), strict=True):
         rate = _BACKGROUND * np.exp(0.4 * rng.standard_normal())
         background = rng.uniform(0, duration, rng.poisson(rate * duration))
-        trains.append(_in_order(np.concatenate([own[fired], background]), duration))
+        trains.append(_in_order(np.concatenate([activations[fired], background]), duration))
     return trains
 
 
 def _in_order(times: np.ndarray, duration: float) -> np.ndarray:
-    """Sorted spike times within the recording, without those that follow another too soon."""
+    """Sorted spike times within the recording, without those inside the refractory period of 1.5 ms."""
     times = np.sort(times)
     times = times[(times >= 0) & (times < duration)]
     return times[np.diff(times, prepend=-1.0) > 0.0015]

@@ -1,4 +1,4 @@
-"""UnitEmbeddings: one embedding for each unit, and its files."""
+"""UnitEmbeddings: one embedding per unit, saved to and loaded from files."""
 
 import dataclasses
 import json
@@ -16,34 +16,44 @@ from .provenance import Provenance
 from .text import for_csv
 
 FORMATS = (".npz", ".csv")
-# One number a unit, beside its embedding.
+# Arrays with one number per unit.
 _COLUMNS = ("num_windows", "split_half_similarity", "num_spikes", "num_frames")
 _OPTIONAL = ("num_spikes", "num_frames")
 
 
 @dataclass(frozen=True, eq=False)
 class UnitEmbeddings:
-    """One embedding for each unit, with its provenance.
+    """One embedding per unit, with provenance.
 
     Attributes
     ----------
     unit_ids : array of int or str, shape (n_units,)
     embedding : float32, shape (n_units, dim)
-        Mean over the unit's windows; NaN where it has none.
+        Mean over the unit's windows; NaN for units without a window.
     num_windows : int64, shape (n_units,)
         Number of windows averaged.
     split_half_similarity : float32, shape (n_units,)
-        Cosine similarity between the means over the unit's odd and even windows, counting windows that share no time;
-        NaN with fewer than two of these.
+        Cosine similarity between the means over the unit's odd and even disjoint windows; NaN with fewer than two.
     provenance : Provenance
-        Checkpoint, parameters, versions and fingerprints. A dict, as `Provenance.to_dict` gives it, is converted.
+        Checkpoint, parameters, versions and fingerprints. A dict, as from `Provenance.to_dict`, is converted.
     num_spikes, num_frames : int64, shape (n_units,), optional
-        Spikes of each unit, or frames of its trace, when it was embedded. Used to detect units that have changed since.
+        Number of spikes of each unit, or frames of its trace, when it was embedded. Used to detect units that have
+        changed since.
 
     Raises
     ------
     InputError
         A ValueError that names the array with a wrong shape or dtype.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import UnitEmbeddings, embed, simulate_population
+    >>> path = embed(simulate_population(10, 30.0), progress=False).save("mouse.npz")
+    >>> embeddings = UnitEmbeddings.load(path)
+    >>> embeddings
+    UnitEmbeddings(10 units, dim 128, 10 embedded)
+    >>> embeddings.to_dataframe().shape
+    (10, 131)
     """
 
     unit_ids: np.ndarray
@@ -68,7 +78,7 @@ class UnitEmbeddings:
             if values.ndim != len(shape.split(",")) or len(values) != n:
                 raise InputError(f"{name} has shape {values.shape}, not ({shape}) of {n} units")
             if name != "unit_ids" and values.dtype.kind not in "iuf":
-                raise InputError(f"{name} has dtype {values.dtype}, and should hold numbers")
+                raise InputError(f"{name} has dtype {values.dtype}, but must hold numbers")
             object.__setattr__(self, name, values)
 
     def select(self, units) -> "UnitEmbeddings":
@@ -77,7 +87,7 @@ class UnitEmbeddings:
         return dataclasses.replace(self, **{name: values[index] for name, values in self._arrays().items()})
 
     def to_dataframe(self):
-        """A pandas DataFrame with one row per unit: ``num_windows`` and so on, ``embedding_0``, ``embedding_1``, …."""
+        """A pandas DataFrame with one row per unit and the columns ``num_windows``, …, ``embedding_0``, …."""
         import pandas as pd
 
         columns = {name: values for name, values in self._arrays().items() if name in _COLUMNS}
@@ -85,7 +95,7 @@ class UnitEmbeddings:
         return pd.DataFrame(columns, index=pd.Index(self.unit_ids, name="unit_id"))
 
     def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write ``.npz`` (read by `load`) or ``.csv`` (one row a unit, the provenance in its first line)."""
+        """Write ``.npz`` (read by `load`) or ``.csv`` (one row per unit, provenance in the first line)."""
         path = check_format(path, *FORMATS)
         write = self._write_npz if path.suffix == ".npz" else self._write_csv
         with written_whole(path, overwrite=overwrite) as temporary:
@@ -94,8 +104,8 @@ class UnitEmbeddings:
 
     @classmethod
     def load(cls, path) -> "UnitEmbeddings":
-        """Read what `save` wrote as ``.npz``; InputError where the file is damaged, or none of these."""
-        if not os.path.isfile(path):  # a pipe would be waited for
+        """Read an ``.npz`` file written by `save`; InputError if it is damaged or another kind of file."""
+        if not os.path.isfile(path):  # reading a pipe would block
             raise InputError(f"{path}: no such file")
         with reading(path, ".npz file of embeddings", "embed again"):
             with zipfile.ZipFile(path) as file:
@@ -118,7 +128,7 @@ class UnitEmbeddings:
             for_csv(self.to_dataframe()).to_csv(file)
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        """The arrays with a row for each unit, by name."""
+        """The arrays with one row per unit, by name."""
         names = ("unit_ids", "embedding", *_COLUMNS)
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -128,7 +138,7 @@ class UnitEmbeddings:
 
 
 def stored_embeddings(path: Path) -> UnitEmbeddings | None:
-    """The embeddings in an ``.npz``; None where there are none, or none that can be read."""
+    """The embeddings in an ``.npz`` file; None if it does not exist or cannot be read."""
     try:
         return UnitEmbeddings.load(path)
     except InputError:
@@ -136,19 +146,19 @@ def stored_embeddings(path: Path) -> UnitEmbeddings | None:
 
 
 def read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo, path) -> np.ndarray:
-    """An array of an ``.npz``, whose header is believed no more than its file holds."""
+    """Read an array of an ``.npz`` file after checking that its header matches the size of its data."""
     check_declared(f"{path}: {member.filename}", member.file_size, member.compress_size, ratio=ARRAYS_OF_NUMBERS)
     with file.open(member) as stream:
         shape, dtype = npy_header(stream)
         if dtype.hasobject or stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise ValueError(f"{member.filename} is not the array that it says")
+            raise ValueError(f"the header of {member.filename} does not match its data")
     with file.open(member) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def join_embeddings(parts: list[UnitEmbeddings]) -> UnitEmbeddings:
-    """Several parts of one population, one after another, with the provenance of the first."""
-    several = [part._arrays() for part in parts]
-    shared = [name for name in several[0] if all(name in arrays for arrays in several)]
-    columns = {name: np.concatenate([arrays[name] for arrays in several]) for name in shared}
+    """Concatenate the embeddings of parts of one population, with the provenance of the first part."""
+    by_part = [part._arrays() for part in parts]
+    shared = [name for name in by_part[0] if all(name in arrays for arrays in by_part)]
+    columns = {name: np.concatenate([arrays[name] for arrays in by_part]) for name in shared}
     return UnitEmbeddings(**columns, provenance=parts[0].provenance)

@@ -1,9 +1,9 @@
-"""Where windows may lie in a recording. Training and inference share this code.
+"""Placement of windows in a recording, shared by training and inference.
 
-Observed time is laid end to end on one axis of whole bins (`Timeline`). On that axis a window is a slice,
-whether it comes from one long interval or is stitched from many short trials. No array is as long as the
-axis: memory and time grow with the numbers of spikes, intervals and requested windows, so a stray spike that stretches
-the recording costs no more than any other.
+Observed time is concatenated to one axis of whole bins (`Timeline`). On that axis a window is a slice, whether it comes
+from one long interval or is stitched from many short trials. No array is as long as the axis: memory and time grow with
+the numbers of spikes, intervals and requested windows, so a stray spike that extends the recording costs no more than
+any other.
 """
 
 import bisect
@@ -15,18 +15,18 @@ from .errors import InputError
 from .intervals import numbers_in, overlaps, union
 from .population import Population
 
-# A spike on a bin's edge belongs to the bin that starts there. Floating-point division can put it a hair
-# below the edge (0.58 / 0.02 = 28.999…), so quotients are raised by a hundred-millionth of a bin before the floor.
+# A spike on a bin's edge belongs to the bin that starts there. Floating-point division can place it just below the edge
+# (0.58 / 0.02 = 28.999…), so a hundred-millionth of a bin is added to quotients before rounding down.
 _ROUNDING = 1e-8
-# Spacing of floating-point times, in bins, above which times are too coarse to be binned.
+# Largest spacing of floating-point times, in bins, at which times can be binned.
 _COARSE = 1e-3
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a window is cut: `num_patches` patches of `patch_size` bins of `bin_s` seconds.
+    """Layout of a window: `num_patches` patches of `patch_size` bins of `bin_s` seconds.
 
-    For traces a bin is a frame: `bin_s` is one over the sampling frequency.
+    For traces a bin is a frame: `bin_s` is the inverse of the sampling frequency.
     """
 
     bin_s: float
@@ -44,13 +44,13 @@ class Layout:
         return self.window_bins * self.bin_s
 
     def of(self, sampling_frequency: float | None) -> "Layout":
-        """This layout in frames of traces, whose bins are these; itself where there are none (None)."""
+        """The same layout with the frames of traces as bins; unchanged for spikes (None)."""
         return self if sampling_frequency is None else replace(self, bin_s=1 / sampling_frequency)
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """The observed time of some neurons, laid end to end in whole bins.
+    """The observed time of a group of neurons, concatenated in whole bins.
 
     Attributes
     ----------
@@ -59,15 +59,15 @@ class Timeline:
     piece_start : float64, shape (k,)
         Time in seconds at which each piece of observed time begins.
     piece_first : int64, shape (k + 1,)
-        Bin of the axis at which each piece begins, and the axis's length.
+        Bin of the axis at which each piece begins, and the length of the axis.
     runs : int64, shape (r, 2)
         Slices of the axis in which windows may lie. No window crosses from one run to another.
     quantum : int
-        Windows of a run begin at multiples of this many bins from its first bin.
+        Windows of a run begin at multiples of this number of bins from its first bin.
     stitched : {"", "patches", "bins"}
-        Empty where every window is contiguous in time; else what the windows are stitched from.
+        Empty if every window is contiguous in time; otherwise the elements from which windows are stitched.
     observed_s : float
-        Seconds observed, those that are on no run included.
+        Observed seconds, including those outside of all runs.
     """
 
     bin_s: float
@@ -84,14 +84,14 @@ class Timeline:
         return int(self.piece_first[-1])
 
     def bins(self, times: np.ndarray) -> np.ndarray:
-        """Bin of the axis for each of the sorted `times` that has one; sorted int64, at most as long as `times`."""
+        """Bins of those of the sorted `times` that lie on the axis: sorted int64, at most as long as `times`."""
         if len(self.piece_start) == 0 or len(times) == 0:
             return np.empty(0, dtype=np.int64)
         piece = np.searchsorted(self.piece_start, times[[0, -1]], side="right") - 1
         if piece[0] != piece[1] or piece[0] < 0:
             bins = self.locate(times)
             return bins[bins >= 0]
-        # All in one piece, as in most recordings: nothing to look up for each spike.
+        # All in one piece, as in most recordings: no lookup for each spike.
         quotient = times - self.piece_start[piece[0]]
         quotient /= self.bin_s
         quotient += _ROUNDING
@@ -100,7 +100,7 @@ class Timeline:
         return bins[: np.searchsorted(bins, self.piece_first[piece[0] + 1])]
 
     def locate(self, times: np.ndarray) -> np.ndarray:
-        """Bin of the axis in which each of the `times` lies, -1 outside of it: int64, as long as `times`."""
+        """Bin of the axis for each of the `times`, -1 outside of it: int64, as long as `times`."""
         if len(self.piece_start) == 0:
             return np.full(len(times), -1, dtype=np.int64)
         piece = np.searchsorted(self.piece_start, times, side="right") - 1
@@ -113,15 +113,15 @@ class Timeline:
         return self.piece_start[piece] + (bins - self.piece_first[piece]) * self.bin_s
 
     def frames(self, bins: np.ndarray, start: float, sampling_frequency: float, count: int) -> np.ndarray:
-        """Number of the frame of each of the `bins`, of traces of `count` frames that begin at `start` seconds."""
+        """Index of the frame in each of the `bins`, for traces of `count` frames that begin at `start` seconds."""
         frames = np.round((self.time(bins) - start) * sampling_frequency)
-        # Rounding may name the frame after the last.
+        # Rounding may give the frame after the last.
         return np.minimum(frames.astype(np.int64), count - 1)
 
     def slices(self, intervals: np.ndarray) -> np.ndarray:
         """Slices of the axis whose bins lie entirely within one of the `intervals`: ascending int64, shape (m, 2).
 
-        `intervals` are sorted seconds, shape (k, 2). Slices of different intervals stay apart where they touch.
+        `intervals` are sorted, in seconds, shape (k, 2). Slices of different intervals stay separate where they touch.
         """
         lengths = np.diff(self.piece_first)
         pieces = np.stack([self.piece_start, self.piece_start + lengths * self.bin_s], axis=1)
@@ -134,10 +134,10 @@ class Timeline:
 
 
 def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_silence: bool = False) -> Timeline:
-    """Lay out the time in which windows of `units` may lie.
+    """Concatenate the observed time in which windows of `units` may lie.
 
-    Windows are contiguous where any observed interval holds one. Where all intervals are shorter than a window
-    (trials), they are laid end to end: in whole patches where these keep at least half of the time, else in whole bins.
+    Windows are contiguous if at least one observed interval is as long as a window. If all intervals are shorter
+    (trials), they are stitched: in whole patches if these cover at least half of the time, otherwise in whole bins.
 
     Parameters
     ----------
@@ -146,9 +146,9 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
         Positions of the units, all of one group.
     layout : Layout
     skip_silence : bool, default: False
-        Leave out every whole second in which no unit of `units` fires, and one second on each side: on a large
-        probe such a second is lost data. Off by default, because in small or bursting populations silence is
-        activity. Trials are stitched whole, silent or not.
+        Leave out every whole second in which none of the units fires, and one second on each side: on a large probe
+        such a second is missing data. Off by default, because in small or bursting populations silence is normal.
+        Trials are stitched whole, whether silent or not.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
     Raises
     ------
     InputError
-        Times are so large that neighbouring floating-point numbers lie too far apart for the bins.
+        Times are so large that the spacing of floating-point numbers is too coarse for the bins.
     """
     sets, _ = population.observed_sets(units)
     intervals = sets[0] if len(sets) == 1 else union(np.concatenate(sets))
@@ -173,8 +173,8 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
         if skip_silence:
             intervals = _without_silence(intervals, population, units)
             lengths = _whole_bins(intervals, layout.bin_s)
-        keep = lengths >= layout.window_bins
-        intervals, lengths = intervals[keep], lengths[keep]
+        long_enough = lengths >= layout.window_bins
+        intervals, lengths = intervals[long_enough], lengths[long_enough]
         first = np.concatenate([[0], np.cumsum(lengths)])
         runs = np.stack([first[:-1], first[1:]], axis=1)
         return Timeline(layout.bin_s, intervals[:, 0], first, runs, 1, "", observed_s)
@@ -184,28 +184,28 @@ def timeline(population: Population, units: np.ndarray, layout: Layout, *, skip_
     lengths = lengths // quantum * quantum
     intervals, lengths = intervals[lengths > 0], lengths[lengths > 0]
     first = np.concatenate([[0], np.cumsum(lengths)])
-    whole = first[-1] >= layout.window_bins
-    runs = np.array([[0, first[-1]]] if whole else np.empty((0, 2)), dtype=np.int64)
+    has_window = first[-1] >= layout.window_bins
+    runs = np.array([[0, first[-1]]] if has_window else np.empty((0, 2)), dtype=np.int64)
     stitched = "patches" if quantum > 1 else "bins"
-    return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum, stitched if whole else "", observed_s)
+    return Timeline(layout.bin_s, intervals[:, 0], first, runs, quantum, stitched if has_window else "", observed_s)
 
 
 class Starts:
-    """First bins of windows at regular steps in each run of a timeline, in order, computed on demand.
+    """First bins of windows at regular steps in each run of a timeline, in ascending order, computed on demand.
 
     Parameters
     ----------
     line : Timeline
     layout : Layout
     step : int, optional
-        Bins from one start to the next, a multiple of the line's quantum. Default: the quantum, which gives every bin
-        at which a window may begin.
+        Bins between successive starts, a multiple of the line's quantum. Default: the quantum, for every possible
+        start of a window.
     """
 
     def __init__(self, line: Timeline, layout: Layout, step: int | None = None):
         self._line, self._width, self._step = line, layout.window_bins, step or line.quantum
-        places = (line.runs[:, 1] - line.runs[:, 0] - self._width) // self._step + 1
-        self._before = np.concatenate([[0], np.cumsum(places)])
+        counts = (line.runs[:, 1] - line.runs[:, 0] - self._width) // self._step + 1
+        self._before = np.concatenate([[0], np.cumsum(counts)])
 
     def __len__(self) -> int:
         return int(self._before[-1])
@@ -216,40 +216,40 @@ class Starts:
         return int(self.at(number))
 
     def at(self, numbers: np.ndarray) -> np.ndarray:
-        """The starts of these numbers: int64, as `numbers`."""
+        """The starts with these numbers: int64, same shape."""
         run = self._run(numbers)
         return self._line.runs[run, 0] + (numbers - self._before[run]) * self._step
 
     def near(self, number: int, distance: float) -> tuple[int, int]:
-        """The numbers [low, high) of the starts at most `distance` seconds from that of this number."""
+        """The range [low, high) of numbers of the starts within `distance` seconds of start `number`."""
 
         def time(i):
             return float(self._line.time(self[i]))
 
-        here = time(number)
-        low = bisect.bisect_left(range(len(self)), here - distance, key=time)
-        return low, bisect.bisect_right(range(len(self)), here + distance, key=time)
+        centre = time(number)
+        low = bisect.bisect_left(range(len(self)), centre - distance, key=time)
+        return low, bisect.bisect_right(range(len(self)), centre + distance, key=time)
 
     def touching(self, bins: np.ndarray) -> np.ndarray:
-        """Numbers of the windows that hold one of the sorted `bins`: ranges, ascending, int64, shape (k, 2)."""
+        """Numbers of the windows that contain one of the sorted `bins`: ascending int64 ranges, shape (k, 2)."""
         return self._ranges(bins, bins - self._width + 1, bins)
 
     def within(self, slices: np.ndarray) -> np.ndarray:
-        """Numbers of the windows that lie entirely in each of the sorted `slices`: int64 ranges, as `slices`."""
+        """Numbers of the windows that lie entirely in each of the sorted `slices`: int64 ranges, same shape."""
         return self._ranges(slices[:, 0], slices[:, 0], slices[:, 1] - self._width)
 
-    def alone(self, numbers: np.ndarray) -> np.ndarray:
-        """Which of these windows are disjoint, counted from the first of each run: bool, as `numbers`."""
+    def disjoint(self, numbers: np.ndarray) -> np.ndarray:
+        """Whether each window is in the disjoint series that begins with the first of its run: bool, same shape."""
         return (numbers - self._before[self._run(numbers)]) % -(-self._width // self._step) == 0
 
     def _run(self, numbers):
         return np.searchsorted(self._before, numbers, side="right") - 1
 
-    def _ranges(self, place: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Numbers of the starts from bin `low` to bin `high` in the run that `place` lies in."""
+    def _ranges(self, bins: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Numbers of the starts from bin `low` to bin `high`, both included, in the runs that contain `bins`."""
         if not len(self):
-            return np.zeros((len(place), 2), dtype=np.int64)
-        run = np.searchsorted(self._line.runs[:, 0], place, side="right") - 1
+            return np.zeros((len(bins), 2), dtype=np.int64)
+        run = np.searchsorted(self._line.runs[:, 0], bins, side="right") - 1
         origin, before = self._line.runs[run, 0], self._before[run]
         first = before - (origin - low) // self._step
         last = before + (high - origin) // self._step + 1
@@ -258,19 +258,19 @@ class Starts:
 
 
 def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> Starts:
-    """First bin of each window that tiles the timeline, in order of time.
+    """Tile a timeline with windows.
 
     Parameters
     ----------
     line : Timeline
     layout : Layout
     overlap : float, default: 0.0
-        Share of a window that the next one repeats, in [0, 1).
+        Overlap of successive windows as a fraction of their length, in [0, 1).
 
     Returns
     -------
     Starts
-        What is left over at the end of a run, shorter than a window, is dropped.
+        The remainder at the end of a run, shorter than a window, is dropped.
     """
     if not isinstance(overlap, int | float) or not 0 <= overlap < 1:
         raise InputError(f"overlap must lie in [0, 1), not {overlap!r}")
@@ -279,26 +279,26 @@ def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> Start
 
 
 def windows_to_bin(population: Population, units: np.ndarray, line: Timeline, starts: Starts) -> np.ndarray:
-    """Numbers of the windows to bin: all, or, where fewer than half hold a spike of `units`, only those that do.
+    """Numbers of the windows to bin: all, or only those with a spike of `units` if these are fewer than half.
 
-    Few silent windows are kept: which windows are batched together, and so the last bit of an embedding, then does not
-    depend on them.
+    A minority of silent windows is included, so that they do not change which windows are batched together, on which
+    the last bit of an embedding depends.
     """
     if population.spike_times is None or not len(starts):
         return np.arange(len(starts))
     busiest = max(units, key=lambda unit: len(population.spike_times[unit]))
-    for some in ([busiest], units):
-        touched = [union(starts.touching(line.bins(population.spike_times[unit]))) for unit in some]
-        ranges = union(np.concatenate(touched))
+    for subset in ([busiest], units):
+        active = [union(starts.touching(line.bins(population.spike_times[unit]))) for unit in subset]
+        ranges = union(np.concatenate(active))
         if 2 * np.ptp(ranges, axis=1).sum() >= len(starts):
             return np.arange(len(starts))
     return numbers_in(ranges)
 
 
 class Membership:
-    """In which windows each unit was observed throughout.
+    """Which units were observed throughout which windows.
 
-    A contiguous window has to lie within one of a unit's intervals, a stitched one within any of them.
+    A contiguous window must lie within a single one of a unit's intervals, a stitched window within their union.
 
     Parameters
     ----------
@@ -313,32 +313,25 @@ class Membership:
         slices = [_joined(line.slices(o)) if line.stitched else line.slices(o) for o in sets]
         self._owner = np.repeat(np.arange(len(sets)), [len(s) for s in slices])
         self._slices, self._width = np.concatenate(slices), layout.window_bins
-        # The axis once for each set, end to end, so that one search serves all of them. An empty slice comes first,
-        # for windows before all others.
+        # The axis is repeated for each set, so that one search covers all of them. The first slice is empty, for
+        # windows before all others.
         self._origin = np.arange(len(sets)) * (line.num_bins + 1)
         self._low, self._high = np.insert(self._slices + self._origin[self._owner, None], 0, -1, axis=0).T
 
     def of(self, first: np.ndarray) -> np.ndarray:
-        """Whether each window, given by its first bin (k,), holds each unit: bool, shape (k, n)."""
+        """Whether each unit was observed throughout each window, given by its first bin (k,): bool, shape (k, n)."""
         first = first[:, None] + self._origin
         before = np.searchsorted(self._low, first, side="right") - 1
         return (first + self._width <= self._high[before])[:, self._set]
 
     def anywhere(self, starts: Starts) -> np.ndarray:
-        """Whether any window of `starts` holds each unit: bool, shape (n,)."""
-        fit = np.ptp(starts.within(self._slices), axis=1) > 0
-        return np.isin(self._set, self._owner[fit])
-
-
-def observed_windows(
-    population: Population, units: np.ndarray, line: Timeline, starts: Starts, layout: Layout
-) -> np.ndarray:
-    """In which of the windows each unit was observed throughout: bool, shape (n_windows, n)."""
-    return Membership(population, units, line, layout).of(starts.at(np.arange(len(starts))))
+        """Whether each unit was observed throughout at least one window of `starts`: bool, shape (n,)."""
+        has_window = np.ptp(starts.within(self._slices), axis=1) > 0
+        return np.isin(self._set, self._owner[has_window])
 
 
 def _joined(slices: np.ndarray) -> np.ndarray:
-    """The sorted slices, with touching ones joined."""
+    """Merge sorted slices that touch."""
     if not len(slices):
         return slices
     border = np.flatnonzero(slices[1:, 0] > slices[:-1, 1])
@@ -354,7 +347,7 @@ def _without_silence(intervals: np.ndarray, population: Population, units: np.nd
         return intervals
     start, length = intervals[:, 0], np.ptp(intervals, axis=1)
     seconds = np.floor(length + _ROUNDING).astype(np.int64)
-    # The whole seconds of all intervals end to end, and after each interval's a place for what is left of it.
+    # An axis of the whole seconds of all intervals, with one more position after each interval for its remainder.
     origin = np.cumsum(seconds + 1) - (seconds + 1)
     active = []
     for unit in units:
@@ -369,7 +362,7 @@ def _without_silence(intervals: np.ndarray, population: Population, units: np.nd
     stretches = _joined(np.stack([active, active + 1], axis=1))
     k = np.searchsorted(origin, stretches[:, 0], side="right") - 1
     begin, end = (stretches - origin[k, None]).T
-    # The seconds beside a silent one go with it; what is left after the last whole second stays with that.
+    # Seconds next to a silent one are removed too; the remainder of an interval belongs to its last whole second.
     begin, end = begin + (begin > 0), end - (end < seconds[k])
-    kept = np.stack([begin, np.where(end == seconds[k], length[k], end)], axis=1)
-    return (start[k, None] + kept)[begin < end]
+    offsets = np.stack([begin, np.where(end == seconds[k], length[k], end)], axis=1)
+    return (start[k, None] + offsets)[begin < end]

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nwb_files import add_units, new_nwb, write_nwb_file
+from typer.testing import CliRunner
 
 from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, Population, simulate_population
+from spikeinterface_nuclr.cli import app
 
 DATA = Path(__file__).parent / "data"
 RECORDINGS = Path(__file__).parents[2] / "shared" / "data"
@@ -37,6 +40,58 @@ def checkpoint() -> Checkpoint:
     return Checkpoint(config, Encoder(config).state_dict(), {"name": "random"}, name="random")
 
 
+@pytest.fixture(scope="session")
+def mice(checkpoint, tmp_path_factory) -> Path:
+    """A folder with the NWB files of three simulated mice with labels, and a small model."""
+    folder = tmp_path_factory.mktemp("mice")
+    for k in range(3):
+        write_mouse(folder / f"m{k}.nwb", k)
+    checkpoint.save(folder / "small.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_mouse(tmp_path_factory) -> Path:
+    """The NWB file of one more mouse."""
+    return write_mouse(tmp_path_factory.mktemp("new") / "m3.nwb", 3)
+
+
+def write_mouse(path: Path, number: int) -> Path:
+    population = simulate_population(30, 60.0, seed=number)
+    nwbfile = new_nwb()
+    nwbfile.subject.fields["subject_id"] = f"mouse-{number}"
+    columns = {
+        "unit_name": population.unit_ids,
+        "cell_type": population.properties["cell_type"],
+        "depth": population.properties["depth"],
+        "depth_um": population.properties["depth"].astype(int),
+        "area": np.resize(["VISp5", "CA1", "root"], 30),
+    }
+    return write_nwb_file(path, add_units(nwbfile, population.spike_times, **columns))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+# --- commands and NWB files -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def nuclr():
+    """Run a command of `nuclr` in this process: nuclr("info", path) -> its exit_code, stdout and stderr.
+
+    `code` is the exit code that is expected; no command may end in another exception than its exit.
+    """
+
+    def run(*arguments, code=0):
+        words = [str(argument) for argument in arguments]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["nuclr", *words])
+            result = CliRunner().invoke(app, words)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert result.exit_code == code, result.stderr
+        return result
+
+    return run

@@ -34,7 +34,7 @@ def add_units(nwbfile, trains, **columns):
 
 
 def kill_after(seconds, script, *arguments):
-    """Run a script in a process of its own, and kill it so many seconds after it has printed "ready"."""
+    """Run a script in a process of its own, and kill it so many seconds after it has printed "preprocessed"."""
     writer = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
     assert writer.stdout.readline() == "ready\n"
     try:

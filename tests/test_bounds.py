@@ -20,7 +20,6 @@ from spikeinterface_nuclr.windows import (
     Layout,
     Membership,
     Starts,
-    observed_windows,
     place_windows,
     timeline,
     windows_to_bin,
@@ -176,7 +175,7 @@ def test_membership_is_what_looking_at_every_bin_says(length, rng):
             first = placed.at(np.arange(len(placed)))
             expected = brute_members(population, units, line, first)
             membership = Membership(population, units, line, LAYOUT)
-            assert np.array_equal(observed_windows(population, units, line, placed, LAYOUT), expected)
+            assert np.array_equal(membership.of(first), expected)
             assert np.array_equal(membership.anywhere(placed), expected.any(axis=0))
 
 
@@ -209,7 +208,8 @@ def test_memory_grows_with_intervals_and_not_with_their_square():
 
         def look():
             line = timeline(population, units, LAYOUT)
-            return observed_windows(population, units, line, place_windows(line, LAYOUT), LAYOUT)
+            starts = place_windows(line, LAYOUT)
+            return Membership(population, units, line, LAYOUT).of(starts.at(np.arange(len(starts))))
 
         return look
 

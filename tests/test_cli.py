@@ -207,7 +207,7 @@ def test_embed_in_place_is_idempotent(own, model):
     assert "20 of 20 units embedded" in done.stdout
     assert read_population(own).properties["nuclr_num_windows"].max() == 6
     # Other parameters or groups make another result, which replaces the old one only when told.
-    refused(nuclr(*arguments, "--overlap", 0.5), 3, "overlap 0.0 there, 0.5 asked for): give --force")
+    refused(nuclr(*arguments, "--overlap", 0.5), 3, "overlap is 0.0, not 0.5 as requested): give --force")
     refused(nuclr(*arguments, "--group-by", "cell_type"), 3, "(other groups or observed times): give --force")
     assert "20 of 20" in nuclr(*arguments, "--overlap", 0.5, "--force").stdout
     assert read_nwb(own)[0].provenance.overlap == 0.5
@@ -336,7 +336,7 @@ def test_a_checkpoint_of_other_dimensions_is_named(session, checkpoint, tmp_path
     content = {"format": 1, "config": {**checkpoint.config.to_dict(), "dim": 64}, "card": {}}
     save_file(checkpoint.weights, tmp_path / "odd.safetensors", {"nuclr": json.dumps(content)})
     done = nuclr("embed", session, "-o", tmp_path / "o.npz", "--model", tmp_path / "odd.safetensors", "-q")
-    refused(done, 4, "odd.safetensors", "its config asks for")
+    refused(done, 4, "odd.safetensors", "its config requires")
     assert not (tmp_path / "o.npz").exists()
 
 

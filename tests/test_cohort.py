@@ -2,14 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from analyzers import build_analyzer, reload
-from nwb_files import add_units, new_nwb, write_nwb_file
 from ophys_files import activity
 
 from spikeinterface_nuclr import (
@@ -29,42 +26,13 @@ from spikeinterface_nuclr.decoding.label_sources import LabelRule, read_classes
 from spikeinterface_nuclr.embedding import EmbeddingSettings
 
 
-def nuclr(*arguments, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "spikeinterface_nuclr", *map(str, arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
-def files(checkpoint, tmp_path_factory):
-    """A small model and the NWB files of four simulated mice."""
-    folder = tmp_path_factory.mktemp("cohort")
-    (folder / "data").mkdir()
-    for k in range(4):
-        population = simulate_population(30, 60.0, seed=k)
-        nwbfile = new_nwb()
-        nwbfile.subject.fields["subject_id"] = f"mouse-{k}"
-        area = np.resize(["VISp5", "CA1", "root"], 30)
-        columns = {
-            "unit_name": population.unit_ids, "cell_type": population.properties["cell_type"],
-            "depth": population.properties["depth"], "area": area,
-        }  # fmt: skip
-        write_nwb_file(folder / "data" / f"m{k}.nwb", add_units(nwbfile, population.spike_times, **columns))
-    checkpoint.save(folder / "small.safetensors")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def decoder(files):
-    path = files / "cell_type.safetensors"
-    model = files / "small.safetensors"
-    done = nuclr(
-        "decoder", "fit", *(files / "data" / f"m{k}.nwb" for k in range(3)), "--label", "cell_type", "--model", model,
-        "-o", path, "-q",
-    )  # fmt: skip
-    assert "calibrated on animals" in done.stdout
+def decoder(nuclr, mice, tmp_path_factory):
+    """A decoder of cell types, fitted to the three mice."""
+    path = tmp_path_factory.mktemp("decoder") / "cell_type.safetensors"
+    model = mice / "small.safetensors"
+    result = nuclr("decoder", "fit", mice, "--label", "cell_type", "--model", model, "-o", path, "-q")
+    assert "calibrated on animals" in result.stdout
     return path
 
 
@@ -88,20 +56,20 @@ def test_labels_are_rolled_up_and_mapped(tmp_path):
         read_classes(tmp_path / "bad.csv")
 
 
-def test_a_cohort_is_read_and_its_embeddings_kept(files, tmp_path):
-    settings = EmbeddingSettings(str(files / "small.safetensors"), precision="float32", progress=False)
-    found = read_cohort(str(files / "data"), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
-    assert found.animals == [f"mouse-{k}" for k in range(4)]
-    assert [len(labels) for labels in found.labels] == [30] * 4
+def test_a_cohort_is_read_and_its_embeddings_kept(mice, tmp_path):
+    settings = EmbeddingSettings(str(mice / "small.safetensors"), precision="float32", progress=False)
+    found = read_cohort(str(mice), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
+    assert found.animals == [f"mouse-{k}" for k in range(3)]
+    assert [len(labels) for labels in found.labels] == [30] * 3
     kept = sorted((tmp_path / "cache").glob("*.npz"))
-    assert len(kept) == 8
+    assert len(kept) == 6
     times = [path.stat().st_mtime_ns for path in kept]
-    again = read_cohort(str(files / "data"), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
+    again = read_cohort(str(mice), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
     assert [path.stat().st_mtime_ns for path in kept] == times
     for a, b in zip(found.embeddings, again.embeddings, strict=True):
         np.testing.assert_array_equal(a.embedding, b.embedding)
-    other = EmbeddingSettings(str(files / "small.safetensors"), precision="float32", overlap=0.5, progress=False)
-    read_cohort(str(files / "data"), LabelRule("cell_type"), other, cache=tmp_path / "cache")
+    other = EmbeddingSettings(str(mice / "small.safetensors"), precision="float32", overlap=0.5, progress=False)
+    read_cohort(str(mice), LabelRule("cell_type"), other, cache=tmp_path / "cache")
     assert [path.stat().st_mtime_ns for path in kept] != times
 
 
@@ -136,7 +104,7 @@ def test_shifted_traces_keep_each_neuron_and_lose_the_others():
 
 
 def test_relations_are_read_from_the_population_alone():
-    populations = [simulate_relations(40, 120.0, seed=k) for k in range(5)]
+    populations = [simulate_relations(40, 100.0, seed=k) for k in range(5)]
     types = [population.properties["cell_type"] for population in populations]
     # No feature of a neuron's own differs between types by more than chance.
     rows = np.concatenate([baseline_features(p)["rate, intervals, autocorrelogram"] for p in populations])
@@ -156,15 +124,15 @@ def test_relations_are_read_from_the_population_alone():
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_decoder_says_what_it_is(decoder):
+def test_a_decoder_says_what_it_is(nuclr, decoder):
     facts = nuclr("info", decoder).stdout
     assert "mouse-0, mouse-1, mouse-2" in facts
     assert "bursting, fast, regular" in facts
     assert "small.safetensors" in facts
 
 
-def test_identities_are_predicted_into_a_table_a_file_and_itself(files, decoder, tmp_path):
-    source, model = files / "data" / "m3.nwb", files / "small.safetensors"
+def test_identities_are_predicted_into_a_table_a_file_and_itself(nuclr, mice, new_mouse, decoder, tmp_path):
+    source, model = new_mouse, mice / "small.safetensors"
     nuclr("predict", source, "--decoder", decoder, "--model", model, "-o", tmp_path / "units.csv", "-q")
     table = pd.read_csv(tmp_path / "units.csv", keep_default_na=False)
     truth = simulate_population(30, 60.0, seed=3).properties["cell_type"]
@@ -174,22 +142,22 @@ def test_identities_are_predicted_into_a_table_a_file_and_itself(files, decoder,
     embeddings, [identities] = read_nwb(copy)
     assert identities.label.tolist() == table["label"].tolist()
     # Embeddings that the file holds are taken: the model need not be found.
-    done = nuclr("predict", copy, "--decoder", decoder, "--in-place", "-q", code=3)
-    assert "it holds 'cell_type' already" in done.stderr
-    nuclr("predict", copy, "--decoder", decoder, "--in-place", "--force", "--target-error", "1", "-q")
+    result = nuclr("predict", copy, "--decoder", decoder, "--in-place", "-q", code=3)
+    assert "it holds 'cell_type' already" in result.stderr
+    nuclr("predict", copy, "--decoder", decoder, "--in-place", "--if-exists", "replace", "--target-error", "1", "-q")
     again, [identities] = read_nwb(copy)
     np.testing.assert_array_equal(again.embedding, embeddings.embedding)
     assert identities.provenance["target_error"] == 1.0
 
 
-def test_predicting_keeps_what_other_models_said(files, decoder, tmp_path):
+def test_predicting_keeps_what_other_models_said(nuclr, mice, new_mouse, decoder, tmp_path):
     path = tmp_path / "m3.nwb"
-    shutil.copy(files / "data" / "m3.nwb", path)
+    shutil.copy(new_mouse, path)
     nuclr("embed", path, "--in-place", "-q")  # by the bundled model
     before, _ = read_nwb(path)
-    again = ("predict", path, "--decoder", decoder, "--model", files / "small.safetensors", "--in-place", "-q")
-    for force in ((), ("--force",), ("--force",)):
-        nuclr(*again, *force)
+    again = ("predict", path, "--decoder", decoder, "--model", mice / "small.safetensors", "--in-place", "-q")
+    for replace in ((), ("--if-exists", "replace")):
+        nuclr(*again, *replace)
     with pytest.raises(InputError, match="2 tables of embeddings"):
         read_nwb(path)
     np.testing.assert_array_equal(read_nwb(path, name="UnitEmbeddings")[0].embedding, before.embedding)
@@ -197,10 +165,10 @@ def test_predicting_keeps_what_other_models_said(files, decoder, tmp_path):
     assert identities.target == "cell_type"
 
 
-def test_identities_are_predicted_in_an_analyzer(files, decoder, tmp_path):
+def test_identities_are_predicted_in_an_analyzer(nuclr, mice, decoder, tmp_path):
     analyzer = build_analyzer(simulate_population(12, 60.0, seed=3), format="binary_folder", folder=tmp_path / "a")
-    done = nuclr("predict", analyzer.folder, "--decoder", decoder, "--model", files / "small.safetensors", "-q")
-    assert "as nuclr_identity" in done.stdout
+    result = nuclr("predict", analyzer.folder, "--decoder", decoder, "--model", mice / "small.safetensors", "-q")
+    assert "as nuclr_identity" in result.stdout
     again = reload(analyzer)
     found = again.get_extension("nuclr_identity").get_identities()
     # Its embeddings are taken for a table as well: the model need not be found.
@@ -210,7 +178,7 @@ def test_identities_are_predicted_in_an_analyzer(files, decoder, tmp_path):
     assert found.provenance["decoder_sha256"] == Decoder.load(decoder).sha256
 
 
-def test_decoders_are_fitted_to_analyzers_that_a_manifest_names(files, tmp_path):
+def test_decoders_are_fitted_to_analyzers_that_a_manifest_names(nuclr, mice, tmp_path):
     rows = ["source,animal"]
     for k in range(2):
         population = simulate_population(20, 60.0, seed=k)
@@ -218,20 +186,20 @@ def test_decoders_are_fitted_to_analyzers_that_a_manifest_names(files, tmp_path)
         analyzer.set_sorting_property("cell_type", population.properties["cell_type"], save=True)
         rows.append(f"a{k},rat-{k}")
     (tmp_path / "cohort.csv").write_text("\n".join(rows))
-    where = (tmp_path / "cohort.csv", "--label", "cell_type", "--model", files / "small.safetensors", "-q")
+    where = (tmp_path / "cohort.csv", "--label", "cell_type", "--model", mice / "small.safetensors", "-q")
     nuclr("decoder", "fit", *where, "-o", tmp_path / "d.safetensors")
     assert Decoder.load(tmp_path / "d.safetensors").animals == ("rat-0", "rat-1")
     nuclr("evaluate", *where, "-o", tmp_path / "report", "--shuffles", "0", "--no-control")
     assert "2 test animals" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
 
 
-def test_an_evaluation_is_a_report(files, tmp_path):
+def test_an_evaluation_is_a_report(nuclr, mice, tmp_path):
     report = tmp_path / "report"
-    done = nuclr(
-        "evaluate", files / "data", "--label", "cell_type", "--model", files / "small.safetensors", "--depth", "depth",
-        "--curves", "--shuffles", "3", "-o", report, "-q",
+    result = nuclr(
+        "evaluate", mice, "--label", "cell_type", "--model", mice / "small.safetensors", "--depth", "depth",
+        "--curves", "--shuffles", "1", "-o", report, "-q",
     )  # fmt: skip
-    assert "report:" in done.stdout
+    assert "report:" in result.stdout
     page = (report / "report.md").read_text(encoding="utf-8")
     methods = (
         "rate, intervals, population",
@@ -239,18 +207,18 @@ def test_an_evaluation_is_a_report(files, tmp_path):
         "pooled over neighbours",
         "labels shuffled",
     )
-    for said in ("4 test animals", "leave-one-animal-out", *methods):
+    for said in ("3 test animals", "leave-one-animal-out", *methods):
         assert said in page
     for name in ("evaluation.png", "scores.csv", "predictions.csv", "share.csv", "animals.csv"):
         assert (report / name).stat().st_size > 100
-    assert json.loads((report / "provenance.json").read_text())["animals"] == [f"mouse-{k}" for k in range(4)]
+    assert json.loads((report / "provenance.json").read_text())["animals"] == [f"mouse-{k}" for k in range(3)]
 
 
-def test_a_report_within_animals_says_so(files, tmp_path):
-    model = ["--model", files / "small.safetensors"]
-    where = [files / "data" / "m0.nwb", "--label", "area", "--level", "cosmos", *model, "-q", "--shuffles", "2"]
-    done = nuclr("evaluate", *where, "-o", tmp_path / "r", code=3)
-    assert "ask for 'within-animal'" in done.stderr
+def test_a_report_within_animals_says_so(nuclr, mice, tmp_path):
+    model = ["--model", mice / "small.safetensors"]
+    where = [mice / "m0.nwb", "--label", "area", "--level", "cosmos", *model, "-q", "--shuffles", "2"]
+    result = nuclr("evaluate", *where, "-o", tmp_path / "r", code=3)
+    assert "ask for 'within-animal'" in result.stderr
     nuclr("evaluate", *where, "-o", tmp_path / "r", "--protocol", "within-animal", "--no-control")
     assert "Within animals" in (tmp_path / "r" / "report.md").read_text(encoding="utf-8")
 
@@ -265,12 +233,12 @@ def test_a_report_within_animals_says_so(files, tmp_path):
         (["evaluate", "{data}", "--label", "area", "--level", "lobe", "-o", "{out}/r"], 3, "level must be one of"),
     ],
 )  # fmt: skip
-def test_refusals_are_one_line(files, tmp_path, arguments, code, message):
-    filled = [text.format(data=files / "data", out=tmp_path) for text in arguments]
-    done = nuclr(
-        *filled, "-q", *([] if filled[0] == "predict" else ["--model", files / "small.safetensors"]), code=code
+def test_refusals_are_one_line(nuclr, mice, tmp_path, arguments, code, message):
+    filled = [text.format(data=mice, out=tmp_path) for text in arguments]
+    result = nuclr(
+        *filled, "-q", *([] if filled[0] == "predict" else ["--model", mice / "small.safetensors"]), code=code
     )
-    assert message in done.stderr
+    assert message in result.stderr
     if code != 2:
-        assert len([line for line in done.stderr.splitlines() if line.startswith("nuclr: ")]) == 1
+        assert len([line for line in result.stderr.splitlines() if line.startswith("nuclr: ")]) == 1
     assert not list(tmp_path.glob("*.*"))

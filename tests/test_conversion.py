@@ -20,7 +20,7 @@ def test_the_authors_checkpoint_is_reproduced(tmp_path):
     with torch.no_grad():
         embedding = saved.encoder()(expected["patches"], expected["units_per_window"])
     assert (embedding - expected["embedding"]).abs().max() < 1e-5
-    assert saved.card["settings"]["views"] == {"duration": 10.0, "max_view_distance_s": 30.0}
+    assert saved.card["settings"]["views"] == {"duration": 10.0, "max_distance": 30.0}
     assert saved.card["train_step"] == 50_000
 
 

@@ -1,5 +1,6 @@
 """Decoders: what they learn, when they abstain, what they refuse, and their files."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -34,6 +35,11 @@ def recording(animal: str, units: int = 80, seed: int = 0, sha: str = "s1", shif
     windows = np.where(np.arange(units) == 0, 0, 5)
     found = UnitEmbeddings(np.arange(units), rows.astype(np.float32), windows, np.ones(units, np.float32), provenance)
     return found, CLASSES[truth]
+
+
+def of_subject(embeddings, name: str):
+    """The embeddings as of a recording that names this animal."""
+    return dataclasses.replace(embeddings, provenance=embeddings.provenance.replace(source={"subject": name}))
 
 
 def cohort(animals: int, **kwargs):
@@ -217,8 +223,7 @@ def test_labels_that_do_not_fit_are_refused(change, message):
 
 def test_a_recording_without_a_subject_needs_an_animal():
     embeddings, labels = cohort(2)
-    for one in embeddings:
-        one.provenance["source"] = {}
+    embeddings = [of_subject(one, "") for one in embeddings]
     with pytest.raises(InputError, match="names no subject"):
         fit_decoder(embeddings, labels, target="type")
     assert fit_decoder(embeddings, labels, ["a", "b"], target="type").animals == ("a", "b")

@@ -18,7 +18,7 @@ from spikeinterface_nuclr import (
     roll_up,
     simulate_population,
 )
-from spikeinterface_nuclr.decoding import scores
+from spikeinterface_nuclr.decoding import parallel, scores
 from spikeinterface_nuclr.decoding.baselines import BASELINES
 from spikeinterface_nuclr.decoding.regions import COSMOS
 from spikeinterface_nuclr.decoding.splits import PROTOCOLS, Split
@@ -65,7 +65,7 @@ def test_every_unit_is_predicted_once_by_each_method(found):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_labels_shuffled_within_animals_score_at_chance(protocol):
-    embeddings, labels = cohort(6)
+    embeddings, labels = cohort(6, units=50)
     rng = np.random.default_rng(5)
     shuffled = [rng.permutation(one) for one in labels]
     assert abs(macro(evaluated(embeddings, shuffled, protocol=protocol, shuffles=0)) - 1 / 3) < 0.1
@@ -116,8 +116,8 @@ def test_predictions_are_those_of_a_fitted_decoder():
 
 
 def test_baselines_stand_beside_the_embedding():
-    populations = [simulate_population(80, 30, seed=k) for k in range(3)]
-    made = [recording(f"animal{k}", shift=0.0) for k in range(3)]
+    populations = [simulate_population(40, 30, seed=k) for k in range(3)]
+    made = [recording(f"animal{k}", units=40, shift=0.0) for k in range(3)]
     labels = [population.properties["cell_type"] for population in populations]
     found = evaluated([e for e, _ in made], labels, populations=populations, shuffles=0)
     assert found.methods[1:] == list(BASELINES["spikes"])
@@ -229,7 +229,7 @@ def test_an_unknown_region_is_refused():
     with pytest.raises(InputError, match="'V1' is no region"):
         roll_up(["VISp", "V1"], "cosmos")
     with pytest.raises(InputError, match="level must be"):
-        roll_up(["VISp"], "beryl")
+        roll_up(["VISp"], "group")
 
 
 # --- the benchmark's export -------------------------------------------------------------------------------------------
@@ -458,14 +458,22 @@ def test_odd_names_of_classes_change_no_score():
     assert set(odd.predictions["best_label"]) == set(names.values())
 
 
-def test_processes_and_threads_change_no_number():
+def test_threads_change_no_number():
     from threadpoolctl import threadpool_limits
 
-    embeddings, labels = cohort(2, units=1100, dim=128)  # enough for processes
-    found = []
-    for n_jobs, threads in ((1, 1), (1, 4), (2, 2)):
+    embeddings, labels = cohort(2, units=1100, dim=128)  # enough for threads
+    evaluations = []
+    for threads in (1, 4):
         with threadpool_limits(threads):
-            found.append(evaluated(embeddings, labels, shuffles=1, n_jobs=n_jobs))
-    for other in found[1:]:
-        assert found[0].predictions.equals(other.predictions)
-        assert found[0].scores.equals(other.scores)
+            evaluations.append(evaluated(embeddings, labels, shuffles=1, n_jobs=1))
+    assert same_numbers(*evaluations)
+
+
+def test_processes_change_no_number(monkeypatch):
+    monkeypatch.setattr(parallel, "_WORTH_PROCESSES", 0)
+    embeddings, labels = cohort(3)
+    assert same_numbers(*(evaluated(embeddings, labels, shuffles=1, n_jobs=n_jobs) for n_jobs in (1, 2)))
+
+
+def same_numbers(a, b):
+    return a.predictions.equals(b.predictions) and a.scores.equals(b.scores)

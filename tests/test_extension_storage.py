@@ -1,11 +1,11 @@
-"""A result of an analyzer on disk is the old or the new one: killed at any step, on a full disk, damaged, at once."""
+"""A result on disk is the old or the new one: after a kill, on a full disk, damaged, or written by two processes."""
 
 import json
 import multiprocessing
 import os
 import pickle
 import shutil
-import subprocess
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 import spikeinterface.core as si
 import zarr
 from analyzers import build_analyzer
+from filelock import SoftFileLock
 from spikeinterface.core.sortinganalyzer import get_extension_class
 
 from spikeinterface_nuclr import (
@@ -27,9 +28,13 @@ from spikeinterface_nuclr import (
     simulate_population,
 )
 from spikeinterface_nuclr.extensions import computed_embedding
+from spikeinterface_nuclr.extensions.storage import save_properties
 
 NAME = "nuclr_embedding"
 FORMATS = ("binary_folder", "zarr")
+NEW = {"precision": "float32", "overlap": 0.25, "progress_bar": False}
+LOCK = ".nuclr.lock"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="forks, and limits of POSIX")
 
 
 @pytest.fixture(scope="module")
@@ -66,194 +71,312 @@ def opened(folder):
     return si.load_sorting_analyzer(folder, load_extensions=False)
 
 
-def held(folder):
-    """The embeddings that a fresh process would find; None for none."""
-    extension = opened(folder).get_extension(NAME)
+def stored_rows(folder):
+    """The embeddings that a new process would read; None where there are none."""
+    analyzer = opened(folder)
+    extension = analyzer.get_extension(NAME)
     return None if extension is None else extension.data["embedding"]
 
 
-# --- killed at each step, deterministically ---------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def new_data(originals):
+    """What is computed with other parameters: once, since these tests are about saving it."""
+    analyzer = opened(originals / "empty-binary_folder")
+    return compute_nuclr_embedding(analyzer, **NEW, save=False).data
+
+
+@pytest.fixture
+def recompute(new_data, monkeypatch):
+    """Replace the result in a folder by another, and with it the identities and the sorting properties."""
+    monkeypatch.setattr(get_extension_class(NAME), "computed", lambda *_, **__: dict(new_data))
+
+    def recompute(folder):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "nuclr_identity was computed", RecordingWarning)
+            compute_nuclr_embedding(opened(folder), **NEW)
+
+    return recompute
+
+
+# --- killed, or out of space, at chosen steps -------------------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """Ends what it is raised in as a kill would: nobody catches it, and nothing more is written."""
+    """Ends what it is raised in as a kill does: it is not caught, and nothing more is written."""
 
 
 class Steps:
-    """Counts what changes the disk, and ends the process, as it were, before the step of a number."""
+    """Lists the calls that change the disk; stops at the one of a number, as a kill or a full disk would.
 
-    def __init__(self, monkeypatch, last=None, error=Killed):
-        self.count, self.last, self.error, self.dead = 0, last, error, False
-        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a test needs no disk, which may be slow
-        for module, name in (
-            (os, "rename"), (os, "replace"), (os, "mkdir"), (os, "unlink"), (os, "rmdir"), (os, "fsync"),
-            (np, "save"), (zarr, "consolidate_metadata"), (shutil, "rmtree"), (Path, "write_text"),
-            (zarr.storage.DirectoryStore, "__setitem__"), (zarr.storage.DirectoryStore, "__delitem__"),
-        ):  # fmt: skip
-            monkeypatch.setattr(module, name, self.watched(getattr(module, name)))
-        monkeypatch.setattr(files, "exchange", self.watched(files.exchange))
+    After a kill every further call fails, too: code that cleans up does not run in a killed process.
+    """
 
-    def watched(self, real):
+    CALLS = (
+        (os, "rename"), (os, "replace"), (os, "mkdir"), (os, "unlink"), (os, "rmdir"), (os, "fsync"),
+        (np, "save"), (zarr, "consolidate_metadata"), (shutil, "rmtree"), (Path, "write_text"), (files, "exchange"),
+        (zarr.storage.DirectoryStore, "__setitem__"), (zarr.storage.DirectoryStore, "__delitem__"),
+    )  # fmt: skip
+
+    def __init__(self, monkeypatch, stop=None, error=Killed):
+        self.names, self.stop, self.error, self.dead = [], stop, error, False
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the disk may be slow
+        for module, name in self.CALLS:
+            monkeypatch.setattr(module, name, self.counted(name, getattr(module, name)))
+
+    def counted(self, name, call):
         def step(*args, **kwargs):
-            if self.dead and self.error is Killed:
+            if self.dead:
                 raise Killed
-            self.count += 1
-            if self.last is not None and self.count == self.last:
-                self.dead = True
-                raise self.error() if self.error is Killed else OSError(28, "No space left on device")
-            return real(*args, **kwargs)
+            self.names.append(name)
+            if len(self.names) - 1 == self.stop:
+                self.dead = self.error is Killed
+                raise Killed if self.dead else OSError(28, "No space left on device")
+            return call(*args, **kwargs)
 
         return step
 
 
-def changes(folder, computed={}):  # noqa: B006 (the same every time: embedded once)
-    with pytest.MonkeyPatch.context() as patch:
-        kind = get_extension_class(NAME)
-        real = kind.computed
-        patch.setattr(
-            kind, "computed", lambda self, *a, **k: computed or computed.update(real(self, *a, **k)) or computed
-        )
-        compute_nuclr_embedding(opened(folder), precision="float32", overlap=0.25, progress_bar=False)
-
-
-def steps_of(folder, change):
+def steps_of(change, folder):
+    """The names of the calls by which a change is made."""
     with pytest.MonkeyPatch.context() as patch:
         steps = Steps(patch)
         change(folder)
-    assert steps.count > 5
-    return steps.count
+    return steps.names
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(
-    ("what", "error"), [("full", Killed), ("full", OSError), ("empty", Killed)], ids=["killed", "full disk", "first"]
-)
-def test_stopped_at_any_step_the_old_or_the_new_result_is_there(analyzer_folder, what, format, error):
-    folder = analyzer_folder(what, format)
-    old = held(folder)
-    count = steps_of(folder, changes)
-    new = held(folder)
+def first_and_last(names):
+    """The steps at which each kind of call comes first and last."""
+    last = {name: step for step, name in enumerate(names)}
+    return sorted({*(names.index(name) for name in last), *last.values()})
+
+
+def stopped(change, folder, step, error):
+    """Make a change that stops at a step; whether it came to its end, and the error."""
+    with pytest.MonkeyPatch.context() as patch:
+        Steps(patch, step, error)
+        try:
+            change(folder)
+            finished, reason = True, ""
+        except (Killed, InputError) as raised:
+            finished, reason = False, raised  # kept: what its frames hold is released when calls succeed again
+    # A lock that a dead process has left is ignored, but the process of this one still runs.
+    (folder / LOCK).unlink(missing_ok=True)
+    return finished, str(reason)
+
+
+def check_old_or_new(folder, old, new, *, finished, step):
+    """That a new process reads the old or the new result; whether it is the new one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RecordingWarning)
+        rows = stored_rows(folder)
+    is_new = rows is not None and np.array_equal(rows, new)
+    assert is_new or (rows is None if old is None else np.array_equal(rows, old)), step
+    assert is_new or not finished, step
+    analyzer = opened(folder)
+    published = analyzer.get_sorting_property("nuclr_num_windows")
+    assert published is None or published.max() > 0, step  # complete or absent: a Zarr array of no chunks is zeros
+    identity = analyzer.get_extension("nuclr_identity")
+    assert identity is None or not is_new or identity.stale, step
+    return is_new
+
+
+def check_kills(analyzer_folder, recompute, what, format, new, choose):
+    """Kill at the steps that `choose` takes from the names of all; how many left the old and the new result."""
+    old = stored_rows(analyzer_folder(what, format))
     assert old is None or not np.array_equal(old, new)
-    found = {"old": 0, "new": 0}
-    for step in range(1, count + 1):
+    names = steps_of(recompute, analyzer_folder(what, format))
+    assert {"mkdir", "fsync", "exchange" if what == "full" else "rename"} <= set(names)
+    count = {False: 0, True: 0}
+    for step in choose(names):
         folder = analyzer_folder(what, format)
-        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            Steps(patch, step, error)
-            finished, said = False, "No space left on device"
-            try:
-                changes(folder)
-                finished = True
-            except Killed:
-                pass
-            except InputError as refusal:
-                said = str(refusal)
-        assert "No space left on device" in said, said
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RecordingWarning)
-            now = held(folder)
-        is_new = now is not None and np.array_equal(now, new)
-        assert is_new or (now is None if old is None else np.array_equal(now, old)), step
-        assert is_new or not finished, step
-        found["new" if is_new else "old"] += 1
-        published = opened(folder).get_sorting_property("nuclr_num_windows") if what == "full" else None
-        assert published is None or published.max() > 0
-        analyzer = opened(folder)
-        identity = analyzer.get_extension("nuclr_identity")
-        assert identity is None or not is_new or identity.stale, step
-        if step % 7 == 0:  # what was left behind hinders nobody
-            changes(folder)
-            assert np.array_equal(held(folder), new)
-    assert found["old"] > 3
-    assert found["new"] >= 1 or what == "empty"  # a store lists what is new in its very last step
+        finished, _ = stopped(recompute, folder, step, Killed)
+        count[check_old_or_new(folder, old, new, finished=finished, step=step)] += 1
+        if step == names.index("fsync"):  # what it left behind hinders nobody
+            recompute(folder)
+            assert np.array_equal(stored_rows(folder), new)
+    assert count[False] > 3
+    assert count[True] >= 1 or what == "empty"  # a store lists what is new in its very last step
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_spikeinterface_s_own_compute_keeps_the_result_that_is_there_too(analyzer_folder, format):
-    folder = analyzer_folder("full", format)
-    old = held(folder)
-    with pytest.raises(InputError, match="overlap"):
-        opened(folder).compute(NAME, overlap=7, progress_bar=False)
-    assert np.array_equal(held(folder), old)
-    with pytest.raises(InputError, match=r"absent"):
-        opened(folder).compute(NAME, group_by="absent", progress_bar=False)
-    assert np.array_equal(held(folder), old)
-    opened(folder).compute(NAME, overlap=0.25, precision="float32", progress_bar=False)
-    assert not np.array_equal(held(folder), old)
+@pytest.mark.parametrize("what", ["full", "empty"])
+def test_killed_at_a_step_of_any_kind_the_old_or_the_new_result_is_there(
+    analyzer_folder, recompute, new_data, what, format
+):
+    def choose(names):
+        return [*first_and_last(names), int(np.random.default_rng().integers(len(names)))]
+
+    check_kills(analyzer_folder, recompute, what, format, new_data["embedding"], choose)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("what", ["full", "empty"])
+def test_killed_at_every_step_the_old_or_the_new_result_is_there(analyzer_folder, recompute, new_data, what, format):
+    check_kills(analyzer_folder, recompute, what, format, new_data["embedding"], lambda names: range(len(names)))
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_deleting_takes_the_result_away_at_once(analyzer_folder, format):
-    folder = analyzer_folder("full", format)
-    count = steps_of(folder, lambda folder: opened(folder).delete_extension(NAME))
-    assert held(folder) is None
-    for step in range(1, count + 1):
+def test_on_a_full_disk_the_old_or_the_new_result_is_there(analyzer_folder, recompute, new_data, format):
+    old, new = stored_rows(analyzer_folder("full", format)), new_data["embedding"]
+    names = steps_of(recompute, analyzer_folder("full", format))
+    written = [name for name in names if name not in ("unlink", "rmdir", "rmtree", "__delitem__")]
+    errors = 0
+    for name in dict.fromkeys(written):
         folder = analyzer_folder("full", format)
+        finished, error = stopped(recompute, folder, names.index(name), OSError)
+        assert finished or "No space left on device" in error, (name, error)
+        errors += not finished
+        check_old_or_new(folder, old, new, finished=finished, step=name)
+    assert errors > 3
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_deleted_result_is_complete_or_gone(analyzer_folder, format):
+    def delete(folder):
         analyzer = opened(folder)
         analyzer.get_extension(NAME)
-        with pytest.MonkeyPatch.context() as patch:
-            Steps(patch, step)
-            with pytest.raises(Killed):
-                analyzer.delete_extension(NAME)
-        now = held(folder)
-        assert now is None or np.isfinite(now).all()
+        analyzer.delete_extension(NAME)
+
+    folder = analyzer_folder("full", format)
+    names = steps_of(delete, folder)
+    assert stored_rows(folder) is None
+    for step in first_and_last(names):
+        folder = analyzer_folder("full", format)
+        assert not stopped(delete, folder, step, Killed)[0]
+        rows = stored_rows(folder)
+        assert rows is None or np.isfinite(rows).all()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_property_of_another_type_is_the_old_or_the_new_one_or_absent(analyzer_folder, format):
+    numbers, texts = np.arange(12.0), np.array([f"unit {k}" for k in range(12)])
+
+    def write(values):
+        return lambda folder: save_properties(opened(folder), {"nuclr_depth": values})
+
+    def with_numbers():
+        folder = analyzer_folder("full", format)
+        write(numbers)(folder)
+        return folder
+
+    names = steps_of(write(texts), with_numbers())
+    for step in first_and_last(names):
+        folder = with_numbers()
+        stopped(write(texts), folder, step, Killed)
+        values = opened(folder).get_sorting_property("nuclr_depth")
+        assert values is None or values.tolist() in (numbers.tolist(), texts.tolist()), step
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_spikeinterface_s_own_compute_keeps_the_previous_result_too(analyzer_folder, format):
+    folder = analyzer_folder("full", format)
+    old = stored_rows(folder)
+    for params, message in (({"overlap": 7}, "overlap"), ({"group_by": "absent"}, "absent")):
+        with pytest.raises(InputError, match=message):
+            opened(folder).compute(NAME, **params, progress_bar=False)
+        assert np.array_equal(stored_rows(folder), old)
+    opened(folder).compute(NAME, **NEW)
+    assert not np.array_equal(stored_rows(folder), old)
 
 
 # --- what really happens to processes and disks -----------------------------------------------------------------------
 
-SCRIPT = """
-import resource, sys, warnings
-warnings.simplefilter("ignore")
-import spikeinterface.core as si
-from spikeinterface_nuclr import compute_nuclr_embedding
-analyzer = si.load_sorting_analyzer(sys.argv[1], load_extensions=False)
-if sys.argv[2] != "0":
-    import signal
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-compute_nuclr_embedding(analyzer, precision="float32", overlap=0.25, progress_bar=False)
-print("done")
-"""
+
+def forked(function):
+    """The exit code of a process that is forked from this one to call a function; 1 where it raises."""
+    process = os.fork()
+    if process == 0:
+        try:
+            signal.alarm(60)
+            function()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@posix
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_process_that_dies_as_the_result_is_replaced(analyzer_folder, recompute, new_data, format, moment):
+    folder = analyzer_folder("full", format)
+    old = stored_rows(folder)
+
+    def die_in_exchange():
+        def exchange(a, b, swap=files.exchange):
+            if moment == "after":
+                swap(a, b)
+            os._exit(9)
+
+        files.exchange = exchange
+        recompute(folder)
+
+    assert forked(die_in_exchange) == 9
+    assert np.array_equal(stored_rows(folder), old if moment == "before" else new_data["embedding"])
+    recompute(folder)
+    assert np.array_equal(stored_rows(folder), new_data["embedding"])
+    assert not list((folder / "extensions").glob(".n*"))
+
+
+@posix
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("limit", [1, 600, 2_000])
-def test_a_limit_of_file_sizes_is_no_success(analyzer_folder, format, limit):
+def test_a_limit_of_file_sizes_is_an_error(analyzer_folder, recompute, format, limit):
     folder = analyzer_folder("full", format)
-    old = held(folder)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), str(limit)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode != 0
-    assert "done" not in done.stdout
-    assert done.stderr.strip().splitlines()[-1].startswith("spikeinterface_nuclr.errors.InputError")
-    assert np.array_equal(held(folder), old)
+    old = stored_rows(folder)
 
+    def limited():
+        import resource
 
-def _compute(folder, overlap, results):
-    warnings.simplefilter("ignore")
-    extension = compute_nuclr_embedding(opened(folder), precision="float32", overlap=overlap, progress_bar=False)
-    results.put((overlap, extension.data["embedding"]))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            recompute(folder)
+        except InputError as error:
+            os._exit(3 if "could not be" in str(error) and len(str(error).splitlines()) == 1 else 4)
+
+    assert forked(limited) == 3
+    assert np.array_equal(stored_rows(folder), old)
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_two_at_once_leave_the_whole_result_of_one(analyzer_folder, format):
+def test_an_analyzer_that_another_process_is_writing_is_named(analyzer_folder, recompute, monkeypatch, format):
+    folder = analyzer_folder("full", format)
+    old = stored_rows(folder)
+    monkeypatch.setattr("spikeinterface_nuclr.extensions.storage._PATIENCE_S", 0.1)
+    with SoftFileLock(folder / LOCK), pytest.raises(InputError, match=r"another process is writing it.*nuclr\.lock"):
+        recompute(folder)
+    assert np.array_equal(stored_rows(folder), old)
+    recompute(folder)
+    assert not (folder / LOCK).exists()
+
+
+@posix
+@pytest.mark.parametrize("format", FORMATS)
+def test_two_processes_at_once_leave_the_complete_result_of_one(analyzer_folder, recompute, new_data, format):
     folder = analyzer_folder("empty", format)
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    workers = [context.Process(target=_compute, args=(folder, overlap, results)) for overlap in (0.0, 0.25)]
-    for worker in workers:
-        worker.start()
-    found = dict(results.get(timeout=120) for _ in workers)
-    for worker in workers:
-        worker.join(60)
-    assert any(np.array_equal(held(folder), one) for one in found.values())
-    assert not [path.name for path in (folder / "extensions").iterdir() if path.name.startswith(".n")]
+    barrier = multiprocessing.get_context("fork").Barrier(2)
+
+    def save(overlap):
+        new_data["embedding"][:] = overlap
+        barrier.wait(30)
+        for _ in range(5):
+            recompute(folder)
+
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=save, args=(value,)) for value in (1.0, 2.0)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert set(np.unique(stored_rows(folder))) in ({1.0}, {2.0})
+    assert not list((folder / "extensions").glob(".n*"))
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_without_a_swap_of_folders_two_renames_are_gone_on_with(analyzer_folder, monkeypatch, format):
+def test_without_a_swap_of_folders_two_renames_replace_one(analyzer_folder, recompute, monkeypatch, format):
     """As on Windows, and on some file systems of networks."""
 
     def absent(a, b):
@@ -261,22 +384,22 @@ def test_without_a_swap_of_folders_two_renames_are_gone_on_with(analyzer_folder,
 
     folder = analyzer_folder("full", format)
     monkeypatch.setattr(files, "exchange", absent)
-    old = held(folder)
-    changes(folder)
-    assert not np.array_equal(held(folder), old)
-    # Killed between the two: the old result lies aside.
+    old = stored_rows(folder)
+    recompute(folder)
+    assert not np.array_equal(stored_rows(folder), old)
+    # A kill between the two leaves the old result aside.
     place = folder / "extensions" / NAME
-    new = held(folder)
+    new = stored_rows(folder)
     aside = place.with_name(f".{NAME}.old")
     aside.mkdir()
     place.rename(aside / NAME)
     analyzer = si.load_sorting_analyzer(folder)
     assert np.array_equal(computed_embedding(analyzer).data["embedding"], new)
-    changes(folder)
+    recompute(folder)
     assert not [path.name for path in place.parent.iterdir() if path.name.startswith(".n")]
 
 
-# --- damage is told from absence --------------------------------------------------------------------------------------
+# --- damage, and absence ----------------------------------------------------------------------------------------------
 
 
 def _damage_folder(place, how):
@@ -324,35 +447,35 @@ DAMAGES = (
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_result_is_none_and_said(analyzer_folder, format, how):
+def test_a_damaged_result_is_none_with_a_warning(analyzer_folder, recompute, format, how):
     folder = analyzer_folder("full", format)
     (_damage_zarr if format == "zarr" else _damage_folder)(folder / "extensions" / NAME, how)
-    with pytest.warns(RecordingWarning, match="compute nuclr_embedding again") as said:
+    with pytest.warns(RecordingWarning, match="compute nuclr_embedding again") as record:
         assert opened(folder).get_extension(NAME) is None
-    assert str(folder) in str(said[0].message)
-    assert len(str(said[0].message).splitlines()) == 1
+    assert str(folder) in str(record[0].message)
+    assert len(str(record[0].message).splitlines()) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)
         assert si.load_sorting_analyzer(folder).unit_ids.size == 12  # the analyzer itself opens as before
-        changes(folder)
-    assert np.isfinite(held(folder)).all()
+        recompute(folder)
+    assert np.isfinite(stored_rows(folder)).all()
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_absence_is_said_by_nobody(analyzer_folder, format):
+def test_an_absent_result_is_no_warning(analyzer_folder, recompute, format):
     folder = analyzer_folder("empty", format)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RecordingWarning)
         assert opened(folder).get_extension(NAME) is None
         if format == "zarr":  # listed, and gone
             place = folder / "extensions" / NAME
-            changes(folder)
+            recompute(folder)
             shutil.rmtree(place)
             assert opened(folder).get_extension(NAME) is None
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_pickle_in_our_folder_is_never_opened(analyzer_folder, format):
+def test_a_pickle_in_our_folder_is_never_loaded(analyzer_folder, format):
     folder = analyzer_folder("full", format)
     place = folder / "extensions" / NAME
     if format == "zarr":
@@ -365,7 +488,7 @@ def test_a_pickle_in_our_folder_is_never_opened(analyzer_folder, format):
         assert opened(folder).get_extension(NAME) is None
 
 
-def test_metrics_of_another_s_analyzer_are_looked_at_before_they_are_loaded(analyzer_folder, tmp_path):
+def test_metrics_of_an_analyzer_are_checked_before_they_are_loaded(analyzer_folder, tmp_path):
     from spikeinterface_nuclr.extensions.identity import _metrics
 
     folder = analyzer_folder("empty", "binary_folder")
@@ -390,7 +513,8 @@ def test_a_project_folder_may_move_with_its_model(spikes, tmp_path):
     compute_nuclr_embedding(analyzer, model=model, progress_bar=False)
     shutil.move(tmp_path / "here", tmp_path / "there")
     moved = si.load_sorting_analyzer(tmp_path / "there" / "sorted" / "analyzer")
-    merged = moved.merge_units([moved.unit_ids[:2].tolist()])
-    extension = merged.get_extension(NAME)
-    assert not extension.stale
-    assert np.isfinite(extension.data["embedding"]).all()
+    for mode in ("soft", "hard"):
+        merged = moved.merge_units([moved.unit_ids[:2].tolist()], merging_mode=mode)
+        extension = merged.get_extension(NAME)
+        assert not extension.stale
+        assert np.isfinite(extension.data["embedding"]).all()

@@ -1,6 +1,5 @@
 """nuclr_embedding through the life of a SortingAnalyzer, on real spikes where there are recordings."""
 
-import itertools
 import json
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import spikeinterface.core as si
 import torch
 from analyzers import build_analyzer, reload
 from conftest import RECORDINGS
+from spikeinterface.core.sortinganalyzer import get_extension_class
 
 from spikeinterface_nuclr import (
     CheckpointError,
@@ -27,7 +27,16 @@ from spikeinterface_nuclr import (
 )
 
 NAME = "nuclr_embedding"
-SHAPES = list(itertools.product(("memory", "binary_folder", "zarr"), (1, 2), (1, 2), ("int", "str")))
+FORMATS = ("memory", "binary_folder", "zarr")
+# Format, segments, probes, type of the unit ids: every pair of values of any two occurs.
+SHAPES = (
+    ("memory", 1, 1, "str"),
+    ("memory", 2, 2, "int"),
+    ("binary_folder", 1, 2, "int"),
+    ("binary_folder", 2, 1, "str"),
+    ("zarr", 1, 2, "str"),
+    ("zarr", 2, 1, "int"),
+)
 QUICK = {"precision": "float32", "torch_device": "cpu"}
 
 
@@ -49,24 +58,44 @@ def model(checkpoint, tmp_path_factory):
     return checkpoint.save(tmp_path_factory.mktemp("model") / "small.safetensors")
 
 
-@pytest.fixture(scope="module", params=SHAPES, ids=["-".join(map(str, shape)) for shape in SHAPES])
-def computed(request, spikes, model, tmp_path_factory):
-    """An analyzer of every shape, with the extension computed."""
-    format, segments, probes, ids = request.param
-    folder = None if format == "memory" else tmp_path_factory.mktemp("analyzer") / "a"
-    folder = folder if format != "zarr" else folder.with_suffix(".zarr")
-    shape = dict(format=format, folder=folder, segments=segments, probes=probes, ids=ids)
-    analyzer = build_analyzer(spikes, **shape, sparse=segments == probes)
-    analyzer.compute(NAME, model=model, progress_bar=False, **QUICK)
-    return analyzer
+@pytest.fixture(scope="module")
+def analyzers(spikes, model, tmp_path_factory):
+    """An analyzer of each shape, with the extension computed."""
+    analyzers = {}
+    for shape in SHAPES:
+        format, segments, probes, ids = shape
+        folder = new_folder(tmp_path_factory.mktemp("analyzer"), format)
+        analyzer = build_analyzer(
+            spikes, format=format, folder=folder, segments=segments, probes=probes, ids=ids, sparse=segments == probes
+        )
+        analyzer.compute(NAME, model=model, progress_bar=False, **QUICK)
+        analyzers[shape] = analyzer
+    return analyzers
+
+
+@pytest.fixture(params=SHAPES, ids=["-".join(map(str, shape)) for shape in SHAPES])
+def computed(request, analyzers):
+    """An analyzer of each shape, for what can depend on any of them."""
+    return analyzers[request.param]
+
+
+@pytest.fixture(params=FORMATS)
+def stored(request, analyzers):
+    """An analyzer of each format, with text ids, for what can depend on the format only."""
+    return next(analyzer for shape, analyzer in analyzers.items() if shape[0] == request.param and shape[3] == "str")
 
 
 @pytest.fixture
 def analyzer(spikes, model, tmp_path):
-    """One on disk, with a result, to be damaged."""
+    """One on disk, with a result, which a test may change."""
     analyzer = build_analyzer(spikes, format="binary_folder", folder=tmp_path / "analyzer")
     analyzer.compute(NAME, model=model, progress_bar=False, **QUICK)
     return analyzer
+
+
+def new_folder(parent, format):
+    """Where an analyzer of this format can be written; None for one in memory."""
+    return {"memory": None, "binary_folder": parent / "new", "zarr": parent / "new.zarr"}[format]
 
 
 def data_of(analyzer):
@@ -82,16 +111,18 @@ def expected(analyzer, checkpoint):
 # --- every step of an analyzer's life, in every shape -----------------------------------------------------------------
 
 
-def test_the_extension_says_what_embed_says(computed, checkpoint):
-    found, want = computed.get_extension(NAME), expected(computed, checkpoint)
-    assert np.array_equal(data_of(computed), want.embedding)
-    assert np.isfinite(want.embedding).all()
-    assert np.array_equal(found.data["num_windows"], want.num_windows)
-    assert np.array_equal(found.data["split_half_similarity"], want.split_half_similarity)
-    assert found.data["provenance"]["population_fingerprint"] == want.provenance.population_fingerprint
+def test_the_extension_computes_what_embed_computes(computed, checkpoint):
+    extension, embeddings = computed.get_extension(NAME), expected(computed, checkpoint)
+    assert np.array_equal(data_of(computed), embeddings.embedding)
+    assert np.isfinite(embeddings.embedding).all()
+    assert np.array_equal(extension.data["num_windows"], embeddings.num_windows)
+    assert np.array_equal(extension.data["split_half_similarity"], embeddings.split_half_similarity)
+    provenance = extension.data["provenance"]
+    assert provenance["population_fingerprint"] == embeddings.provenance.population_fingerprint
     groups = len(set(computed.rec_attributes["properties"]["group"]))
-    assert len(found.data["provenance"]["groups"]) == groups
-    assert found.data["num_windows"].max() == 8
+    assert len(provenance["groups"]) == groups
+    assert extension.data["num_windows"].max() == 8
+    assert extension.params["model_sha256"] == checkpoint.sha256
 
 
 def test_outputs_name_the_units(computed):
@@ -102,13 +133,16 @@ def test_outputs_name_the_units(computed):
     assert np.array_equal(np.stack(list(by_unit.values())), data_of(computed))
     assert np.array_equal(frame.filter(like="embedding_").to_numpy(), data_of(computed))
     assert {"num_windows", "split_half_similarity", "num_spikes"} <= set(frame)
+
+
+def test_outputs_of_other_names_are_refused(stored):
     with pytest.raises(InputError, match="outputs must be"):
-        extension.get_data(outputs="pandas")
+        stored.get_extension(NAME).get_data(outputs="pandas")
 
 
-def test_it_is_loaded_again_unchanged(computed):
-    if computed.format == "memory":
-        pytest.skip("nothing on disk")
+@pytest.mark.parametrize("shape", SHAPES[2:], ids=["-".join(map(str, shape)) for shape in SHAPES[2:]])
+def test_a_saved_result_is_loaded_unchanged(analyzers, shape):
+    computed = analyzers[shape]
     for lazy in (False, True):
         again = reload(computed, lazy=lazy)
         extension = again.get_extension(NAME)
@@ -120,24 +154,23 @@ def test_it_is_loaded_again_unchanged(computed):
         assert np.array_equal(data_of(again.save_as(format="memory")), data_of(computed))
 
 
-@pytest.mark.parametrize("format", ["memory", "binary_folder", "zarr"])
-def test_save_as_keeps_it(computed, format, tmp_path):
-    folder = {"memory": None, "binary_folder": tmp_path / "b", "zarr": tmp_path / "b.zarr"}[format]
-    saved = computed.save_as(format=format, folder=folder)
-    for found in (saved, *([reload(saved)] if folder else ())):
-        assert np.array_equal(data_of(found), data_of(computed))
-        assert found.get_extension(NAME).data["provenance"] == computed.get_extension(NAME).data["provenance"]
+@pytest.mark.parametrize("format", FORMATS)
+def test_save_as_keeps_it(stored, format, tmp_path):
+    saved = stored.save_as(format=format, folder=new_folder(tmp_path, format))
+    for analyzer in (saved, *([reload(saved)] if format != "memory" else ())):
+        assert np.array_equal(data_of(analyzer), data_of(stored))
+        assert analyzer.get_extension(NAME).data["provenance"] == stored.get_extension(NAME).data["provenance"]
 
 
-def test_a_copy_does_not_share_what_get_data_gives(computed):
-    copied = computed.copy()
+def test_a_copy_does_not_share_what_get_data_gives(stored):
+    copied = stored.copy()
     before = data_of(copied)
-    computed.get_extension(NAME).get_data()[:] = 0
+    stored.get_extension(NAME).get_data()[:] = 0
     assert np.array_equal(data_of(copied), before)
     assert before.any()
 
 
-def test_selected_units_keep_their_rows_and_say_their_context(computed):
+def test_selected_units_keep_their_rows_and_their_context(computed):
     chosen = computed.unit_ids[[5, 2, 9]]
     selected = computed.select_units(chosen)
     extension = selected.get_extension(NAME)
@@ -155,7 +188,7 @@ def test_selected_units_keep_their_rows_and_say_their_context(computed):
 
 
 @pytest.mark.parametrize("mode", ["soft", "hard"])
-def test_merging_embeds_the_whole_population_anew(computed, checkpoint, mode):
+def test_merging_recomputes_the_whole_population(computed, checkpoint, mode):
     merged = computed.merge_units([computed.unit_ids[:2].tolist()], merging_mode=mode, progress_bar=False)
     assert merged.get_num_units() == 11
     assert np.array_equal(data_of(merged), expected(merged, checkpoint).embedding)
@@ -163,16 +196,27 @@ def test_merging_embeds_the_whole_population_anew(computed, checkpoint, mode):
     assert not np.array_equal(data_of(merged)[same_probe], data_of(computed)[2])
 
 
-def test_merging_takes_the_ids_that_the_user_gives(computed, checkpoint):
-    groups = [computed.unit_ids[:2].tolist(), computed.unit_ids[6:9].tolist()]
-    new_ids = [900, 901] if computed.unit_ids.dtype.kind == "i" else ["x", "y"]
-    merged = computed.merge_units(groups, new_unit_ids=new_ids, censor_ms=0.5, progress_bar=False)
+@pytest.mark.parametrize("format", FORMATS)
+def test_merging_into_every_format(analyzers, checkpoint, format, tmp_path):
+    analyzer = analyzers["memory", 1, 1, "str"]
+    groups, folder = [analyzer.unit_ids[:2].tolist()], new_folder(tmp_path, format)
+    merged = analyzer.merge_units(groups, format=format, folder=folder, progress_bar=False)
+    for one in (merged, *([reload(merged)] if format != "memory" else ())):
+        assert np.array_equal(data_of(one), expected(one, checkpoint).embedding)
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[1]], ids=["str", "int"])
+def test_merging_takes_the_ids_that_the_user_gives(analyzers, checkpoint, shape):
+    analyzer = analyzers[shape]
+    groups = [analyzer.unit_ids[:2].tolist(), analyzer.unit_ids[6:9].tolist()]
+    new_ids = [900, 901] if analyzer.unit_ids.dtype.kind == "i" else ["x", "y"]
+    merged = analyzer.merge_units(groups, new_unit_ids=new_ids, censor_ms=0.5, progress_bar=False)
     assert np.array_equal(data_of(merged), expected(merged, checkpoint).embedding)
-    taken = computed.merge_units(groups, new_id_strategy="take_first", progress_bar=False)
-    assert np.array_equal(data_of(taken), expected(taken, checkpoint).embedding)
+    first = analyzer.merge_units(groups, new_id_strategy="take_first", progress_bar=False)
+    assert np.array_equal(data_of(first), expected(first, checkpoint).embedding)
 
 
-def test_splitting_embeds_the_whole_population_anew(computed, checkpoint):
+def test_splitting_recomputes_the_whole_population(computed, checkpoint):
     unit = computed.unit_ids[3]
     count = int(read_population(computed).num_spikes[3])
     halves = [list(range(count // 2)), list(range(count // 2, count))]
@@ -181,22 +225,35 @@ def test_splitting_embeds_the_whole_population_anew(computed, checkpoint):
     assert np.array_equal(data_of(split), expected(split, checkpoint).embedding, equal_nan=True)
 
 
-@pytest.mark.parametrize("how", ["soft", "hard", "split"])
-def test_without_the_weights_changed_units_are_nan_and_the_result_is_stale(computed, checkpoint, how, tmp_path):
+def test_changed_spikes_are_noticed_in_every_shape(computed):
     analyzer = computed.copy()
+    spikes = analyzer.sorting.to_spike_vector().copy()
+    spikes["sample_index"][-1] += 1
+    analyzer.sorting = si.NumpySorting(spikes, analyzer.sampling_frequency, analyzer.unit_ids)
+    with pytest.warns(RecordingWarning, match="spikes have changed since they were embedded"):
+        analyzer.get_extension(NAME).get_data()
+
+
+# --- merges and splits without the model ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["soft", "hard", "split"])
+def test_without_the_model_changed_units_are_nan_and_the_result_is_stale(analyzers, checkpoint, how, tmp_path):
+    analyzer = analyzers["memory", 2, 2, "int"].copy()
     model = checkpoint.save(tmp_path / "gone.safetensors")
     analyzer.compute(NAME, model=model, progress_bar=False, **QUICK)
     model.unlink()
     count = int(read_population(analyzer).num_spikes[0])
     halves = {analyzer.unit_ids[0]: [list(range(0, count, 2)), list(range(1, count, 2))]}
     groups = [analyzer.unit_ids[:2].tolist()]
-    with pytest.warns(RecordingWarning, match="could not be embedded again"):
+    with pytest.warns(RecordingWarning, match="could not be embedded again") as record:
         changed = analyzer.split_units(halves) if how == "split" else analyzer.merge_units(groups, merging_mode=how)
+    assert ("a merge of merging_mode='soft' keeps unchanged rows" in str(record[0].message)) == (how == "hard")
     extension = changed.get_extension(NAME)
     with pytest.warns(RecordingWarning, match="is stale"):
         rows = extension.get_data("dataframe")
     for i, unit in enumerate(changed.unit_ids):
-        if unit in analyzer.unit_ids and how != "hard":  # which shows an extension nothing of the analyzer before
+        if unit in analyzer.unit_ids and how != "hard":  # which has no access to the previous rows
             assert np.array_equal(
                 rows.loc[unit].filter(like="embedding_"), data_of(analyzer)[analyzer.unit_ids == unit][0]
             )
@@ -209,18 +266,124 @@ def test_without_the_weights_changed_units_are_nan_and_the_result_is_stale(compu
     assert not changed.compute(NAME, model=checkpoint.save(tmp_path / "new.safetensors"), progress_bar=False).stale
 
 
-def test_published_properties_are_kept_and_kept_up_to_date(computed, tmp_path):
-    analyzer = computed.save_as(format="zarr", folder=tmp_path / "p.zarr")
+def test_a_missing_model_is_an_error_wherever_there_is_a_result_to_lose(analyzer, checkpoint, model, tmp_path):
+    """Also with the recorded hash, by which a hard merge, on an analyzer without a result, is recognised."""
+    before = data_of(analyzer)
+    params = {**analyzer.get_extension(NAME).params, "model": str(tmp_path / "gone.safetensors")}
+    with pytest.raises(CheckpointError, match="gone"):
+        analyzer.compute(NAME, **params)
+    assert np.array_equal(data_of(reload(analyzer)), before)
+    with pytest.raises(CheckpointError, match="gone"):
+        compute_nuclr_embedding(build_analyzer(simulate_population(4, 30.0)), **params)
+
+
+def test_another_model_under_the_same_name_is_not_mixed_in(analyzer, checkpoint):
+    path = Path(analyzer.get_extension(NAME).params["model"])
+    other = torch.nn.Module.state_dict(checkpoint.encoder())
+    changed = {key: value + 0.01 for key, value in other.items()}
+    before = path.read_bytes()
+    path.unlink()
+    type(checkpoint)(checkpoint.config, changed).save(path)
+    try:
+        with pytest.warns(RecordingWarning, match="sha256"):
+            merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()])
+        assert merged.get_extension(NAME).stale
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_model_of_the_hub_is_pinned_and_read_from_its_cache(spikes, checkpoint, tmp_path, monkeypatch):
+    """Computed, computed again, saved, loaded and merged without a network."""
+
+    def refuse(*_, **__):
+        raise OSError("no network")
+
+    commit, repository = "0" * 40, tmp_path / "hub" / "models--lab--model"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    checkpoint.save(snapshot / "model.safetensors")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("socket.socket.connect", "socket.getaddrinfo"):
+        monkeypatch.setattr(name, refuse)
+    analyzer = build_analyzer(spikes, format="binary_folder", folder=tmp_path / "a")
+    first = analyzer.compute(NAME, model="hf://lab/model", progress_bar=False, **QUICK)
+    assert (first.params["model"], first.params["model_sha256"]) == ("hf://lab/model", checkpoint.sha256)
+    again = analyzer.compute(NAME, **first.params, progress_bar=False)
+    assert np.array_equal(again.get_data(), first.get_data())
+    analyzer = reload(analyzer)
+    assert analyzer.get_extension(NAME).params == first.params
+    for mode in ("soft", "hard"):
+        merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()], merging_mode=mode)
+        assert np.array_equal(data_of(merged), expected(merged, checkpoint).embedding)
+        assert merged.get_extension(NAME).params == first.params
+    # The name now means another model, which is not mixed in.
+    weights = {key: value + 0.01 for key, value in checkpoint.weights.items()}
+    type(checkpoint)(checkpoint.config, weights).save(snapshot / "model.safetensors", overwrite=True)
+    with pytest.warns(RecordingWarning, match="sha256"):
+        merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()])
+    assert merged.get_extension(NAME).stale
+
+
+@pytest.mark.parametrize("name", ["nuclr_embedding", "nuclr_identity"])
+def test_setting_parameters_loads_no_model(name, spikes, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    for function in ("huggingface_hub.hf_hub_download", "safetensors.safe_open", "torch.load"):
+        monkeypatch.setattr(function, refuse)
+    analyzer = build_analyzer(spikes)
+    extension = get_extension_class(name)(analyzer)
+    param = extension.model_param
+    for model in ("hf://lab/model", str(tmp_path / "absent.safetensors")):
+        extension.set_params(**{param: model})
+        assert extension.params[param] == model
+        assert extension.params[f"{param}_sha256"] is None
+    with pytest.raises(InputError, match=f"{param} must be a name or a path"):
+        extension.set_params(**{param: 3})
+
+
+# --- sorting properties -----------------------------------------------------------------------------------------------
+
+
+def test_properties_are_set_on_request_only(stored, tmp_path):
+    params = stored.get_extension(NAME).params
+    assert params["publish"] is False
+    assert not [key for key in stored.get_sorting_property_keys() if key.startswith("nuclr_")]
+    analyzer = stored.save_as(format=stored.format, folder=new_folder(tmp_path, stored.format))
+    analyzer.compute(NAME, **{**params, "publish": True}, progress_bar=False)
+    for one in (analyzer, *([reload(analyzer)] if analyzer.format != "memory" else ())):
+        counts = one.get_sorting_property("nuclr_num_windows")
+        assert np.array_equal(counts, one.get_extension(NAME).data["num_windows"])
+    split = analyzer.split_units({analyzer.unit_ids[0]: [[0], list(range(1, len(unit_spikes(analyzer))))]})
+    counts = split.get_sorting_property("nuclr_num_windows")
+    assert np.array_equal(counts, split.get_extension(NAME).data["num_windows"])
+
+
+def unit_spikes(analyzer):
+    return np.concatenate(
+        [
+            analyzer.sorting.get_unit_spike_train(analyzer.unit_ids[0], segment_index=k)
+            for k in range(analyzer.get_num_segments())
+        ]
+    )
+
+
+def test_published_properties_are_kept_and_updated(stored, tmp_path):
+    folder = new_folder(tmp_path, stored.format)
+    analyzer = stored.save_as(format=stored.format, folder=folder)
     # What another program left under our name, of another type.
     analyzer.set_sorting_property("nuclr_num_windows", ["?"] * 12)
     analyzer.get_extension(NAME).publish_properties()
-    for found in (analyzer, reload(analyzer)):
-        counts = found.get_sorting_property("nuclr_num_windows")
+    for one in (analyzer, *([reload(analyzer)] if folder else ())):
+        counts = one.get_sorting_property("nuclr_num_windows")
         assert counts.dtype.kind == "i"
-        assert np.array_equal(counts, found.get_extension(NAME).data["num_windows"])
-        assert found.get_sorting_property("nuclr_split_half_similarity").dtype == np.float32
-    analyzer.compute(NAME, overlap=0.5, model=computed.get_extension(NAME).params["model"], progress_bar=False)
-    assert reload(analyzer).get_sorting_property("nuclr_num_windows").max() > 8
+        assert np.array_equal(counts, one.get_extension(NAME).data["num_windows"])
+        assert one.get_sorting_property("nuclr_split_half_similarity").dtype == np.float32
+    analyzer.compute(NAME, overlap=0.5, model=stored.get_extension(NAME).params["model"], progress_bar=False)
+    again = reload(analyzer) if folder else analyzer
+    assert again.get_sorting_property("nuclr_num_windows").max() > 8
     for mode in ("soft", "hard"):
         merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()], merging_mode=mode, progress_bar=False)
         assert np.array_equal(
@@ -229,35 +392,28 @@ def test_published_properties_are_kept_and_kept_up_to_date(computed, tmp_path):
         )
 
 
-def test_changed_spikes_are_noticed_in_every_shape(computed):
-    analyzer = computed.copy()
-    spikes = analyzer.sorting.to_spike_vector().copy()
-    spikes["sample_index"][-1] += 1
-    analyzer.sorting = si.NumpySorting(spikes, analyzer.sampling_frequency, analyzer.unit_ids)
-    with pytest.warns(RecordingWarning, match="spikes have changed since they were embedded"):
-        analyzer.get_extension(NAME).get_data()
+# --- failures, and analyzers that cannot be written -------------------------------------------------------------------
 
 
-def test_a_failed_computation_costs_nothing_in_any_shape(computed, tmp_path):
-    before = data_of(computed)
+def test_a_failed_computation_keeps_the_result_in_every_format(stored, tmp_path):
+    before = data_of(stored)
     with pytest.raises(CheckpointError, match="absent"):
-        compute_nuclr_embedding(computed, model=tmp_path / "absent.safetensors")
-    assert np.array_equal(data_of(computed), before)
-    if computed.format != "memory":
-        assert np.array_equal(data_of(reload(computed)), before)
+        compute_nuclr_embedding(stored, model=tmp_path / "absent.safetensors")
+    assert np.array_equal(data_of(stored), before)
+    if stored.format != "memory":
+        assert np.array_equal(data_of(reload(stored)), before)
 
 
-def test_a_read_only_analyzer_in_every_shape(computed):
-    if computed.format == "memory":
-        pytest.skip("nothing on disk")
-    found = reload(computed, read_only=True)
-    before = data_of(found)
-    assert np.array_equal(before, data_of(computed))
-    params = found.get_extension(NAME).params
-    assert (
-        compute_nuclr_embedding(found, **{**params, "overlap": 0.5}, progress_bar=False).data["num_windows"].max() > 8
-    )
-    assert np.array_equal(data_of(reload(computed)), before)
+@pytest.mark.parametrize("format", FORMATS[1:])
+def test_a_read_only_analyzer_is_computed_in_memory(analyzers, format):
+    saved = next(analyzer for shape, analyzer in analyzers.items() if shape[0] == format)
+    before = data_of(saved)
+    params = {**saved.get_extension(NAME).params, "overlap": 0.5}
+    for compute in (lambda a: a.compute(NAME, **params), lambda a: compute_nuclr_embedding(a, **params)):
+        analyzer = reload(saved, read_only=True)
+        assert np.array_equal(data_of(analyzer), before)
+        assert compute(analyzer).data["num_windows"].max() > 8
+        assert np.array_equal(data_of(reload(saved)), before)
 
 
 # --- what it is to SpikeInterface -------------------------------------------------------------------------------------
@@ -274,7 +430,7 @@ def test_parameters_are_json_and_keywords(analyzer):
     assert again.params == extension.params
 
 
-def test_the_model_is_found_from_another_folder(spikes, checkpoint, tmp_path, monkeypatch):
+def test_the_path_of_a_model_holds_from_another_folder(spikes, checkpoint, tmp_path, monkeypatch):
     checkpoint.save(tmp_path / "here.safetensors")
     monkeypatch.chdir(tmp_path)
     analyzer = build_analyzer(spikes)
@@ -309,51 +465,36 @@ def test_job_arguments_are_followed(spikes, model, monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_read_only_analyzer_is_computed_in_memory(analyzer, model):
-    shutil.rmtree(analyzer.folder / "extensions" / NAME)
-    for compute in (lambda a: a.compute(NAME, model=model), lambda a: compute_nuclr_embedding(a, model=model)):
-        found = reload(analyzer, read_only=True)
-        compute(found)
-        assert np.isfinite(data_of(found)).all()
-        assert not (analyzer.folder / "extensions" / NAME).exists()
-
-
 def test_it_needs_no_recording(analyzer, model):
     folder = analyzer.folder
     for file in ("recording.json", "recording.pickle"):
         (folder / file).unlink(missing_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = si.load_sorting_analyzer(folder)
-    assert not found.has_recording()
-    before = data_of(found)
-    found.compute(NAME, model=model, **QUICK)
-    assert np.array_equal(data_of(found), before)
+        opened = si.load_sorting_analyzer(folder)
+    assert not opened.has_recording()
+    before = data_of(opened)
+    opened.compute(NAME, model=model, **QUICK)
+    assert np.array_equal(data_of(opened), before)
 
 
-@pytest.mark.parametrize("format", ["binary_folder", "zarr"])
-def test_it_opens_where_this_package_is_never_imported(spikes, model, format, tmp_path):
-    folder = tmp_path / ("a.zarr" if format == "zarr" else "a")
-    analyzer = build_analyzer(spikes, format=format, folder=folder)
-    analyzer.compute(NAME, model=model, progress_bar=False)
-    np.save(tmp_path / "expected.npy", data_of(analyzer))
-    opened = (
-        "import sys, spikeinterface.core as si\n"
-        f"a = si.load_sorting_analyzer({str(folder)!r})\n"
+def test_analyzers_open_where_this_package_is_not_imported(analyzers, tmp_path):
+    folders = [str(analyzers[shape].folder) for shape in (SHAPES[2], SHAPES[4])]
+    np.save(tmp_path / "rows.npy", [data_of(analyzers[shape]) for shape in (SHAPES[2], SHAPES[4])])
+    code = (
+        "import sys, numpy, spikeinterface.core as si\n"
+        "rows, *folders = sys.argv[1:]\n"
+        "for folder in folders:\n"
+        f"    assert si.load_sorting_analyzer(folder).has_extension({NAME!r})\n"
         "assert 'spikeinterface_nuclr' not in sys.modules\n"
-        f"assert a.has_extension({NAME!r})\n"
-        "print(a.get_num_units())"
+        "import spikeinterface_nuclr, warnings\n"
+        "warnings.simplefilter('error', UserWarning)\n"
+        "for folder, expected in zip(folders, numpy.load(rows), strict=True):\n"
+        "    analyzer = si.load_sorting_analyzer(folder)\n"
+        f"    assert numpy.array_equal(analyzer.get_extension({NAME!r}).get_data(), expected)\n"
     )
-    done = subprocess.run([sys.executable, "-c", opened], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["12"]
-    opened = (
-        "import numpy, spikeinterface.core as si, spikeinterface_nuclr\n"
-        f"a = si.load_sorting_analyzer({str(folder)!r})\n"
-        f"found = a.get_extension({NAME!r}).get_data()\n"
-        f"assert numpy.array_equal(found, numpy.load({str(tmp_path / 'expected.npy')!r}))"
-    )
-    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", opened], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "rows.npy"), *folders]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -389,21 +530,6 @@ def test_changed_spikes_are_noticed(analyzer):
         assert extension.get_embeddings().unit_ids.tolist() == again.unit_ids.tolist()
     again.compute(NAME, **extension.params, progress_bar=False)
     data_of(again)
-
-
-def test_another_model_under_the_same_name_is_not_mixed_in(analyzer, checkpoint):
-    path = Path(analyzer.get_extension(NAME).params["model"])
-    other = torch.nn.Module.state_dict(checkpoint.encoder())
-    changed = {key: value + 0.01 for key, value in other.items()}
-    before = path.read_bytes()
-    path.unlink()
-    type(checkpoint)(checkpoint.config, changed).save(path)
-    try:
-        with pytest.warns(RecordingWarning, match="sha256"):
-            merged = analyzer.merge_units([analyzer.unit_ids[:2].tolist()])
-        assert merged.get_extension(NAME).stale
-    finally:
-        path.write_bytes(before)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

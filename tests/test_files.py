@@ -62,7 +62,7 @@ from pathlib import Path
 from spikeinterface_nuclr import InputError
 from spikeinterface_nuclr.files import written_whole
 path, barrier, number = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-print("ready", flush=True)
+print("preprocessed", flush=True)
 while not barrier.exists():
     pass
 try:
@@ -83,7 +83,7 @@ def test_one_of_several_processes_wins(tmp_path):
     said = [writer.communicate()[0].strip() for writer in writers]
     won = [line.split()[1] for line in said if line.startswith("wrote")]
     assert won == [path.read_text()]
-    assert sum("exists already" in line or "was made by another process meanwhile" in line for line in said) == 2
+    assert sum("exists already" in line or "was created by another process meanwhile" in line for line in said) == 2
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
@@ -113,7 +113,7 @@ def test_one_of_several_threads_wins(tmp_path, monkeypatch, links, folder):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert outcomes == [(path / "x" if folder else path).read_text()]
-    assert refusals == [f"{path}: was made by another process meanwhile: give another name"] * 3
+    assert refusals == [f"{path}: was created by another process meanwhile: give another name"] * 3
     assert os.listdir(tmp_path) == ["out"]
 
 

@@ -17,23 +17,27 @@ from spikeinterface_nuclr import {imported}, simulate_population
 
 def computed(population):
     from spikeinterface_nuclr import embed, load_checkpoint
-    from spikeinterface_nuclr.device import limited_threads
+    from spikeinterface_nuclr.model.device import limited_threads
     with limited_threads(2):
         model = load_checkpoint()
         return embed(population, model, device="cpu", precision="float32", progress=False).embedding
 
 torch.set_num_threads(2)
-population = simulate_population(30, 40.0, 0)
+population = simulate_population(8, 20.0, 0)
 {before}
 with multiprocessing.get_context("fork").Pool(2) as pool:
-    there = pool.map(computed, [population] * 3)
+    there = pool.map(computed, [population] * 2)
 here = computed(population)
 print(torch.get_num_threads(), all(abs(one - here).max() < 1e-5 for one in there))
 """
 
 
 @pytest.mark.parametrize(
-    ("imported", "before"), [("embed", "computed(population)"), ("load_checkpoint", "load_checkpoint()")]
+    ("imported", "before"),
+    [
+        ("embed", "computed(population)"),
+        pytest.param("load_checkpoint", "load_checkpoint()", marks=pytest.mark.slow),
+    ],
 )
 def test_a_forked_worker_embeds_whatever_its_parent_has_computed(tmp_path, imported, before):
     """The parent's threads are not copied: a worker that waited for them would wait for ever."""

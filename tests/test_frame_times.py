@@ -192,7 +192,7 @@ def test_bursts_of_frames_are_apart():
         (np.arange(100) * 200.0, "frames 200 s apart: times are in seconds"),
         (np.arange(100) * 1e8 + 1.7e18, "frames 1e\\+08 s apart"),
         (np.arange(100) * 1e-6, "frames 1e-06 s apart"),
-        (1e16 + np.arange(0.0, 200.0, 2.0), "times up to 1e\\+16 s are too large to tell frames apart"),
+        (1e16 + np.arange(0.0, 200.0, 2.0), "times up to 1e\\+16 s are too large to distinguish frames"),
         (np.append(np.arange(99.0), 1e9), "mostly in pauses"),
         (np.append(np.arange(99.0), 2.0**64 - 1), "times up to 1.845e\\+19 s are too large"),
         (np.append(np.arange(99.0), 1e300), "times up to 1e\\+300 s are too large"),

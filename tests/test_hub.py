@@ -2,10 +2,13 @@
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -53,7 +56,7 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hub(checkpoint):
     Hub.content = checkpoint._bytes
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
@@ -66,72 +69,65 @@ def hub(checkpoint):
 SCRIPT = """
 import sys
 from spikeinterface_nuclr import CheckpointError, load_checkpoint
-try:
-    found = load_checkpoint(sys.argv[1])
-    print(found.sha256, found.revision)
-except CheckpointError as error:
-    print("refused:", error)
+for name in sys.stdin:
+    try:
+        checkpoint = load_checkpoint(name.strip())
+        print(checkpoint.sha256, checkpoint.revision, flush=True)
+    except CheckpointError as error:
+        print("refused:", error, flush=True)
 """
 
 
-@pytest.fixture
-def ask(hub, tmp_path):
-    """Load a name in a new process, where HF_ENDPOINT is read."""
+@contextmanager
+def loading(port: int, cache: Path):
+    """Load checkpoints by name in a new process, where HF_ENDPOINT is read: a function from name to answer."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+        "HF_HOME": str(cache),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "5",
+        "HF_HUB_ETAG_TIMEOUT": "5",
+        "no_proxy": "*",
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, **pipes) as process:
 
-    def ask(name):
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DOWNLOAD_TIMEOUT": "5",
-            "HF_HUB_ETAG_TIMEOUT": "5",
-            "no_proxy": "*",
-        }
-        environment.pop("HF_HUB_OFFLINE", None)
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, name], env=environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip().splitlines()[-1]
+        def ask(name):
+            process.stdin.write(f"{name}\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
 
-    return ask
+        yield ask
+        process.stdin.close()
+    assert process.returncode == 0
 
 
-def test_a_name_is_fetched_once_and_read_from_the_cache_without_a_network(hub, ask, checkpoint):
+def test_what_was_fetched_once_is_read_from_the_cache_without_a_network(hub, tmp_path, checkpoint):
     expected = f"{checkpoint.sha256} {COMMIT}"
-    assert ask("hf://lab/model") == expected
-    assert ask("hf://lab/model/model.safetensors@v1") == expected
-    hub.shutdown()
-    hub.server_close()
-    assert ask("hf://lab/model") == expected
-    assert ask(f"hf://lab/model@{COMMIT}") == expected
-    assert ask("hf://lab/model/other.safetensors").startswith(
-        "refused: hf://lab/model/other.safetensors: the Hub cannot be reached and the file is not in the cache"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("hf://lab/nothing", "the Hub has no repository 'lab/nothing'"),
-        ("hf://lab/model@v9", "lab/model has no revision 'v9'"),
-        ("hf://lab/model/absent.safetensors", "lab/model has no file 'absent.safetensors'"),
-    ],
-)
-def test_what_the_hub_does_not_hold_is_named(ask, name, says):
-    answer = ask(name)
-    assert answer.startswith("refused:")
-    assert says in answer
-
-
-def test_a_damaged_cache_is_noticed(ask, tmp_path):
-    ask("hf://lab/model")
-    (blob,) = (tmp_path / "hf" / "hub" / "models--lab--model" / "blobs").iterdir()
-    content = bytearray(blob.read_bytes())
-    content[-1] ^= 1
-    blob.write_bytes(content)
-    assert "is damaged: delete it" in ask("hf://lab/model")
+    with loading(hub.server_port, tmp_path) as ask:
+        assert ask("hf://lab/model") == expected
+        assert ask("hf://lab/model/model.safetensors@v1") == expected
+        for name, message in (
+            ("hf://lab/nothing", "the Hub has no repository 'lab/nothing'"),
+            ("hf://lab/model@v9", "lab/model has no revision 'v9'"),
+            ("hf://lab/model/absent.safetensors", "lab/model has no file 'absent.safetensors'"),
+        ):
+            assert ask(name).startswith(f"refused: {name}: {message}")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with loading(port, tmp_path) as ask:
+        assert ask("hf://lab/model") == expected
+        assert ask(f"hf://lab/model@{COMMIT}") == expected
+        assert ask("hf://lab/model/other.safetensors").startswith(
+            "refused: hf://lab/model/other.safetensors: the Hub cannot be reached and the file is not in the cache"
+        )
+        (blob,) = (tmp_path / "hub" / "models--lab--model" / "blobs").iterdir()
+        content = bytearray(blob.read_bytes())
+        content[-1] ^= 1
+        blob.write_bytes(content)
+        assert "is damaged: delete it" in ask("hf://lab/model")
 
 
 @pytest.mark.parametrize("name", ["hf://lab", "hf://lab/", "hf:///model", "hf://lab/model@"])

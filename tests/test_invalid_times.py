@@ -86,7 +86,7 @@ def test_probes_that_only_the_units_name():
 
 @pytest.mark.parametrize("interval", [(0.0, 200.0), (10.0, 20.0, "probeB"), (90.0, np.nan), (50.0, 40.0)])
 def test_observed_is_in_place_of_invalid_times(interval):
-    with pytest.warns(RecordingWarning, match="observed= is given, so that its 1 invalid_times are not cut out"):
+    with pytest.warns(RecordingWarning, match="observed= is given, so that its 1 invalid_times are not excluded"):
         found = read_population(tagged(interval), observed=[[0.0, 90.0]])
     assert found.observed.tolist() == [[0.0, 90.0]]
 

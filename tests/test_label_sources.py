@@ -4,17 +4,9 @@ import pytest
 from nwb_files import add_units, new_nwb, write_nwb_file
 from ophys_files import activity
 from test_optical import write_plane
-from typer.testing import CliRunner
 
 from spikeinterface_nuclr import Decoder, InputError, Population, read_population, simulate_population
-from spikeinterface_nuclr.cli import app
 from spikeinterface_nuclr.decoding.label_sources import LabelTable, read_classes
-
-
-def nuclr(*arguments, code=0):
-    done = CliRunner().invoke(app, [*map(str, arguments)])
-    assert done.exit_code == code, done.output
-    return done
 
 
 def written(path, *rows, header="source,unit,label"):
@@ -27,12 +19,12 @@ def recorded(*unit_ids):
 
 
 @pytest.fixture(scope="module")
-def mice(checkpoint, tmp_path_factory):
+def unlabelled_mice(checkpoint, tmp_path_factory):
     """A small model, the NWB files of three simulated mice without labels, and a table of their labels."""
     folder = tmp_path_factory.mktemp("mice")
     rows = []
     for k in range(3):
-        population = simulate_population(30, 60.0, seed=k)
+        population = simulate_population(30, 30.0, seed=k)
         nwbfile = new_nwb()
         nwbfile.subject.fields["subject_id"] = f"mouse-{k}"
         write_nwb_file(folder / f"m{k}.nwb", add_units(nwbfile, population.spike_times))
@@ -130,8 +122,15 @@ def test_a_unit_that_is_not_there_or_has_two_rows_is_named(tmp_path):
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_table_labels_nwb_files(mice, tmp_path):
-    what = [mice, "--model", mice / "small.safetensors", "--labels", mice / "cell_types.csv", "-q"]
+def test_a_table_labels_nwb_files(nuclr, unlabelled_mice, tmp_path):
+    what = [
+        unlabelled_mice,
+        "--model",
+        unlabelled_mice / "small.safetensors",
+        "--labels",
+        unlabelled_mice / "cell_types.csv",
+        "-q",
+    ]
     nuclr("decoder", "fit", *what, "-o", tmp_path / "d.safetensors")
     decoder = Decoder.load(tmp_path / "d.safetensors")
     assert decoder.target == "cell_types"
@@ -143,7 +142,7 @@ def test_a_table_labels_nwb_files(mice, tmp_path):
     assert "75 labelled units of 3 animals" in page
 
 
-def test_a_table_labels_rois_of_suite2p(tmp_path):
+def test_a_table_labels_rois_of_suite2p(nuclr, tmp_path):
     rows, manifest = [], ["source,animal"]
     for k in range(2):
         folder = write_plane(tmp_path / f"mouse{k}" / "suite2p" / "plane0", activity(12, 600, seed=k)).parent
@@ -157,25 +156,25 @@ def test_a_table_labels_rois_of_suite2p(tmp_path):
     assert Decoder.load(tmp_path / "d.safetensors").animals == ("m0", "m1")
     # ROI 1 is no cell: suite2p rejected it.
     written(labels, *rows, "mouse0/suite2p,1,PV")
-    done = nuclr("decoder", "fit", *what, labels, "-o", tmp_path / "e.safetensors", code=3)
-    assert "line 24, column unit" in done.stderr
-    assert "has no unit '1'" in done.stderr
-    assert "--keep-rejected" in done.stderr
+    result = nuclr("decoder", "fit", *what, labels, "-o", tmp_path / "e.safetensors", code=3)
+    assert "line 24, column unit" in result.stderr
+    assert "has no unit '1'" in result.stderr
+    assert "--keep-rejected" in result.stderr
     # The second mouse has no labels.
     written(labels, *rows[:11])
-    done = nuclr("decoder", "fit", *what, labels, "-o", tmp_path / "e.safetensors", code=3)
-    assert f"nuclr: skipped: {tmp_path / 'mouse1' / 'suite2p'}: no unit has a usable label" in done.stderr
+    result = nuclr("decoder", "fit", *what, labels, "-o", tmp_path / "e.safetensors", code=3)
+    assert f"nuclr: skipped: {tmp_path / 'mouse1' / 'suite2p'}: no unit has a usable label" in result.stderr
     assert Decoder.load(tmp_path / "e.safetensors").animals == ("m0",)
 
 
-def test_labels_come_from_one_place(mice, tmp_path):
-    for more in ([], ["--label", "cell_type", "--labels", mice / "cell_types.csv"]):
+def test_labels_come_from_one_place(nuclr, unlabelled_mice, tmp_path):
+    for more in ([], ["--label", "cell_type", "--labels", unlabelled_mice / "cell_types.csv"]):
         for command in (["decoder", "fit"], ["evaluate"]):
-            done = nuclr(*command, mice, *more, "-o", tmp_path / "d.safetensors", code=2)
-            assert "--labels" in done.stderr
+            result = nuclr(*command, unlabelled_mice, *more, "-o", tmp_path / "d.safetensors", code=2)
+            assert "--labels" in result.stderr
     path = written(tmp_path / "x.csv", "m7.nwb,1,PV")
-    done = nuclr("evaluate", mice, "--labels", path, "-o", tmp_path / "r", "-q", code=3)
-    assert done.stderr.startswith(f"nuclr: {path}: line 2, column source: 'm7.nwb' is none of the recordings")
+    result = nuclr("evaluate", unlabelled_mice, "--labels", path, "-o", tmp_path / "r", "-q", code=3)
+    assert result.stderr.startswith(f"nuclr: {path}: line 2, column source: 'm7.nwb' is none of the recordings")
     assert not (tmp_path / "r").exists()
 
 

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from test_decoder import cohort, recording
+from test_decoder import cohort, of_subject, recording
 
 from spikeinterface_nuclr import InputError, Population, RecordingWarning, evaluate, fit_decoder, fit_regressor, roll_up
 from spikeinterface_nuclr.decoding.label_sources import LabelRule
@@ -164,14 +164,13 @@ def test_names_of_animals_are_stripped_and_similar_ones_named_once():
 
 def test_subjects_of_recordings_are_stripped():
     embeddings, labels = cohort(2)
-    embeddings[0].provenance["source"] = {"subject": " animal1 "}
+    embeddings[0] = of_subject(embeddings[0], " animal1 ")
     with pytest.warns(RecordingWarning, match=r"one animal only \(animal1\)"):
-        found = fit_decoder(embeddings, labels, target="type")
+        decoder = fit_decoder(embeddings, labels, target="type")
     new, _ = recording("new")
-    new.provenance["source"] = {"subject": "ANIMAL1"}
     with pytest.warns(RecordingWarning, match="was fitted to animal ANIMAL1"):
-        found.predict(new)
-    embeddings[0].provenance["source"] = {"subject": "  "}
+        decoder.predict(of_subject(new, "ANIMAL1"))
+    embeddings[0] = of_subject(embeddings[0], "  ")
     with pytest.raises(InputError, match="recording 0: names no subject"):
         fit_decoder(embeddings, labels, target="type")
 

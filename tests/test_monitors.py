@@ -16,11 +16,11 @@ from spikeinterface_nuclr import (
 from spikeinterface_nuclr.training.monitors import (
     alternating,
     embed_halves,
-    found_again,
-    look,
+    monitor,
     probe_score,
     rank_me,
     reidentified,
+    top_1_hits,
 )
 
 
@@ -55,15 +55,15 @@ def test_looks_at_many_recordings(checkpoint):
     populations = [simulate_population(n_units=12, duration=80.0, seed=s) for s in range(3)]
     for number, population in enumerate(populations):
         population.metadata["subject"] = f"animal{number}"
-    found = look(populations, checkpoint, device="cpu", probe="cell_type")
+    found = monitor(populations, checkpoint, device="cpu", probe="cell_type")
     assert list(found) == ["reidentification", "reidentification_across", "rank_me", "split_half_similarity", "probe"]
     # More candidates, fewer finds.
     assert 0 <= found["reidentification_across"] <= found["reidentification"] <= 1
     assert 0 < found["probe"] <= 1
-    assert look([], checkpoint) == {}
+    assert monitor([], checkpoint) == {}
     with pytest.raises(InputError, match="probe 'colour': no held-out recording has labels"):
-        look(populations, checkpoint, device="cpu", probe="colour")
-    short = look([populations[0].within([[0.0, 12.0]])], checkpoint, device="cpu")
+        monitor(populations, checkpoint, device="cpu", probe="colour")
+    short = monitor([populations[0].within([[0.0, 12.0]])], checkpoint, device="cpu")
     assert np.isnan(short["reidentification"])
 
 
@@ -83,11 +83,11 @@ def test_the_probe_reads_what_is_there_and_nothing_else(rng):
 
 def test_the_nearest_row_is_found_by_angle():
     rows = np.eye(5) + 0.01
-    assert found_again(rows, 3 * rows).tolist() == [True] * 10
-    assert not found_again(rows, np.roll(rows, 1, axis=0)).any()
+    assert top_1_hits(rows, 3 * rows).tolist() == [True] * 10
+    assert not top_1_hits(rows, np.roll(rows, 1, axis=0)).any()
     many = np.random.default_rng(0).standard_normal((2300, 8))
-    assert found_again(many, 2 * many).all()
-    assert found_again(many[:0], many[:0]).shape == (0,)
+    assert top_1_hits(many, 2 * many).all()
+    assert top_1_hits(many[:0], many[:0]).shape == (0,)
 
 
 def test_rank_me_counts_dimensions(rng):

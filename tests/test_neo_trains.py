@@ -61,7 +61,7 @@ def test_positions_name_trains_of_equally_many():
 @pytest.mark.parametrize(
     ("segments", "says"),
     [
-        ([[(0, None, {}), (1, None, {})], [(1, None, {})]], "segments have 1 to 2 trains, and nothing names them"),
+        ([[(0, None, {}), (1, None, {})], [(1, None, {})]], "segments have 1 to 2 trains without names"),
         ([[(0, "a", {}), (1, "b", {})], [(0, "a", {}), (1, "a", {})]], "name does not identify them, because a occurs"),
         ([[(0, "a", {}), (1, "a", {})], [(0, "a", {})]], "a occurs more than once in segment 0"),
         ([[(0, "a", {}), (1, "b", {})], [(0, None, {}), (1, None, {})]], "it names only some of them"),

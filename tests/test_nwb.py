@@ -373,7 +373,7 @@ def wrong_rows(population, embeddings):
         (dict(unit_name=population.unit_ids), fewer, embeddings, "unit u004: it had .* spikes when it was embedded"),
         (dict(unit_name=population.unit_ids), population.spike_times, misnamed, "1 of 20 units, such as u999"),
         (dict(unit_name=population.unit_ids), population.spike_times, embeddings.select([1, 1]), "name a unit twice"),
-        (dict(unit_name=population.unit_ids), population.spike_times, uncounted, "do not say how many spikes"),
+        (dict(unit_name=population.unit_ids), population.spike_times, uncounted, "do not state how many spikes"),
     ]
 
 

@@ -341,7 +341,7 @@ def test_symbolic_links_of_a_store_stay_links(store, embeddings, tmp_path):
         same(written, embeddings)
     said = refusal(store, embeddings, tmp_path / "elsewhere" / "copy.zarr")
     assert "points to ../../../../annex/chunk beside it (symbolic link): write the copy into the same folder" in said
-    assert "is a symbolic link to ../../../../annex/chunk, which a side file would show" in refusal(
+    assert "is a symbolic link to ../../../../annex/chunk, which a side file would include" in refusal(
         store, embeddings, tmp_path / "side.nwb", units_only=True
     )
 

@@ -247,7 +247,7 @@ def test_the_commands(session, model, tmp_path):
     assert "23 of 23 units embedded" in done.stdout
     assert "up to date" in nuclr("embed", session, "--series", "DfOverF", "--in-place", *options).stdout
     refused = nuclr("embed", session, "--series", "Fluorescence", "--in-place", *options, code=3)
-    assert "series ophys/DfOverF/Series0 there, ophys/Fluorescence/Series0 asked for" in refused.stderr
+    assert "series is ophys/DfOverF/Series0, not ophys/Fluorescence/Series0 as requested" in refused.stderr
 
     told = nuclr("info", session, "--series", "DfOverF").stdout
     for fact in (" 900", " 23", "up to date", "dF/F as given"):
@@ -329,7 +329,7 @@ def test_other_readings_are_other_settings(session, model):
     how = ("--in-place", "--model", model, "--precision", "float32", "--quiet")
     nuclr("embed", session, "--series", "Fluorescence", *how)
     refused = nuclr("embed", session, "--series", "Fluorescence", "--traces", "preprocessed", *how, code=3)
-    assert "traces auto there, preprocessed asked for" in refused.stderr
+    assert "traces is auto, not preprocessed as requested" in refused.stderr
     refused = nuclr("embed", session, "--series", "Fluorescence", "--keep-rejected", *how, code=3)
     assert "give --force" in refused.stderr
 

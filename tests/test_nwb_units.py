@@ -105,7 +105,7 @@ def test_several_numbers_a_unit_are_no_property(path, recwarn):
 
 def test_a_column_that_cannot_be_a_property_is_named(path):
     replaced(path, "units/depth", np.zeros(8, dtype=[("x", "f8"), ("y", "f8")]))
-    with pytest.warns(RecordingWarning, match="the column depth holds neither numbers nor text and is left out"):
+    with pytest.warns(RecordingWarning, match="the column depth contains neither numbers nor text and is skipped"):
         read_population(path)
 
 
@@ -172,8 +172,8 @@ def test_an_index_of_no_numbers_is_refused(path):
 @pytest.mark.parametrize(
     ("where", "values", "says"),
     [
-        ("units/obs_intervals", np.zeros(16), "obs_intervals of row 0: does not hold intervals of seconds"),
-        ("units/obs_intervals", np.zeros((16, 3)), "obs_intervals of row 0: does not hold intervals of seconds"),
+        ("units/obs_intervals", np.zeros(16), "obs_intervals of row 0: does not contain intervals of seconds"),
+        ("units/obs_intervals", np.zeros((16, 3)), "obs_intervals of row 0: does not contain intervals of seconds"),
         ("units/spike_times", np.array([b"x"] * 188), "unit u0: spike times are not numbers of seconds"),
         ("units/electrodes", np.zeros(8), "unit u0: its electrodes are not row numbers"),
         ("intervals/invalid_times/start_time", np.array([b"x"]), "start_time: does not hold numbers of seconds"),

@@ -78,7 +78,7 @@ def test_units_come_first_unless_a_series_is_named():
     add_series(nwbfile, activity())
     assert read_population(nwbfile).signal == "spikes"
     assert read_population(nwbfile, series="DfOverF").n_units == 12
-    with pytest.raises(InputError, match=r"its units are read: traces and keep_rejected are of ROI responses"):
+    with pytest.raises(InputError, match=r"its units are read: traces and keep_rejected apply to ROI responses"):
         read_population(nwbfile, keep_rejected=True)
 
 

@@ -10,7 +10,6 @@ import pytest
 from matplotlib.figure import Figure
 from nwb_files import add_units, new_nwb, write_nwb_file
 from test_decoder import recording
-from typer.testing import CliRunner
 
 from spikeinterface_nuclr import (
     CheckpointError,
@@ -26,7 +25,6 @@ from spikeinterface_nuclr import (
     read_population,
     simulate_population,
 )
-from spikeinterface_nuclr.cli import app
 from spikeinterface_nuclr.cli.report import check_report, write_report
 from spikeinterface_nuclr.decoding import baselines as baseline_file
 from spikeinterface_nuclr.decoding import cohort
@@ -37,39 +35,16 @@ from spikeinterface_nuclr.embedding import EmbeddingSettings
 from spikeinterface_nuclr.files import write_folder
 
 
-@pytest.fixture(scope="module")
-def files(checkpoint, tmp_path_factory):
-    """A small model and the NWB files of three simulated mice."""
-    folder = tmp_path_factory.mktemp("report")
-    for k in range(3):
-        population = simulate_population(30, 60.0, seed=k)
-        nwbfile = new_nwb()
-        nwbfile.subject.fields["subject_id"] = f"mouse-{k}"
-        columns = {
-            "unit_name": population.unit_ids, "cell_type": population.properties["cell_type"],
-            "depth": population.properties["depth"], "depth_um": population.properties["depth"].astype(int),
-        }  # fmt: skip
-        write_nwb_file(folder / f"m{k}.nwb", add_units(nwbfile, population.spike_times, **columns))
-    checkpoint.save(folder / "small.safetensors")
-    return folder
-
-
 @pytest.fixture
-def settings(files) -> EmbeddingSettings:
-    return EmbeddingSettings(str(files / "small.safetensors"), precision="float32", progress=False)
-
-
-def nuclr(*arguments, code=0):
-    done = CliRunner().invoke(app, [*map(str, arguments)])
-    assert done.exit_code == code, done.output
-    return done
+def settings(mice) -> EmbeddingSettings:
+    return EmbeddingSettings(str(mice / "small.safetensors"), precision="float32", progress=False)
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_report_is_replaced_only_where_that_is_asked_for(files, tmp_path):
-    what = [*sorted(files.glob("*.nwb")), "--label", "cell_type", "--model", files / "small.safetensors", "-q"]
+def test_a_report_is_replaced_only_where_that_is_asked_for(nuclr, mice, tmp_path):
+    what = [*sorted(mice.glob("*.nwb")), "--label", "cell_type", "--model", mice / "small.safetensors", "-q"]
     quick = [*what, "--no-control", "--shuffles", 0, "-o", tmp_path / "report"]
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "notes.txt").write_text("mine")
@@ -77,8 +52,8 @@ def test_a_report_is_replaced_only_where_that_is_asked_for(files, tmp_path):
     (tmp_path / "report" / "share.csv").write_text("share\n")  # as --curves writes
     before = {path: path.read_bytes() for path in (tmp_path / "report").iterdir() if path.is_file()}
     assert {"report.md", "scores.csv", "notes.txt"} <= {path.name for path in before}
-    done = nuclr("evaluate", *quick, code=3)
-    assert "exists already: give --overwrite" in done.stderr
+    result = nuclr("evaluate", *quick, code=3)
+    assert "exists already: give --overwrite" in result.stderr
     assert {path: path.read_bytes() for path in before} == before
     embedded = [path.stat().st_mtime_ns for path in (tmp_path / "report" / "embeddings").iterdir()]
     nuclr("evaluate", *quick, "--overwrite")
@@ -87,48 +62,48 @@ def test_a_report_is_replaced_only_where_that_is_asked_for(files, tmp_path):
     assert [path.stat().st_mtime_ns for path in (tmp_path / "report" / "embeddings").iterdir()] == embedded
 
 
-def test_recordings_that_are_left_out_are_listed_and_the_report_is_written(files, tmp_path):
+def test_recordings_that_are_left_out_are_listed_and_the_report_is_written(nuclr, mice, tmp_path):
     (tmp_path / "bad.nwb").write_text("nothing")
     population = simulate_population(12, 60.0, seed=5)
     write_nwb_file(tmp_path / "unlabelled.nwb", add_units(new_nwb(), population.spike_times))
-    what = ["--label", "cell_type", "--model", files / "small.safetensors", "-q"]
+    what = ["--label", "cell_type", "--model", mice / "small.safetensors", "-q"]
     for command, output in (
         (["evaluate", "--no-control", "--shuffles", 0], "report"),
         (["decoder", "fit"], "d.safetensors"),
     ):
-        done = nuclr(*command, tmp_path, files, *what, "-o", tmp_path / output, code=3)
-        first, second = done.stderr.splitlines()
+        result = nuclr(*command, tmp_path, mice, *what, "-o", tmp_path / output, code=3)
+        first, second = result.stderr.splitlines()
         assert first.startswith(f"nuclr: skipped: {tmp_path / 'bad.nwb'}: not a readable NWB file")
         assert second.startswith(f"nuclr: skipped: {tmp_path / 'unlabelled.nwb'}: its units have no property")
-        assert str(tmp_path / output) in done.stdout
+        assert str(tmp_path / output) in result.stdout
     assert Decoder.load(tmp_path / "d.safetensors").animals == ("mouse-0", "mouse-1", "mouse-2")
     assert "of 3 animals in 3 recordings" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert not list((tmp_path / "report" / "embeddings").glob("unlabelled*"))
-    done = nuclr("evaluate", tmp_path, *what, "-o", tmp_path / "none", code=3)
-    assert done.stderr.startswith(f"nuclr: no recording can be used: {tmp_path / 'bad.nwb'}: not a readable")
-    assert len(done.stderr.splitlines()) == 1
+    result = nuclr("evaluate", tmp_path, *what, "-o", tmp_path / "none", code=3)
+    assert result.stderr.startswith(f"nuclr: no recording can be used: {tmp_path / 'bad.nwb'}: not a readable")
+    assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "none").exists()
 
 
-def test_embeddings_in_the_folder_are_no_report(files, tmp_path):
+def test_embeddings_in_the_folder_are_no_report(tmp_path):
     (tmp_path / "embeddings").mkdir()
     check_report(tmp_path, overwrite=False)
     check_report(tmp_path / "new" / "folder", overwrite=False)
 
 
 @pytest.mark.parametrize("name", ["report.md", "scores.csv", "evaluation.png", "animals.csv", "provenance.json"])
-def test_no_file_of_a_report_is_overwritten(files, tmp_path, name):
+def test_no_file_of_a_report_is_overwritten(nuclr, mice, tmp_path, name):
     (tmp_path / name).write_text("my notes")
-    done = nuclr("evaluate", files / "m0.nwb", "--label", "cell_type", "-o", tmp_path, "-q", code=3)
-    assert f"{name}: exists already" in done.stderr
+    result = nuclr("evaluate", mice / "m0.nwb", "--label", "cell_type", "-o", tmp_path, "-q", code=3)
+    assert f"{name}: exists already" in result.stderr
     assert (tmp_path / name).read_text() == "my notes"
     assert [path.name for path in tmp_path.iterdir()] == [name], "it was asked before anything was embedded"
 
 
-def test_a_report_needs_a_folder(files, tmp_path):
+def test_a_report_needs_a_folder(nuclr, mice, tmp_path):
     (tmp_path / "report").write_text("")
-    done = nuclr("evaluate", files / "m0.nwb", "--label", "cell_type", "-o", tmp_path / "report", "-q", code=3)
-    assert "report: is a file: name a folder" in done.stderr
+    result = nuclr("evaluate", mice / "m0.nwb", "--label", "cell_type", "-o", tmp_path / "report", "-q", code=3)
+    assert "report: is a file: name a folder" in result.stderr
 
 
 def test_files_of_a_folder_change_together(tmp_path):
@@ -154,9 +129,14 @@ def test_names_from_files_are_text_in_reports_and_tables(tmp_path):
     made = [recording(f"=animal{k}") for k in range(3)]
     classes = dict(zip(np.unique(made[0][1]), ["=cmd()", "<script>|x", "a_b\n# c\x1b[2J"], strict=True))
     labels = [np.array([classes[label] for label in one]) for _, one in made]
-    embeddings = [UnitEmbeddings(np.array([f"@{k}" for k in range(80)]), *[
-        getattr(one, name) for name in ("embedding", "num_windows", "split_half_similarity")
-    ], {**one.provenance, "checkpoint": "<b>.safetensors"}) for one, _ in made]  # fmt: skip
+    embeddings = [
+        dataclasses.replace(
+            one,
+            unit_ids=np.array([f"@{k}" for k in range(80)]),
+            provenance=one.provenance.replace(checkpoint="<b>.safetensors"),
+        )
+        for one, _ in made
+    ]
     others = {"x|<i>": [np.random.default_rng(k).standard_normal((80, 3)) for k in range(3)]}
     found = evaluate(embeddings, labels, target="a|b\n# title", others=others, shuffles=0, progress=False)
     held = Cohort(["a", "b", "c"], ["a", "b", "c"], embeddings, labels, [], None, others)
@@ -173,15 +153,15 @@ def test_names_from_files_are_text_in_reports_and_tables(tmp_path):
     assert "'=cmd()" in set(per_class["class"])
 
 
-def test_predictions_of_units_with_odd_names_are_text_in_a_table(files, tmp_path):
+def test_predictions_of_units_with_odd_names_are_text_in_a_table(nuclr, mice, tmp_path):
     nwbfile = new_nwb()
     population = simulate_population(4, 60.0, seed=9)
     write_nwb_file(
         tmp_path / "x.nwb", add_units(nwbfile, population.spike_times, unit_name=["=1+1", "+cmd", "-7", "u"])
     )
-    what = [*sorted(files.glob("*.nwb")), "--label", "cell_type", "--model", files / "small.safetensors", "-q"]
+    what = [*sorted(mice.glob("*.nwb")), "--label", "cell_type", "--model", mice / "small.safetensors", "-q"]
     nuclr("decoder", "fit", *what, "-o", tmp_path / "d.safetensors")
-    model = ["--model", files / "small.safetensors", "-q"]
+    model = ["--model", mice / "small.safetensors", "-q"]
     nuclr("predict", tmp_path / "x.nwb", "--decoder", tmp_path / "d.safetensors", *model, "-o", tmp_path / "x.csv")
     table = pd.read_csv(tmp_path / "x.csv", dtype={"unit_id": str})
     assert not table["unit_id"].str.match(r"[=@]|\+[^\d.]").any()
@@ -190,7 +170,7 @@ def test_predictions_of_units_with_odd_names_are_text_in_a_table(files, tmp_path
 # --- cohorts ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_spikes_of_a_recording_are_let_go_before_the_next_is_read(files, settings, monkeypatch):
+def test_the_spikes_of_a_recording_are_let_go_before_the_next_is_read(mice, settings, monkeypatch):
     seen: list[weakref.ref] = []
 
     def read(*args, **kwargs):
@@ -201,15 +181,15 @@ def test_the_spikes_of_a_recording_are_let_go_before_the_next_is_read(files, set
         return population
 
     monkeypatch.setattr(cohort, "read_population", read)
-    found = read_cohort(files, LabelRule("cell_type"), settings, beside=True, control=True, depth="depth")
+    found = read_cohort(mice, LabelRule("cell_type"), settings, baselines=True, control=True, depth="depth")
     assert len(seen) == 3
     assert [len(one) for one in found.positions] == [30] * 3
     assert list(found.others) == [*BASELINES["spikes"], "embedding of shuffled spikes"]
 
 
-def test_a_cohort_scores_as_its_populations_do(files, settings):
-    held = read_cohort(files, LabelRule("cell_type"), settings, beside=True, depth="depth")
-    populations = [read_population(path) for path in sorted(files.glob("*.nwb"))]
+def test_a_cohort_scores_as_its_populations_do(mice, settings):
+    held = read_cohort(mice, LabelRule("cell_type"), settings, baselines=True, depth="depth")
+    populations = [read_population(path) for path in sorted(mice.glob("*.nwb"))]
     given, options = (held.embeddings, held.labels, held.animals), {"shuffles": 2, "progress": False}
     found = evaluate(*given, others=held.others, positions=held.positions, probes=held.probes, **options)
     depths = [population.properties["depth"] for population in populations]
@@ -225,7 +205,7 @@ def simulated(name, duration=60.0, units=10, subject="m", **properties):
     )
 
 
-def test_recordings_that_cannot_be_used_are_left_out_and_named(files, settings, tmp_path):
+def test_recordings_that_cannot_be_used_are_left_out_and_named(mice, settings, tmp_path):
     traces = Population(
         range(3), traces=np.random.default_rng(0).standard_normal((3, 3000)), sampling_frequency=5.0,
         properties={"cell_type": np.array(["a", "b", "c"]), "depth": np.arange(3)},
@@ -236,7 +216,7 @@ def test_recordings_that_cannot_be_used_are_left_out_and_named(files, settings, 
     del flat.properties["depth"]
     (tmp_path / "bad.nwb").write_text("nothing")
     sources = [
-        tmp_path / "bad.nwb", tmp_path / "none.nwb", bare, *sorted(files.glob("*.nwb")), traces, flat,
+        tmp_path / "bad.nwb", tmp_path / "none.nwb", bare, *sorted(mice.glob("*.nwb")), traces, flat,
         simulated("unlabelled", cell_type=np.full(10, "unknown")), simulated("nameless", subject=""),
         simulated("words", depth=np.full(10, "deep")), simulated("short", duration=4.0), simulated("single", units=1),
     ]  # fmt: skip
@@ -247,7 +227,7 @@ def test_recordings_that_cannot_be_used_are_left_out_and_named(files, settings, 
         f"{tmp_path / 'bad.nwb'}: not a readable NWB file",
         f"{tmp_path / 'none.nwb'}: no such file",
         "bare: its units have no property 'cell_type'; they have: depth",
-        f"imaged: holds traces, {files / 'm0.nwb'} holds spikes",
+        f"imaged: holds traces, {mice / 'm0.nwb'} holds spikes",
         "flat: its units have no property 'depth'",
         "unlabelled: no unit has a usable label ('cell_type')",
         "nameless: names no subject: give a manifest",
@@ -265,7 +245,7 @@ def test_recordings_that_cannot_be_used_are_left_out_and_named(files, settings, 
     assert not (tmp_path / "other").exists()
 
 
-def test_what_is_wrong_for_all_recordings_stops_at_once(files, settings, tmp_path):
+def test_what_is_wrong_for_all_recordings_stops_at_once(mice, settings, tmp_path):
     cell_type, cache = LabelRule("cell_type"), tmp_path / "cache"
     for rule, changes, error, message in (
         (LabelRule("depth"), {}, InputError, r"m0\.nwb: 'depth': holds numbers.* use fit_regressor"),
@@ -276,19 +256,19 @@ def test_what_is_wrong_for_all_recordings_stops_at_once(files, settings, tmp_pat
         (cell_type, {"precision": "int3"}, InputError, "'int3' is unknown"),
     ):
         with pytest.raises(error, match=message):
-            read_cohort(files, rule, dataclasses.replace(settings, **changes), cache=cache)
+            read_cohort(mice, rule, dataclasses.replace(settings, **changes), cache=cache)
     assert not cache.exists()
     with pytest.raises(InputError, match=r"'depth_um': .* different numbers in 60 units are values, not classes"):
-        read_cohort(files, LabelRule("depth_um"), settings)
+        read_cohort(mice, LabelRule("depth_um"), settings)
     with pytest.raises(InputError, match=r"'depth_um': .* different numbers in 30 units are values, not classes"):
-        read_cohort(files / "m0.nwb", LabelRule("depth_um"), settings)
+        read_cohort(mice / "m0.nwb", LabelRule("depth_um"), settings)
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
-        read_cohort(files, cell_type, settings, colour="red")
+        read_cohort(mice, cell_type, settings, colour="red")
 
 
 def test_features_of_baselines_are_kept_beside_the_embeddings(settings, tmp_path, monkeypatch):
     def read(*populations):
-        return read_cohort(populations, LabelRule("cell_type"), settings, cache=tmp_path, beside=True).others
+        return read_cohort(populations, LabelRule("cell_type"), settings, cache=tmp_path, baselines=True).others
 
     def times(pattern):
         return {path.name[0]: path.stat().st_mtime_ns for path in tmp_path.glob(pattern)}
@@ -336,11 +316,11 @@ def test_controls_are_made_only_to_be_embedded(settings, tmp_path, monkeypatch):
     assert made == [a, b, a]
 
 
-def test_a_damaged_cache_is_computed_again(files, settings, tmp_path):
-    want = read_cohort(files, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
+def test_a_damaged_cache_is_computed_again(mice, settings, tmp_path):
+    want = read_cohort(mice, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
     for path in tmp_path.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:500])
-    found = read_cohort(files, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
+    found = read_cohort(mice, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
     for a, b in zip(found, want, strict=True):
         np.testing.assert_array_equal(a.embedding, b.embedding)
     assert [UnitEmbeddings.load(path) for path in tmp_path.glob("*.npz")]
@@ -362,20 +342,19 @@ def test_similar_names_of_animals_are_named_by_a_cohort(settings):
 # --- embeddings in a file ---------------------------------------------------------------------------------------------
 
 
-def test_embeddings_in_a_file_follow_the_spikes(settings, tmp_path):
+def test_embeddings_in_a_file_follow_the_spikes(nuclr, settings, tmp_path):
     path = tmp_path / "x.npz"
     source = tmp_path / "session.nwb"
 
     def embed(*options, code=0):
         command = ["embed", source, "-o", path, "--model", settings.model, "--precision", "float32", "-q", *options]
-        done = CliRunner().invoke(app, [str(part) for part in command])
-        assert done.exit_code == code, done.output
-        return done.output
+        result = nuclr(*command, code=code)
+        return result.stdout + result.stderr
 
     for duration, seed in ((60.0, 1), (60.0, 2), (80.0, 2)):
         population = simulate_population(12, duration, seed=seed)
         columns = {"cell_type": population.properties["cell_type"]}
-        write_nwb_file(add_units(new_nwb(), population.spike_times, **columns), source)
+        write_nwb_file(source, add_units(new_nwb(), population.spike_times, **columns))
         assert "12 of 12 units embedded" in embed()
         assert UnitEmbeddings.load(path).provenance.population_fingerprint == read_population(source).fingerprint()
         assert "is up to date" in embed()
@@ -391,11 +370,11 @@ def test_embeddings_in_a_file_follow_the_spikes(settings, tmp_path):
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def test_numbers_are_for_a_regressor(files, tmp_path):
+def test_numbers_are_for_a_regressor(nuclr, mice, tmp_path):
     where = [
-        *sorted(files.glob("*.nwb")),
+        *sorted(mice.glob("*.nwb")),
         "--model",
-        files / "small.safetensors",
+        mice / "small.safetensors",
         "-q",
         "-o",
         tmp_path / "d.safetensors",
@@ -405,7 +384,7 @@ def test_numbers_are_for_a_regressor(files, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_regressor_says_what_it_is(files, tmp_path):
+def test_a_regressor_says_what_it_is(nuclr, mice, tmp_path):
     made = [recording(f"animal{k}") for k in range(4)]
     regressor = fit_regressor([one for one, _ in made], [one.embedding[:, 0] for one, _ in made], target="depth_um")
     path = regressor.save(tmp_path / "r.safetensors")
@@ -418,6 +397,6 @@ def test_a_regressor_says_what_it_is(files, tmp_path):
         regressor.sha256,
     ):
         assert text in facts
-    done = nuclr("predict", files / "m0.nwb", "--decoder", path, "-o", tmp_path / "x.csv", "-q", code=4)
-    assert done.stderr.strip() == f"nuclr: {path}: reads numbers: use Regressor.load, in Python"
+    result = nuclr("predict", mice / "m0.nwb", "--decoder", path, "-o", tmp_path / "x.csv", "-q", code=4)
+    assert result.stderr.strip() == f"nuclr: {path}: reads numbers: use Regressor.load, in Python"
     assert Regressor.load(path, sha256=regressor.sha256).sha256 == regressor.sha256

@@ -373,7 +373,7 @@ def test_a_damaged_phy_folder_is_named(phy):
     with pytest.raises(InputError, match="spike times for 3 cluster labels"):
         read_population(phy)
     np.save(phy / "spike_clusters.npy", np.where(clusters == 4, np.nan, clusters))
-    with pytest.raises(InputError, match=r"spike_clusters\.npy: does not hold plain numbers"):
+    with pytest.raises(InputError, match=r"spike_clusters\.npy: does not contain plain numbers"):
         read_population(phy)
     (phy / "spike_times.npy").write_bytes(b"no numbers")
     with pytest.raises(InputError, match=r"spike_times\.npy: not a .*\.npy file"):

@@ -222,7 +222,7 @@ def test_patterns_and_folders_name_each_file_once(tmp_path):
 
 
 def test_what_is_no_store_is_named(tmp_path, population):
-    with pytest.raises(InputError, match="not a store: make one with"):
+    with pytest.raises(InputError, match="not a store: build one with"):
         Store(tmp_path)
     (tmp_path / "notes.txt").write_text("precious")
     with pytest.raises(InputError, match="not a store"):

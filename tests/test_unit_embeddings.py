@@ -158,9 +158,18 @@ def test_a_damaged_member_is_refused(path):
     refused(path)
 
 
-@pytest.mark.parametrize("provenance", [None, [], 3, {"source": []}])
-def test_provenance_is_a_dict(provenance):
-    with pytest.raises(InputError, match="provenance, and source in it, must be dicts"):
+@pytest.mark.parametrize(
+    ("provenance", "message"),
+    [
+        (None, "provenance must be a dict, not NoneType"),
+        ([], "provenance must be a dict, not list"),
+        (3, "provenance must be a dict, not int"),
+        ({"source": []}, "provenance: source cannot be a list"),
+        ({"overlap": "0.5"}, "provenance: overlap cannot be a str"),
+    ],
+)
+def test_provenance_is_a_dict(provenance, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
         UnitEmbeddings(np.arange(2), np.zeros((2, 3)), np.ones(2, int), np.ones(2), provenance)
 
 

@@ -119,7 +119,9 @@ def _pickled(store: Path, array: Path, mark: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["filter", "compressor"])
 def test_pickles_in_zarr_members_are_refused(saved, tmp_path, kind, how, mark):
     arrays = [path.parent.relative_to(saved / kind) for path in (saved / kind).rglob(".zarray")]
-    arrays = [array for array in arrays if array.parts[0] not in ("extensions", "recording")]
+    # What is not read; SpikeInterface 0.105.0 has the provenance of the sorting beside it.
+    unread = ("extensions", "recording", "sorting_provenance")
+    arrays = [array for array in arrays if array.parts[0] not in unread]
     assert len(arrays) > 5
     for number, array in enumerate(arrays):
         store = shutil.copytree(saved / kind, tmp_path / f"{number}.zarr")

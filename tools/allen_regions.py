@@ -3,10 +3,9 @@
     pip install iblatlas
     python tools/allen_regions.py
 
-The structures and their parents are those of the Allen Mouse Brain Common Coordinate Framework, version 3 (Wang et al.
-2020, Cell 181:936; (c) Allen Institute for Brain Science, brain-map.org). The Beryl level and the ten
-regions of the Cosmos level were chosen for the brain-wide map of the International Brain Laboratory; all are taken from
-the files of its package iblatlas.
+Structures and their parents are from the Allen Mouse Brain Common Coordinate Framework, version 3 (Wang et al. 2020,
+Cell 181:936; (c) Allen Institute for Brain Science, brain-map.org). The Beryl and Cosmos levels are those of the
+brain-wide map of the International Brain Laboratory. All are read from the files of its package iblatlas.
 """
 
 import csv
@@ -25,10 +24,10 @@ def main():
     levels = [set(np.load(folder / f"{name}.npy").ravel().tolist()) for name in ("beryl", "cosmos")]
 
     def ancestors(number: int) -> list[int]:
-        found = [number]
-        while structures[found[-1]]["parent_structure_id"]:
-            found.append(int(float(structures[found[-1]]["parent_structure_id"])))
-        return found
+        path = [number]
+        while structures[path[-1]]["parent_structure_id"]:
+            path.append(int(float(structures[path[-1]]["parent_structure_id"])))
+        return path
 
     def acronym(numbers) -> str:
         return next((structures[number]["acronym"] for number in numbers), "")
@@ -39,9 +38,9 @@ def main():
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["acronym", "parent", "beryl", "cosmos"])
         for number, row in structures.items():
-            above = ancestors(number)
-            at_levels = [acronym(a for a in above if a in level) for level in levels]
-            writer.writerow([row["acronym"], acronym(above[1:2]), *at_levels])
+            path = ancestors(number)
+            at_levels = [acronym(a for a in path if a in level) for level in levels]
+            writer.writerow([row["acronym"], acronym(path[1:2]), *at_levels])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Write the bundled models again: the same weights and cards, with the identity that this version gives them.
+"""Rewrite the bundled models with the same weights and cards, and the identity that this version computes.
 
     python tools/model_identities.py
 
-A decoder names the checkpoint whose embeddings it reads, so it follows that checkpoint's identity.
+A decoder refers to its checkpoint by identity, which is updated as well.
 """
 
 import json

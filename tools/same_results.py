@@ -1,10 +1,10 @@
-"""Print a hash of every result on the sample recordings, to compare two versions of the package to the bit.
+"""Print a hash of every result on the sample recordings, to compare two versions of the package bit by bit.
 
     python tools/same_results.py ../shared/data > before.txt     # on one commit
     python tools/same_results.py ../shared/data | diff before.txt -   # on another
 
-Results are hashed by value and position, not by name, so that renaming a field changes nothing here. Hashes depend on
-the processor and on the version of torch: compare runs on one machine.
+Results are hashed by value and position, not by name, so that renaming a field does not change a hash. Hashes depend on
+the processor and on the version of torch: compare runs on the same machine.
 """
 
 import dataclasses
@@ -56,15 +56,15 @@ def arrays_of(result) -> list[str]:
 
 
 def numbers_in(path: Path) -> list[str]:
-    """Hashes of what an NWB file holds of ours, whatever it is called; object references are left out."""
+    """Sorted hashes of the numeric datasets that this package wrote to an NWB file."""
     hashes = []
 
-    def look(_, thing):
-        if isinstance(thing, h5py.Dataset) and thing.dtype.kind in "fiub":
-            hashes.append(digest(thing[()]))
+    def visit(_, item):
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
+            hashes.append(digest(item[()]))
 
     with h5py.File(path) as file:
-        file["processing/nuclr"].visititems(look)
+        file["processing/nuclr"].visititems(visit)
     return sorted(hashes)
 
 
@@ -91,7 +91,7 @@ def recordings(data: Path) -> None:
                     write_nwb(path, embeddings, output=output, identities=identities)
                     show(f"NWB {name}", numbers_in(output))
                     embeddings, predicted = read_nwb(output)
-                    hashes = [one for result in (embeddings, *predicted) for one in arrays_of(result)]
+                    hashes = [value for result in (embeddings, *predicted) for value in arrays_of(result)]
                     show(f"read_nwb {name}", hashes)
 
 

@@ -2,14 +2,14 @@
 
     python tools/simulated_decoder.py
 
-It tells the three cell types of `simulate_population`, for the demo and the tutorials. Real neurons it should not know:
-its novelty says so.
+It predicts the three cell types of `simulate_population`, for the demo and the tutorials. It is not meant for real
+neurons, which it should flag as novel.
 """
 
 from spikeinterface_nuclr import embed, fit_decoder, simulate_population
 from spikeinterface_nuclr.decoding.storage import BUNDLED
 
-SEEDS = range(100, 110)  # others than the demo's and the tutorials'
+SEEDS = range(100, 110)  # not used in the demo and the tutorials
 
 
 def main():

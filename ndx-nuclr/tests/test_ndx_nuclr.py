@@ -15,8 +15,11 @@ import yaml
 from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitIdentities
 from ndx_nuclr.testing.mock import mock_NuCLRModel, mock_UnitEmbeddings, mock_UnitIdentities, mock_units
 
-HERE = Path(__file__).parent
-PACKAGE = HERE.parent
+DATA = Path(__file__).parent / "data"
+PACKAGE = DATA.parents[1]
+RELEASED = sorted(DATA.glob("ndx-nuclr-[0-9]*.nwb"))
+# Written by a development version, under other column names.
+UNRELEASED = DATA / "ndx-nuclr-before-0.1.0.nwb"
 
 
 def new_file():
@@ -102,16 +105,17 @@ def test_what_is_written_is_read(tmp_path):
     assert pynwb.validate(path=path) == []
 
 
-@pytest.mark.parametrize("path", sorted((HERE / "data").glob("*.nwb")), ids=lambda path: path.stem)
-def test_files_of_earlier_versions_are_read(path):
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)
+def test_files_of_released_versions_are_read(path):
     check_mock_file(path)
     assert pynwb.validate(path=path) == []
 
 
 def test_a_file_of_this_version_is_kept():
-    assert (HERE / "data" / f"ndx-nuclr-{spec_script().VERSION}.nwb").is_file()
+    assert (DATA / f"ndx-nuclr-{spec_script().VERSION}.nwb").is_file()
 
 
+# Reads files by the specification that they carry, as where ndx_nuclr is not installed.
 READER = """
 import sys, importlib.abc
 class Absent(importlib.abc.MetaPathFinder):
@@ -120,24 +124,43 @@ class Absent(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 import numpy, pynwb
-with pynwb.NWBHDF5IO(sys.argv[1], 'r') as io:
-    nwbfile = io.read()
-    module = nwbfile.processing['nuclr']
-    table = module['UnitEmbeddings']
-    assert table['embedding'][:].shape == (5, 4)
-    assert table['neuron'].table is nwbfile.units
-    assert table.model.source == 'nuclr-mock'
-    assert len(table.to_dataframe(index=True)) == 5
-    assert list(module['cell_type'].classes[:]) == ['excitatory', 'inhibitory']
-    assert module['cell_type'].embeddings is table
-    print('read')
+for path in sys.argv[1:]:
+    with pynwb.NWBHDF5IO(path, 'r') as io:
+        nwbfile = io.read()
+        module = nwbfile.processing['nuclr']
+        table = module['UnitEmbeddings']
+        assert table['embedding'][:].shape == (5, 4)
+        assert table['neuron'].table is nwbfile.units
+        assert table.model.source == 'nuclr-mock'
+        assert len(table.to_dataframe(index=True)) == 5
+        assert list(module['cell_type'].classes[:]) == ['excitatory', 'inhibitory']
+        assert module['cell_type'].embeddings is table
+        print('read', *table.colnames)
 """
+COLUMNS = "neuron embedding num_windows split_half_similarity num_spikes"
+UNRELEASED_COLUMNS = "neuron embedding window_count stability spike_count"
 
 
-@pytest.mark.parametrize("path", sorted((HERE / "data").glob("*.nwb")), ids=lambda path: path.stem)
-def test_files_are_read_where_this_package_is_not_installed(path):
-    done = subprocess.run([sys.executable, "-c", READER, path], capture_output=True, text=True)
-    assert done.stdout == "read\n", done.stderr
+def test_files_are_read_where_this_package_is_not_installed():
+    command = [sys.executable, "-c", READER, UNRELEASED, *RELEASED]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.stdout.splitlines() == [f"read {UNRELEASED_COLUMNS}", *[f"read {COLUMNS}"] * len(RELEASED)], (
+        process.stderr
+    )
+
+
+def test_a_file_of_a_development_version_leaves_the_rest_readable():
+    with pynwb.NWBHDF5IO(UNRELEASED, "r") as io:
+        nwbfile = io.read()
+        assert len(nwbfile.units) == 5
+        assert list(nwbfile.processing["nuclr"]["UnitEmbeddings"].colnames) == UNRELEASED_COLUMNS.split()
+
+
+def test_spikeinterface_nuclr_asks_to_replace_what_a_development_version_wrote():
+    package = pytest.importorskip("spikeinterface_nuclr")
+    with pytest.raises(package.InputError, match=r"no column 'num_windows'.*: replace it \(nuclr embed .*\)") as error:
+        package.read_nwb(UNRELEASED)
+    assert "\n" not in str(error.value)
 
 
 def test_some_rows_in_any_order_survive(tmp_path):
@@ -177,6 +200,8 @@ def test_rows_of_an_imaging_plane_survive(tmp_path):
     with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "ophys.nwb"), "r") as io:
         table = io.read().processing["nuclr"]["UnitEmbeddings"]
         assert table["neuron"].table.name == segmentation.name
+        assert table["num_frames"][:].tolist() == [20] * 5
+        assert "num_spikes" not in table.colnames
 
 
 def test_tables_can_be_exported(tmp_path):
@@ -284,4 +309,4 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)
     exec(compile(example, "README.md", "exec"), {})
     with pynwb.NWBHDF5IO("session.nwb", "r") as io:
-        assert io.read().processing["nuclr"]["UnitEmbeddings"]["num_windows"][:].tolist() == [6, 6, 6]
+        assert io.read().processing["nuclr"]["UnitEmbeddings"]["num_spikes"][:].tolist() == [120, 300, 540]

@@ -158,9 +158,10 @@ def _into_nwb(
     """Write into a copy of an NWB file, or into the file itself; the source is read once."""
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
-    from ..io.nwb.writing import Request, write_request
+    from ..io.nwb.writing import Request, check_choices, write_request
     from ..model.loading import load_checkpoint
 
+    check_choices(name, if_exists)
     destination = output_of(source, output, in_place=in_place, units_only=units_only)
     shown = source if in_place else destination
     session = read_session(source, **reading)
@@ -255,10 +256,8 @@ def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_e
     extension = compute_nuclr_embedding(
         analyzer, model=settings.model, precision=settings.precision, overlap=settings.overlap,
         min_spikes=settings.min_spikes, skip_silence=settings.skip_silence, group_by=group_by,
-        torch_device=settings.device, progress_bar=settings.progress,
+        torch_device=settings.device, progress_bar=settings.progress, publish=publish,
     )  # fmt: skip
-    if publish:
-        extension.publish_properties()
     return f"{source}: {summary(extension.get_embeddings())}, as nuclr_embedding"
 
 

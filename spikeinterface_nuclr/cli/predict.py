@@ -3,12 +3,13 @@
 Embeddings that are up to date are reused; otherwise the recording is embedded with the decoder's model.
 """
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, RecordingWarning
 from .app import app, say
 from .options import (
     Device,
@@ -141,8 +142,9 @@ def _into_nwb(
     from ..decoding.decoder import Decoder
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
-    from ..io.nwb.writing import Request, write_request
+    from ..io.nwb.writing import TABLE, Request, check_choices, write_request
 
+    check_choices(TABLE, if_exists)
     in_place = output is None
     destination = output_of(source, output, in_place=in_place, units_only=False)
     session = read_session(source, **reading)
@@ -177,10 +179,13 @@ def _into_analyzer(
         raise InputError(f"{source}: nuclr_identity is of another property: give --if-exists replace to replace it")
     if not usable or extension.stale:
         model = _model(fitted, settings)
-        compute_nuclr_embedding(
-            analyzer, model=model.name, model_sha256=model.sha256, precision=settings.precision, group_by=group_by,
-            torch_device=settings.device, progress_bar=settings.progress,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # They are computed next.
+            warnings.filterwarnings("ignore", "nuclr_identity was computed from the previous", RecordingWarning)
+            compute_nuclr_embedding(
+                analyzer, model=model.name, model_sha256=model.sha256, precision=settings.precision, group_by=group_by,
+                torch_device=settings.device, progress_bar=settings.progress,
+            )  # fmt: skip
     identities = compute_nuclr_identity(analyzer, decoder, target_error=target_error).get_identities()
     return f"{source}: {_summary(identities)}, as nuclr_identity"
 

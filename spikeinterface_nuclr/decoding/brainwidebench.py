@@ -38,6 +38,18 @@ def export_brainwidebench(
     ------
     InputError
         A class is in none of the ten regions, a unit has no probabilities, or ids are empty, not ASCII or duplicated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spikeinterface_nuclr import Identities, export_brainwidebench
+    >>> probability = np.array([[0.9, 0.1], [0.2, 0.8]], dtype=np.float32)
+    >>> identities = Identities(
+    ...     "region", np.array(["u1", "u2"]), np.array(["CA1", "VISp5"]), np.array(["CA1", "VISp5"]), probability,
+    ...     probability.max(axis=1), np.array(["", ""]), provenance={},
+    ... )
+    >>> export_brainwidebench([identities], "predictions", "nuclr", seed=42).name
+    'seed_42.safetensors'
     """
     from safetensors.numpy import save_file
 

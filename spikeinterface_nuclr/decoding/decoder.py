@@ -44,6 +44,14 @@ class Decoder(storage.Fitted):
         Description of the training data and settings, as plain values for JSON.
     name : str
         Name or path that it was loaded from.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Decoder, embed, simulate_population
+    >>> decoder = Decoder.load("simulated-cell-type")  # bundled; for simulated neurons only
+    >>> identities = decoder.predict(embed(simulate_population(10, 30.0, seed=500), progress=False))
+    >>> identities.classes.tolist()
+    ['bursting', 'fast', 'regular']
     """
 
     KIND, WHAT = "nuclr_decoder", "decoder"
@@ -293,6 +301,17 @@ def fit_decoder(
     RecordingWarning
         There is a single animal, or a class has few units or occurs in a single animal; names of two animals differ
         only by case or blanks; or units are labelled "NA".
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, fit_decoder, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> labels = [population.properties["cell_type"] for population in populations]
+    >>> decoder = fit_decoder(embeddings, labels, ["a", "b", "c"], target="cell_type")
+    >>> path = decoder.save("cell_type.safetensors")
+    >>> len(decoder.animals)
+    3
     """
     check_fit(target, card, seed)
     labelled = label_units(embeddings, labels, animals, features)

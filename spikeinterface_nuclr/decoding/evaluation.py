@@ -55,6 +55,17 @@ class Evaluation:
         left out of all scores.
     provenance : dict
         Checkpoint, parameters and versions, as plain values for JSON.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, evaluate, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> labels = [population.properties["cell_type"] for population in populations]
+    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], shuffles=0, progress=False)
+    >>> evaluation.per_class().index.tolist()
+    ['bursting', 'fast', 'regular']
+    >>> path = evaluation.save("report")
     """
 
     target: str
@@ -219,11 +230,11 @@ def evaluate(
 
     Examples
     --------
-    >>> import spikeinterface_nuclr as nuclr
-    >>> populations = [nuclr.simulate_population(30, 60.0, seed=k) for k in range(3)]
-    >>> embeddings = [nuclr.embed(population, progress=False) for population in populations]
+    >>> from spikeinterface_nuclr import embed, evaluate, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> evaluation = nuclr.evaluate(embeddings, labels, list("abc"), populations=populations, progress=False)
+    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], populations=populations, shuffles=0, progress=False)
     >>> evaluation.to_dataframe().index[0]
     'embedding'
     """

@@ -40,6 +40,16 @@ def label_efficiency(
     pandas DataFrame
         One row per fraction, repeat and test animal: share, units (number of training units), repeat, test_animal,
         macro_f1.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, label_efficiency, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> labels = [population.properties["cell_type"] for population in populations]
+    >>> table = label_efficiency(embeddings, labels, ["a", "b", "c"], shares=(0.2, 1.0), repeats=1, progress=False)
+    >>> table.groupby("share")["units"].max().tolist()
+    [8, 40]
     """
     _check(repeats, n_jobs, seed)
     invalid = [share for share in shares if not 0 < share <= 1]
@@ -69,6 +79,16 @@ def animal_scaling(
     """Scores as a function of the number of training animals, from one to all, in at most eight steps.
 
     Parameters and columns as in `label_efficiency`, with ``animals`` in place of ``share`` and ``units``.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import animal_scaling, embed, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> labels = [population.properties["cell_type"] for population in populations]
+    >>> table = animal_scaling(embeddings, labels, ["a", "b", "c"], repeats=1, progress=False)
+    >>> sorted(set(table["animals"].tolist()))
+    [1, 2]
     """
     if protocol == "within-animal":
         raise InputError("within-animal fits to a single animal: choose another protocol")

@@ -38,6 +38,7 @@ def roll_up(acronyms, level: str) -> np.ndarray:
 
     Examples
     --------
+    >>> from spikeinterface_nuclr import roll_up
     >>> roll_up(["VISp5", "CA1", "root"], "beryl").tolist()
     ['VISp', 'CA1', '']
     """

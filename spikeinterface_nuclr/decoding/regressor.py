@@ -27,6 +27,17 @@ class Estimates:
     value, low, high : float32, shape (n_units,)
         Predicted value and limits of its prediction interval; NaN for units without an embedding.
     provenance : dict
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, fit_regressor, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> depths = [population.properties["depth"] for population in populations]
+    >>> regressor = fit_regressor(embeddings[:2], depths[:2], ["a", "b"], target="depth_um")
+    >>> estimates = regressor.predict(embeddings[2], coverage=0.8)
+    >>> bool((estimates.low <= estimates.value).all())
+    True
     """
 
     target: str
@@ -51,6 +62,16 @@ class Regressor(storage.Fitted):
         Absolute errors on units left out during the fit, which determine the intervals.
     columns, animals, card, name
         As in `Decoder`.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Regressor, embed, fit_regressor, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> depths = [population.properties["depth"] for population in populations]
+    >>> path = fit_regressor(embeddings[:2], depths[:2], ["a", "b"], target="depth_um").save("depth.safetensors")
+    >>> Regressor.load(path).predict(embeddings[2]).value.shape
+    (20,)
     """
 
     KIND, WHAT = "nuclr_regressor", "regressor"
@@ -163,6 +184,15 @@ def fit_regressor(
     InputError
         Arrays of a recording do not match its units, or a value is not a number (the message names them); or there are
         fewer than ten units with a value.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, fit_regressor, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> depths = [population.properties["depth"] for population in populations]
+    >>> fit_regressor(embeddings, depths, ["a", "b", "c"], target="depth_um").target
+    'depth_um'
     """
     from sklearn.metrics import mean_squared_error, r2_score
 

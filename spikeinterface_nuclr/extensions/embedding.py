@@ -5,34 +5,31 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from spikeinterface.core import SortingAnalyzer
-from spikeinterface.core.globals import is_set_global_job_kwargs_set
-from spikeinterface.core.job_tools import fix_job_kwargs
-from spikeinterface.core.sortinganalyzer import register_result_extension
+from spikeinterface.core import SortingAnalyzer, fix_job_kwargs, is_set_global_job_kwargs_set
 
 from ..errors import InputError, RecordingWarning
+from ..io.spikeinterface_api import register_result_extension
 from ..unit_embeddings import UnitEmbeddings
 from .base import (
     RowsExtension,
     computed_extension,
     computed_safely,
-    file_now,
     fingerprint,
-    kept_rows,
     named_file,
     population_of,
+    rows_of_same_units,
 )
 
 _ROWS = ("embedding", "num_windows", "split_half_similarity", "num_spikes")
-_UNEMBEDDED = "the units were changed and could not be embedded again"
+_NOT_EMBEDDED = "the units were changed and could not be embedded again"
 
 
 class ComputeNuCLREmbedding(RowsExtension):
     """Embed every unit in the context of the units recorded with it.
 
     Needs no recording and no other extension. Spikes are read as `read_population` does; the same analyzer gives the
-    same embeddings. Every unit's embedding depends on all units of its probe, so merging or splitting units embeds all
-    of them again. Selected units keep the embeddings that they had among all.
+    same embeddings. Every unit's embedding depends on all units of its probe, so merging or splitting units recomputes
+    all of them. Selected units keep the embeddings that they had among all.
 
     Parameters
     ----------
@@ -53,12 +50,20 @@ class ComputeNuCLREmbedding(RowsExtension):
         "auto" is bfloat16 where the device computes it fast, else float32.
     batch_size : int, optional
         Units × patches computed at once. Default: what suits the device.
+    publish : bool, default: False
+        Set the sorting properties ``nuclr_num_windows`` and ``nuclr_split_half_similarity``, which spikeinterface-gui
+        and NWB exporters show.
     model_sha256 : str, optional
         Hash that the model must have. Filled in when computed, so that merging and splitting use the same weights
         or say that they cannot.
 
     Notes
     -----
+    Where the model cannot be loaded, a merge or a split does not fail. Units whose spikes are unchanged keep their
+    rows, the others get NaN, and the result is marked as stale, with a RecordingWarning. A merge with
+    ``merging_mode="hard"`` has access to the parameters of the previous result only, not to its rows: then every row
+    is NaN. Make the model available, or merge with ``merging_mode="soft"``.
+
     Of the job arguments, ``progress_bar`` is followed, and ``n_jobs`` × ``max_threads_per_worker`` processor threads
     are used where ``n_jobs`` was set, in the call or globally; else as many as torch would. The others are about
     reading a recording.
@@ -72,6 +77,7 @@ class ComputeNuCLREmbedding(RowsExtension):
     depend_on = []  # noqa: RUF012 (as the base class declares it)
     need_job_kwargs = True
     rows = _ROWS
+    model_param, provenance_sha256 = "model", "checkpoint_sha256"
 
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
@@ -87,6 +93,7 @@ class ComputeNuCLREmbedding(RowsExtension):
         torch_device="auto",
         precision="auto",
         batch_size=None,
+        publish=False,
         model_sha256=None,
     ):
         if not isinstance(model, str | Path | None):
@@ -95,7 +102,6 @@ class ComputeNuCLREmbedding(RowsExtension):
             )
         from ..model.loading import DEFAULT_MODELS, bundled_models
 
-        self._recorded = model_sha256 is not None
         # What is recorded must mean the same later, with another default.
         model = named_file(model or DEFAULT_MODELS["spikes"], bundled_models())
         return {
@@ -107,42 +113,46 @@ class ComputeNuCLREmbedding(RowsExtension):
             "torch_device": torch_device,
             "precision": precision,
             "batch_size": batch_size,
-            "model_sha256": model_sha256 or _load(model).sha256,
+            "publish": publish,
+            "model_sha256": model_sha256,
         }
 
     def empty_rows(self, error: Exception) -> dict:
-        """No embedding for any unit, and the reason as ``stale``."""
+        """NaN for every unit, and the reason as ``stale``."""
         population = population_of(self.sorting_analyzer)
-        n, reason = population.n_units, f"{_UNEMBEDDED} ({error}): a merge of merging_mode='soft' keeps unchanged rows"
+        reason = f"{_NOT_EMBEDDED} ({error}): a merge of merging_mode='soft' keeps unchanged rows"
         warnings.warn(f"nuclr_embedding: {reason}", RecordingWarning, stacklevel=4)
+        n = population.n_units
         missing = np.full((n, 1), np.nan, dtype=np.float32)
         fingerprint = population.fingerprint()
         provenance = {
-            "checkpoint": str(self.params["model"]), "checkpoint_sha256": self.params["model_sha256"], "units": n,
+            "checkpoint": self.model_file, "checkpoint_sha256": self.model_sha256, "units": n,
             "population_fingerprint": fingerprint, "units_fingerprint": fingerprint, "stale": reason,
         }  # fmt: skip
         columns = np.zeros(n, dtype=np.int64), missing[:, 0].copy(), population.num_spikes
         return {**dict(zip(_ROWS, (missing, *columns), strict=True)), "provenance": provenance}
 
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
-        """Embeddings of an analyzer's units, whether or not it is ours."""
+        """Embeddings of an analyzer's units, ours or one that was made of ours."""
         from ..embedding import embed
         from ..io import read_population
         from ..model.device import limited_threads
+        from ..model.loading import load_checkpoint
 
-        params = dict(self.params)
+        params = self.params
+        checkpoint = load_checkpoint(self.model_file, sha256=self.model_sha256)
         population = read_population(analyzer, group_by=params["group_by"])
         with limited_threads(_threads(job_kwargs)):
-            found = embed(
+            embeddings = embed(
                 population,
-                _load(file_now(params["model"], self.sorting_analyzer), params["model_sha256"]),
+                checkpoint,
                 device=params["torch_device"],
                 **{key: params[key] for key in ("precision", "overlap", "min_spikes", "skip_silence", "batch_size")},
                 progress=bool(fix_job_kwargs(job_kwargs)["progress_bar"]),
             )
-        # The population is what was embedded, the units are those that the rows stand beside: fewer, once selected.
-        provenance = found.provenance.replace(units_fingerprint=fingerprint(analyzer))
-        return {**{name: getattr(found, name) for name in _ROWS}, "provenance": provenance.to_dict()}
+        # The population is what was embedded, the units are those that the rows stand for: fewer, once selected.
+        provenance = embeddings.provenance.replace(units_fingerprint=fingerprint(analyzer))
+        return {**{name: getattr(embeddings, name) for name in _ROWS}, "provenance": provenance.to_dict()}
 
     def _select_units_extension_data(self, unit_ids):
         index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
@@ -153,16 +163,16 @@ class ComputeNuCLREmbedding(RowsExtension):
             provenance["units_fingerprint"] = fingerprint(self.sorting_analyzer, index)
         if len(index) < provenance["units"]:
             provenance["context"] = f"embedded among {provenance['units']} units, of which {len(index)} are kept"
-        return {**self.taken_rows(index), "provenance": provenance}
+        return {**self.rows_at(index), "provenance": provenance}
 
     def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
         """Our rows for the units of `analyzer` that have the same spikes here, NaN for the others; marked as stale."""
-        kept = kept_rows(self.sorting_analyzer, analyzer)
+        rows = rows_of_same_units(self.sorting_analyzer, analyzer)
         reason = (
-            f"{_UNEMBEDDED} ({error}); {(kept < 0).sum()} of {len(kept)} have no embedding, the others that of before"
+            f"{_NOT_EMBEDDED} ({error}); {(rows < 0).sum()} of {len(rows)} have no embedding, the others the previous"
         )
         warnings.warn(f"nuclr_embedding: {reason}", RecordingWarning, stacklevel=4)
-        data = {**self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
+        data = {**self.rows_at(rows), "provenance": {**self.data["provenance"], "stale": reason}}
         data["num_spikes"] = population_of(analyzer).num_spikes
         return data
 
@@ -192,12 +202,12 @@ class ComputeNuCLREmbedding(RowsExtension):
         """As asked for: the array (n_units, dim), a dict of unit id to row, or a frame with all columns."""
         if outputs not in ("numpy", "by_unit", "dataframe"):
             raise InputError(f"outputs must be 'numpy', 'by_unit' or 'dataframe', not {outputs!r}")
-        found = self.get_embeddings()
+        embeddings = self.get_embeddings()
         if outputs == "numpy":
-            return found.embedding
+            return embeddings.embedding
         if outputs == "by_unit":
-            return dict(zip(found.unit_ids, found.embedding, strict=True))
-        return found.to_dataframe()
+            return dict(zip(embeddings.unit_ids, embeddings.embedding, strict=True))
+        return embeddings.to_dataframe()
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
         """``nuclr_num_windows`` and ``nuclr_split_half_similarity``, which spikeinterface-gui shows."""
@@ -208,18 +218,19 @@ register_result_extension(ComputeNuCLREmbedding)
 
 
 def computed_embedding(analyzer: SortingAnalyzer) -> ComputeNuCLREmbedding | None:
-    """The analyzer's nuclr_embedding; None where there is none, or one that was not computed to its end."""
+    """The analyzer's nuclr_embedding; None where there is none, or an incomplete one."""
     return computed_extension(analyzer, "nuclr_embedding")
 
 
 def compute_nuclr_embedding(
     analyzer: SortingAnalyzer, *, save: bool = True, verbose: bool = False, **kwargs
 ) -> ComputeNuCLREmbedding:
-    """Like ``analyzer.compute("nuclr_embedding", …)``, but keeps everything that is there if the computation fails.
+    """Like ``analyzer.compute("nuclr_embedding", …)``, but keeps all previous results if the computation fails.
 
-    ``analyzer.compute`` keeps the previous embeddings of an analyzer on disk, and deletes the identities that were
-    predicted from them before it begins; of an analyzer in memory it deletes both. This function embeds first: a
-    misspelt parameter, a missing model or GPU, or an interrupt costs nothing.
+    Before it begins, ``analyzer.compute`` silently deletes the identities that were predicted from the previous
+    embeddings; of an analyzer in memory it deletes the embeddings, too. This function embeds first: a misspelt
+    parameter, a missing model or GPU, or an interrupt costs nothing. It then removes the identities, as SpikeInterface
+    removes everything that was computed from a replaced extension, and a RecordingWarning says so.
 
     Parameters
     ----------
@@ -227,7 +238,7 @@ def compute_nuclr_embedding(
     save : bool, default: True
         Save with an analyzer on disk, unless it is read-only.
     verbose : bool, default: False
-        As SpikeInterface's; there is nothing more to say.
+        Accepted as by ``analyzer.compute``; without effect.
     **kwargs
         Parameters of `ComputeNuCLREmbedding` and SpikeInterface's job arguments.
 
@@ -241,17 +252,19 @@ def compute_nuclr_embedding(
     InputError
         A parameter or the recording cannot be used.
     CheckpointError
-        The model cannot be had.
+        The model cannot be loaded.
     DeviceError
         The device is absent, or its memory does not suffice.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import compute_nuclr_embedding
+    >>> from spikeinterface_nuclr.simulation import simulate_analyzer
+    >>> analyzer = simulate_analyzer(10, 30.0)
+    >>> compute_nuclr_embedding(analyzer, progress_bar=False).get_data().shape
+    (10, 128)
     """
     return computed_safely(ComputeNuCLREmbedding, analyzer, save, kwargs)
-
-
-def _load(model, sha256=None):
-    from ..model.loading import load_checkpoint
-
-    return load_checkpoint(model, sha256=sha256)
 
 
 def _threads(job_kwargs: dict) -> int | None:

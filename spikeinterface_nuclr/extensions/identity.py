@@ -8,15 +8,15 @@ from typing import Literal
 
 import numpy as np
 from spikeinterface.core import SortingAnalyzer
-from spikeinterface.core.sortinganalyzer import register_result_extension
 
 from ..errors import InputError, RecordingWarning
 from ..identities import NO_EMBEDDING, UNKNOWN, Identities, label_of
+from ..io.spikeinterface_api import register_result_extension
 from ..io.untrusted import check_extension
-from .base import RowsExtension, computed_extension, computed_safely, file_now, kept_rows, named_file
+from .base import RowsExtension, computed_extension, computed_safely, named_file, rows_of_same_units
 
 _ROWS = ("best_label", "probability", "confidence", "reason", "novelty")
-_UNDECODED = "the units were changed and could not be decoded again"
+_NOT_DECODED = "the units were changed and could not be decoded again"
 # Properties are files of their names, which a folder on Windows takes too.
 _NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 _METRICS = ("quality_metrics", "template_metrics", "spiketrain_metrics")
@@ -26,8 +26,8 @@ class ComputeNuCLRIdentity(RowsExtension):
     """Predict a property of every unit, such as its cell type or brain region, from its embedding.
 
     Needs ``nuclr_embedding``, of the model that the decoder was fitted with; for a decoder that was fitted with other
-    features as well, SpikeInterface's metrics of these names. Identities are recomputed
-    after merges and splits.
+    features as well, SpikeInterface's metrics of these names. Identities are recomputed after merges and splits, and
+    removed when the embeddings are recomputed.
 
     Parameters
     ----------
@@ -45,6 +45,11 @@ class ComputeNuCLRIdentity(RowsExtension):
 
     Notes
     -----
+    Where the decoder cannot be loaded, a merge or a split does not fail. Units whose spikes are unchanged keep their
+    rows, the others get "unknown", and the result is marked as stale, with a RecordingWarning. A merge with
+    ``merging_mode="hard"`` has access to the parameters of the previous result only, not to its rows: then every unit
+    is "unknown". Make the decoder available, or merge with ``merging_mode="soft"``.
+
     The data are ``best_label`` (n_units,), the most probable class also where it abstains, "" without an embedding;
     ``reason`` (n_units,) to abstain, "" where it does not; ``classes`` (k,); ``probability`` (n_units, k),
     ``confidence`` (n_units,), ``novelty`` (n_units,); and the dict ``provenance``.
@@ -54,6 +59,7 @@ class ComputeNuCLRIdentity(RowsExtension):
     depend_on = ["nuclr_embedding"]  # noqa: RUF012 (as the base class declares it)
     need_job_kwargs = False
     rows = _ROWS
+    model_param, provenance_sha256 = "decoder", "decoder_sha256"
 
     def _set_params(self, decoder=None, target_error=0.1, publish=False, decoder_sha256=None):
         from ..decoding.storage import bundled_decoders
@@ -63,41 +69,43 @@ class ComputeNuCLRIdentity(RowsExtension):
                 f"decoder must be a name or a path, not {decoder!r}: one of {', '.join(bundled_decoders())}, or a file "
                 "of nuclr decoder fit"
             )
-        self._recorded = decoder_sha256 is not None
-        decoder = named_file(decoder, bundled_decoders())
         return {
-            "decoder": decoder,
+            "decoder": named_file(decoder, bundled_decoders()),
             "target_error": target_error,
             "publish": publish,
-            "decoder_sha256": decoder_sha256 or _load(decoder).sha256,
+            "decoder_sha256": decoder_sha256,
         }
 
     def empty_rows(self, error: Exception) -> dict:
         """No label for any unit, and the reason as ``stale``."""
-        n, reason = len(self.sorting_analyzer.unit_ids), f"{_UNDECODED} ({error})"
+        n = len(self.sorting_analyzer.unit_ids)
+        reason = f"{_NOT_DECODED} ({error}): a merge of merging_mode='soft' keeps unchanged rows"
         warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
         missing = np.full(n, np.nan, dtype=np.float32)
         columns = np.full(n, ""), missing[:, None].copy(), missing, np.full(n, NO_EMBEDDING), missing.copy()
-        provenance = {"decoder": str(self.params["decoder"]), "stale": reason}
+        provenance = {"decoder": self.model_file, "decoder_sha256": self.model_sha256, "stale": reason}
         return {
             **dict(zip(_ROWS, columns, strict=True)), "classes": np.array([UNKNOWN]), "provenance": provenance,
-            "target": np.array([Path(self.params["decoder"]).stem]),
+            "target": np.array([Path(self.model_file).stem]),
         }  # fmt: skip
 
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
-        """Identities of an analyzer's units, whether or not it is ours."""
+        """Identities of an analyzer's units, ours or one that was made of ours."""
+        from ..decoding.decoder import Decoder
+
         embedding = computed_extension(analyzer, "nuclr_embedding")
         if embedding is None:
             raise InputError("nuclr_identity needs nuclr_embedding: compute it first")
-        decoder = _load(file_now(self.params["decoder"], self.sorting_analyzer), self.params["decoder_sha256"])
+        decoder = Decoder.load(self.model_file, sha256=self.model_sha256)
         features = _metrics(analyzer) if decoder.columns else None
         target_error = self.params["target_error"]
-        found = decoder.predict(embedding.get_embeddings(warn=False), features, target_error=target_error)
-        provenance = {**found.provenance, "embedding_sha256": _digest(embedding.data["embedding"])}
+        identities = decoder.predict(embedding.get_embeddings(warn=False), features, target_error=target_error)
+        provenance = {**identities.provenance, "embedding_sha256": _digest(embedding.data["embedding"])}
         if embedding.stale:
             provenance["stale"] = embedding.stale
-        rows = {name: getattr(found, name) for name in _ROWS}
-        return {**rows, "classes": found.classes, "provenance": provenance, "target": np.array([found.target])}
+        rows = {name: getattr(identities, name) for name in _ROWS}
+        target = np.array([identities.target])
+        return {**rows, "classes": identities.classes, "provenance": provenance, "target": target}
 
     def _select_units_extension_data(self, unit_ids):
         index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
@@ -107,15 +115,15 @@ class ComputeNuCLRIdentity(RowsExtension):
             provenance["stale"] = self.stale
         elif embedding is not None:
             provenance["embedding_sha256"] = _digest(embedding.data["embedding"][index])
-        return {**self.data, **self.taken_rows(index), "provenance": provenance}
+        return {**self.data, **self.rows_at(index), "provenance": provenance}
 
     def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
         """Our rows for units with the same spikes; the others have no label. Marked as stale."""
-        kept = kept_rows(self.sorting_analyzer, analyzer)
-        reason = f"{_UNDECODED} ({error})"
+        rows = rows_of_same_units(self.sorting_analyzer, analyzer)
+        reason = f"{_NOT_DECODED} ({error})"
         warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
-        data = {**self.data, **self.taken_rows(kept), "provenance": {**self.data["provenance"], "stale": reason}}
-        data["reason"] = np.where(kept < 0, NO_EMBEDDING, data["reason"])
+        data = {**self.data, **self.rows_at(rows), "provenance": {**self.data["provenance"], "stale": reason}}
+        data["reason"] = np.where(rows < 0, NO_EMBEDDING, data["reason"])
         return data
 
     @property
@@ -126,7 +134,7 @@ class ComputeNuCLRIdentity(RowsExtension):
         if provenance.get("stale") or embedding is None:
             return provenance.get("stale", "")
         if provenance["embedding_sha256"] != _digest(embedding.data["embedding"]):
-            return "the embeddings are others than it was predicted from"
+            return "the embeddings are not those that it was predicted from"
         return embedding.stale
 
     def get_identities(self, *, warn: bool = True) -> Identities:
@@ -147,30 +155,24 @@ class ComputeNuCLRIdentity(RowsExtension):
         """As asked for: a frame with all columns, or labels, "unknown" where it abstains, as an array or a dict."""
         if outputs not in ("dataframe", "numpy", "by_unit"):
             raise InputError(f"outputs must be 'dataframe', 'numpy' or 'by_unit', not {outputs!r}")
-        found = self.get_identities()
+        identities = self.get_identities()
         if outputs == "dataframe":
-            return found.to_dataframe()
+            return identities.to_dataframe()
         if outputs == "numpy":
-            return found.label
-        return dict(zip(found.unit_ids, found.label, strict=True))
+            return identities.label
+        return dict(zip(identities.unit_ids, identities.label, strict=True))
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
         """``nuclr_<target>`` and ``nuclr_<target>_probability``."""
         key = _NO_FILE_NAME.sub("_", f"nuclr_{data['target'][0]}")
         return {key: label_of(data["best_label"], data["reason"]), f"{key}_probability": data["confidence"]}
 
-    def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
-        if self.params["publish"]:
-            self._set_properties(analyzer, self.published(data), save)
-        else:
-            super()._refresh_properties(analyzer, data, save)
-
 
 register_result_extension(ComputeNuCLRIdentity)
 
 
 def computed_identity(analyzer: SortingAnalyzer) -> ComputeNuCLRIdentity | None:
-    """The analyzer's nuclr_identity; None where there is none, or one that was not computed to its end."""
+    """The analyzer's nuclr_identity; None where there is none, or an incomplete one."""
     return computed_extension(analyzer, "nuclr_identity")
 
 
@@ -188,7 +190,7 @@ def compute_nuclr_identity(
     save : bool, default: True
         Save with an analyzer on disk, unless it is read-only.
     verbose : bool, default: False
-        As SpikeInterface's; there is nothing more to say.
+        Accepted as by ``analyzer.compute``; without effect.
     **kwargs
         Further parameters of `ComputeNuCLRIdentity`.
 
@@ -202,7 +204,17 @@ def compute_nuclr_identity(
     InputError
         There are no embeddings, or they are of another model than the decoder's.
     CheckpointError
-        The decoder cannot be had.
+        The decoder cannot be loaded.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import compute_nuclr_embedding, compute_nuclr_identity
+    >>> from spikeinterface_nuclr.simulation import simulate_analyzer
+    >>> analyzer = simulate_analyzer(10, 30.0, seed=500)
+    >>> _ = compute_nuclr_embedding(analyzer, progress_bar=False)
+    >>> identity = compute_nuclr_identity(analyzer, "simulated-cell-type")
+    >>> identity.get_identities().target
+    'cell_type'
     """
     return computed_safely(ComputeNuCLRIdentity, analyzer, save, {"decoder": decoder, **kwargs})
 
@@ -223,9 +235,3 @@ def _metrics(analyzer: SortingAnalyzer):
 def _digest(embedding: np.ndarray) -> str:
     """Hash (hex) of the embeddings that identities were predicted from."""
     return hashlib.sha256(np.ascontiguousarray(embedding).tobytes()).hexdigest()
-
-
-def _load(decoder: str, sha256: str | None = None):
-    from ..decoding.decoder import Decoder
-
-    return Decoder.load(decoder, sha256=sha256)

@@ -1,9 +1,9 @@
-"""How an extension's result is kept in an analyzer on disk: one folder, complete or not there.
+"""How an extension's result is stored in an analyzer on disk: one folder, which is complete or absent.
 
-The layout is SpikeInterface's own, in both of its formats. What differs is the way there: a result is written beside
-the old one, read back, and then takes its place in one step, so that a kill or a full disk leaves the old or the new.
-Last of all a marker is written: dtype, shape and hash of every array. A result without it, or with other arrays, is
-damaged.
+The layout is SpikeInterface's own, in both of its formats. A result is written beside the old one, read back, and then
+replaces it in one step: if the process is killed or the disk fills up, the old or the new result is there. The last
+thing written is a marker with the dtype, shape and hash of every array. A result without the marker, or with other
+arrays, is damaged.
 """
 
 import hashlib
@@ -15,19 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import SoftFileLock, Timeout
 
 from ..errors import InputError, reading, reason_of
 from ..files import folder_written_whole, remove_folder, standing_folder, written_whole
 from ..io.untrusted import check_npy, check_zarr, read_json
 
 _MARKER = "complete"
-# What a folder holds beside arrays.
+_LOCK, _PATIENCE_S = ".nuclr.lock", 60
+# JSON objects, by name, that a folder contains besides the data.
 _FACTS = ("params", "info", "run_info", _MARKER)
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a result on disk consists of: parameters, run info, and data by name (arrays, and dicts for JSON)."""
+    """A result on disk: parameters, run info, and data by name (arrays, and dicts stored as JSON)."""
 
     params: dict
     run_info: dict
@@ -42,21 +44,22 @@ def place_of(analyzer, name: str) -> Path:
 
 
 def is_aside(analyzer, name: str) -> bool:
-    """Whether a kill has left an extension of an analyzer on disk where SpikeInterface does not look for it."""
+    """Whether a killed process has left an extension where SpikeInterface does not look for it."""
     place = Path(analyzer.folder) / "extensions" / name
     return standing_folder(place) != place
 
 
 def save(extension) -> None:
-    """Write an extension's result, and let it take the place of the one that is there.
+    """Write an extension's result, which then replaces the previous one.
 
     Raises
     ------
     InputError
-        It could not be written, or does not read back as it was. The result that is there stays.
+        It could not be written, or does not read back as it was. The previous result stays.
     """
-    analyzer, place = extension.sorting_analyzer, extension.place
-    with _saving(place):
+    analyzer = extension.sorting_analyzer
+    place = place_of(analyzer, extension.extension_name)
+    with _saving(analyzer, place):
         place.parent.mkdir(exist_ok=True)
         _write(extension, place)
         if analyzer.format == "zarr":
@@ -69,7 +72,7 @@ def load(place: Path, format: str) -> Result | None:
     Raises
     ------
     InputError
-        What is there is damaged, or was not written to its end.
+        It is damaged or incomplete.
     """
     place = standing_folder(place)
     facts = _zarr_facts(place) if format == "zarr" else _folder_facts(place)
@@ -89,7 +92,7 @@ def load(place: Path, format: str) -> Result | None:
 def delete(analyzer, name: str) -> None:
     """Remove an extension from an analyzer on disk, in one step."""
     place = place_of(analyzer, name)
-    with _saving(place):
+    with _saving(analyzer, place):
         if analyzer.format == "zarr":
             _unlist(analyzer, [f"extensions/{name}"])
         if place.exists():
@@ -97,7 +100,7 @@ def delete(analyzer, name: str) -> None:
 
 
 def save_properties(analyzer, properties: dict[str, np.ndarray]) -> None:
-    """Write sorting properties, with their own dtypes, into an analyzer on disk: each is whole, or not there.
+    """Write sorting properties, with their own dtypes, into an analyzer on disk: each is complete or absent.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def save_properties(analyzer, properties: dict[str, np.ndarray]) -> None:
         One could not be written.
     """
     folder = Path(analyzer.folder) / "sorting" / "properties"
-    with _saving(folder):
+    with _saving(analyzer, folder):
         folder.mkdir(exist_ok=True)
         if analyzer.format == "zarr":
             import zarr
@@ -130,26 +133,37 @@ def _write(extension, place: Path) -> None:
             zarr.open_group(os.fspath(staged), mode="w")
         else:
             staged.mkdir()
-        extension.write_into(staged)
+        extension.write_result(staged)
         _mark(staged, extension.data, analyzer.format)
         _check_read_back(staged, extension.data, analyzer.format)
 
 
 @contextmanager
-def _saving(place: Path) -> Iterator[None]:
-    """Turn whatever is raised on a full disk, by Zarr above all, into one line that names the place."""
+def _saving(analyzer, place: Path) -> Iterator[None]:
+    """Keep other processes from saving into the same analyzer, and turn what a library raises into one line.
+
+    Consolidating a Zarr store reads what another process is about to move. The lock is a file, which works on the file
+    systems of clusters, too; filelock ignores one that a killed process of this machine has left.
+    """
+    lock = SoftFileLock(Path(analyzer.folder) / _LOCK, timeout=_PATIENCE_S)
     try:
-        yield
+        with lock:
+            yield
     except InputError:
         raise
-    except Exception as error:
+    except Timeout:
+        raise InputError(
+            f"{place}: another process is writing it: try again when it is done, or, if there is none, delete "
+            f"{lock.lock_file}"
+        ) from None
+    except Exception as error:  # Zarr raises a KeyError on a full disk
         raise InputError(f"{place}: could not be saved ({reason_of(error)}): free some room, and try again") from error
 
 
 def _unlist(analyzer, members: list[str]) -> None:
-    """Take groups and arrays off a Zarr store's consolidated metadata, by which SpikeInterface reads.
+    """Remove groups and arrays from a Zarr store's consolidated metadata, by which SpikeInterface reads it.
 
-    What is listed there and has no files reads as zeros: so before these go, the list does.
+    An array that is listed there and has no files reads as zeros, so it leaves the list before its files go.
     """
     path = Path(analyzer.folder) / ".zmetadata"
     if not path.is_file():
@@ -164,7 +178,7 @@ def _unlist(analyzer, members: list[str]) -> None:
 
 
 def _consolidate(analyzer) -> None:
-    """Bring the list of a Zarr store's arrays, by which SpikeInterface reads it, up to date."""
+    """Update a Zarr store's consolidated metadata, by which SpikeInterface reads it."""
     import zarr
 
     zarr.consolidate_metadata(zarr.open_group(os.fspath(analyzer.folder), mode="r+").store)
@@ -181,7 +195,7 @@ def _mark(place: Path, data: dict, format: str) -> None:
 
 
 def _described(values) -> dict:
-    """What tells an array, or a dict, from any other."""
+    """Type, shape and hash, by which a damaged array or dict is recognised."""
     if isinstance(values, np.ndarray):
         kind = {"dtype": values.dtype.str, "shape": list(values.shape)}
         content = np.ascontiguousarray(values).tobytes()
@@ -191,9 +205,9 @@ def _described(values) -> dict:
 
 
 def _check_read_back(place: Path, data: dict, format: str) -> None:
-    found = load(place, format)
-    if found is None or found.data.keys() != data.keys():
-        raise InputError(f"{place}: what was written does not come back: nothing was replaced")
+    result = load(place, format)
+    if result is None or result.data.keys() != data.keys():
+        raise InputError(f"{place}: reads back differently from what was written: nothing was replaced")
 
 
 def _folder_facts(place: Path) -> dict:

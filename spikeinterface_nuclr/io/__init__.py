@@ -1,4 +1,4 @@
-"""read_population: whatever holds sorted units, or the activity of imaged neurons -> Population."""
+"""read_population: sorted units or calcium traces, from any accepted source -> Population."""
 
 import warnings
 from pathlib import Path
@@ -30,7 +30,7 @@ def read_population(
     series: str | None = None,
     traces: str = "auto",
 ) -> Population:
-    """Read the neurons of a recording, from whatever holds them.
+    """Read the neurons of a recording from a SpikeInterface object, an NWB file, a folder or an array.
 
     Parameters
     ----------
@@ -38,62 +38,73 @@ def read_population(
         A SpikeInterface SortingAnalyzer or sorting, or the folder of one; an NWBFile, or a path to one (HDF5, or Zarr
         with the ``zarr`` extra), with a units table or ROI responses; a phy, Kilosort or suite2p folder; a neo Block,
         Segment or list of SpikeTrains; an array of traces (n_units, n_frames), or a ``.npy`` file of one; or a
-        Population, which is returned as it is.
+        Population, which is returned unchanged.
     group_by : str or None, default: "group"
-        Unit property that names each unit's probe. Where there is none called "group", the source's own probes are
-        used: the main channel's group of a SpikeInterface object, the electrode group of an NWB unit. None makes one
-        population of all units. Imaged neurons are one population; "plane" makes one of each plane.
+        Unit property that names each unit's probe. Without a property "group", the probes that the source defines are
+        used: the group of the main channel in a SpikeInterface object, the electrode group in an NWB file. None makes
+        one population of all units. Imaged neurons form one population; "plane" makes one of each plane.
     observed : array-like, shape (k, 2), optional
-        Intervals in seconds in which activity was recorded, in place of what the source says (of traces: within it).
+        Intervals in seconds in which activity was recorded. They replace those that the source states; for traces, they
+        are intersected with these.
     sampling_frequency : float, optional
         Samples per second, for a phy folder without ``params.py``; frames per second, for arrays and for a suite2p
         folder without ``ops.npy``.
     keep_rejected : bool, default: False
-        Keep what curation rejected: phy's clusters of group "noise", and ROIs rejected by suite2p's ``iscell.npy`` or
-        by a column such as ``is_accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table.
+        Keep units rejected in curation: phy's clusters of group "noise", and ROIs rejected by suite2p's ``iscell.npy``
+        or by a column such as ``is_accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table.
     series : str, optional
         The ROI responses of an NWB file to read: the name of a RoiResponseSeries or of its container, such as
-        "DfOverF", with as much of the preceding path as identifies it. Required where there are several, or units as
-        well. A container's series of different ROIs are read together.
+        "DfOverF", with as much of the preceding path as identifies it. Required if the file has several, or also has
+        units. Series of one container with different ROIs are read together.
     traces : {"auto", "fluorescence", "dff", "preprocessed"}
-        What the values of ROI responses or of an array are: raw fluorescence, which is converted to dF/F by `delta_f`;
+        Kind of values of the ROI responses or the array: raw fluorescence, which is converted to dF/F by `delta_f`;
         dF/F; or "preprocessed", which is passed to the model unchanged. All but "preprocessed" are divided by their
         99th percentile.
-        "auto" reads ROI responses of an NWB file as dF/F where their container, name or unit says so, else as raw
-        fluorescence (1 is subtracted where the unit is a ratio such as F/F0); it is not accepted for arrays, nor for
+        "auto" reads ROI responses of an NWB file as dF/F if their container, name or unit indicates it, else as raw
+        fluorescence (1 is subtracted if the unit is a ratio such as F/F0); it is not accepted for arrays, nor for
         units such as percent.
 
     Returns
     -------
     Population
-        With the units' columns (brain area, location, quality, …) in `properties`. Spikes outside observed time are
-        left out, with a warning unless they lie in an NWB file's ``invalid_times``. Frames that are missing between
-        timestamps, in ``invalid_times``, NaN, in suite2p's ``badframes``, or labelled as bad in a series' ``control``
-        are not observed. Traces whose frame rate changes are interpolated to the fastest, with a warning.
+        The units' columns (brain area, location, quality, …) are its `properties`. Spikes outside observed time are
+        excluded, with a warning unless they lie in an NWB file's ``invalid_times``. Frames are not observed if they are
+        missing between timestamps, in ``invalid_times``, NaN, in suite2p's ``badframes``, or labelled as bad in a
+        series' ``control``. Traces whose frame rate changes are interpolated to the fastest rate, with a warning.
 
     Raises
     ------
     InputError
-        A ValueError of one line that names the source and says what was found and what is accepted.
+        The source cannot be read. The message, one line, names the source, the problem and what is accepted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeinterface.core as si
+    >>> from spikeinterface_nuclr import read_population
+    >>> trains = {"a": np.array([300, 90000]), "b": np.array([1500])}  # in samples
+    >>> sorting = si.NumpySorting.from_unit_dict([trains], sampling_frequency=30_000.0)
+    >>> read_population(sorting, observed=[[0.0, 10.0]]).spike_times[0].tolist()
+    [0.01, 3.0]
     """
     if isinstance(source, Population):
         return source
     source = Path(source) if isinstance(source, str) else source
-    read, known = _reader(source)
-    given = {
+    read, accepted = _reader(source)
+    options = {
         "sampling_frequency": sampling_frequency, "keep_rejected": keep_rejected, "series": series, "traces": traces,
     }  # fmt: skip
-    for option, value in given.items():
-        if option not in known and value != _DEFAULTS[option]:
+    for option, value in options.items():
+        if option not in accepted and value != _DEFAULTS[option]:
             name = source if isinstance(source, Path) else type(source).__name__
             raise InputError(f"{name}: {option} does not apply to this kind of source: leave it out")
     observed = None if observed is None else checked_intervals(observed, "observed")
-    return read(source, group_by=group_by, observed=observed, **{option: given[option] for option in known})
+    return read(source, group_by=group_by, observed=observed, **{option: options[option] for option in accepted})
 
 
 def _reader(source):
-    """The function that reads the source, and which options it takes beside `group_by` and `observed`."""
-    if type(source) in (np.ndarray, np.memmap, np.ma.MaskedArray):  # others, such as neo's, mean more
+    """The function that reads the source, and the options that it accepts besides `group_by` and `observed`."""
+    if type(source) in (np.ndarray, np.memmap, np.ma.MaskedArray):  # not subclasses, such as neo's, which carry more
         return _read_array, ("sampling_frequency", "traces")
     if isinstance(source, Path):
         return _reader_of_folder(source) if source.is_dir() else _reader_of_file(source)
@@ -118,9 +129,9 @@ def _reader_of_object(source):
 def _read_spikeinterface(source, **options) -> Population:
     from .spikeinterface import read_spikeinterface
 
-    found = read_spikeinterface(source, **options)
-    if found is not None:
-        return found
+    population = read_spikeinterface(source, **options)
+    if population is not None:
+        return population
     raise InputError(f"source is a {type(source).__module__}.{type(source).__qualname__}; accepted is {ACCEPTED}")
 
 
@@ -139,11 +150,11 @@ def _reader_of_file(path: Path):
 def _reader_of_folder(path: Path):
     from .nwb.file import is_zarr_nwb
 
-    # SpikeInterface keeps what a sorter wrote in a folder called sorter_output.
+    # SpikeInterface keeps a sorter's output in a folder called sorter_output.
     phy = next((folder for folder in (path, path / "sorter_output") if is_phy_folder(folder)), None)
     if phy is not None:
         return lambda _, **options: read_phy(phy, **options), ("sampling_frequency", "keep_rejected")
-    # A whole run of suite2p is a folder with the folder suite2p in it.
+    # suite2p writes a run into a folder called suite2p.
     suite2p = next((folder for folder in (path, path / "suite2p") if is_suite2p_folder(folder)), None)
     if suite2p is not None:
         return lambda _, **options: read_suite2p(suite2p, **options), ("sampling_frequency", "keep_rejected")
@@ -157,12 +168,12 @@ def _reader_of_folder(path: Path):
 def _read_sorting_folder(path: Path, **options) -> Population:
     from .spikeinterface import load_spikeinterface, read_spikeinterface
 
-    found = load_spikeinterface(path)
-    if found is not None:
-        with reading(path, "SpikeInterface folder"):  # which reads some of its members only now
-            return read_spikeinterface(found, name=str(path), **options)
-    inside = sorted(p.name for p in path.iterdir())
-    listed = ", ".join(inside[:4]) + (", …" if len(inside) > 4 else "")
+    loaded = load_spikeinterface(path)
+    if loaded is not None:
+        with reading(path, "SpikeInterface folder"):  # some members are read only now
+            return read_spikeinterface(loaded, name=str(path), **options)
+    members = sorted(p.name for p in path.iterdir())
+    listed = ", ".join(members[:4]) + (", …" if len(members) > 4 else "")
     raise InputError(f"{path}: a folder of no known kind ({listed or 'empty'}); accepted is {ACCEPTED}")
 
 
@@ -173,7 +184,7 @@ def _read_npy(path: Path, **options) -> Population:
 def _read_array(
     source: np.ndarray, *, name: str = "array", group_by, observed, sampling_frequency: float | None, traces: str
 ) -> Population:
-    """Traces of neurons 0, 1, …, one a row."""
+    """Traces of neurons 0, 1, …, one per row."""
     if source.ndim != 2 or source.dtype.kind not in "biuf" or not source.size:
         raise InputError(
             f"{name}: not an array of traces (n_units, n_frames), but of shape {source.shape}; accepted is {ACCEPTED}"
@@ -201,7 +212,7 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def kind_of(path) -> str:
-    """What is at `path`: "nwb", "analyzer", or "other"; reads only what distinguishes these."""
+    """Kind of the file or folder at `path`: "nwb", "analyzer" or "other"; reads no more than is needed to decide."""
     from .nwb.file import is_zarr_nwb
     from .spikeinterface import is_analyzer
 

@@ -1,4 +1,4 @@
-"""What all sources of spikes share: the limits of the recording, and spikes outside of them."""
+"""Assembly of a Population from any source of spikes: observed time, and spikes outside of it."""
 
 import math
 import warnings
@@ -20,9 +20,9 @@ def assemble(
     recorded=None,
     start: float | None = None,
     invalid=None,
-    **known,
+    **annotations,
 ) -> Population:
-    """Make the Population of a source, leaving out spikes outside observed time.
+    """Make the Population of a source, without spikes outside observed time.
 
     Parameters
     ----------
@@ -30,18 +30,18 @@ def assemble(
         The source, for messages.
     unit_ids, trains : sequences of equal length
     observed : array (k, 2), optional
-        Observed time given by the user, which replaces what the source states (the arguments that follow).
-    recorded : array (k, 2), or list of one a unit, optional
-        Observed time stated by the source. Default: until the end of the second of the last spike.
+        Observed time in seconds set by the user. It replaces `recorded`, `start` and `invalid`.
+    recorded : array (k, 2), or list of one per unit, optional
+        Observed time stated by the source. Default: to the end of the second of the last spike.
     start : float, optional
-        Start of observed time where `recorded` is None. Default: the second of the first spike.
-    invalid : array (k, 2), or list of one a unit, optional
-        Intervals cut out of the observed time.
-    **known
+        Start of observed time if `recorded` is None. Default: the second of the first spike.
+    invalid : array (k, 2), or list of one per unit, optional
+        Intervals removed from the observed time.
+    **annotations
         `group`, `properties` and `metadata` of the Population.
     """
     if len(unit_ids) == 0:
-        raise InputError(f"{name}: it holds no units")
+        raise InputError(f"{name}: it has no units")
     try:
         trains = [checked_train(unit, times) for unit, times in zip(unit_ids, trains, strict=True)]
     except InputError as error:
@@ -55,10 +55,10 @@ def assemble(
     else:
         invalid = None
     check_observed(name, observed)
-    kept = _within(name, trains, observed, invalid)
-    warn_of_other_units(name, kept)
+    trains = _within(name, trains, observed, invalid)
+    warn_of_other_units(name, trains)
     try:
-        return Population(unit_ids, kept, observed=observed, **known)
+        return Population(unit_ids, trains, observed=observed, **annotations)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 
@@ -73,17 +73,17 @@ def _limits(name: str, unit_ids, trains, start: float | None) -> np.ndarray:
 
 
 def _without(observed, invalid):
-    """Observed time less invalid time, each of all units or a list of one a unit; the same sets are cut only once."""
+    """Observed minus invalid time, each common to all units or a list with one per unit; equal pairs are cut once."""
     if isinstance(observed, np.ndarray) and isinstance(invalid, np.ndarray):
         return subtract(observed, invalid)
     count = len(invalid if isinstance(observed, np.ndarray) else observed)
-    cut: dict[tuple[bytes, bytes], np.ndarray] = {}
+    differences: dict[tuple[bytes, bytes], np.ndarray] = {}
     pieces = []
     for a, b in zip(_each(observed, count), _each(invalid, count), strict=True):
         key = (a.tobytes(), b.tobytes())
-        if key not in cut:
-            cut[key] = subtract(a, b) if len(b) else a
-        pieces.append(cut[key])
+        if key not in differences:
+            differences[key] = subtract(a, b) if len(b) else a
+        pieces.append(differences[key])
     return pieces
 
 
@@ -92,18 +92,18 @@ def _each(intervals, count: int) -> list[np.ndarray]:
 
 
 def _within(name: str, trains, observed, invalid) -> list[np.ndarray]:
-    """The spikes in observed time, with a warning of others that do not lie in invalid time."""
-    kept, unobserved = [], 0
-    holes = [np.empty((0, 2))] * len(trains) if invalid is None else _each(invalid, len(trains))
-    for times, intervals, hole in zip(trains, _each(observed, len(trains)), holes, strict=True):
-        seen = inside(times, intervals)
-        unobserved += int((~seen & ~inside(times, hole)).sum())
-        kept.append(times[seen])
+    """The spikes in observed time; a warning counts the others, except those in invalid time."""
+    selected, unobserved = [], 0
+    excluded = [np.empty((0, 2))] * len(trains) if invalid is None else _each(invalid, len(trains))
+    for times, intervals, invalid_intervals in zip(trains, _each(observed, len(trains)), excluded, strict=True):
+        mask = inside(times, intervals)
+        unobserved += int((~mask & ~inside(times, invalid_intervals)).sum())
+        selected.append(times[mask])
     if unobserved:
         total = sum(map(len, trains))
         warnings.warn(
-            f"{name}: {unobserved:,} of {total:,} spikes lie outside the observed time and are left out",
+            f"{name}: {unobserved:,} of {total:,} spikes lie outside the observed time and are excluded",
             RecordingWarning,
             stacklevel=4,
         )
-    return kept
+    return selected

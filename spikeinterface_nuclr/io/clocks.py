@@ -6,11 +6,11 @@ from ..errors import InputError
 
 _BLOCK = 1_000_000  # samples whose times are checked together
 _JITTER = 1e-3  # seconds by which synchronised times of successive samples may differ from the sampling rate
-_RATE = 0.1  # by which the mean step outside of pauses may differ from it
+_RATE = 0.1  # by which the mean step outside of pauses may differ from the nominal one
 
 
 def sample_times(times_of, n_samples: int, fs: float, samples: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Times of some samples, and the stretches without a pause, on the clock of a time vector.
+    """Times of selected samples, and the stretches without a pause, on the clock of a time vector.
 
     Parameters
     ----------
@@ -21,24 +21,26 @@ def sample_times(times_of, n_samples: int, fs: float, samples: np.ndarray, name:
     fs : float
         Samples per second.
     samples : int array
-        Sorted. Those before the first sample or after the last are counted on from it.
+        Sorted. Times before the first or after the last sample are extrapolated at the sampling rate.
     name : str
-        For messages.
+        The source, for messages.
 
     Returns
     -------
-    times : float64, as `samples`
-    stretches : float64 seconds, shape (k, 2)
+    times : float64, shape of `samples`
+        Seconds.
+    stretches : float64, shape (k, 2)
+        Begin and end in seconds.
 
     Raises
     ------
     InputError
-        The times go back, are not finite, or do not run at the sampling rate.
+        The times decrease, are not finite, or do not advance at the sampling rate.
     """
     if not n_samples:
         return samples / fs, np.zeros((1, 2))
     times = np.empty(len(samples))
-    start = end = None  # of all samples, and of the block before
+    start = end = None  # of all samples; of the previous block
     limits, paused = [], 0.0
     for low in range(0, n_samples, _BLOCK):
         high = min(low + _BLOCK, n_samples)
@@ -60,25 +62,25 @@ def sample_times(times_of, n_samples: int, fs: float, samples: np.ndarray, name:
 
 
 def _check_order(steps: np.ndarray, first: int, name: str) -> None:
-    """InputError where times are not finite, or go back; `first` is the sample of the first step."""
-    wrong = np.flatnonzero(~(steps >= -_JITTER) | ~np.isfinite(steps))
-    if len(wrong):
+    """Raise InputError if times are not finite or decrease; `first` is the sample of the first step."""
+    invalid = np.flatnonzero(~(steps >= -_JITTER) | ~np.isfinite(steps))
+    if len(invalid):
         raise InputError(
-            f"{name}: the time of sample {first + wrong[0]:,} of its recording does not follow the one before it: "
+            f"{name}: the time of sample {first + invalid[0]:,} of its recording does not follow the one before it: "
             "correct the recording's times (set_times), or remove them (reset_times)"
         )
 
 
 def _check_rate(elapsed: float, n_samples: int, paused: float, n_pauses: int, fs: float, name: str) -> None:
-    """InputError where the samples so far, outside of pauses, do not run at the sampling rate.
+    """Raise InputError if the samples so far do not advance at the sampling rate outside of pauses.
 
-    The mean step decides: single ones are 0 where times are rounded, and a block may hold little more than a pause.
+    The mean step decides: rounded times have steps of 0, and a block may contain little more than a pause.
     """
-    if 2 * n_pauses > n_samples:  # no pauses, but steps in another unit
+    if 2 * n_pauses > n_samples:  # these are not pauses: the steps are in another unit
         paused, n_pauses = 0.0, 0
     step = (elapsed - paused) / (n_samples - n_pauses)
     if abs(step * fs - 1) > _RATE:
         raise InputError(
-            f"{name}: the samples of its recording are {step:.3g} s apart, and at {fs:g} Hz they would be "
-            f"{1 / fs:.3g} s: correct the recording's times (set_times), or remove them (reset_times)"
+            f"{name}: the samples of its recording are {step:.3g} s apart, not "
+            f"{1 / fs:.3g} s as at {fs:g} Hz: correct the recording's times (set_times), or remove them (reset_times)"
         )

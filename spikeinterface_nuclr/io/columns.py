@@ -1,4 +1,4 @@
-"""Columns of a source's unit table: one number, truth value or text a unit, however the file kept them."""
+"""Columns of a source's unit table as plain arrays: one number, truth value or text per unit."""
 
 import warnings
 
@@ -12,9 +12,9 @@ _NUMBERS = bool | np.bool_ | int | float | np.number
 def plain_columns(columns: dict, name: str = "") -> dict[str, np.ndarray]:
     """The columns that hold one number, truth value or text per unit.
 
-    Bytes become text, and so do objects of which some are text; None among numbers becomes NaN, among text an empty
-    entry. Columns of shape (n, 1) lose their second axis. Columns of several numbers per unit and of NWB objects are
-    not properties; a RecordingWarning, which begins with `name`, names other columns that are left out.
+    Bytes, and mixtures of text and numbers, become text; None becomes NaN among numbers and an empty entry among text.
+    Columns of shape (n, 1) lose their second axis. Columns with several numbers per unit or with NWB objects are not
+    properties; any other column that is skipped causes a RecordingWarning, prefixed with `name`.
     """
     plain = {}
     for column, values in columns.items():
@@ -31,7 +31,7 @@ def plain_columns(columns: dict, name: str = "") -> dict[str, np.ndarray]:
             plain[column] = values
         else:
             warnings.warn(
-                f"{name}: the column {column} holds neither numbers nor text and is left out",
+                f"{name}: the column {column} contains neither numbers nor text and is skipped",
                 RecordingWarning,
                 stacklevel=4,
             )
@@ -39,7 +39,7 @@ def plain_columns(columns: dict, name: str = "") -> dict[str, np.ndarray]:
 
 
 def flat(values) -> np.ndarray:
-    """The values as an array, one axis where all others have length 1."""
+    """The values as an array, with one axis if all other axes have length 1."""
     try:
         values = np.atleast_1d(values)
     except ValueError:  # a list of arrays of several lengths
@@ -48,7 +48,7 @@ def flat(values) -> np.ndarray:
 
 
 def as_text(values) -> np.ndarray:
-    """The values as text: bytes are UTF-8, or else Latin-1; None and NaN are empty."""
+    """The values as text: bytes are decoded as UTF-8, else as Latin-1; None and NaN become empty."""
     values = flat(values)
     if values.dtype.kind == "U":
         return values
@@ -64,7 +64,7 @@ def as_names(values) -> np.ndarray:
 
 
 def decoded(data: bytes) -> str:
-    """The text in these bytes: UTF-8, or else Latin-1, in which older programs wrote."""
+    """The text in these bytes: UTF-8, else Latin-1, which older programs use."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -78,14 +78,14 @@ def _text(value) -> str:
 
 
 def _unpacked(values: np.ndarray) -> np.ndarray | None:
-    """Objects as an array of numbers or text where they are such; None where they are NWB objects."""
-    known = [value for value in values if value is not None]
-    if all(isinstance(value, _NUMBERS) for value in known):
-        if len(known) == len(values):
-            return np.array(known)
+    """Objects as an array of numbers or text if they are; None if they are NWB objects."""
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, _NUMBERS) for value in present):
+        if len(present) == len(values):
+            return np.array(present)
         return np.array([np.nan if value is None else float(value) for value in values])
-    if all(isinstance(value, str | bytes | _NUMBERS) for value in known):
+    if all(isinstance(value, str | bytes | _NUMBERS) for value in present):
         return as_text(values)
-    if all(hasattr(value, "neurodata_type") for value in known):
+    if all(hasattr(value, "neurodata_type") for value in present):
         return None
     return values

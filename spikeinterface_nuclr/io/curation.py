@@ -1,4 +1,4 @@
-"""Curation: which ROIs the columns of their table keep, and which they reject."""
+"""Curation: the ROIs that columns of their table accept or reject."""
 
 import re
 import warnings
@@ -28,20 +28,20 @@ _OPEN = {"", "nan", "none", "null", "na", "unknown", "unlabeled", "unlabelled", 
 
 
 def is_curation(column: str) -> bool:
-    """Whether a column of this name keeps or rejects ROIs."""
+    """Whether a column of this name accepts or rejects ROIs."""
     return _letters(column) in _KEEPING | _DROPPING
 
 
 def kept_rois(columns: Mapping[str, np.ndarray | None], count: int, name: str) -> np.ndarray:
-    """Which ROIs no column rejects: bool, shape (count,).
+    """Mask of the ROIs that no column rejects: bool, shape (count,).
 
-    Entries are truth values, 0 and 1, or words for these; of a table (n, k), as in suite2p, the first column counts.
-    ROIs without an entry are kept. A column that holds anything else is ignored, with a RecordingWarning.
+    Entries are truth values, 0 and 1, or words for these; in an array (n, k), as of suite2p, the first column counts.
+    ROIs without an entry are kept. A column with any other entry is ignored, with a RecordingWarning.
 
     Parameters
     ----------
     columns : mapping of str to array or None
-        Columns that satisfy `is_curation`, one entry per ROI; None for a column that holds several.
+        Columns that satisfy `is_curation`, one entry per ROI; None for a column with several.
     count : int
         Number of ROIs.
     name : str
@@ -67,15 +67,15 @@ def kept_rois(columns: Mapping[str, np.ndarray | None], count: int, name: str) -
 
 
 def _forget_uncurated(verdicts: dict[str, np.ndarray]) -> None:
-    """Drop columns of accepted and rejected ROIs where no ROI is either, as CaImAn writes them before curation."""
-    both = {_letters(column).removeprefix("is"): column for column in verdicts}
-    accepted, rejected = both.get("accepted"), both.get("rejected")
+    """Drop the columns accepted and rejected if no ROI is either, as CaImAn writes them before curation."""
+    names = {_letters(column).removeprefix("is"): column for column in verdicts}
+    accepted, rejected = names.get("accepted"), names.get("rejected")
     if accepted and rejected and (verdicts[accepted] <= 0).all() and (verdicts[rejected] >= 0).all():
         del verdicts[accepted], verdicts[rejected]
 
 
 def _verdict(word: str, keeps: bool) -> int | None:
-    """1 if the word keeps a ROI, -1 if it rejects it, 0 if it is a missing entry; None if it is not understood."""
+    """1 if the word keeps a ROI, -1 if it rejects it, 0 for a missing entry, None if it is not understood."""
     if word in _OPEN:
         return 0
     if word in _YES | _NO:
@@ -88,7 +88,7 @@ def _first(values: np.ndarray) -> np.ndarray:
 
 
 def _word(value) -> str:
-    """The entry in small letters, numbers as whole ones where they are."""
+    """The entry in lower case; whole numbers without a decimal point."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     try:
         return f"{float(text):g}"

@@ -1,4 +1,4 @@
-"""Many sources named at once: paths, patterns, folders, CSV manifests."""
+"""Lists of sources: paths, patterns, folders and CSV manifests."""
 
 import csv
 import glob
@@ -16,18 +16,18 @@ MANIFEST_COLUMNS = ("source", "animal", "session", "probe", "weight")
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """One source, and what its list says of it.
+    """One source, and its entries in the manifest.
 
     Attributes
     ----------
     source : path or object
-        As `read_population` takes it.
+        As `read_population` accepts it.
     name : str
-        The path, or what an object's metadata call it.
+        The path, or the source in an object's metadata.
     animal, session, probe : str
-        Empty where the list does not say. Of a source with `probe`, all units are of that one probe.
+        Empty if not stated. With `probe`, all units of the source belong to that one probe.
     weight : float
-        How much more often than others it is to be drawn in training.
+        Relative frequency with which the source is sampled in training.
     """
 
     source: object
@@ -39,9 +39,9 @@ class Listed:
 
     @property
     def key(self) -> str:
-        """A name for files, the same however the path of this source is written."""
-        where = os.fsencode(self.source.resolve() if isinstance(self.source, Path) else self.name)
-        digest = hashlib.sha256(where + b"\0" + self.probe.encode()).hexdigest()[:8]
+        """A file name that does not depend on how the path of this source is written."""
+        location = os.fsencode(self.source.resolve() if isinstance(self.source, Path) else self.name)
+        digest = hashlib.sha256(location + b"\0" + self.probe.encode()).hexdigest()[:8]
         return f"{os.fsencode(Path(self.name).stem).decode(errors='replace').lstrip('.')}-{digest}"
 
     def reading(self, keywords: dict) -> dict:
@@ -55,25 +55,25 @@ class Listed:
 
     @property
     def stamp(self) -> list:
-        """Changes when the file, or anything said of it, does; empty for objects, which may change unseen."""
+        """Changes when the file or its entries change; empty for objects, whose changes cannot be detected."""
         if not isinstance(self.source, Path) or not self.source.exists():
             return []
         paths = [self.source, *self.source.rglob("*")] if self.source.is_dir() else [self.source]
         stats = [path.stat() if path.exists() else path.lstat() for path in paths]
-        size, changed = sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
-        return [self.animal, self.session, self.probe, self.weight, size, changed]
+        size, modified = sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
+        return [self.animal, self.session, self.probe, self.weight, size, modified]
 
 
 def list_sources(sources) -> list[Listed]:
-    """Every source that `sources` names.
+    """List every source that `sources` names.
 
     Parameters
     ----------
     sources : path, object, or iterable of these
-        A path; a pattern as of `glob` (``**`` reaches into folders); a plain folder, which stands for the NWB files in
-        it; a ``.csv`` manifest; or an object that `read_population` takes. A manifest has a column ``source`` (a path
-        or pattern, beginning at the manifest's folder) and may have ``animal``, ``session``, ``probe`` and
-        ``weight``; empty entries are taken from the source, and an empty weight is 1.
+        A path; a pattern as of `glob` (``**`` matches any depth of folders); a plain folder, for the NWB files in it;
+        a ``.csv`` manifest; or an object that `read_population` accepts. A manifest has a column ``source`` (a path or
+        pattern relative to the manifest's folder) and may have ``animal``, ``session``, ``probe`` and ``weight``; empty
+        entries are read from the source, and an empty weight is 1.
 
     Returns
     -------
@@ -83,36 +83,36 @@ def list_sources(sources) -> list[Listed]:
     Raises
     ------
     InputError
-        A pattern or folder holds nothing, a manifest is not readable, or two objects have the same name.
+        A pattern matches no file, a manifest is not readable, or two objects have the same name.
     """
     if isinstance(sources, str | Path) or not np.iterable(sources):
         sources = [sources]
-    found: dict[object, Listed] = {}
+    unique: dict[object, Listed] = {}
     for number, source in enumerate(sources):
         if isinstance(source, str | Path):
             listed = _read_manifest(Path(source)) if Path(source).suffix == ".csv" else _files(str(source))
-            for one in listed:
-                found.setdefault((one.source.absolute(), one.probe), one)
+            for entry in listed:
+                unique.setdefault((entry.source.absolute(), entry.probe), entry)
         else:
             name = str(getattr(source, "metadata", {}).get("source") or f"{type(source).__name__} {number}")
-            if name in found:
+            if name in unique:
                 raise InputError(f"two sources are called {name}: give each a name, metadata={{'source': …}}")
-            found[name] = Listed(source, name)
-    return list(found.values())
+            unique[name] = Listed(source, name)
+    return list(unique.values())
 
 
-def _files(pattern: str, folder: Path = Path(), **said) -> list[Listed]:
-    """The files of a path or pattern that begins at `folder`."""
+def _files(pattern: str, folder: Path = Path(), **entries) -> list[Listed]:
+    """The files of a path or pattern relative to `folder`."""
     paths = [folder / pattern]
     if not paths[0].exists() and glob.has_magic(pattern):
         paths = sorted(folder / path for path in glob.glob(pattern, root_dir=folder, recursive=True))
         if not paths:
             raise InputError(f"{folder / pattern}: no file matches this pattern")
-    return [Listed(file, str(file), **said) for path in paths for file in (_inside(path) or [path])]
+    return [Listed(file, str(file), **entries) for path in paths for file in (_inside(path) or [path])]
 
 
 def _inside(path: Path) -> list[Path]:
-    """The NWB files in a folder that is not a recording itself."""
+    """The NWB files in a folder that is not itself a recording."""
     return sorted(path.rglob("[!.]*.nwb")) if path.is_dir() and not (path / ".zgroup").exists() else []
 
 
@@ -133,17 +133,17 @@ def _read_manifest(path: Path) -> list[Listed]:
     for line, row in enumerate(rows, start=2):
         if None in row or not row["source"]:
             raise InputError(f"{path}: line {line} has {'no source' if None not in row else 'too many entries'}")
-        said = {column: (row.get(column) or "").strip() for column in MANIFEST_COLUMNS[1:]}
-        weight = _weight(said.pop("weight") or "1", f"{path}: line {line}")
-        listed += _files(row["source"].strip(), path.parent, **said, weight=weight)
+        entries = {column: (row.get(column) or "").strip() for column in MANIFEST_COLUMNS[1:]}
+        weight = _weight(entries.pop("weight") or "1", f"{path}: line {line}")
+        listed += _files(row["source"].strip(), path.parent, **entries, weight=weight)
     return listed
 
 
-def _weight(text: str, where: str) -> float:
+def _weight(text: str, line: str) -> float:
     try:
         weight = float(text)
     except ValueError:
         weight = -1.0
     if not 0 < weight < float("inf"):
-        raise InputError(f"{where}: weight must be a positive number, not {text!r}")
+        raise InputError(f"{line}: weight must be a positive number, not {text!r}")
     return weight

@@ -16,7 +16,7 @@ _NAMES = ("unit_id", "unit_name", "unit", "neuron_id", "cluster_id", "id", "labe
 
 
 def is_neo(source) -> bool:
-    """Whether the object is neo's, or a list of neo's spike trains. Does not import neo."""
+    """Whether the object is one of neo, or a list of neo SpikeTrains. Does not import neo."""
     if isinstance(source, list | tuple):
         return bool(source) and all(is_neo(item) and type(item).__name__ == "SpikeTrain" for item in source)
     return type(source).__module__.partition(".")[0] == "neo"
@@ -25,10 +25,10 @@ def is_neo(source) -> bool:
 def read_neo(source, *, group_by, observed) -> Population:
     """The Population of neo spike trains.
 
-    A train is a unit. In a Block, trains of several segments are one unit where they have one name, or one annotation
-    such as ``unit_id``; without either, where segments have equally many trains, those of one position. Each train's
-    ``t_start`` and ``t_stop`` bound its observed time. Segments whose times overlap are placed one after the other, a
-    second apart.
+    Each train is a unit. Trains in different segments of a Block belong to one unit if they share a name or an
+    annotation such as ``unit_id``; without either, if all segments have the same number of trains, by position. Each
+    train's ``t_start`` and ``t_stop`` bound its observed time. Segments whose times overlap are placed one after the
+    other, a second apart.
     """
     kind = type(source).__name__
     name = f"neo {kind}"
@@ -44,27 +44,27 @@ def read_neo(source, *, group_by, observed) -> Population:
         raise InputError(f"{name}: a Block, a Segment or SpikeTrains are accepted")
     segments = [trains for trains in segments if trains]
     if not segments:
-        raise InputError(f"{name}: it holds no spike trains")
+        raise InputError(f"{name}: it has no spike trains")
 
-    times, seen, notes = defaultdict(list), defaultdict(list), {}
+    times, recorded, annotations = defaultdict(list), defaultdict(list), {}
     end = -np.inf
     for trains, units in zip(segments, _unit_ids(segments, name), strict=True):
         limits = np.array([[_seconds(t.t_start), _seconds(t.t_stop)] for t in trains])
         shift = np.ceil(end) + 1.0 - limits.min() if limits.min() < end else 0.0
         for unit, train, span in zip(units, trains, limits, strict=True):
             times[unit].append(np.sort(np.asarray(train.rescale("s").magnitude, dtype=np.float64).ravel()) + shift)
-            seen[unit].append(span + shift)
-            notes.setdefault(unit, train.annotations)
+            recorded[unit].append(span + shift)
+            annotations.setdefault(unit, train.annotations)
         end = limits.max() + shift
 
     units = list(times)
-    properties = _properties([notes[unit] for unit in units], name)
+    properties = _properties([annotations[unit] for unit in units], name)
     return assemble(
         name,
         units,
         [np.concatenate(times[u]) for u in units],
         observed=observed,
-        recorded=[union(np.array(seen[u])) for u in units],
+        recorded=[union(np.array(recorded[u])) for u in units],
         group=choose_group(name, properties, group_by),
         properties=properties,
         metadata={"source": name},
@@ -76,11 +76,11 @@ def _seconds(quantity) -> float:
 
 
 def _unit_ids(segments: list[list], name: str) -> list[list]:
-    """The unit of each train of each segment: its name or annotation, where each has one of its own, else its position.
+    """Unit id of each train in each segment: a name or annotation that is unique in every segment, else its position.
 
-    InputError where nothing shows which trains of different segments are of one neuron.
+    Raise InputError if the trains of one neuron cannot be matched across segments.
     """
-    candidates = {key: [[_named(train, key) for train in trains] for trains in segments] for key in ("name", *_NAMES)}
+    candidates = {key: [[_label(train, key) for train in trains] for trains in segments] for key in ("name", *_NAMES)}
     for ids in candidates.values():
         if all(unit is not None for units in ids for unit in units) and not any(map(_repeated, ids)):
             return ids
@@ -92,8 +92,8 @@ def _unit_ids(segments: list[list], name: str) -> list[list]:
     counts = [len(trains) for trains in segments]
     if len(set(counts)) > 1:
         raise InputError(
-            f"{name}: its segments have {min(counts)} to {max(counts)} trains, and nothing names them: give each train "
-            "a name, or the annotation unit_id"
+            f"{name}: its segments have {min(counts)} to {max(counts)} trains without names: give each train a "
+            "name, or the annotation unit_id"
         )
     return [list(range(counts[0])) for _ in segments]
 
@@ -101,17 +101,17 @@ def _unit_ids(segments: list[list], name: str) -> list[list]:
 def _unclear(name: str, key: str, ids: list[list]) -> InputError:
     repeated = next(((unit, k) for k, units in enumerate(ids) for unit in [_repeated(units)] if unit is not None), None)
     if repeated:
-        found = f"{repeated[0]} occurs more than once in segment {repeated[1]}"
+        reason = f"{repeated[0]} occurs more than once in segment {repeated[1]}"
     else:
-        found = "it names only some of them, or others in each segment"
+        reason = "it names only some of them, or different ones in each segment"
     return InputError(
-        f"{name}: which trains of its {len(ids)} segments are of one neuron is unknown. The {key} does not identify "
-        f"them, because {found}: give each train of a segment a name, or an annotation unit_id, of its own"
+        f"{name}: trains of its {len(ids)} segments cannot be matched to neurons. The {key} does not identify them, "
+        f"because {reason}: give each train of a segment a unique name, or a unique annotation unit_id"
     )
 
 
-def _named(train, key: str):
-    """The train's name, or an annotation; None where it has none."""
+def _label(train, key: str):
+    """The train's name or annotation `key`; None if it has none."""
     value = train.name if key == "name" else _plain(train.annotations.get(key))
     return None if value == "" else value
 
@@ -122,13 +122,15 @@ def _repeated(ids: list):
 
 
 def _plain(value):
-    """The annotation as text or a number, also from an array of one; None where it is neither."""
+    """The annotation as text or a number, unpacked from an array of length 1; None if it is neither."""
     value = value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
     return value if isinstance(value, str | int | float) else None
 
 
-def _properties(notes: list[dict], name: str) -> dict[str, np.ndarray]:
+def _properties(annotations: list[dict], name: str) -> dict[str, np.ndarray]:
     """Annotations that are text or numbers, as columns of the units."""
-    keys = sorted({key for note in notes for key, value in note.items() if _plain(value) is not None})
-    columns = {key: np.array([_plain(note.get(key)) for note in notes] + [None], dtype=object)[:-1] for key in keys}
+    keys = sorted({key for unit in annotations for key, value in unit.items() if _plain(value) is not None})
+    columns = {
+        key: np.array([_plain(unit.get(key)) for unit in annotations] + [None], dtype=object)[:-1] for key in keys
+    }
     return plain_columns(columns, name)

@@ -1,4 +1,4 @@
-"""NumPy files: plain numbers, and dicts of settings, read without executing code."""
+"""NumPy files of plain numbers or of a dict of settings, read without executing code."""
 
 import io
 import math
@@ -12,26 +12,26 @@ from ..errors import InputError, reading
 from ..files import npy_header
 from .untrusted import check_npy
 
-# Types of numbers as named in numpy's pickles, and the functions that construct scalars and arrays (names of numpy 1).
+# Types of numbers in numpy's pickles, and the functions that construct scalars and arrays (names of numpy 1).
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 _SCALAR, _ARRAY = "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct"
 _BUFFER = "numpy.core.numeric._frombuffer"
 _BYTES = {"__builtin__.bytes", "builtins.bytes", "__builtin__.bytearray", "builtins.bytearray"}
-# Limits of a pickle: settings take some hundred steps and a dozen classes; a list takes a step per entry.
+# Limits of a pickle: settings need a few hundred steps and a dozen classes; a list needs a step per entry.
 _MOST_STEPS, _MOST_CLASSES = 2_000_000, 1_000
 
 
 class Unreadable:
-    """Stands for an entry of a file's settings that is not a plain value."""
+    """Placeholder for an entry of the settings that is not a plain value."""
 
 
 def load_numbers(path: Path, dimensions: int | None = None, *, mapped: bool = False) -> np.ndarray:
-    """The numbers in a .npy file, of so many dimensions; InputError naming the file where it holds anything else."""
+    """The numbers in a .npy file with this many dimensions; InputError, naming the file, for any other content."""
     with reading(path, ".npy file", "export it again"):
         check_npy(path)
         values = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-        raise InputError(f"{path}: does not hold plain numbers: export it again")
+        raise InputError(f"{path}: does not contain plain numbers: export it again")
     if dimensions is not None and values.ndim != dimensions:
         raise InputError(f"{path}: has shape {values.shape}, not {dimensions} dimensions: export it again")
     return values
@@ -40,33 +40,33 @@ def load_numbers(path: Path, dimensions: int | None = None, *, mapped: bool = Fa
 def read_settings(path: Path) -> dict:
     """The dict in a .npy file: plain values, arrays of numbers, lists of plain values, and dicts of these.
 
-    Any other entry is an `Unreadable`. numpy pickles such files, in any protocol. No class or function that the pickle
-    names is called: their arguments are recorded, and numbers are made from the record. Time and memory are bounded by
-    the file's size.
+    Any other entry becomes an `Unreadable`. numpy pickles such files, in any protocol. No class or function named in
+    the pickle is called: its arguments are recorded, and numbers are built from this record. The file's size bounds
+    time and memory.
     """
-    with reading(path, "file of settings", "run again what wrote it"):
+    with reading(path, "file of settings", "run the program that wrote it again"):
         with open(path, "rb") as file:
             npy_header(file)
             content = file.read()
         _check_steps(content)
-        # In Python 2 text and bytes were one: Latin-1 keeps every byte.
+        # Python 2 did not distinguish text from bytes: Latin-1 preserves every byte.
         array = _Recorder(io.BytesIO(content), encoding="latin1").load()
         state = array.state if isinstance(array, _Recorded) and isinstance(array.state, tuple) else ()
-        if len(state) != 5 or not isinstance(state[4], list) or [type(held) for held in state[4]] != [dict]:
-            raise ValueError("it holds no dict")
+        if len(state) != 5 or not isinstance(state[4], list) or [type(entry) for entry in state[4]] != [dict]:
+            raise ValueError("it contains no dict")
         return _plain_dict(state[4][0], {})
 
 
 def _check_steps(content: bytes) -> None:
-    """ValueError where unpickling could take more memory than the pickle's length explains."""
+    """Raise ValueError if unpickling could take more memory than the pickle's length explains."""
     for step, (opcode, value, _) in enumerate(pickletools.genops(content)):
         numbered = opcode.name.endswith("PUT") and int(value) > step
-        if step > _MOST_STEPS or numbered or opcode.name.startswith("EXT"):  # objects that the process knows by number
+        if step > _MOST_STEPS or numbered or opcode.name.startswith("EXT"):  # EXT: objects registered by number
             raise ValueError("its pickle is not one of settings")
 
 
 class _Recorded:
-    """Stands in for whatever a pickle would construct: keeps the arguments and the state, does nothing."""
+    """Replaces any object that a pickle would construct: records the arguments and the state, does nothing else."""
 
     named, args, state = "", (), None
 
@@ -89,12 +89,12 @@ class _Recorder(pickle.Unpickler):
         self.classes += 1
         if self.classes > _MOST_CLASSES:
             raise ValueError("its pickle is not one of settings")
-        # A new class each time: what a pickle does to it affects no other.
+        # A new class each time, so that changes a pickle makes to it affect no other.
         return type("_Named", (_Recorded,), {"named": f"{module.replace('numpy._core', 'numpy.core')}.{name}"})
 
 
 def _plain_dict(recorded: dict, done: dict[int, dict]) -> dict:
-    """The entries with text keys, as plain values; a dict shared by several entries is converted once (`done`)."""
+    """The entries with text keys, as plain values; `done` caches dicts, which several entries may share."""
     if id(recorded) not in done:
         plain = done[id(recorded)] = {}
         for key, value in recorded.items():
@@ -104,7 +104,7 @@ def _plain_dict(recorded: dict, done: dict[int, dict]) -> dict:
 
 
 def _plain(value):
-    """The value if it is plain, numbers of numpy, or a list of such; else Unreadable."""
+    """The value if it is plain, an array of numbers, or a list of plain values; else Unreadable."""
     if isinstance(value, list | tuple):
         single = [_single(entry) for entry in value]
         return Unreadable() if any(isinstance(entry, Unreadable) for entry in single) else single
@@ -137,10 +137,10 @@ def _array(recorded: _Recorded) -> np.ndarray | Unreadable:
 
 
 def _numbers(content, kind) -> np.ndarray | Unreadable:
-    """Numbers of a recorded dtype in these bytes."""
+    """The numbers of a recorded dtype in these bytes."""
     content = _as_bytes(content)
-    known = isinstance(kind, _Recorded) and kind.named == "numpy.dtype" and kind.args
-    if content is None or not known or str(kind.args[0]) not in _NUMBERS:
+    is_dtype = isinstance(kind, _Recorded) and kind.named == "numpy.dtype" and kind.args
+    if content is None or not is_dtype or str(kind.args[0]) not in _NUMBERS:
         return Unreadable()
     order = ">" if isinstance(kind.state, tuple) and kind.state[1:2] == (">",) else "<"
     dtype = np.dtype(order + str(kind.args[0]))
@@ -148,7 +148,7 @@ def _numbers(content, kind) -> np.ndarray | Unreadable:
 
 
 def _as_bytes(content) -> bytes | None:
-    """Bytes as any protocol writes them: before 3 as Latin-1 text to be encoded, in Python 2 as text itself."""
+    """The bytes as any protocol writes them: before 3 as Latin-1 text to be encoded, in Python 2 as plain text."""
     if isinstance(content, _Recorded) and content.named == "_codecs.encode" and content.args[1:] == ("latin1",):
         content = content.args[0]
     if isinstance(content, _Recorded) and content.named in _BYTES:

@@ -1,7 +1,7 @@
 """A phy or Kilosort folder -> Population.
 
-Its params.py is a Python program: sample_rate is parsed from its text, and no code is executed, which is why phylib's
-own reader cannot be used.
+params.py is a Python program: sample_rate is parsed from its text, and no code is executed. phylib's reader runs it
+and therefore cannot be used.
 """
 
 import ast
@@ -20,13 +20,160 @@ from .npy import load_numbers
 from .probes import choose_group
 
 Rows = dict[int, dict[str, str]]
+_LONGEST = 1_000_000  # bytes of a params.py, which sets a few names
+
+
+def is_phy_folder(path: Path) -> bool:
+    """Whether the folder is one of phy or Kilosort."""
+    return (path / "spike_times.npy").is_file()
+
+
+def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_rejected: bool = False) -> Population:
+    """The Population of a phy or Kilosort folder. Its recording begins at sample 0.
+
+    Parameters
+    ----------
+    path : Path
+    group_by : str or None
+        A column of the cluster tables ("sh" for phy's shank).
+    observed : array, shape (k, 2), optional
+    sampling_frequency : float, optional
+        Samples per second. Required without a params.py that states them.
+    keep_rejected : bool
+        Keep clusters whose group is "noise".
+    """
+    name = str(path)
+    samples = _whole_numbers(path / "spike_times.npy", "samples")
+    for file in ("spike_clusters.npy", "spike_templates.npy"):
+        if (path / file).is_file():
+            clusters = _whole_numbers(path / file, "clusters")
+            break
+    else:
+        raise InputError(f"{name}: it has no spike_clusters.npy: export it from phy or Kilosort again")
+    if len(samples) != len(clusters):
+        raise InputError(f"{name}: {len(samples):,} spike times for {len(clusters):,} cluster labels: export it again")
+    fs = sample_rate(path) if sampling_frequency is None else sampling_frequency
+    if not (np.isfinite(fs) and fs > 0):
+        raise InputError(f"{path}: a sampling frequency of {fs!r} Hz is impossible: give sampling_frequency= in Hz")
+
+    tables = cluster_tables(path)
+    ids = np.unique(clusters)
+    if len(ids) == 0:
+        raise InputError(f"{name}: it has no spikes")
+    if not keep_rejected:
+        noise = {unit for unit, row in tables.items() if row.get("group", "").lower() == "noise"}
+        ids = ids[[int(unit) not in noise for unit in ids]]
+    if len(ids) == 0:
+        raise InputError(f"{name}: every cluster is noise: give keep_rejected=True (--keep-rejected) to keep them")
+    order = np.argsort(clusters, kind="stable")
+    first = np.searchsorted(clusters[order], ids)
+    end = np.searchsorted(clusters[order], ids, side="right")
+    # phy lists spikes in order of time, but files edited by hand may not be sorted.
+    trains = [np.sort(samples[order[a:b]].astype(np.float64) / fs) for a, b in zip(first, end, strict=True)]
+
+    properties = cluster_columns(tables, ids)
+    if "group" in properties and "quality" not in properties:
+        properties["quality"] = properties.pop("group")
+    return assemble(
+        name,
+        ids,
+        trains,
+        observed=observed,
+        start=0.0,
+        group=choose_group(name, properties, group_by),
+        properties=properties,
+        metadata={"source": name},
+    )
+
+
+def _whole_numbers(path: Path, quantity: str) -> np.ndarray:
+    """The numbers in a file of samples or clusters, which count from 0."""
+    values = load_numbers(path, mapped=True).ravel()
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: does not contain plain numbers: export it from phy or Kilosort again")
+    invalid = np.flatnonzero((values < 0) | (values != np.floor(values)) | (values >= 2.0**63))
+    if len(invalid):
+        raise InputError(
+            f"{path}: entry {invalid[0]:,} is {values[invalid[0]]}, and {quantity} are whole numbers from 0: export it "
+            "from phy or Kilosort again"
+        )
+    return values.astype(np.int64)
+
+
+def sample_rate(folder: Path) -> float:
+    """The value of `sample_rate` after a run of params.py, without running it.
+
+    Raise InputError if the file is missing or sets it in any other way than by assigning a plain number.
+    """
+    path = folder / "params.py"
+    if not path.is_file():
+        raise InputError(f"{folder}: it has no params.py: give sampling_frequency= (--sampling-frequency) in Hz")
+    with reading(path, "Python file", "give sampling_frequency= in Hz"):
+        if path.stat().st_size > _LONGEST:
+            raise InputError(f"{path}: is too long for a params.py: give sampling_frequency= in Hz")
+        statements = _parsed(decoded(path.read_bytes())).body
+    value = None
+    for statement in statements:
+        if _assigns_plainly(statement):
+            value = statement.value
+        elif _binds(statement):
+            value = None
+    rate = value and _number(value)
+    if rate is None:
+        raise InputError(f"{path}: it does not set sample_rate to a plain number: give sampling_frequency= in Hz")
+    return rate
+
+
+def _parsed(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes such as C:\data
+        try:
+            return ast.parse(text)
+        except SyntaxError:  # a Windows path such as 'C:\users', which is not valid Python and not needed here
+            return ast.parse(text.replace("\\", "\\\\"))
+
+
+def _assigns_plainly(statement: ast.stmt) -> bool:
+    """Whether the statement is ``sample_rate = …``, with or without an annotation, and nothing else."""
+    if isinstance(statement, ast.Assign):
+        return all(isinstance(target, ast.Name) for target in statement.targets) and any(
+            target.id == "sample_rate" for target in statement.targets
+        )
+    return (
+        isinstance(statement, ast.AnnAssign)
+        and statement.value is not None
+        and isinstance(statement.target, ast.Name)
+        and statement.target.id == "sample_rate"
+    )
+
+
+def _binds(statement: ast.stmt) -> bool:
+    """Whether the statement may set or delete sample_rate in another way, such as inside an ``if``."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return statement.name == "sample_rate"
+    if isinstance(statement, ast.AnnAssign) and statement.value is None:
+        return False
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and node.id == "sample_rate" and not isinstance(node.ctx, ast.Load):
+            return True
+        if isinstance(node, ast.alias) and (node.asname or node.name) in ("sample_rate", "*"):
+            return True
+    return False
+
+
+def _number(value: ast.expr) -> float | None:
+    try:
+        number = ast.literal_eval(value)
+        return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else None
+    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError):
+        return None
 
 
 def cluster_tables(path: Path) -> Rows:
     """Entries of a folder's cluster tables: cluster id -> column -> text. Empty entries are ignored.
 
-    Where tables contradict each other, those of one column (cluster_group.tsv) override cluster_info.tsv, and both
-    override the .csv files of an older phy, with a RecordingWarning.
+    If tables contradict each other, tables of one column (cluster_group.tsv) override cluster_info.tsv, and both
+    override the .csv files of older versions of phy, with a RecordingWarning.
     """
     files = [*path.glob("cluster_*.tsv"), *path.glob("cluster_*.csv")]
     rows: Rows = {}
@@ -41,13 +188,13 @@ def cluster_tables(path: Path) -> Rows:
 
 
 def cluster_columns(tables: Rows, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """The tables' columns for these clusters: numbers where all entries are such, else text."""
+    """The tables' columns for these clusters: numbers if all entries are numbers, else text."""
     columns = sorted({column for row in tables.values() for column in row})
     return {column: _typed([tables.get(int(unit), {}).get(column, "") for unit in ids]) for column in columns}
 
 
 def _table(file: Path) -> Rows:
-    """One file's rows, without empty entries and surrounding blanks."""
+    """The rows of one file, without empty entries and surrounding blanks."""
     rows: Rows = {}
     with reading(file, "cluster table", "export it from phy again"):
         text = decoded(file.read_bytes())
@@ -60,7 +207,7 @@ def _table(file: Path) -> Rows:
         if unit is not None:
             rows.setdefault(unit, {}).update((column, entry) for column, entry in entries.items() if entry)
     if lines and not rows:
-        warnings.warn(f"{file}: no row names a cluster_id; it is left out", RecordingWarning, stacklevel=4)
+        warnings.warn(f"{file}: no row names a cluster_id; it is skipped", RecordingWarning, stacklevel=4)
     return rows
 
 
@@ -108,152 +255,3 @@ def _typed(values: list[str]) -> np.ndarray:
         return np.array([float(value) if value else np.nan for value in values])
     except ValueError:
         return np.array(values)
-
-
-_LONGEST = 1_000_000  # bytes of a file that sets a few names
-
-
-def sample_rate(folder: Path) -> float:
-    """The value that `sample_rate` would have after running params.py.
-
-    InputError where the file is missing, or sets it in any other way than by assigning a plain number.
-    """
-    path = folder / "params.py"
-    if not path.is_file():
-        raise InputError(f"{folder}: it has no params.py: give sampling_frequency= (--sampling-frequency) in Hz")
-    with reading(path, "Python file", "give sampling_frequency= in Hz"):
-        if path.stat().st_size > _LONGEST:
-            raise InputError(f"{path}: is too long for a params.py: give sampling_frequency= in Hz")
-        statements = _parsed(decoded(path.read_bytes())).body
-    value = None
-    for statement in statements:
-        if _assigns_plainly(statement):
-            value = statement.value
-        elif _binds(statement):
-            value = None
-    rate = value and _number(value)
-    if rate is None:
-        raise InputError(f"{path}: it does not set sample_rate to a plain number: give sampling_frequency= in Hz")
-    return rate
-
-
-def _parsed(text: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes such as C:\data
-        try:
-            return ast.parse(text)
-        except SyntaxError:  # a Windows path such as 'C:\users', which Python cannot read and we need not
-            return ast.parse(text.replace("\\", "\\\\"))
-
-
-def _assigns_plainly(statement: ast.stmt) -> bool:
-    """Whether the statement is ``sample_rate = …``, with or without an annotation, and nothing else."""
-    if isinstance(statement, ast.Assign):
-        return all(isinstance(target, ast.Name) for target in statement.targets) and any(
-            target.id == "sample_rate" for target in statement.targets
-        )
-    return (
-        isinstance(statement, ast.AnnAssign)
-        and statement.value is not None
-        and isinstance(statement.target, ast.Name)
-        and statement.target.id == "sample_rate"
-    )
-
-
-def _binds(statement: ast.stmt) -> bool:
-    """Whether running the statement may set or delete sample_rate in another way, such as inside an ``if``."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return statement.name == "sample_rate"
-    if isinstance(statement, ast.AnnAssign) and statement.value is None:
-        return False
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name) and node.id == "sample_rate" and not isinstance(node.ctx, ast.Load):
-            return True
-        if isinstance(node, ast.alias) and (node.asname or node.name) in ("sample_rate", "*"):
-            return True
-    return False
-
-
-def _number(value: ast.expr) -> float | None:
-    try:
-        number = ast.literal_eval(value)
-        return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else None
-    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError):
-        return None
-
-
-def is_phy_folder(path: Path) -> bool:
-    """Whether the folder holds what phy and Kilosort write."""
-    return (path / "spike_times.npy").is_file()
-
-
-def read_phy(path: Path, *, group_by, observed, sampling_frequency=None, keep_rejected: bool = False) -> Population:
-    """The Population of a phy or Kilosort folder. Its recording begins at sample 0.
-
-    Parameters
-    ----------
-    path : Path
-    group_by : str or None
-        A column of the cluster tables ("sh" for phy's shank).
-    observed : array, shape (k, 2), optional
-    sampling_frequency : float, optional
-        Samples per second. Required where params.py does not state them.
-    keep_rejected : bool
-        Keep clusters whose group is "noise".
-    """
-    name = str(path)
-    samples = _whole_numbers(path / "spike_times.npy", "samples")
-    for file in ("spike_clusters.npy", "spike_templates.npy"):
-        if (path / file).is_file():
-            clusters = _whole_numbers(path / file, "clusters")
-            break
-    else:
-        raise InputError(f"{name}: it has no spike_clusters.npy: export it from phy or Kilosort again")
-    if len(samples) != len(clusters):
-        raise InputError(f"{name}: {len(samples):,} spike times for {len(clusters):,} cluster labels: export it again")
-    fs = sample_rate(path) if sampling_frequency is None else sampling_frequency
-    if not (np.isfinite(fs) and fs > 0):
-        raise InputError(f"{path}: a sampling frequency of {fs!r} Hz is impossible: give sampling_frequency= in Hz")
-
-    tables = cluster_tables(path)
-    ids = np.unique(clusters)
-    if len(ids) == 0:
-        raise InputError(f"{name}: it holds no spikes")
-    if not keep_rejected:
-        noise = {unit for unit, row in tables.items() if row.get("group", "").lower() == "noise"}
-        ids = ids[[int(unit) not in noise for unit in ids]]
-    if len(ids) == 0:
-        raise InputError(f"{name}: every cluster is noise: give keep_rejected=True (--keep-rejected) to keep them")
-    order = np.argsort(clusters, kind="stable")
-    at = np.searchsorted(clusters[order], ids)
-    to = np.searchsorted(clusters[order], ids, side="right")
-    # phy lists spikes in order of time, but files edited by hand need not be.
-    trains = [np.sort(samples[order[a:b]].astype(np.float64) / fs) for a, b in zip(at, to, strict=True)]
-
-    properties = cluster_columns(tables, ids)
-    if "group" in properties and "quality" not in properties:
-        properties["quality"] = properties.pop("group")
-    return assemble(
-        name,
-        ids,
-        trains,
-        observed=observed,
-        start=0.0,
-        group=choose_group(name, properties, group_by),
-        properties=properties,
-        metadata={"source": name},
-    )
-
-
-def _whole_numbers(path: Path, what: str) -> np.ndarray:
-    """The numbers in a file of samples or clusters, which count from 0."""
-    values = load_numbers(path, mapped=True).ravel()
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: does not hold plain numbers: export it from phy or Kilosort again")
-    wrong = np.flatnonzero((values < 0) | (values != np.floor(values)) | (values >= 2.0**63))
-    if len(wrong):
-        raise InputError(
-            f"{path}: entry {wrong[0]:,} is {values[wrong[0]]}, and {what} are whole numbers from 0 on: export it "
-            "from phy or Kilosort again"
-        )
-    return values.astype(np.int64)

@@ -1,8 +1,8 @@
 """SpikeInterface's SortingAnalyzer and BaseSorting -> Population.
 
-Times are on the recording's clock where the recording is known, else on the sorting's own; both begin at 0 unless
-stated otherwise. Segments become separate observed intervals. Segments whose times overlap are placed one after the
-other, a second apart.
+Times are on the clock of the recording if there is one, else of the sorting; both start at 0 unless stated otherwise.
+Segments become separate observed intervals. Segments whose times overlap are placed one after the other, a second
+apart.
 """
 
 import os
@@ -18,15 +18,16 @@ from .clocks import sample_times
 from .columns import as_names, plain_columns
 from .outliers import check_spread
 from .probes import Probes, choose_group, most_common
+from .spikeinterface_api import channel_property, load_analyzer, nwb_file_of, recording_of, registered_recording
 from .untrusted import check_extension, check_sorting, check_zarr, read_json
 
-_BETWEEN_SEGMENTS = 1.0
-_TOUCHING = 1e-3  # seconds by which segments that follow each other may overlap, as rounded times do
+_BETWEEN_SEGMENTS = 1.0  # seconds
+_TOUCHING = 1e-3  # seconds by which successive segments may overlap because their times are rounded
 _REMEDY = "set the sorting property 'group'"
 
 
 def read_spikeinterface(source, *, name: str | None = None, group_by, observed) -> Population | None:
-    """The Population of an analyzer or a sorting; None where the object is neither."""
+    """The Population of an analyzer or a sorting; None if the object is neither."""
     folder = getattr(source, "folder", None)
     name = name or (os.fspath(folder) if folder else type(source).__name__)
     if isinstance(source, si.SortingAnalyzer):
@@ -37,16 +38,15 @@ def read_spikeinterface(source, *, name: str | None = None, group_by, observed) 
 
 
 def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed) -> Population:
-    """The Population of an analyzer. Its recording is optional: it provides the clock, and where recording paused."""
-    available = analyzer.has_recording() or analyzer.has_temporary_recording()
-    recording = _known(analyzer.recording if available else None)
+    """The Population of an analyzer. Its recording, if attached, provides the clock and the pauses."""
+    recording = recording_of(analyzer)
     properties = _properties(analyzer.sorting, name)
-    channel_groups = analyzer.rec_attributes["properties"].get("group")
+    channel_groups = channel_property(analyzer, "group")
     groups = {} if channel_groups is None else _groups(analyzer.channel_ids, channel_groups)
     return assemble(
         name,
         np.asarray(analyzer.unit_ids),
-        **_laid_out(analyzer.sorting, _clocks(name, analyzer.sorting, recording), _lengths(analyzer)),
+        **_activity(analyzer.sorting, _clocks(name, analyzer.sorting, recording), _lengths(analyzer)),
         observed=observed,
         group=choose_group(name, properties, group_by, lambda: _probes(groups, lambda: _analyzer_channels(analyzer))),
         properties=properties,
@@ -55,13 +55,13 @@ def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed
 
 
 def read_sorting(sorting: si.BaseSorting, *, name: str, group_by, observed) -> Population:
-    """The Population of a sorting. Where no recording is registered, each segment ends with its last spike's second."""
-    recording = _known(sorting._recording)
+    """The Population of a sorting. Without a registered recording, segments end in the second of their last spike."""
+    recording = registered_recording(sorting)
     groups = {}
     if recording is not None and "group" in recording.get_property_keys():
         groups = _groups(recording.channel_ids, recording.get_property("group"))
     properties = _properties(sorting, name)
-    activity = _laid_out(sorting, _clocks(name, sorting, recording), None if recording is None else _lengths(recording))
+    activity = _activity(sorting, _clocks(name, sorting, recording), None if recording is None else _lengths(recording))
     if recording is None and observed is None:
         check_spread(name, sorting.unit_ids, activity["trains"])
     return assemble(
@@ -76,28 +76,28 @@ def read_sorting(sorting: si.BaseSorting, *, name: str, group_by, observed) -> P
 
 
 def read_samples(analyzer: si.SortingAnalyzer) -> Population:
-    """The analyzer's units on the clock of its samples, which does not depend on whether its recording is found."""
+    """The analyzer's units on the clock of its samples, which does not depend on an attached recording."""
     clocks = [_sample_clock(analyzer.sampling_frequency)] * analyzer.get_num_segments()
     return assemble(
-        "analyzer", np.asarray(analyzer.unit_ids), **_laid_out(analyzer.sorting, clocks, _lengths(analyzer))
+        "analyzer", np.asarray(analyzer.unit_ids), **_activity(analyzer.sorting, clocks, _lengths(analyzer))
     )
 
 
 def load_spikeinterface(path: Path):
-    """The analyzer or sorting saved in `path`, or None where SpikeInterface saved neither.
+    """The analyzer or sorting saved in `path`, or None if the folder is neither.
 
-    SpikeInterface's own `load` would make an object of any class that the folder names, and unpickle a recording's
-    provenance. So folders of sortings are read by the class that wrote them, and an analyzer is given a stand-in for
-    its recording, which is then never opened. InputError where a member that they would load is a pickle.
+    SpikeInterface's own `load` would construct any class that the folder names, and unpickle a recording's provenance.
+    Folders of sortings are therefore read by the class that wrote them, and an analyzer is loaded with a placeholder
+    for its recording, which is never opened. Raise InputError if a member that they would load is a pickle.
     """
     with reading(path, "SpikeInterface folder"):
-        found = _loaded(path)
-        if found is not None:
-            _check_whole(found)
-    return found
+        loaded = _load(path)
+        if loaded is not None:
+            _check_consistent(loaded)
+    return loaded
 
 
-def _loaded(path: Path):
+def _load(path: Path):
     saved = _saved(path)
     if saved.get("object") == "SortingAnalyzer":
         if (path / ".zgroup").is_file():
@@ -105,21 +105,21 @@ def _loaded(path: Path):
         else:
             check_sorting(path / "sorting")
             check_sorting(path)
-        return si.SortingAnalyzer.load(path, recording=object(), load_extensions=False)
-    if _known_class(saved.get("zarr_class_info"), "ZarrSortingExtractor"):
+        return load_analyzer(path)
+    if _is_class(saved.get("zarr_class_info"), "ZarrSortingExtractor"):
         check_zarr(path)
         return si.read_zarr(path)
     if (path / "si_folder.json").is_file():
-        written = read_json(path / "si_folder.json")
+        class_info = read_json(path / "si_folder.json")
         for name in ("NumpyFolderSorting", "NpzFolderSorting"):
-            if _known_class(written, name):
+            if _is_class(class_info, name):
                 check_sorting(path)
                 return getattr(si, name)(path)
     return None
 
 
-def _check_whole(loaded) -> None:
-    """ValueError where the spikes of a folder are not those of its units, which SpikeInterface does not check."""
+def _check_consistent(loaded) -> None:
+    """Raise ValueError if spikes do not fit the units and segments, which SpikeInterface does not check."""
     analyzer = isinstance(loaded, si.SortingAnalyzer)
     sorting = loaded.sorting if analyzer else loaded
     fs = sorting.sampling_frequency
@@ -129,7 +129,7 @@ def _check_whole(loaded) -> None:
         raise ValueError("its channels are not those of its recording")
     spikes = sorting.to_spike_vector()
     if spikes.ndim != 1 or not {"sample_index", "unit_index", "segment_index"} <= set(spikes.dtype.names or ()):
-        raise ValueError("its spikes are not of SpikeInterface's form")
+        raise ValueError("its spikes are not in SpikeInterface's format")
     for column, count in (("unit_index", len(sorting.unit_ids)), ("segment_index", sorting.get_num_segments())):
         if len(spikes) and not 0 <= spikes[column].min() <= spikes[column].max() < count:
             raise ValueError(f"a spike's {column} is not below {count}")
@@ -145,32 +145,27 @@ def is_analyzer(path: Path) -> bool:
         return False
 
 
-def _known_class(written, name: str) -> bool:
-    return isinstance(written, dict) and str(written.get("class", "")).rpartition(".")[2] == name
+def _is_class(class_info, name: str) -> bool:
+    return isinstance(class_info, dict) and str(class_info.get("class", "")).rpartition(".")[2] == name
 
 
 def _saved(path: Path) -> dict:
-    """What SpikeInterface recorded about a folder's content; empty for other folders."""
+    """SpikeInterface's description of a folder's content; empty for other folders."""
     for marker in ("spikeinterface_info.json", ".zattrs"):
         if (path / marker).is_file():
             content = read_json(path / marker)
-            noted = content.get("spikeinterface_info", content)
-            return noted if isinstance(noted, dict) else {}
+            info = content.get("spikeinterface_info", content)
+            return info if isinstance(info, dict) else {}
     return {}
 
 
-def _known(recording) -> si.BaseRecording | None:
-    """The recording; None for the stand-in with which an analyzer was loaded."""
-    return recording if isinstance(recording, si.BaseRecording) else None
-
-
 def _lengths(source) -> list[int]:
-    """Samples of each segment of a recording or an analyzer."""
+    """Number of samples in each segment of a recording or an analyzer."""
     return [source.get_num_samples(segment) for segment in range(source.get_num_segments())]
 
 
 def _clocks(name: str, sorting, recording) -> list:
-    """For each segment, the function that gives times of samples, and the stretches of time without a pause."""
+    """For each segment, a function that returns the times of samples, and the stretches of time without a pause."""
     return [_clock(name, sorting, recording, segment) for segment in range(sorting.get_num_segments())]
 
 
@@ -179,27 +174,27 @@ def _clock(name: str, sorting, recording, segment: int):
     if recording is None:
         return _sample_clock(fs, sorting.get_start_time(segment))
     start = recording.get_start_time(segment)
-    # Times of a sorting may be shifted against those of its recording.
-    registered = _known(sorting._recording)
+    # Times of a sorting may be shifted relative to its recording.
+    registered = registered_recording(sorting)
     shift = sorting.get_start_time(segment) - registered.get_start_time(segment) if registered is not None else 0.0
     if not recording.has_time_vector(segment):
         return _sample_clock(fs, start + shift)
 
-    def recorded(samples, n_samples):
+    def recording_clock(samples, n_samples):
         times, stretches = sample_times(
             lambda low, high: recording.get_times(segment, low, high), n_samples, fs, samples, name
         )
         return times + shift, stretches + shift
 
-    return recorded
+    return recording_clock
 
 
 def _sample_clock(fs: float, start: float = 0.0):
     return lambda samples, n_samples: (samples / fs + start, np.array([[start, start + n_samples / fs]]))
 
 
-def _laid_out(sorting, clocks: list, lengths: list[int] | None) -> dict:
-    """The units' `trains`, and when segments were `recorded`: without lengths, until the second of the last spike."""
+def _activity(sorting, clocks: list, lengths: list[int] | None) -> dict:
+    """The units' `trains` and the `recorded` time: without lengths, to the end of the second of the last spike."""
     fs, n_units = sorting.sampling_frequency, len(sorting.unit_ids)
     parts, recorded, end = [], [], -np.inf
     for segment, spikes in enumerate(sorting.to_spike_vector(concatenated=False)):
@@ -224,7 +219,7 @@ def _laid_out(sorting, clocks: list, lengths: list[int] | None) -> dict:
 
 def _trains(unit_index: np.ndarray, times: np.ndarray, n_units: int) -> list[np.ndarray]:
     """Spike times of each unit of one segment."""
-    # Small integers are sorted by their digits, several times as fast.
+    # Small integers get a radix sort, which is several times faster.
     order = np.argsort(unit_index.astype(np.min_scalar_type(n_units)), kind="stable")
     ends = np.cumsum(np.bincount(unit_index, minlength=n_units))
     return np.split(times[order], ends[:-1])
@@ -236,9 +231,9 @@ def _properties(sorting, name: str) -> dict[str, np.ndarray]:
 
 
 def _named_objects(sorting, values: np.ndarray) -> np.ndarray:
-    """Names of the objects of an NWB file, such as electrode groups, that SpikeInterface's reader of such files gives.
+    """Names of NWB objects, such as electrode groups, in a column; other values are returned unchanged.
 
-    It gives the objects, or references into the file that it keeps open. Other values are returned as they are.
+    SpikeInterface's reader of NWB files returns the objects, or references into the file that it keeps open.
     """
     if values.dtype.kind != "O":
         return values
@@ -246,10 +241,8 @@ def _named_objects(sorting, values: np.ndarray) -> np.ndarray:
         return np.array([value.name for value in values], dtype=str)
     import h5py
 
-    while sorting.get_parent() is not None:  # such as that of a selection of units
-        sorting = sorting.get_parent()
-    file = getattr(getattr(sorting, "units_table", None), "file", None)
-    if isinstance(file, h5py.File) and all(isinstance(value, h5py.Reference) for value in values):
+    file = nwb_file_of(sorting)
+    if file is not None and all(isinstance(value, h5py.Reference) for value in values):
         return np.array([file[value].name.rpartition("/")[2] if value else "" for value in values], dtype=str)
     return values
 
@@ -261,7 +254,7 @@ def _main_channels(sorting) -> list | None:
 
 
 def _sorting_probes(sorting, properties: dict, groups: dict) -> Probes:
-    """The electrode group of each unit, as sortings of NWB files have it; else the group of its main channel."""
+    """The electrode group of each unit, as in sortings of NWB files, else the group of its main channel."""
     labels = properties.get("electrode_group")
     if labels is None or labels.dtype.kind != "U" or not labels.astype(bool).any():
         return _probes(groups, lambda: _main_channels(sorting))
@@ -269,18 +262,18 @@ def _sorting_probes(sorting, properties: dict, groups: dict) -> Probes:
 
 
 def _analyzer_channels(analyzer) -> list | None:
-    """Channels on which each unit lives: its main channel, else those of the sparsity, else of its template's peak.
+    """Channels of each unit: its main channel, else those of the sparsity, else the peak channel of its template.
 
-    A dense sparsity, in which every unit has all channels, locates no unit.
+    A dense sparsity, in which every unit has all channels, does not locate units.
     """
-    known = _main_channels(analyzer.sorting)
-    if known is None and analyzer.sparsity is not None and not analyzer.sparsity.mask.all():
-        known = [np.asarray(analyzer.channel_ids)[mask] for mask in analyzer.sparsity.mask]
-    if known is None and analyzer.has_extension("templates"):
+    channels = _main_channels(analyzer.sorting)
+    if channels is None and analyzer.sparsity is not None and not analyzer.sparsity.mask.all():
+        channels = [np.asarray(analyzer.channel_ids)[mask] for mask in analyzer.sparsity.mask]
+    if channels is None and analyzer.has_extension("templates"):
         check_extension(analyzer, "templates")
         templates = analyzer.get_extension("templates").get_templates()
-        known = [[analyzer.channel_ids[np.ptp(template, axis=0).argmax()]] for template in templates]
-    return known
+        channels = [[analyzer.channel_ids[np.ptp(template, axis=0).argmax()]] for template in templates]
+    return channels
 
 
 def _groups(channel_ids, values) -> dict:
@@ -289,10 +282,10 @@ def _groups(channel_ids, values) -> dict:
 
 
 def _probes(groups: dict, find_channels) -> Probes:
-    """The channel group that holds most of each unit's channels."""
+    """The channel group with most of each unit's channels."""
     names = tuple(sorted(set(groups.values())))
     channels = find_channels() if len(names) > 1 else None
     labels = None
     if channels is not None:
-        labels = np.array([most_common([groups.get(c, "") for c in np.asarray(own).tolist()]) for own in channels])
+        labels = np.array([most_common([groups.get(c, "") for c in np.asarray(unit).tolist()]) for unit in channels])
     return Probes("channels", names, labels, _REMEDY)

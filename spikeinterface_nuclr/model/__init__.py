@@ -1,1 +1,1 @@
-"""The encoder, its checkpoints, where they come from, and the device that computes it."""
+"""The encoder, reading and writing its checkpoints, and the choice of a device."""

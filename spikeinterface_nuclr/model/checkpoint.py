@@ -1,4 +1,4 @@
-"""Checkpoint: an encoder's config, weights and card."""
+"""Checkpoint: the config, weights and card of an encoder."""
 
 from dataclasses import dataclass, field
 
@@ -13,17 +13,26 @@ from .encoder import Encoder
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(model_file.Saved):
-    """A trained encoder on its way between disk and device.
+    """A trained encoder: its config, weights and card.
 
     Attributes
     ----------
     config : EncoderConfig
     weights : dict of str to float32 Tensor
-        As `Encoder.state_dict()`.
+        As from `Encoder.state_dict()`.
     card : dict
-        What it was trained on and how, what it is good for and what not. Plain values for JSON.
+        Training data, training settings, intended use and limitations. JSON-serialisable.
     name, revision : str
-        Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the Hub's commit.
+        Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the commit on the Hub.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, load_checkpoint
+    >>> config = EncoderConfig(dim=32, heads=2, head_dim=16)
+    >>> checkpoint = Checkpoint(config, Encoder(config).state_dict(), {"license": "CC0-1.0"})
+    >>> path = checkpoint.save("small.safetensors")
+    >>> load_checkpoint(path).sha256 == checkpoint.sha256
+    True
     """
 
     KIND = "nuclr"
@@ -73,7 +82,7 @@ def _check_weights(config: EncoderConfig, weights: dict, name: str) -> None:
         if key not in expected:
             raise CheckpointError(f"{name}: the weight {key} is unknown")
         if weights[key].shape != expected[key]:
-            have, want = tuple(weights[key].shape), tuple(expected[key])
-            raise CheckpointError(f"{name}: the weight {key} has shape {have}, its config asks for {want}")
+            shape, required = tuple(weights[key].shape), tuple(expected[key])
+            raise CheckpointError(f"{name}: the weight {key} has shape {shape}, its config requires {required}")
         if weights[key].dtype != torch.float32 or not torch.isfinite(weights[key]).all():
             raise CheckpointError(f"{name}: the weight {key} is not finite float32")

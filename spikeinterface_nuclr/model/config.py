@@ -1,20 +1,20 @@
-"""EncoderConfig: all that fixes the shape and the input of an encoder."""
+"""EncoderConfig: the architecture and the input of an encoder."""
 
 from dataclasses import dataclass, fields
 
 from ..errors import CheckpointError
 from ..windows import Layout
 
-# What the first layer sees of a patch, and how many numbers that is for each bin.
+# Input of the first layer for a patch, and the number of values per bin.
 INPUT_SCALES = {"counts": 1, "log1p": 1, "log1p+acg": 2}
 SIGNALS = ("spikes", "traces")
-# Fields of the config that every checkpoint states. One that a later version adds is stated, and is part of a
-# checkpoint's identity, only where it differs from its default, which then must stay for ever.
-_STATED = (
+# Fields that are always written. A field that a later version adds is written, and is part of a checkpoint's identity,
+# only if it differs from its default, which then must never change.
+_ALWAYS_WRITTEN = (
     *("bin_s", "patch_size", "num_patches", "signal", "input_scale", "dim", "heads", "head_dim", "temporal_blocks"),
     *("spatiotemporal_blocks", "feed_forward_multiple", "rotary_fraction", "dropout"),
 )
-# A config can come out of a file. These are far beyond any that was ever trained, and harmless.
+# A config may come from an untrusted file. These limits are harmless and far beyond any trained model.
 _LARGEST = {
     **dict.fromkeys(("patch_size", "dim"), 100_000),
     "num_patches": 10_000,
@@ -25,7 +25,7 @@ _BIN_S = (1e-4, 1e3)
 
 
 def check_types(config, names, error: type[Exception], where: str = "") -> None:
-    """`error` where a field of a dataclass is not what it is declared as; a whole number may stand for a float."""
+    """Raise `error` if a field of a dataclass has the wrong type; a float may be given as a whole number."""
     kinds = {float: (float, int), int: (int,), str: (str,)}
     for name in names:
         value, declared = getattr(config, name), type(config).__dataclass_fields__[name].type
@@ -34,13 +34,13 @@ def check_types(config, names, error: type[Exception], where: str = "") -> None:
 
 
 def shown(value) -> str:
-    """A value out of a file, short enough for a message."""
+    """A value from a file, shortened for a message."""
     return repr(value)[:40]
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Everything that fixes the shape and the input of an `Encoder`.
+    """Architecture and input of an `Encoder`.
 
     The defaults are the published 10 s / 1 s / 20 ms layout with 6,330,624 parameters (Arora et al. 2025).
 
@@ -53,20 +53,27 @@ class EncoderConfig:
     num_patches : int
         Patches in a window (L).
     signal : {"spikes", "traces"}
-        What a bin holds: a spike count, or a frame of a trace.
+        Content of a bin: a spike count, or a frame of a trace.
     input_scale : {"counts", "log1p", "log1p+acg"}
-        What the first layer sees of a patch: its values; log(1 + value); or these beside log(1 + c), c the patch's
-        autocorrelogram. A linear layer cannot see intervals between spikes wherever they lie in a patch; there it can.
+        Input of the first layer for a patch: its values; log(1 + value); or the latter together with log(1 + c), where
+        c is the patch's autocorrelogram. From the autocorrelogram, a linear layer can read intervals between spikes
+        independently of their position in the patch.
     dim, heads, head_dim : int
-        Width of the residual stream, number of attention heads, and width of one.
+        Width of the residual stream, number of attention heads, and width of a head.
     temporal_blocks, spatiotemporal_blocks : int
-        Depth.
+        Number of blocks of each kind.
     feed_forward_multiple : int
         Width of the gated feed-forward layers, in units of `dim`.
     rotary_fraction : float
-        Share of a head's pairs of dimensions that rotate with the patch's position.
+        Fraction of a head's pairs of dimensions that rotate with the position of the patch.
     dropout : float
         Dropout in training, on the output of each sub-layer and inside the feed-forward layers.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EncoderConfig
+    >>> EncoderConfig(num_patches=30).layout.window_s
+    30.0
     """
 
     bin_s: float = 0.02
@@ -100,7 +107,7 @@ class EncoderConfig:
         if self.signal not in SIGNALS:
             raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {shown(self.signal)}")
         if self.signal == "traces" and self.input_scale == "log1p+acg":
-            raise CheckpointError("encoder config: input_scale 'log1p+acg' counts pairs of spikes, not for traces")
+            raise CheckpointError("encoder config: input_scale 'log1p+acg' counts pairs of spikes: not for traces")
         if self.input_scale not in INPUT_SCALES:
             raise CheckpointError(
                 f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {shown(self.input_scale)}"
@@ -111,11 +118,11 @@ class EncoderConfig:
                 "choose smaller dimensions"
             )
         for name in ("bin_s", "rotary_fraction", "dropout"):
-            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one config
+            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 give the same config
 
     @property
     def num_parameters(self) -> int:
-        """Weights of an `Encoder` of this config, known without building one."""
+        """Number of weights of an `Encoder` with this config, computed without building it."""
         inner, wide = self.heads * self.head_dim, self.feed_forward_multiple * self.dim
         norm = 2 * self.dim
         attention = norm + 3 * inner * (self.dim + 1) + self.dim * (inner + 1)
@@ -126,25 +133,25 @@ class EncoderConfig:
 
     @property
     def layout(self) -> Layout:
-        """How this encoder's windows are cut."""
+        """Layout of this encoder's windows."""
         return Layout(self.bin_s, self.patch_size, self.num_patches)
 
     @property
     def rotary_pairs(self) -> int:
-        """Pairs of a head's dimensions that rotate."""
+        """Number of a head's pairs of dimensions that rotate."""
         return int(self.head_dim // 2 * self.rotary_fraction)
 
     def to_dict(self) -> dict:
-        """Plain values for JSON: all that the first version knew, and what differs from its default of the others."""
+        """A JSON-serialisable dict: all fields of the first version, and later ones that differ from their default."""
         values = {f: getattr(self, f.name) for f in fields(self)}
-        return {f.name: value for f, value in values.items() if f.name in _STATED or value != f.default}
+        return {f.name: value for f, value in values.items() if f.name in _ALWAYS_WRITTEN or value != f.default}
 
     @classmethod
     def from_dict(cls, values: dict) -> "EncoderConfig":
-        """The config of these values; CheckpointError where they are none, or one is unknown."""
+        """Inverse of `to_dict`; CheckpointError if an entry is unknown or invalid."""
         if not isinstance(values, dict):
             raise CheckpointError(f"encoder config: must be a JSON object, not of type {type(values).__name__}")
         unknown = sorted(map(str, set(values) - {f.name for f in fields(cls)}))
         if unknown:
-            raise CheckpointError(f"encoder config: unknown entries {unknown[:5]}: a newer version may know them")
+            raise CheckpointError(f"encoder config: unknown entries {unknown[:5]}: a newer version may support them")
         return cls(**values)

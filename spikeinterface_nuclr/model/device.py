@@ -1,4 +1,4 @@
-"""Which device computes, in which precision, and with how many threads."""
+"""Choice of the device, the precision and the number of threads."""
 
 import os
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ from ..errors import DeviceError, InputError, reason_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
-_process = os.getpid()  # the one that has torch's threads
+_process = os.getpid()  # the process with torch's threads
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of this name; "auto" is the first GPU where there is one, else the processor.
+    """The device with this name; "auto" is the first GPU if there is one, else the CPU.
 
     Raises
     ------
     DeviceError
-        The device is unknown or absent.
+        The device is unknown or not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,7 +37,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """The precision of this name; "auto" is bfloat16 where the device has arithmetic for it, else float32.
+    """The precision with this name; "auto" is bfloat16 on devices with native support for it, else float32.
 
     Raises
     ------
@@ -56,16 +56,16 @@ def _fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    # torch asks the processor itself, but only under private names; where they are missing, float32 is always right.
+    # torch has these checks only under private names; float32 is a safe choice if they are missing.
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
 @contextmanager
 def limited_threads(count: int | None) -> Iterator[None]:
-    """Let torch use this many processor threads inside the block; None leaves the number as it is.
+    """Set the number of CPU threads of torch inside the block; None leaves it unchanged.
 
-    In a process that was forked, it stays at one.
+    In a forked process it stays at one.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(before if _forked() else count or before)
@@ -80,5 +80,5 @@ def _forked() -> bool:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    # A fork copies none of torch's threads: the first parallel loop of the child would wait for them for ever.
+    # A fork does not copy torch's threads, so the first parallel loop of the child process would deadlock.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -1,29 +1,29 @@
-"""The network: patches of activity of whole populations in, one embedding for each neuron and window out."""
+"""Encoder: the network that maps a window of a population's activity to one embedding per neuron."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import device as _device  # noqa: F401 (sees to torch's threads after a fork)
+from . import device as _device  # noqa: F401 (limits torch's threads after a fork)
 from .config import INPUT_SCALES, EncoderConfig
 
-# How to compute what the first layer sees of a patch of P bins: an `INPUT_SCALES` multiple of P numbers.
+# Functions that compute the input of the first layer for patches of P bins: an `INPUT_SCALES` multiple of P values.
 _SCALES = {
     "counts": lambda patches: patches,
     "log1p": torch.log1p,
     "log1p+acg": lambda patches: torch.cat([patches, autocorrelogram(patches)], dim=-1).log1p(),
 }
-# Rows that a feed-forward layer widens at a time. On a processor the widened rows should stay in its cache.
+# Rows that a feed-forward layer computes at once. On a CPU the widened rows should fit into its cache.
 _ROWS = {"cpu": 2048}
 
 
 class Encoder(nn.Module):
     """NuCLR's spatiotemporal transformer (Arora et al. 2025, arXiv 2512.01199).
 
-    The residual stream is held as (patch, neuron, dim): in this order both kinds of attention read it without
-    a copy. Attention among neurons runs once for each run of populations of equal size, so populations of any
-    mixture of sizes share a batch without a single padded token.
+    The residual stream has the shape (patch, neuron, dim), which both kinds of attention can read without a copy.
+    Attention among neurons is computed once for each run of populations of equal size, so that populations of different
+    sizes share a batch without padding.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ class Encoder(nn.Module):
 
     Examples
     --------
+    >>> import torch
+    >>> from spikeinterface_nuclr import Encoder, EncoderConfig
     >>> encoder = Encoder(EncoderConfig(dim=32, heads=2, head_dim=16)).eval()
     >>> encoder(torch.ones(5, 10, 50), torch.tensor([3, 2])).shape
     torch.Size([5, 32])
@@ -45,7 +47,7 @@ class Encoder(nn.Module):
         self.spatiotemporal_blocks = nn.ModuleList(
             SpatiotemporalBlock(config) for _ in range(config.spatiotemporal_blocks)
         )
-        # No buffer: casting the module to bfloat16 must not round the angles, which reach tens of radians.
+        # Not a buffer, because casting the module to bfloat16 would round the angles, which reach tens of radians.
         self._angles = rotary_angles(config)
 
     def forward(self, patches: torch.Tensor, sizes) -> torch.Tensor:
@@ -54,9 +56,9 @@ class Encoder(nn.Module):
         Parameters
         ----------
         patches : Tensor, shape (n, L, P)
-            Activity of all neurons, population after population. Any dtype: it is cast to the weights'.
+            Activity of all neurons, one population after another. Cast to the dtype of the weights.
         sizes : sequence of int or int Tensor, shape (k,)
-            Number of neurons in each population; sums to n. Populations never see each other.
+            Number of neurons in each population; sums to n. Neurons attend only to their own population.
 
         Returns
         -------
@@ -74,31 +76,31 @@ class Encoder(nn.Module):
         dtype = self.read_in.weight.dtype
         if not runs:
             return patches.new_zeros((0, self.config.dim), dtype=dtype)
-        # Scaled in float32: a count above 256 has no exact bfloat16.
+        # Scaled in float32, because bfloat16 cannot represent all counts above 256.
         scaled = self._scale(patches.to(torch.promote_types(dtype, torch.float32)))
         x = self.read_in(scaled.to(dtype).transpose(0, 1))
-        turn = tuple(t.to(x.device, dtype) for t in (self._angles.cos(), self._angles.sin()))
+        rotation = tuple(t.to(x.device, dtype) for t in (self._angles.cos(), self._angles.sin()))
         for block in self.temporal_blocks:
-            x = block(x, turn)
+            x = block(x, rotation)
         for block in self.spatiotemporal_blocks:
-            x = block(x, turn, runs)
+            x = block(x, rotation, runs)
         return x.mean(0)
 
 
 class TemporalBlock(nn.Module):
-    """Each neuron looks along its own patches."""
+    """Attention along each neuron's own patches."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.attention = TemporalAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x, turn):
-        return self.feed_forward(self.attention(x, turn))
+    def forward(self, x, rotation):
+        return self.feed_forward(self.attention(x, rotation))
 
 
 class SpatiotemporalBlock(nn.Module):
-    """Each neuron looks at its population, patch by patch, then along its own patches."""
+    """Attention among the neurons of a population within each patch, then along each neuron's own patches."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -107,13 +109,13 @@ class SpatiotemporalBlock(nn.Module):
         self.temporal = TemporalAttention(config)
         self.temporal_feed_forward = FeedForward(config)
 
-    def forward(self, x, turn, runs):
+    def forward(self, x, rotation, runs):
         x = self.spatial_feed_forward(self.spatial(x, runs))
-        return self.temporal_feed_forward(self.temporal(x, turn))
+        return self.temporal_feed_forward(self.temporal(x, rotation))
 
 
 class Attention(nn.Module):
-    """What both kinds of attention share: pre-norm, one linear to q, k and v, one linear back, residual."""
+    """Base of both kinds of attention: pre-norm, one linear layer to q, k and v, one linear layer back, residual."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -123,41 +125,41 @@ class Attention(nn.Module):
         self.to_qkv = nn.Linear(config.dim, 3 * inner)
         self.to_out = nn.Linear(inner, config.dim)
 
-    def bias(self, turned) -> torch.Tensor:
-        """Biases of q, k and v, shape (3, heads, head_dim); those of keys count where `turned` (head_dim,) is 1.
+    def bias(self, rotating) -> torch.Tensor:
+        """Biases of q, k and v, shape (3, heads, head_dim); those of keys only where `rotating` (head_dim,) is 1.
 
-        Elsewhere they add the same to a query's scores of all keys, which the softmax cancels. Their gradient is
-        nothing but rounding, of which AdamW would make steps.
+        Elsewhere, key biases add a constant to a query's scores, which the softmax cancels. Their gradient is pure
+        rounding error, which AdamW would turn into steps.
         """
         q, k, v = self.to_qkv.bias.view(3, self.heads, self.head_dim)
-        return torch.stack([q, k * turned, v])
+        return torch.stack([q, k * rotating, v])
 
 
 class TemporalAttention(Attention):
-    """Attention along patches; rotary position on q, k and v, and its inverse on the output.
+    """Attention along patches, with rotary position embedding of q, k and v, and its inverse on the output.
 
-    A patch's rotation is the same for all neurons, so the weights are turned in place of the activity: few numbers in
-    place of many. Each patch has its own product with its own turned weights.
+    A patch's rotation is the same for all neurons, so the weights are rotated instead of the activity, which has many
+    more values. Each patch is multiplied by its own rotated weights.
     """
 
-    def forward(self, x, turn):
+    def forward(self, x, rotation):
         heads = (self.heads, self.head_dim)
-        weight = rotate(self.to_qkv.weight.unflatten(0, (3, *heads)), *turn).flatten(1, 3).transpose(1, 2)
-        # A pair whose period is one patch, the first, never leaves its place.
-        pairs = (turn[0].amin(0) < 1 - 1e-3).to(turn[0]).repeat(2)
+        weight = rotate(self.to_qkv.weight.unflatten(0, (3, *heads)), *rotation).flatten(1, 3).transpose(1, 2)
+        # The first pair has a period of one patch and is therefore constant.
+        pairs = (rotation[0].amin(0) < 1 - 1e-3).to(rotation[0]).repeat(2)
         bias = self.bias(F.pad(pairs, (0, self.head_dim - len(pairs))))
-        bias = rotate(bias.unsqueeze(-1), *turn).view(len(x), 1, -1)
+        bias = rotate(bias.unsqueeze(-1), *rotation).view(len(x), 1, -1)
         qkv = torch.baddbmm(bias, self.norm(x), weight).unflatten(-1, (3, *heads))
         q, k, v = qkv.permute(2, 1, 3, 0, 4).flatten(1, 2)  # (n * heads, L, head_dim)
-        attended = attend_plainly(q, k, v).unflatten(0, (-1, self.heads)).permute(2, 0, 1, 3).flatten(-2)
-        # Turning back by the inverse and then applying the weights is applying weights that were turned alike.
-        weight = rotate(self.to_out.weight.T.unflatten(0, heads), *turn).flatten(1, 2)
+        attended = attend_unfused(q, k, v).unflatten(0, (-1, self.heads)).permute(2, 0, 1, 3).flatten(-2)
+        # Rotating back and then applying the weights equals applying the rotated weights.
+        weight = rotate(self.to_out.weight.T.unflatten(0, heads), *rotation).flatten(1, 2)
         change = torch.baddbmm(self.to_out.bias, attended, weight)
         return x + dropout(change, self.dropout, self.training)
 
 
 class SpatialAttention(Attention):
-    """Attention among the neurons of one population within one patch. Knows no order of the neurons."""
+    """Attention among the neurons of one population within one patch, without any order of the neurons."""
 
     def forward(self, x, runs):
         qkv = F.linear(self.norm(x), self.to_qkv.weight, self.bias(0.0).flatten())
@@ -187,7 +189,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x):
         rows = x.flatten(0, 1)
-        # Two products: halves of one would not lie side by side, which costs the GELU twice its time.
+        # Two products, because the halves of a single one are not contiguous, which doubles the time of the GELU.
         parts = *self.in_proj.weight.chunk(2), *self.in_proj.bias.chunk(2)
         change = torch.cat([self._change(part, *parts) for part in rows.split(_ROWS.get(x.device.type, len(rows)))])
         return x + dropout(change.view_as(x), self.dropout, self.training)
@@ -201,12 +203,12 @@ class FeedForward(nn.Module):
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Scaled dot-product attention of (batch, heads, n, head_dim)."""
     if q.device.type == "cpu" and torch.is_grad_enabled():
-        # The way back through torch's fused kernel takes six times as long as these products (64 neurons).
-        return attend_plainly(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+        # The backward pass of torch's fused kernel takes six times as long as these products (64 neurons).
+        return attend_unfused(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def attend_plainly(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def attend_unfused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Scaled dot-product attention of (batch, n, head_dim) in two products, with all n × n scores in memory."""
     nothing = q.new_empty(()).expand(1, 1, 1)
     scores = torch.baddbmm(nothing, q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
@@ -214,24 +216,24 @@ def attend_plainly(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.T
 
 
 def dropout(x: torch.Tensor, share: float, training: bool) -> torch.Tensor:
-    """As `torch.nn.functional.dropout`; on a processor, where that takes a third of a step, one random byte decides.
+    """Faster `torch.nn.functional.dropout` for CPUs, where that takes a third of a training step.
 
-    There the share is rounded to a 256th.
+    It draws one random byte per element, so that `share` is rounded to a multiple of 1/256. Other devices use torch's.
     """
     if x.device.type != "cpu" or not training or share in (0, 1):
         return F.dropout(x, share, training)
     dropped = min(round(256 * share), 255)
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-    # Arithmetic is vectorised where comparisons of bytes are not: 1 from `dropped` on, 0 below.
+    # 1 from `dropped` on, 0 below: arithmetic is vectorised, comparisons of bytes are not.
     keep = words.view(torch.int8)[: x.numel()].view(x.shape).to(x.dtype).add_(129 - dropped).clamp_(0, 1)
     return x * keep.mul_(256 / (256 - dropped))
 
 
 def autocorrelogram(patches: torch.Tensor) -> torch.Tensor:
-    """Pairs of spikes at each distance of 0 … P − 1 bins, of counts (…, P) whose bins hold whole numbers."""
+    """Number of pairs of spikes at each lag of 0 … P − 1 bins, from integer counts of shape (…, P)."""
     width = patches.shape[-1]
     spectrum = torch.fft.rfft(patches, n=2 * width)
-    # Whole numbers again: the rounding of the transform differs between devices.
+    # Rounded to integers, because the rounding errors of the transform differ between devices.
     return torch.fft.irfft(spectrum.abs().square(), n=2 * width)[..., :width].round().clamp(min=0)
 
 
@@ -245,10 +247,10 @@ def rotary_angles(config: EncoderConfig) -> torch.Tensor:
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn the rotating pairs of each head by each patch's angles.
+    """Rotate the pairs of dimensions of each head by the angles of each patch.
 
-    Pair i is dimensions i and i + rotary_pairs of a head. The public weights interleave their pairs (2i, 2i + 1);
-    `conversion.py` reorders them.
+    Pair i consists of the dimensions i and i + rotary_pairs of a head. The public weights interleave their pairs
+    (2i, 2i + 1); `public_weights.py` reorders them.
 
     Parameters
     ----------
@@ -266,7 +268,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def runs_of_equal_size(sizes: list[int]) -> list[tuple[int, int]]:
-    """Successive populations of the same size as (how many, size); empty populations vanish."""
+    """Group successive populations of equal size as (count, size), without empty populations."""
     runs: list[list[int]] = []
     for size in sizes:
         if size == 0:

@@ -1,4 +1,4 @@
-"""Checkpoints on the Hugging Face Hub: fetched once, checked, and read from the cache ever after."""
+"""Checkpoints on the Hugging Face Hub: downloaded once, verified, and then read from the cache."""
 
 import hashlib
 import re
@@ -10,15 +10,15 @@ _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revi
 
 
 def fetch(name: str, default_file: str) -> tuple[Path, str]:
-    """The file behind ``hf://owner/repo[/file][@revision]`` and the commit that it came from.
+    """The file behind ``hf://owner/repo[/file][@revision]`` and its commit.
 
-    What the cache holds is not asked for again: a name means the same file tomorrow, with or without a network. A
-    newer one is had by naming its revision.
+    A cached file is used without contacting the Hub, so that a name always refers to the same file, with or without a
+    network. To get a newer file, name its revision.
 
     Raises
     ------
     CheckpointError
-        The name is malformed, the Hub knows no such file, or it cannot be reached and the cache holds no copy.
+        The name is malformed, the file is not on the Hub, or it is not cached and the Hub cannot be reached.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -57,7 +57,7 @@ def fetch(name: str, default_file: str) -> tuple[Path, str]:
 
 
 def _check_content(name: str, path: Path) -> None:
-    """For large files the Hub's etag, by which the cache names its blobs, is the sha256 of the content."""
+    """CheckpointError if a large cached file is damaged: its blob is named after the sha256 of its content."""
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         digest = hashlib.sha256(blob.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""load_checkpoint: which file a model's name means, and the checkpoint in it."""
+"""load_checkpoint: find the file of a model by name or path, and read it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +7,9 @@ from . import model_file
 from .checkpoint import Checkpoint
 from .public_weights import convert_checkpoint
 
-# What is loaded where no model is named, by what a recording holds.
+# Default model for each signal.
 DEFAULT_MODELS = {"spikes": "nuclr-starter", "traces": "nuclr-starter-calcium"}
-# Suffixes of public checkpoints, which `public_weights.py` reads.
+# Suffixes of public checkpoints, read by `public_weights.py`.
 PICKLED = (".pt", ".pth", ".ckpt")
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -22,14 +22,13 @@ def load_checkpoint(
     Parameters
     ----------
     model : str or Path, optional
-        The name of a bundled model (default: ``nuclr-starter``, of traces ``nuclr-starter-calcium``), a path to a
-        ``.safetensors`` file of ours or a public ``.pt`` file, or ``hf://owner/repo[/file][@revision]`` on the Hugging
-        Face Hub. What the Hub gave once is read from its cache ever after, without a network.
+        The name of a bundled model (default: ``nuclr-starter``, for traces ``nuclr-starter-calcium``), a path to a
+        ``.safetensors`` file of this package or a public ``.pt`` file, or ``hf://owner/repo[/file][@revision]`` on the
+        Hugging Face Hub. Files from the Hub are cached and then need no network.
     sha256 : str, optional
-        Identity that `Checkpoint.sha256` must be. Where a path leads nowhere any more, a bundled model of this identity
-        is taken.
+        Expected `Checkpoint.sha256`. If a path no longer exists, a bundled model with this identity is loaded.
     signal : {"spikes", "traces"}
-        What the default is for.
+        Signal that selects the default model.
 
     Returns
     -------
@@ -38,7 +37,14 @@ def load_checkpoint(
     Raises
     ------
     CheckpointError
-        Names the model and what is wrong with it.
+        The model cannot be found or read, or its identity is not the expected one.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import load_checkpoint
+    >>> checkpoint = load_checkpoint("nuclr-starter")
+    >>> checkpoint.config.dim, checkpoint.config.signal
+    (128, 'spikes')
     """
     if isinstance(model, Checkpoint):
         return model
@@ -57,5 +63,5 @@ def load_checkpoint(
 
 
 def bundled_models() -> list[str]:
-    """Names of the checkpoints that come with the package."""
+    """Names of the checkpoints that are bundled with the package."""
     return model_file.bundled(BUNDLED)

@@ -1,7 +1,7 @@
-"""The files of checkpoints and decoders: arrays beside one JSON object, in safetensors. Nothing in them can run.
+"""Files of checkpoints and decoders: safetensors with arrays and one JSON object, which cannot contain code.
 
-A model is known by its identity: a hash of what decides its output, which the file carries. Neither its card, which
-people edit, nor the name of the file is part of it.
+A model is identified by a hash of everything that determines its output, which is stored in the file. The card, which
+may be edited, and the name of the file are not part of it.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from ..errors import CheckpointError, reading, reason_of
 from ..files import check_format, written_whole
 
 FORMAT_VERSION = 1
-# Says how the identity is made. One that is made otherwise will have another name, beside this one.
+# The name states how the identity is computed. A new definition gets a new name and is stored in addition.
 _IDENTITY = "identity_sha256_v1"
-# Characters of JSON, of which a real file has thousands.
+# Characters of JSON; a real file has thousands.
 _LONGEST = 16_000_000
 _DTYPES = {"F32": np.float32, "F64": np.float64, "U8": np.uint8}
 
 
 class Saved:
-    """What has a file of its own, and is known by its identity. Has a `card` and a `name`.
+    """Base class of models that are saved in a file and identified by a hash. They have a `card` and a `name`.
 
     Attributes
     ----------
@@ -43,19 +43,19 @@ class Saved:
     REMEDY: str
 
     def _content(self) -> tuple[dict[str, np.ndarray], dict]:
-        """Arrays by name, and plain values for JSON: all that decides its output."""
+        """Arrays by name, and plain values for JSON: everything that determines the output."""
         raise NotImplementedError
 
     @classmethod
     def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str):
-        """The object of this content; ValueError, KeyError or TypeError where it does not fit together."""
+        """The object with this content; ValueError, KeyError or TypeError if it is inconsistent."""
         raise NotImplementedError
 
     @cached_property
     def sha256(self) -> str:
-        """Its identity: a hash (hex) of all that decides its output.
+        """Identity of the model: a hash (hex) of everything that determines its output.
 
-        Whatever the card says, whatever the file is called, and however it was read, it is the same.
+        It does not depend on the card, the name of the file, or the format that it was read from.
         """
         return identity_of(self.KIND, *self._content())
 
@@ -64,7 +64,7 @@ class Saved:
         return to_bytes(self.KIND, *self._content(), self.card, self.sha256)
 
     def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write a ``.safetensors`` file, whole or not at all."""
+        """Write a ``.safetensors`` file atomically."""
         path, content = check_format(path, ".safetensors"), self._bytes
         with written_whole(path, overwrite=overwrite) as temporary:
             temporary.write_bytes(content)
@@ -72,7 +72,7 @@ class Saved:
 
     @classmethod
     def _read(cls, path: Path, name: str):
-        """What `save` wrote; CheckpointError where it is something else, or damaged."""
+        """Read what `save` wrote; CheckpointError if the file is damaged or holds something else."""
         arrays, facts, card, identity = _read(path, name, cls.KIND, cls.WHAT)
         try:
             loaded = cls._from_content(arrays, facts, card, name)
@@ -89,16 +89,14 @@ class Saved:
         if unknown:
             raise CheckpointError(f"{name}: unknown entries {unknown[:5]}: a newer version may know them")
         if not identity:
-            raise CheckpointError(f"{name}: carries no identity: damaged, or made by an older version: {cls.REMEDY}")
+            raise CheckpointError(f"{name}: states no identity: damaged, or made by an older version: {cls.REMEDY}")
         if identity != loaded.sha256:
-            raise CheckpointError(
-                f"{name}: damaged, it does not hold the model whose identity it carries: fetch it again"
-            )
+            raise CheckpointError(f"{name}: damaged: its content does not match its identity: fetch it again")
         return loaded
 
 
 def check_sha256(model: Saved, name: str, expected: str | None) -> None:
-    """CheckpointError where a model is another than the one that was expected, if any was."""
+    """CheckpointError if the model is not the expected one."""
     if expected is not None and model.sha256 != expected:
         raise CheckpointError(f"{name}: its sha256 is {model.sha256}, not the expected {expected}")
 
@@ -111,20 +109,20 @@ def bundled(folder: Path) -> list[str]:
 def find(
     name: str, folder: Path, kind: str, what: str, *, sha256: str | None = None, default_file: str
 ) -> tuple[Path, str, str]:
-    """The file of a model, what it is called, and the Hub's commit; CheckpointError where there is none.
+    """The file of a model, its name, and its commit on the Hub; CheckpointError if there is none.
 
     Parameters
     ----------
     name : str
         A bundled name, a path or an ``hf://`` name.
     folder : Path
-        Of the models that come with the package.
+        Folder of the bundled models.
     kind, what : str
-        The key of its JSON, and what messages call it.
+        Key of the JSON, and what messages call the model.
     sha256 : str, optional
-        Where a path leads nowhere any more, a bundled model of this identity is taken.
+        If the file no longer exists, a bundled model with this identity is used.
     default_file : str
-        In a repository of the Hub.
+        File to read from a repository that names none.
     """
     if name.startswith("hf://"):
         from .hub import fetch
@@ -133,7 +131,7 @@ def find(
         return path, name, revision
     if name in bundled(folder):
         return folder / f"{name}.safetensors", name, ""
-    if os.path.isfile(name):  # also False of a name that no system takes
+    if os.path.isfile(name):  # False also for names that are invalid on this system
         path = Path(name)
         return path, path.stem if path.parent == folder else name, ""
     if os.path.isdir(name):
@@ -148,19 +146,19 @@ def find(
 
 
 def identity_of(kind: str, arrays: dict[str, np.ndarray], facts: dict) -> str:
-    """Hash (hex) of what decides a model's output.
+    """Hash (hex) of everything that determines a model's output.
 
-    The SHA-256 of a line of JSON with the kind and the facts, and for each array, in the order of the names, a line of
-    JSON with its name, dtype and shape, and its values in C order, little-endian.
+    It is the SHA-256 of one line of JSON with the kind and the facts, followed by each array, sorted by name: one line
+    of JSON with its name, dtype and shape, then its values in C order, little-endian.
 
     Parameters
     ----------
     kind : str
-        Key under which the file holds its JSON: no checkpoint has the identity of a decoder.
+        Key of the JSON in the file, so that a checkpoint never has the identity of a decoder.
     arrays : dict of str to array
     facts : dict
-        Plain values. A fact that a later version adds is left out where it has its default, so that it changes the
-        identity of nothing that exists.
+        JSON-serialisable. A fact that a later version adds is omitted if it has its default value, so that the
+        identities of existing models do not change.
     """
     digest = hashlib.sha256(_line({"kind": kind, **facts}))
     for name in sorted(arrays):
@@ -172,32 +170,36 @@ def identity_of(kind: str, arrays: dict[str, np.ndarray], facts: dict) -> str:
 
 
 def to_bytes(kind: str, arrays: dict[str, np.ndarray], facts: dict, card: dict, identity: str) -> bytes:
-    """The file as bytes, the same for the same model."""
+    """The bytes of the file; equal models give equal bytes."""
     content = {"format": FORMAT_VERSION, **facts, "card": card, _IDENTITY: identity}
     arrays = {name: np.asarray(values, order="C") for name, values in arrays.items()}
-    # One key: safetensors writes several in no fixed order.
+    # A single key, because safetensors does not write several in a fixed order.
     return to_safetensors(arrays, {kind: json.dumps(content, sort_keys=True)})
 
 
-def _read(path: Path, name: str, kind: str, what: str) -> tuple[dict[str, np.ndarray], dict, dict, str]:
-    """Arrays, facts, card and identity that a file holds, as it says.
+def _read(path: Path, name: str, kind: str, description: str) -> tuple[dict[str, np.ndarray], dict, dict, str]:
+    """Arrays, facts, card and stated identity of a file.
 
     Parameters
     ----------
     path : Path
     name : str
-        What the user calls it.
+        Name of the model to use in messages.
     kind : str
-    what : str
-        What it should be, such as "NuCLR checkpoint".
+        As in `identity_of`.
+    description : str
+        Expected content, such as "NuCLR checkpoint".
 
     Raises
     ------
     CheckpointError
-        It is none of ours, or is damaged.
+        The file is damaged, or not of this kind.
     """
-    with reading(name, what, "fetch it again", error=CheckpointError), safe_open(path, framework="numpy") as file:
-        content = _content(file, name, kind, what)
+    with (
+        reading(name, description, "fetch it again", error=CheckpointError),
+        safe_open(path, framework="numpy") as file,
+    ):
+        content = _content(file, name, kind, description)
         version, card, identity = content.pop("format", None), content.pop("card", None), content.pop(_IDENTITY, "")
         if version != FORMAT_VERSION:
             raise CheckpointError(
@@ -215,18 +217,18 @@ def _read(path: Path, name: str, kind: str, what: str) -> tuple[dict[str, np.nda
 
 
 def kind_of_model(path) -> str:
-    """The key under which a safetensors file holds its JSON; empty where it is no such file."""
-    if not os.path.isfile(path):  # a pipe would be waited for
+    """Key of the JSON in a safetensors file; empty if it is not such a file."""
+    if not os.path.isfile(path):  # reading a pipe would block
         return ""
     try:
         with safe_open(path, framework="numpy") as file:
             return next(iter(file.metadata() or {}), "")
-    except Exception:  # a damaged file is for whoever reads it to say
+    except Exception:  # reported when the damaged file is read
         return ""
 
 
 def _with_identity(folder: Path, kind: str, sha256: str | None) -> Path | None:
-    """The file in a folder of the package that is of this kind and carries this identity."""
+    """The file in a folder of bundled models that has this identity."""
     for path in sorted(folder.glob("*.safetensors")) if sha256 else ():
         with safe_open(path, framework="numpy") as file:
             if json.loads(file.metadata().get(kind, "{}")).get(_IDENTITY) == sha256:
@@ -234,12 +236,12 @@ def _with_identity(folder: Path, kind: str, sha256: str | None) -> Path | None:
     return None
 
 
-def _content(file, name: str, kind: str, what: str) -> dict:
+def _content(file, name: str, kind: str, description: str) -> dict:
     text = (file.metadata() or {}).get(kind)
     if text is None:
-        raise CheckpointError(f"{name}: a safetensors file, but not a {what}: its metadata has no {kind!r}")
+        raise CheckpointError(f"{name}: a safetensors file, but not a {description}: its metadata has no {kind!r}")
     if len(text) > _LONGEST:
-        raise CheckpointError(f"{name}: its metadata is {len(text) / 1e6:,.0f} MB long: not a {what}")
+        raise CheckpointError(f"{name}: its metadata is {len(text) / 1e6:,.0f} MB long: not a {description}")
     content = json.loads(text)
     if not isinstance(content, dict):
         raise CheckpointError(f"{name}: its metadata is damaged: fetch it again")

@@ -1,8 +1,8 @@
-"""What a ``.pt`` file holds, read without running any of it, in time and memory that its size bounds.
+"""Safe reading of ``.pt`` files: no code from the file runs, and its size bounds time and memory.
 
-`torch.load(weights_only=True)` runs nothing either, but what it may meet stands in one list for the whole process, and
-it believes a file that claims more than it holds. So the pickle is read here: each class that it names is an inert
-stand-in, and a tensor is a description until it is asked for.
+`torch.load(weights_only=True)` runs no code either, but its list of allowed classes applies to the whole process, and
+it trusts files that declare more data than they hold. This reader replaces each class in the pickle by an inert
+stand-in, and reads a tensor only when it is requested.
 """
 
 import io
@@ -16,7 +16,7 @@ import torch
 
 from ..errors import CheckpointError, reading
 
-# By these names pickles ask for classes; `__builtin__` is what old protocols call `builtins`.
+# Classes that a pickle may name, by module; old protocols call `builtins` `__builtin__`.
 _INERT = {
     "omegaconf.dictconfig": ("DictConfig",),
     "omegaconf.listconfig": ("ListConfig",),
@@ -34,19 +34,19 @@ _STORAGES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
-# What torch never writes, and what could take more memory than the file is long.
+# Opcodes that torch never writes, or that could use more memory than the size of the file.
 _REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"}
-_LONGEST_PICKLE = 2_000_000  # bytes; a real one has some 20,000
+_LONGEST_PICKLE = 2_000_000  # bytes; a real one has about 20,000
 _MOST_TUPLES = 50_000
 _LARGEST_INT = 2**80
-# Values and characters of settings, and how deep they are nested; a real file has some hundred.
+# Values and characters of settings, and their depth; a real file has a few hundred.
 _MOST_PLAIN, _DEEPEST = 200_000, 50
-# The number that the format before torch 1.6 begins with, inside a pickle of its own.
+# The first pickle of a file in the format before torch 1.6 holds this number.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
 
 
 class Tensor:
-    """A tensor as the file describes it."""
+    """Description of a tensor in the file."""
 
     def __init__(self, storage, offset, size, stride, *_):
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
@@ -62,12 +62,12 @@ class Pickled:
     Attributes
     ----------
     content
-        Containers of plain values, `Tensor`, and stand-ins.
+        Containers of plain values, of `Tensor` and of stand-ins.
 
     Raises
     ------
     CheckpointError
-        The file is damaged, asks to run code, or claims more than it holds.
+        The file is damaged, would run code, or declares more data than it holds.
     """
 
     def __init__(self, path: Path):
@@ -90,29 +90,29 @@ class Pickled:
         if self._zip is not None:
             self._zip.close()
 
-    def tensor(self, described: Tensor) -> torch.Tensor:
-        """The numbers of a tensor; ValueError where the file does not hold it."""
-        dtype, key = described.storage
+    def tensor(self, description: Tensor) -> torch.Tensor:
+        """Read a tensor; ValueError if the file does not hold it."""
+        dtype, key = description.storage
         if key not in self._storages:
             self._storages[key] = bytearray(self._zip.read(f"{self._folder}/data/{key}"))
         content = self._storages[key]
         numbers = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-        size, stride, offset = described.size, described.stride, described.offset
+        size, stride, offset = description.size, description.stride, description.offset
         if not all(type(number) is int and number >= 0 for number in (offset, *size, *stride)):
             raise ValueError("a tensor has no shape")
         count, last = 1, offset
         for length, step in zip(size, stride, strict=True):
             count, last = count * length, last + (length - 1) * step
         if count and max(count, last + 1) > len(numbers):
-            raise ValueError(f"a tensor of shape {size} is said to lie in {len(numbers):,} numbers")
+            raise ValueError(f"a tensor of shape {size} has only {len(numbers):,} numbers")
         return numbers.as_strided(size, stride, offset) if count else numbers.new_empty(size)
 
     def _from_zip(self):
         members = {member.filename: member.file_size for member in self._zip.infolist()}
         pickles = [name for name in members if name.endswith("/data.pkl")]
-        # torch compresses nothing.
+        # torch writes uncompressed files.
         if sum(member.file_size for member in self._zip.infolist()) > self._path.stat().st_size:
-            raise CheckpointError(f"{self._path}: refused: it is compressed, or claims more than it holds")
+            raise CheckpointError(f"{self._path}: refused: it is compressed, or declares more data than it holds")
         if len(pickles) != 1:
             raise ValueError("it has no data.pkl")
         self._folder = pickles[0].removesuffix("/data.pkl")
@@ -121,10 +121,10 @@ class Pickled:
         return self._unpickled(io.BytesIO(self._zip.read(pickles[0])))
 
     def _from_legacy(self):
-        """A row of pickles, then of each storage its length and its numbers."""
+        """Read the format before torch 1.6: five pickles, then the length and the numbers of each storage."""
         with open(self._path, "rb") as file:
             if _LEGACY_MAGIC not in file.read(32):
-                raise ValueError("it is no checkpoint")
+                raise ValueError("it is not a checkpoint")
         stream, sizes = io.BytesIO(self._path.read_bytes()), {}
         _, _, system, content, keys = (self._unpickled(stream, sizes) for _ in range(5))
         _check_order(system["little_endian"])
@@ -144,17 +144,17 @@ class Pickled:
 
 
 def plain(node):
-    """The plain values inside OmegaConf nodes: their state keeps children in `_content`, leaves in `_val`.
+    """The plain values inside OmegaConf nodes, whose state has children in `_content` and leaves in `_val`.
 
-    ValueError where these are more, or nested deeper, than settings are.
+    ValueError if there are too many values, or if they are nested too deeply.
     """
-    left = _MOST_PLAIN
+    remaining = _MOST_PLAIN
 
     def visit(node, depth: int):
-        nonlocal left
-        left -= 1 + (len(node) if isinstance(node, str) else 0)
-        if left < 0 or depth > _DEEPEST:
-            raise ValueError("its settings are no settings: too many, or nested too deeply")
+        nonlocal remaining
+        remaining -= 1 + (len(node) if isinstance(node, str) else 0)
+        if remaining < 0 or depth > _DEEPEST:
+            raise ValueError("its settings are too many, or nested too deeply")
         if isinstance(node, _Inert):
             state = getattr(node, "state", {})
             return visit(state["_content"] if "_content" in state else state.get("_val"), depth + 1)
@@ -170,12 +170,12 @@ def plain(node):
 
 
 def _text(value) -> str:
-    # Halves of surrogate pairs cannot be written.
+    # Surrogates cannot be encoded.
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 class _Inert:
-    """Stands in for a class of the file: takes its state, does nothing."""
+    """Inert stand-in for a class in the file: it only keeps its state."""
 
     def __init__(self, *args, **kwargs):
         pass
@@ -185,14 +185,14 @@ class _Inert:
 
 
 class _Mapping(dict):
-    """Stands in for dictionaries of other kinds, whose entries come one by one."""
+    """Stand-in for subclasses of dict, whose entries are set one by one."""
 
     def __init__(self, *args):
         super().__init__()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Gives each pickle stand-ins of its own: what it does to them ends with it."""
+    """Creates new stand-ins for each pickle, so that changes to them have no effect on other files."""
 
     def __init__(self, stream, path: Path, sizes: dict[str, int]):
         super().__init__(stream)
@@ -210,8 +210,8 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         raise CheckpointError(
-            f"{self._path}: refused: it asks for {module}.{name}, which could run code; only fetch it again from a "
-            "source you trust"
+            f"{self._path}: refused: it asks for {module}.{name}, which could run code: fetch it again from a source "
+            "that you trust"
         )
 
     def persistent_load(self, saved):
@@ -221,11 +221,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _check_opcodes(stream: io.BytesIO) -> None:
-    """ValueError where unpickling could take more time or memory than the pickle is long."""
+    """ValueError if unpickling could take more time or memory than the size of the pickle allows."""
     begin, tuples = stream.tell(), 0
     for opcode, value, position in pickletools.genops(stream):
         read = position - begin
-        tuples += opcode.name.startswith("TUPLE")  # those of a key are hashed one inside the other
+        tuples += opcode.name.startswith("TUPLE")  # hashing nested tuples takes time
         if (
             read > _LONGEST_PICKLE
             or tuples > _MOST_TUPLES
@@ -233,7 +233,7 @@ def _check_opcodes(stream: io.BytesIO) -> None:
             or (opcode.name.endswith("PUT") and int(value) > read)
             or (isinstance(value, int) and abs(value) > _LARGEST_INT)
         ):
-            raise ValueError(f"its pickle is none that torch writes: {opcode.name} at byte {position}")
+            raise ValueError(f"its pickle was not written by torch: {opcode.name} at byte {position}")
 
 
 def _check_order(little: bool) -> None:

@@ -1,4 +1,4 @@
-"""Public NuCLR checkpoints (pickled ``.pt`` files of two implementations) -> Checkpoint. Runs nothing of the file."""
+"""convert_checkpoint: read public NuCLR checkpoints (``.pt`` files of two implementations) without running code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ _SUBLAYERS = ("spatial", "spatial_feed_forward", "temporal", "temporal_feed_forw
 def convert_checkpoint(pt_path) -> Checkpoint:
     """Read a public ``.pt`` checkpoint: the authors' (nerdslab/nuclr) or BrainWideBench's (ibl-bwb).
 
-    Tensors and plain containers are all that is read; OmegaConf's classes, in which both keep their settings, are
-    replaced by inert ones. Whatever else the file asks for is refused, not run.
+    No code from the file is executed: only tensors and plain containers are read, the OmegaConf classes of the settings
+    are replaced by inert stand-ins, and a file that names any other class is refused.
 
     Parameters
     ----------
@@ -31,14 +31,27 @@ def convert_checkpoint(pt_path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        The file is damaged, asks to run code, or is no NuCLR checkpoint.
+        The file is damaged, would run code, or is not a NuCLR checkpoint.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import convert_checkpoint
+    >>> convert_checkpoint("authors.pt").save("authors.safetensors")  # doctest: +SKIP
+
+    Other files are refused, and no code in them is executed:
+
+    >>> import torch
+    >>> torch.save({"weights": torch.zeros(3)}, "other.pt")
+    >>> convert_checkpoint("other.pt")
+    Traceback (most recent call last):
+    spikeinterface_nuclr.errors.CheckpointError: other.pt: not a NuCLR checkpoint: ...
     """
     path = Path(pt_path)
     with Pickled(path) as file:
         content = file.content
         if not isinstance(content, Mapping) or not {"model_state_dict", "cfg"} <= content.keys():
             raise CheckpointError(f"{path}: not a NuCLR checkpoint: it lacks model_state_dict or cfg")
-        # Only by its loss does a file say which implementation wrote it, and so how its sub-layers are ordered.
+        # Only the loss shows which implementation wrote the file, and therefore the order of its sub-layers.
         brainwidebench = "ssl_loss_state_dict" in content
         if not brainwidebench and "loss_state_dict" not in content:
             raise CheckpointError(f"{path}: it lacks loss_state_dict and ssl_loss_state_dict, so its layout is unknown")
@@ -48,9 +61,9 @@ def convert_checkpoint(pt_path) -> Checkpoint:
             config = _config(settings, state)
             weights = _weights(state, config, spatial_first=brainwidebench)
             _check_rotation(state, config)
-            known = {key: content.get(key) for key in ("train_step", "epoch", "run_id", "git_hash")}
-            known = {key: plain(value) for key, value in known.items() if isinstance(value, str | int | float)}
-        except Exception as error:  # whatever a file of another layout leads to
+            run = {key: content.get(key) for key in ("train_step", "epoch", "run_id", "git_hash")}
+            run = {key: plain(value) for key, value in run.items() if isinstance(value, str | int | float)}
+        except Exception as error:  # any error may result from another layout
             raise CheckpointError(
                 f"{path}: its layout is not that of a NuCLR checkpoint ({reason_of(error)})"
             ) from None
@@ -58,23 +71,23 @@ def convert_checkpoint(pt_path) -> Checkpoint:
         "converted_from": path.name,
         "implementation": "BrainWideBench (brainbench-org/ibl-bwb)" if brainwidebench else "reference (nerdslab/nuclr)",
         "settings": settings,
-        **known,
-        # What each implementation does when it embeds.
+        **run,
+        # The overlap of windows with which each implementation embeds.
         "overlap": 0.5 if brainwidebench else 0.0,
     }
     return Checkpoint(config, weights, card, name=str(path))
 
 
 def _tensors(file: Pickled, state: Mapping, most: int) -> dict[str, torch.Tensor]:
-    """The tensors of a state by name, which together take no more bytes than the file has."""
-    tensors, taken = {}, 0
-    for name, described in state.items():
-        if not isinstance(name, str) or not isinstance(described, Tensor):
-            raise ValueError("model_state_dict holds something else than tensors by name")
-        tensors[name] = file.tensor(described)
-        taken += tensors[name].nbytes
-        if taken > most:
-            raise ValueError("its tensors are more than it holds")
+    """The tensors of a state by name; ValueError if they take more than `most` bytes, the size of the file."""
+    tensors, size = {}, 0
+    for name, description in state.items():
+        if not isinstance(name, str) or not isinstance(description, Tensor):
+            raise ValueError("model_state_dict must hold tensors by name")
+        tensors[name] = file.tensor(description)
+        size += tensors[name].nbytes
+        if size > most:
+            raise ValueError("its tensors are larger than the file")
     return tensors
 
 
@@ -101,7 +114,7 @@ def _config(settings: dict, state: dict) -> EncoderConfig:
 
 
 def _weights(state: dict, config: EncoderConfig, *, spatial_first: bool) -> dict[str, torch.Tensor]:
-    """Weights under our names. In `st_blocks` the two implementations order their sub-layers differently."""
+    """Weights by the names of `Encoder`. The implementations differ in the order of sub-layers in `st_blocks`."""
     weights = {}
     for name, value in state.items():
         kind, *rest = name.split(".")
@@ -122,8 +135,8 @@ def _weights(state: dict, config: EncoderConfig, *, spatial_first: bool) -> dict
 
 def _halves(value: torch.Tensor, name: list[str], config: EncoderConfig) -> torch.Tensor:
     """Reorder a rotating layer from interleaved pairs (2i, 2i + 1) to halves (i, i + rotary_pairs)."""
-    turning = 2 * config.rotary_pairs
-    order = [*range(0, turning, 2), *range(1, turning, 2), *range(turning, config.head_dim)]
+    rotating = 2 * config.rotary_pairs
+    order = [*range(0, rotating, 2), *range(1, rotating, 2), *range(rotating, config.head_dim)]
     heads = (config.heads, config.head_dim)
     if name[0] == "to_qkv":
         return value.unflatten(0, (3, *heads))[:, :, order].flatten(0, 2)

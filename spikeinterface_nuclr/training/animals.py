@@ -1,4 +1,4 @@
-"""Which animals of a store a run trains on, and which it monitors."""
+"""Split the animals of a store into those to train on and those to monitor."""
 
 from fnmatch import fnmatchcase
 
@@ -15,7 +15,7 @@ from .views import TOO_FEW_UNITS, Recording
 def divide(
     store: Store, hold_out: list[str], exclude: list[str], config: PretrainConfig
 ) -> tuple[list[Recording], list[Probe]]:
-    """Recordings to train on, and probes to monitor."""
+    """Recordings to train on, and probes of held-out animals to monitor."""
     recordings, validation, unmatched = [], [], {*hold_out, *exclude}
     warn_of_similar(store.animals)
     for probe in store.probes:
@@ -38,8 +38,8 @@ def divide(
             if len(recording.starts):
                 recordings.append(recording)
     if unmatched:
-        known = ", ".join(store.animals[:5])
-        raise InputError(f"{sorted(unmatched)[0]!r} matches no animal: nothing would be held out ({known}, …)")
+        names = ", ".join(store.animals[:5])
+        raise InputError(f"{sorted(unmatched)[0]!r} matches no animal: nothing would be held out ({names}, …)")
     if not recordings:
         raise InputError(f"no recording is left to train on: each needs a window and more than {TOO_FEW_UNITS} units")
     if config.probe and validation and not any(config.probe in probe.outline.properties for probe in validation):
@@ -47,8 +47,8 @@ def divide(
     return recordings, validation
 
 
-def beginnings(validation: list[Probe], config: PretrainConfig) -> list[Population]:
-    """The first `monitor_s` seconds of each probe, from where it was first observed."""
+def monitored_populations(validation: list[Probe], config: PretrainConfig) -> list[Population]:
+    """The first `monitor_s` seconds of the observed time of each probe."""
     populations = []
     for probe in validation:
         observed = [probe.outline.observed_of(unit) for unit in range(probe.n_units)]

@@ -1,4 +1,4 @@
-"""build_store: many sources in, a store out. One session is one unit of work, written whole or not at all."""
+"""build_store: read many sources into a store, session by session, each written whole or not at all."""
 
 import inspect
 import json
@@ -20,7 +20,7 @@ from ..population import Population
 from ..traces import resampled
 from .store import FORMAT_VERSION, TICKS, Store, check_store, read_part
 
-_LONGEST_S = 10_000_000  # the index holds every second
+_LONGEST_S = 10_000_000  # because the index has an entry for every second
 
 
 def build_store(
@@ -33,24 +33,24 @@ def build_store(
     progress: bool = True,
     **reading,
 ) -> tuple[Store, list[str]]:
-    """Put the spikes, or the traces, of many sessions into a store.
+    """Build or extend a store with the spikes or traces of many sessions.
 
-    A session that the store holds already is left alone unless its source has changed since, so a build that was
-    stopped, or a list that grew, goes on where it was. A source that cannot be read is skipped and reported.
+    Existing sessions are reused unless their source has changed, so that an interrupted build can be continued and a
+    list of sources can be extended. Sources that cannot be read are skipped and reported.
 
     Parameters
     ----------
     sources
-        As `list_sources`: paths, patterns such as ``"data/*/*.nwb"``, CSV manifests, folders of NWB files, or objects
-        that `read_population` takes.
+        As in `list_sources`: paths, patterns such as ``"data/*/*.nwb"``, CSV manifests, folders of NWB files, or
+        objects that `read_population` accepts.
     path : path
-        The folder; made where it is not there.
+        The folder of the store; created if it does not exist.
     group_by : str or None, default: "group"
-        As `read_population`.
+        As in `read_population`.
     frame_rate : float, optional
-        Frames per second to which traces are `resampled`: those of the encoder to train. Default: as recorded.
+        Frame rate in Hz to which traces are `resampled`: that of the encoder to train. Default: as recorded.
     n_jobs : int, default: 1
-        Processes that read sources at the same time.
+        Number of processes that read sources in parallel.
     progress : bool, default: True
     **reading
         Further keywords of `read_population`, for all sources.
@@ -59,7 +59,7 @@ def build_store(
     -------
     store : Store
     damaged : list of str
-        One line for each source that was skipped.
+        One line for each skipped source.
 
     Raises
     ------
@@ -69,8 +69,16 @@ def build_store(
     Warns
     -----
     RecordingWarning
-        Sources name no animal: each counts as an animal of its own. Or two names of animals differ by case or blanks
-        only.
+        Sources name no animal, so that each counts as a separate animal; or names of animals differ only by case or
+        blanks.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import build_store, simulate_relations
+    >>> populations = [simulate_relations(12, 30.0, seed=seed) for seed in range(2)]
+    >>> store, damaged = build_store(populations, "store", progress=False)
+    >>> store.summary(), damaged
+    ('2 sessions of 2 animals, 2 probes, 24 units', [])
     """
     for name in reading.keys() - inspect.signature(read_population).parameters.keys():
         raise TypeError(f"build_store() got an unexpected keyword argument {name!r}")
@@ -89,8 +97,8 @@ def build_store(
     nameless = sorted({probe.session for probe in store.probes if probe.animal == probe.outline.metadata["source"]})
     if len(nameless) > 1:
         warnings.warn(
-            f"{len(nameless)} sessions, such as {nameless[0]}, name no animal and count as one each, so parts of an "
-            "animal may be held out: name them in a manifest",
+            f"{len(nameless)} sessions, such as {nameless[0]}, name no animal and count as separate animals, so an "
+            "animal may be both trained on and held out: name the animals in a manifest",
             RecordingWarning,
             stacklevel=2,
         )
@@ -99,8 +107,8 @@ def build_store(
 
 
 def _make_store(path: Path) -> None:
-    """An empty store, unless one is there; a folder in which a build was killed at its start is reused."""
-    if path.is_dir() and {inside.name for inside in path.iterdir()} <= {"sessions"}:
+    """Create an empty store, unless it exists; a folder in which a build was killed at its start is reused."""
+    if path.is_dir() and {child.name for child in path.iterdir()} <= {"sessions"}:
         unused = not any((path / "sessions").glob("*"))
     else:
         unused = not path.exists()
@@ -123,7 +131,7 @@ def _each(add, listed: list[Listed], n_jobs: int) -> Iterator[str]:
 
 
 def _add_session(sessions: Path, reading: dict, frame_rate: float | None, listed: Listed) -> str:
-    """Write one session's folder; what is wrong with its source, or nothing."""
+    """Write the folder of one session and return the problem with its source, or an empty text."""
     try:
         folder = sessions / listed.key
         stamp = [*listed.stamp, reading, frame_rate] if listed.stamp else []
@@ -135,13 +143,13 @@ def _add_session(sessions: Path, reading: dict, frame_rate: float | None, listed
         with folder_written_whole(folder) as staged:
             staged.mkdir()
             _write_session(staged, listed, stamp, population)
-    except Exception as error:  # one damaged source of hundreds must not stop the others, whatever is wrong with it
+    except Exception as error:  # one damaged source must not stop the others
         return listed.refusal(error)
     return ""
 
 
 def _stamp_of(folder: Path) -> list:
-    """The stamp of a session's source; empty where there is no session, or a damaged one."""
+    """The stamp of a session's source; empty if the session is missing or damaged."""
     try:
         return read_part(folder / "session.json").get("stamp")
     except InputError:
@@ -189,7 +197,7 @@ def _write_activity(stem: Path, population: Population) -> None:
         save("traces", np.ascontiguousarray(population.traces.T))
         return
     if population.n_units > 1 << 16:
-        raise InputError(f"one probe holds {population.n_units} units, a store takes {1 << 16}: set group_by")
+        raise InputError(f"one probe has {population.n_units} units, a store takes at most {1 << 16}: set group_by")
     times = np.concatenate(population.spike_times)
     units = np.repeat(np.arange(population.n_units, dtype=np.uint16), population.num_spikes)
     order = np.argsort(times, kind="stable")

@@ -1,4 +1,4 @@
-"""PretrainConfig: everything that fixes a training run, from Python, a TOML file or the command line."""
+"""PretrainConfig: the settings of a training run, from Python, a TOML file or the command line."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,49 +13,57 @@ from .views import TOO_FEW_UNITS
 
 OBJECTIVES = (*FORMS, "vicreg")
 OPTIMIZERS = ("adamw", "muon")
-_LARGEST = 2**62  # whole number that counts, seeds and floats can hold
+_LARGEST = 2**62  # largest integer setting
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Everything that fixes a training run. The defaults are the published settings (Arora et al. 2025).
+    """Settings of a training run. The defaults are the published settings (Arora et al. 2025).
 
     Parameters
     ----------
     encoder : EncoderConfig
-        The network; of a fine-tuning run, that of the weights it starts from.
+        Architecture of the network; when fine-tuning, that of the initial weights.
     steps : int
         Optimiser steps.
     samples : int
-        Populations in a step, each seen in two views, of all processes together.
+        Populations per step, over all processes, each in two views.
     batch_size : int
-        Neurons × patches computed at once. A step that holds more adds up the gradients of several batches: the same
-        step, but for "vicreg", whose statistics are those of a batch.
+        Neurons × patches computed at once. Larger steps accumulate the gradients of several batches, which gives the
+        same step, except for "vicreg", whose statistics are computed per batch.
     max_units : int
-        Most neurons of one view; 0 is no limit.
+        Largest number of neurons in a view; 0 is no limit.
     min_unit_fraction : float
-        Each view keeps a random part of the neurons, at least this share of them. 1 keeps all.
+        Each view is a random subset of the neurons, at least this fraction of them. With 1, all are used.
     max_view_distance_s : float
-        Largest distance in seconds between the windows of a sample.
+        Largest distance in seconds between the two windows of a sample.
     optimizer : {"adamw", "muon"}
-        "muon" moves the matrices inside the encoder's blocks along the orthogonal part of their gradient (Jordan et al.
-        2024; with updates of AdamW's size, Liu et al. 2025) and the rest by AdamW. It needs torch 2.9 or newer.
+        "muon" orthogonalises the updates of the matrices inside the encoder's blocks (Jordan et al. 2024; scaled to the
+        size of AdamW's updates, Liu et al. 2025) and uses AdamW for all other weights. It needs torch 2.9 or newer.
     learning_rate, weight_decay, clip : float
-        Peak learning rate, weight decay of matrices, largest norm of the gradient.
+        Peak learning rate, weight decay of matrices, and largest norm of the gradient.
     warmup : float
-        Share of the steps in which the learning rate climbs; then it falls along a cosine to 0.
+        Fraction of the steps with linear warm-up of the learning rate, which then decays to 0 along a cosine.
     objective : {"dcl_full", "dcl", "infonce", "vicreg"}
+        `ContrastiveLoss` of this form, or `VICRegLoss`.
     temperature, temperature_scope
-        As `ContrastiveLoss`.
+        As in `ContrastiveLoss`.
     seed : int
-        Fixes the first weights, the views and the dropout.
+        Seed of the initial weights, the views and the dropout.
     monitor_every : int
-        Steps between two looks at the held-out animals, and between two saved states.
+        Steps between two evaluations on the held-out animals, at which the state is saved as well.
     monitor_s : float
-        Seconds at the beginning of each held-out recording that are looked at.
+        Seconds at the beginning of each held-out recording to evaluate.
     probe : str
-        A column of labels, such as "brain_area", that a linear probe reads from the embeddings of the held-out animals
-        at each look. It is logged and decides nothing. Empty: none.
+        A column of labels, such as "brain_area", for a linear probe on the embeddings of the held-out animals. Its
+        score is logged but does not influence the choice of weights. Empty: none.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import PretrainConfig
+    >>> config = PretrainConfig(steps=1000).updated({"encoder": {"dim": 128}})
+    >>> config.steps, config.encoder.dim
+    (1000, 128)
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -97,33 +105,33 @@ class PretrainConfig:
         if self.max_units and self.max_units <= TOO_FEW_UNITS:
             raise InputError(f"max_units must be above {TOO_FEW_UNITS}: smaller views teach little")
         choices = {"objective": OBJECTIVES, "temperature_scope": TEMPERATURE_SCOPES, "optimizer": OPTIMIZERS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
         if self.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
             raise InputError(f"optimizer 'muon' needs torch 2.9 or newer, this is {torch.__version__}: use 'adamw'")
 
     def to_dict(self) -> dict:
-        """Plain values for JSON, the encoder's in a dict of their own."""
+        """A JSON-serialisable dict, with the settings of the encoder in a nested dict."""
         return asdict(self)
 
     def updated(self, values: dict, where: str = "config") -> "PretrainConfig":
-        """This config with some values changed; those of the encoder are under "encoder".
+        """A copy with some values changed; those of the encoder are in a dict under "encoder".
 
         Raises
         ------
         InputError
-            Begins with `where` and names the entry that is unknown or wrong.
+            Begins with `where` and names the unknown or invalid entry.
         """
         values = dict(values)
         encoder = values.pop("encoder", {})
         if not isinstance(encoder, dict):
             raise InputError(f"{where}: encoder must be a table, [encoder]")
-        for known, given, table in ((self, values, ""), (self.encoder, encoder, "encoder.")):
-            unknown = sorted(set(given) - {f.name for f in fields(known)})
+        for config, changes, table in ((self, values, ""), (self.encoder, encoder, "encoder.")):
+            unknown = sorted(set(changes) - {f.name for f in fields(config)})
             if unknown:
                 raise InputError(f"{where}: {table}{unknown[0]} is unknown: `nuclr train --show-config` lists them all")
-            nested = [name for name, value in given.items() if isinstance(value, dict | list)]
+            nested = [name for name, value in changes.items() if isinstance(value, dict | list)]
             if nested:
                 raise InputError(f"{where}: {table}{nested[0]} must be one value, not a table or a list")
         try:
@@ -132,7 +140,7 @@ class PretrainConfig:
             raise InputError(f"{where}: {error}") from None
 
     def to_toml(self) -> str:
-        """As a TOML file that `read_config` reads."""
+        """The content of a TOML file for `read_config`."""
         values = self.to_dict()
         encoder = values.pop("encoder")
         tables = ("", values), ("\n[encoder]\n", encoder)
@@ -142,16 +150,17 @@ class PretrainConfig:
 
 
 def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> PretrainConfig:
-    """The config of a TOML file, with single values set over it.
+    """Read a config from a TOML file, with overrides.
 
     Parameters
     ----------
     path : path, optional
-        A TOML file: the parameters of `PretrainConfig`, those of the encoder in a table ``[encoder]``.
+        A TOML file of parameters of `PretrainConfig`, those of the encoder in a table ``[encoder]``.
     settings : iterable of str
-        Such as ``"steps=1000"`` and ``"encoder.dim=128"``; values are written as in TOML, texts with or without quotes.
+        Overrides such as ``"steps=1000"`` and ``"encoder.dim=128"``; values are written as in TOML, strings with or
+        without quotes.
     start : PretrainConfig, optional
-        What holds where nothing is said. Default: the published settings.
+        Config to change. Default: the published settings.
     """
     values: dict = {}
     if path is not None:
@@ -167,9 +176,9 @@ def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> 
 
 def _setting(setting: str) -> dict:
     name, equals, value = setting.partition("=")
-    for written in (value, json.dumps(value)) if equals else ():
+    for toml in (value, json.dumps(value)) if equals else ():
         try:
-            return _parsed(f"{name} = {written}")
+            return _parsed(f"{name} = {toml}")
         except (ValueError, RecursionError):
             continue
     raise InputError(f"{setting}: a setting is NAME=VALUE, such as steps=1000 or encoder.dim=128")

@@ -1,27 +1,33 @@
 """The figure of a training run's log."""
 
-# What each panel shows, and the unit of its axis.
+# Title, columns and unit of each panel.
 _PANELS = (
     ("loss", ("loss",), "nats"),
-    ("parts of the loss", ("alignment", "repulsion", "invariance", "variance", "covariance"), "nats"),
-    ("found again", ("reidentification", "reidentification_across"), "share of neurons"),
-    ("dimensions in use", ("rank_me",), "RankMe"),
-    ("odd and even windows agree", ("split_half_similarity",), "cosine"),
-    ("probe of held-out animals", ("probe",), "macro-F1"),
+    ("terms of the loss", ("alignment", "repulsion", "invariance", "variance", "covariance"), "nats"),
+    ("top-1 re-identification accuracy", ("reidentification", "reidentification_across"), "fraction of neurons"),
+    ("effective dimensionality", ("rank_me",), "RankMe"),
+    ("split-half similarity", ("split_half_similarity",), "cosine similarity"),
+    ("linear probe, held-out animals", ("probe",), "macro-F1"),
 )
 
 
 def plot_training(rows: list[dict]):
-    """Draw the loss and the monitors of a run over its steps.
+    """Plot the loss and the monitors of a training run against the step.
 
     Parameters
     ----------
     rows : list of dict
-        Of the log: the columns of its CSV, as numbers.
+        Rows of the log: the columns of its CSV, as numbers.
 
     Returns
     -------
     matplotlib Figure
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import plot_training
+    >>> rows = [{"step": 10, "loss": 2.0, "rank_me": 3.1}, {"step": 20, "loss": 1.5, "rank_me": 5.8}]
+    >>> plot_training(rows).savefig("curves.png")
     """
     from matplotlib.figure import Figure
 

@@ -1,8 +1,8 @@
-"""The objectives: bring two views of one neuron together, keep different neurons apart.
+"""Training objectives: align two views of the same neuron and separate different neurons.
 
-Every loss takes the embeddings of two views of a batch of samples. A sample is one population seen twice; its
-neurons follow each other, sample after sample, and `units_1`, `units_2` name them. Neurons with the same name in
-both views of a sample are matches. Different samples never meet. What is minimised is the sum of a loss's parts.
+A loss takes the embeddings of two views of a batch of samples. A sample is one population in two views; the neurons of
+all samples are concatenated, and `units_1` and `units_2` identify them. Neurons with the same number in both views of a
+sample are matches. Samples are independent. The objective is the sum of the terms that a loss returns.
 """
 
 import math
@@ -16,7 +16,7 @@ TEMPERATURE_SCOPES = ("cross-view", "all")
 
 
 class ContrastiveLoss(nn.Module):
-    """Sample-wise contrastive loss of NuCLR (Arora et al. 2025) and its relatives.
+    """Sample-wise contrastive loss of NuCLR (Arora et al. 2025) and its variants.
 
     Parameters
     ----------
@@ -27,9 +27,18 @@ class ContrastiveLoss(nn.Module):
         Negatives of a matched neuron: "dcl_full", the other neurons of both views; "dcl", those of the other view;
         "infonce", those of the other view and the match itself.
     temperature_scope : {"cross-view", "all"}
-        Which similarities are divided by the temperature. "cross-view", as in the authors' code: those between the
-        views. "all", as in BrainWideBench's: also those within a view; and the loss leaves out two terms that have no
-        gradient, 1 / temperature and the logarithm of the number of columns.
+        Which similarities are divided by the temperature: "cross-view", those between the views, as in the authors'
+        code; or "all", also those within a view, as in BrainWideBench. With "all", the loss omits two constants, 1 /
+        temperature and the logarithm of the number of negatives.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeinterface_nuclr import ContrastiveLoss
+    >>> view_1, view_2 = torch.randn(2, 5, 16)  # two views of one population of five neurons
+    >>> sizes, units = torch.tensor([5]), torch.arange(5)
+    >>> sorted(ContrastiveLoss(16)(view_1, view_2, sizes, sizes, units, units))
+    ['alignment', 'repulsion']
     """
 
     def __init__(
@@ -44,49 +53,49 @@ class ContrastiveLoss(nn.Module):
         self.projector = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> dict[str, torch.Tensor]:
-        """Means of the samples' losses, weighted by their number of matches.
+        """Mean of the samples' losses, weighted by their numbers of matches.
 
         Parameters
         ----------
         x1, x2 : Tensor, shapes (n1, dim) and (n2, dim)
             Embeddings of the two views.
         sizes_1, sizes_2 : int Tensor, shape (samples,)
-            Neurons of each sample in each view.
+            Number of neurons of each sample in each view.
         units_1, units_2 : int Tensor, shapes (n1,) and (n2,)
-            Name of each neuron, unique within a view of a sample.
+            Number that identifies each neuron, unique within a view of a sample.
 
         Returns
         -------
         dict of scalar Tensors
-            "alignment" of the matches, and the "repulsion" of their negatives.
+            "alignment" of the matches, and "repulsion" of their negatives.
         """
         p1, p2 = self.projector(x1).float(), self.projector(x2).float()
-        # Similarities divided by the temperature are too large for bfloat16, which an autocast would make of them.
+        # Autocast would compute the similarities in bfloat16, which is too coarse after division by the temperature.
         with torch.autocast(p1.device.type, enabled=False):
             p1, p2 = F.normalize(p1, dim=-1), F.normalize(p2, dim=-1)
             alignment, repulsion, matched = p1.new_zeros(()), p1.new_zeros(()), 0
             for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2):
                 if len(i):
-                    apart, near = self._of_matches(a, b, i, j)
-                    alignment, repulsion = alignment + apart.sum(), repulsion + near.sum()
+                    distance, similarity = self._terms(a, b, i, j)
+                    alignment, repulsion = alignment + distance.sum(), repulsion + similarity.sum()
                     matched += len(i)
         return {"alignment": alignment / max(matched, 1), "repulsion": repulsion / max(matched, 1)}
 
-    def _of_matches(self, p1, p2, i, j):
-        """How far apart each match is, and how near its negatives are."""
+    def _terms(self, p1, p2, i, j):
+        """Alignment of each match, and repulsion of its negatives, averaged over both views."""
         cross = p1 @ p2.T / self.temperature
-        apart = -cross[i, j]
+        alignment = -cross[i, j]
         if self.temperature_scope == "cross-view":
-            apart = apart + 1 / self.temperature
-        return apart, (self._crowd(cross, p1, i, j) + self._crowd(cross.T, p2, j, i)) / 2
+            alignment = alignment + 1 / self.temperature
+        return alignment, (self._repulsion(cross, p1, i, j) + self._repulsion(cross.T, p2, j, i)) / 2
 
-    def _crowd(self, cross, own, i, j):
-        """log of the mean (for "all", of the sum) of the exponential similarities of each match to its negatives."""
+    def _repulsion(self, cross, view, i, j):
+        """Log of the mean (for "all", of the sum) of exp(similarity) of each match to its negatives."""
         rows = cross[i]
         if self.form != "infonce":
             rows = rows.scatter(1, j[:, None], -torch.inf)
         if self.form == "dcl_full":
-            within = own[i] @ own.T
+            within = view[i] @ view.T
             if self.temperature_scope == "all":
                 within = within / self.temperature
             rows = torch.cat([rows, within.scatter(1, i[:, None], -torch.inf)], dim=1)
@@ -104,7 +113,16 @@ class VICRegLoss(nn.Module):
     factors : tuple of float
         Weights of the invariance, variance and covariance terms.
     cutoff, eps : float
-        Standard deviation asked of each projected dimension, and the variance added before its root.
+        Target standard deviation of each projected dimension, and the constant added to its variance.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeinterface_nuclr import VICRegLoss
+    >>> view_1, view_2 = torch.randn(2, 5, 16)  # two views of one population of five neurons
+    >>> sizes, units = torch.tensor([5]), torch.arange(5)
+    >>> sorted(VICRegLoss(16)(view_1, view_2, sizes, sizes, units, units))
+    ['covariance', 'invariance', 'variance']
     """
 
     def __init__(self, dim: int, factors=(25.0, 25.0, 1.0), cutoff: float = 1.0, eps: float = 1e-4):
@@ -116,7 +134,7 @@ class VICRegLoss(nn.Module):
         )
 
     def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> dict[str, torch.Tensor]:
-        """As `ContrastiveLoss.forward`: "invariance" over all matches, "variance" and "covariance" over all neurons."""
+        """Like `ContrastiveLoss.forward`: "invariance" of all matches, "variance" and "covariance" of all neurons."""
         p1, p2 = self.projector(x1).float(), self.projector(x2).float()
         pairs = [(a[i], b[j]) for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2)]
         z1, z2 = (torch.cat(z) for z in zip(*pairs, strict=True))
@@ -138,7 +156,7 @@ class VICRegLoss(nn.Module):
 
 
 def matched_samples(x1, x2, sizes_1, sizes_2, units_1, units_2):
-    """Each sample's two views, and the positions (i, j) of its matches in them."""
+    """Iterate over samples: the embeddings of both views, and the positions (i, j) of the matches in them."""
     views = zip(
         x1.split(list(map(int, sizes_1))),
         x2.split(list(map(int, sizes_2))),

@@ -1,4 +1,4 @@
-"""pretrain: many recordings in, a Checkpoint out. Devices, processes and precision are Lightning Fabric's."""
+"""pretrain: train an encoder on many recordings, on the devices and processes of Lightning Fabric."""
 
 import math
 import time
@@ -17,17 +17,17 @@ from ..model.checkpoint import Checkpoint
 from ..model.device import choose_device, choose_precision
 from ..model.encoder import Encoder
 from ..model.loading import load_checkpoint
-from .animals import beginnings, divide
+from .animals import divide, monitored_populations
 from .building import build_store
 from .config import PretrainConfig
 from .losses import ContrastiveLoss, VICRegLoss
-from .monitors import look
+from .monitors import monitor
 from .runs import Run
 from .store import Store, is_store
 from .views import Recording, Views, draw_sample, packed
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
-_PATIENCE = timedelta(hours=12)  # of the other processes while one looks at the held-out animals
+_TIMEOUT = timedelta(hours=12)  # other processes wait while one evaluates the held-out animals
 
 
 def pretrain(
@@ -50,68 +50,80 @@ def pretrain(
     plot: bool = False,
     progress: bool = True,
 ) -> Checkpoint:
-    """Train an encoder without labels, from scratch or from the weights of another.
+    """Train an encoder without labels, from scratch or from existing weights.
 
     Parameters
     ----------
     sources : path or list
-        A store that `build_store` made; or what `build_store` takes, of which a store is made beside the output for
-        the time of the run.
+        A store from `build_store`, or sources for `build_store`, from which a temporary store is built beside the
+        output.
     output : path
-        The ``.safetensors`` file to write, with the best weights so far at each look at the held-out animals; without
-        such animals, the last. Beside it stand the log (``.log.csv``), that of TensorBoard (``.tensorboard``), until
-        the end the state from which `resume` goes on (``.state.safetensors``), and, where the last weights were not
-        the best, these (``.last.safetensors``).
+        The ``.safetensors`` file to write. It holds the weights with the best re-identification of held-out animals so
+        far, or the last weights if no animals are held out. Further files are written beside it: the log
+        (``.log.csv``), the log of TensorBoard (``.tensorboard``), until the end of the run the state for `resume`
+        (``.state.safetensors``), and the last weights if they were not the best (``.last.safetensors``).
     config : PretrainConfig, optional
-        Default: the published settings, with the encoder of `initial` where one is given.
+        Default: the published settings, with the encoder of `initial` if given.
     initial : str, Path or Checkpoint, optional
-        As `load_checkpoint`: the weights to start from, to fine-tune them. The projector starts from scratch.
+        Weights to fine-tune, as in `load_checkpoint`. The projector is initialised randomly.
     hold_out : list of str
-        Animals (names, or patterns as of `fnmatch`) that are only monitored. The weights that are kept are those with
-        the best re-identification on them, so they are no test.
+        Animals (names or `fnmatch` patterns) that are not trained on, only monitored. Do not use them as a test set:
+        the weights with the best re-identification of these animals are selected.
     exclude : list of str
-        Animals that are neither trained on nor looked at: those to test on later.
+        Animals that are neither trained on nor monitored, for testing later.
     card : dict, optional
-        What to say of the checkpoint, beside what the run itself knows, which it cannot overrule.
+        Entries for the checkpoint's card. Entries that the run itself writes take precedence.
     reading : dict, optional
         Keywords of `read_population` for sources that are not a store, such as {"series": "DfOverF"}.
     device : str, default: "auto"
+        As in `embed`.
     precision : {"auto", "bfloat16", "float32"}
-        "bfloat16" is autocast over float32 weights.
+        "bfloat16" uses autocast with float32 weights.
     devices, nodes : int, default: 1
-        Processes (GPUs, where there are any) on each node, and nodes. A step's samples are shared among all. Processes
-        that no launcher has started (SLURM, torchrun) run the calling script from its beginning.
+        Number of processes (GPUs, if available) on each node, and number of nodes. The samples of a step are divided
+        among them. Without a launcher (SLURM, torchrun), further processes run the calling script from its beginning.
     n_jobs : int, optional
-        Processes that draw views beside each training process. Default: none on a processor, four for a GPU.
+        Number of processes that draw views for each training process. Default: none on a CPU, four for a GPU.
     resume : bool, default: False
-        Go on from the saved state of an interrupted run of the same config and recordings.
+        Continue an interrupted run with the same config and recordings from its saved state.
     overwrite : bool, default: False
+        Replace existing output files.
     plot : bool, default: False
-        Draw the curves of the log at each look (``.curves.png``).
+        Plot the log at each evaluation (``.curves.png``).
     progress : bool, default: True
 
     Returns
     -------
     Checkpoint
-        As in `output`.
+        The checkpoint in `output`.
 
     Raises
     ------
     InputError
         A parameter, a source or the output cannot be used, or the loss is not finite.
     CheckpointError
-        The recordings hold another signal than the encoder takes, or `initial` cannot be had.
+        The recordings hold another signal than the encoder takes, or `initial` cannot be loaded.
     DeviceError
-        The device is absent.
+        The device is not available.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EncoderConfig, PretrainConfig, pretrain, simulate_relations
+    >>> populations = [simulate_relations(12, 30.0, seed=seed) for seed in range(2)]
+    >>> encoder = EncoderConfig(dim=16, heads=2, head_dim=8, num_patches=4)  # tiny, to be quick
+    >>> config = PretrainConfig(encoder=encoder, steps=2, samples=1)
+    >>> checkpoint = pretrain(populations, "model.safetensors", config, device="cpu", progress=False)
+    >>> checkpoint.card["recordings"]
+    2
     """
     try:
-        import tensorboard  # noqa: F401 (needed at the first look, hours from now)
+        import tensorboard  # noqa: F401 (checked now, because it is first needed after hours of training)
         from lightning_fabric import Fabric
         from lightning_fabric.strategies import DDPStrategy
     except ImportError:
         raise InputError("training needs more packages: pip install 'spikeinterface-nuclr[train]'") from None
     start = None if initial is None else load_checkpoint(initial)
-    config = _with_encoder_of(start, config)
+    config = _resolved_config(start, config)
     run = Run(output, resume=resume, overwrite=overwrite)
     device = choose_device(device)
     precision = choose_precision(precision, device)
@@ -136,7 +148,7 @@ def pretrain(
         accelerator=device.type,
         devices=devices if several or device.index is None else [device.index],
         num_nodes=nodes,
-        strategy=DDPStrategy(timeout=_PATIENCE) if several else "auto",
+        strategy=DDPStrategy(timeout=_TIMEOUT) if several else "auto",
         precision=PRECISIONS[precision],
     )
     fabric.launch()
@@ -156,22 +168,22 @@ def pretrain(
     if start:
         facts["initial"] = {"name": start.name, "sha256": start.sha256}
 
-    populations = beginnings(validation, config) if fabric.is_global_zero else []
+    populations = monitored_populations(validation, config) if fabric.is_global_zero else []
 
-    def look_and_save(row: dict) -> None:
-        looked = network.checkpoint({**(card or {}), **facts, "training_seconds": row["seconds"]})
-        row |= look(populations, looked, device=str(device), probe=config.probe)
-        run.record(row, looked, network, optimizers, plot=plot)
+    def evaluate_and_save(row: dict) -> None:
+        checkpoint = network.checkpoint({**(card or {}), **facts, "training_seconds": row["seconds"]})
+        row |= monitor(populations, checkpoint, device=str(device), probe=config.probe)
+        run.record(row, checkpoint, network, optimizers, plot=plot)
 
-    _train(fabric, model, optimizers, recordings, config, run, look_and_save, n_jobs, progress=progress)
+    _train(fabric, model, optimizers, recordings, config, run, evaluate_and_save, n_jobs, progress=progress)
     if fabric.is_global_zero:
         run.finish()
     fabric.barrier()
     return load_checkpoint(run.output)
 
 
-def _train(fabric, model, optimizers, recordings, config, run, look_and_save, n_jobs, *, progress: bool) -> None:
-    """The steps of a run from where it stands to its end."""
+def _train(fabric, model, optimizers, recordings, config, run, evaluate_and_save, n_jobs, *, progress: bool) -> None:
+    """Run the remaining steps."""
     began, neurons, logged = time.monotonic(), 0, []
     before = run.seconds
     with tqdm(
@@ -181,7 +193,7 @@ def _train(fabric, model, optimizers, recordings, config, run, look_and_save, n_
         for batches in _steps(fabric, recordings, config, run.step, n_jobs):
             if isinstance(batches, InputError):
                 raise batches
-            # Every step has seeds of its own, so that a resumed run needs no generator's state.
+            # Each step has its own seed, so that resuming needs no state of a generator.
             torch.manual_seed(int(_generator(config, run.step, "dropout", fabric.global_rank).integers(2**62)))
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = config.learning_rate * _schedule(run.step, config)
@@ -200,14 +212,14 @@ def _train(fabric, model, optimizers, recordings, config, run, look_and_save, n_
                 means = {name: float(np.mean([parts[name] for parts in logged])) for name in parts}
                 if fabric.is_global_zero:
                     row = {"step": run.step, "seconds": round(run.seconds), "loss": sum(means.values()), **means}
-                    look_and_save(row)
+                    evaluate_and_save(row)
                 logged = []
 
 
 def training_step(fabric, model, optimizers, batches: list[Views], clip: float) -> dict[str, float]:
-    """One step of the optimisers on a process's share of the samples: the parts of the loss of all of them.
+    """Make one optimiser step with this process's samples, and return the terms of the loss over all processes.
 
-    The loss is the mean over the samples of all batches of all processes, weighted by their matches.
+    The loss is the mean over the samples of all batches and processes, weighted by their numbers of matches.
     """
     model.train()
     matches = torch.tensor(float(sum(views.matches for views in batches)), device=fabric.device)
@@ -218,13 +230,13 @@ def training_step(fabric, model, optimizers, batches: list[Views], clip: float) 
     for number, views in enumerate(batches):
         last = number == len(batches) - 1
         with nullcontext() if last else fabric.no_backward_sync(model):
-            parts = model(*(_on(fabric.device, pair) for pair in (views.patches, views.units)), views.sizes)
+            parts = model(*(_tensors(fabric.device, pair) for pair in (views.patches, views.units)), views.sizes)
             share = views.matches / matches
-            # Processes average their gradients; what is wanted is the sum.
+            # Gradients are averaged over processes, but must be summed.
             fabric.backward(sum(parts.values()) * share * fabric.world_size)
         for name, part in parts.items():
             total[name] = total.get(name, 0.0) + part.detach() * share
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)  # Fabric's clips what one optimiser moves
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)  # Fabric's function clips for each optimiser separately
     for optimizer in optimizers:
         optimizer.step()
     summed = fabric.all_reduce(torch.stack(list(total.values())), reduce_op="sum")
@@ -232,13 +244,13 @@ def training_step(fabric, model, optimizers, batches: list[Views], clip: float) 
 
 
 class Network(nn.Module):
-    """What is trained: an encoder, and an objective with its projector.
+    """The trained modules: an encoder, and an objective with its projector.
 
     Parameters
     ----------
     config : PretrainConfig
     start : Checkpoint, optional
-        Weights of the encoder. Default: random ones.
+        Initial weights of the encoder. Default: random weights.
     """
 
     def __init__(self, config: PretrainConfig, start: Checkpoint | None = None):
@@ -251,29 +263,29 @@ class Network(nn.Module):
         self.objective = VICRegLoss(dim) if vicreg else ContrastiveLoss(dim, *contrast)
 
     def forward(self, patches, units, sizes) -> dict[str, torch.Tensor]:
-        """Parts of the loss of some samples, both views in one pass of the encoder; arguments as of `Views`."""
+        """Terms of the loss, with both views in one pass of the encoder; arguments as in `Views`."""
         embeddings = self.encoder(torch.cat(patches), np.concatenate(sizes)).split([len(p) for p in patches])
         return self.objective(*(x.float() for x in embeddings), *sizes, *units)
 
     def checkpoint(self, card: dict) -> Checkpoint:
-        """The encoder as it is now."""
+        """A checkpoint of the encoder's current weights."""
         weights = {key: value.detach().float().cpu().clone() for key, value in self.encoder.state_dict().items()}
         return Checkpoint(self.encoder.config, weights, card)
 
 
 class Steps(Dataset):
-    """A process's share of the samples of each step, in batches of at most `batch_size` tokens."""
+    """The samples of one process in each step, in batches of at most `batch_size` tokens."""
 
     def __init__(self, recordings: list[Recording], config: PretrainConfig, rank: int, processes: int):
         self.recordings, self.config, self.rank, self.processes = recordings, config, rank, processes
-        # Between one vote a recording and one vote a neuron and second.
+        # A compromise between equal weights of recordings and weights proportional to neurons × seconds.
         weights = np.sqrt([recording.probe.n_units * recording.seconds for recording in recordings])
         weights *= [recording.probe.weight for recording in recordings]
         self.weights = weights / weights.sum()
 
     def __getitem__(self, step: int) -> list[Views] | InputError:
-        # A sample has a generator of its own, so that it does not depend on which process draws it. An error is handed
-        # over, not raised: from another process it would arrive as a whole traceback.
+        # Each sample has its own generator, so that it does not depend on the process that draws it. An error is
+        # returned, because an error raised in another process would arrive as a traceback.
         try:
             samples = [
                 draw_sample(
@@ -298,11 +310,11 @@ def _steps(fabric, recordings, config: PretrainConfig, first: int, n_jobs: int |
         n_jobs = 4 if fabric.device.type == "cuda" else 0
     steps = Steps(recordings, config, fabric.global_rank, fabric.world_size)
     return DataLoader(
-        steps, batch_size=None, sampler=range(first, config.steps), num_workers=n_jobs, collate_fn=_as_drawn
+        steps, batch_size=None, sampler=range(first, config.steps), num_workers=n_jobs, collate_fn=_identity
     )
 
 
-def _as_drawn(batches):
+def _identity(batches):
     return batches
 
 
@@ -310,16 +322,17 @@ def _generator(config: PretrainConfig, step: int, purpose: str, number: int) -> 
     return np.random.default_rng([config.seed, step, ("sample", "dropout").index(purpose), number])
 
 
-def _with_encoder_of(start: Checkpoint | None, config: PretrainConfig | None) -> PretrainConfig:
+def _resolved_config(start: Checkpoint | None, config: PretrainConfig | None) -> PretrainConfig:
+    """The config to train with; InputError if its encoder differs from that of the initial weights."""
     if start is None:
         return config or PretrainConfig()
     config = config or PretrainConfig(encoder=start.config)
-    given, wanted = config.encoder.to_dict(), start.config.to_dict()
-    for name in wanted:
-        if name != "dropout" and given[name] != wanted[name]:
+    encoder, required = config.encoder.to_dict(), start.config.to_dict()
+    for name in required:
+        if name != "dropout" and encoder[name] != required[name]:
             raise InputError(
-                f"encoder.{name} is {given[name]!r}, the weights of {start.name} have {wanted[name]!r}: "
-                "take the encoder of its own config"
+                f"encoder.{name} is {encoder[name]!r}, the weights of {start.name} have {required[name]!r}: "
+                "use the same encoder config"
             )
     return config
 
@@ -332,7 +345,7 @@ def _store(sources, run: Run, config: PretrainConfig, reading: dict, *, several:
     if is_store(sources):
         return Store(sources)
     if several:
-        raise InputError("several processes train from one store: make it first, with `nuclr store build`")
+        raise InputError("several processes train from one store: build it first with `nuclr store build`")
     frame_rate = 1 / config.encoder.bin_s if config.encoder.signal == "traces" else None
     store, damaged = build_store(sources, run.store, frame_rate=frame_rate, progress=progress, **reading)
     if damaged:
@@ -341,27 +354,28 @@ def _store(sources, run: Run, config: PretrainConfig, reading: dict, *, several:
 
 
 def optimizers_of(network: Network, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Weight decay on matrices only: biases and norms have one dimension."""
+    """Optimisers of all parameters, with weight decay only on matrices, not on biases and norms."""
     matrices = [p for p in network.parameters() if p.ndim > 1]
     inner, optimizers = [], []
     if config.optimizer == "muon":
         inner = [p for name, p in network.encoder.named_parameters() if p.ndim > 1 and "blocks" in name]
         settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
         optimizers.append(torch.optim.Muon(inner, **settings, adjust_lr_fn="match_rms_adamw"))
-    moved = {id(p) for p in inner}
+    by_muon = {id(p) for p in inner}
     groups = [
-        {"params": [p for p in matrices if id(p) not in moved], "weight_decay": config.weight_decay},
+        {"params": [p for p in matrices if id(p) not in by_muon], "weight_decay": config.weight_decay},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [*optimizers, torch.optim.AdamW(groups, lr=config.learning_rate)]
 
 
 def _schedule(step: int, config: PretrainConfig) -> float:
-    warm = max(round(config.warmup * config.steps), 1)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(config.steps - warm, 1)))
+    """Learning rate of a step as a fraction of its peak."""
+    warmup = max(round(config.warmup * config.steps), 1)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(config.steps - warmup, 1)))
 
 
-def _on(device, arrays) -> list[torch.Tensor]:
+def _tensors(device, arrays) -> list[torch.Tensor]:
     return [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]

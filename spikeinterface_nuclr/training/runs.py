@@ -1,4 +1,4 @@
-"""Run: a training run's files. What it has reached, its log, and all that is needed to go on as if never stopped."""
+"""Run: the files of a training run: its checkpoints, its log, and the state from which it can be resumed exactly."""
 
 import csv
 import json
@@ -18,21 +18,21 @@ from ..model.checkpoint import Checkpoint
 
 
 class Run:
-    """Where a run stands: its step, the seconds it took, and the rows of its log.
+    """Progress of a run: its step, the elapsed seconds, and the rows of its log.
 
     Parameters
     ----------
     output : path
-        The checkpoint to write, ``.safetensors``; the other files stand beside it.
+        The checkpoint to write, ``.safetensors``; the other files are written beside it.
     resume : bool
-        The files of an interrupted run are there to go on with.
+        Continue an interrupted run from its files.
     overwrite : bool
-        Whatever is there may be replaced.
+        Replace existing files.
 
     Raises
     ------
     InputError
-        There are files of these names, or none to resume from.
+        Files with these names exist, or there is no state to resume from.
     """
 
     def __init__(self, output, *, resume: bool, overwrite: bool):
@@ -52,22 +52,22 @@ class Run:
         if not resume:
             if self.tensorboard.exists() and not overwrite:
                 raise InputError(f"{self.tensorboard}: exists already: give --overwrite or another name")
-            # It is rebuilt from its sources. Results of an earlier run stay until this one has some.
+            # The store is rebuilt from its sources. Results of an earlier run stay until this run has the first ones.
             self.discard_store()
 
     @property
     def log(self) -> Path:
-        """The monitors as CSV, a row a look."""
+        """The log as CSV, one row per evaluation."""
         return self._beside("log.csv")
 
     @property
     def last(self) -> Path:
-        """The last weights, where others were better."""
+        """The last weights, if earlier ones were better."""
         return self._beside("last.safetensors")
 
     @property
     def curves(self) -> Path:
-        """The figure of the log."""
+        """The plot of the log."""
         return self._beside("curves.png")
 
     @property
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def store(self) -> Path:
-        """The run's own store, where it was given none; deleted at the end of the run."""
+        """The temporary store of a run without a given store; deleted at the end of the run."""
         return self._beside("run-store")
 
     @property
@@ -88,11 +88,11 @@ class Run:
         return self.output.with_suffix(f".{kind}")
 
     def identify(self, **identity) -> None:
-        """Record what defines the run (plain values for JSON): states of other runs are not resumed."""
+        """Record what defines the run (JSON-serialisable): states of other runs are not resumed."""
         self._identity = json.loads(json.dumps(identity))
 
     def load(self, network: torch.nn.Module, optimizers: list) -> None:
-        """Restore the saved state; InputError where it is damaged, or of another run."""
+        """Restore the saved state; InputError if it is damaged or belongs to another run."""
         with reading(self._state, "state", "start without --resume"):
             with safe_open(self._state, framework="pt") as file:
                 content = json.loads(file.metadata()["state"])
@@ -107,18 +107,18 @@ class Run:
             _check_tensors(tensors, network, optimizers)
         network.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         for number, (parameter, optimizer) in enumerate(_parameters(optimizers)):
-            state = {name: tensors[f"optimizer.{number}.{name}"] for name in _remembered(optimizer)}
+            state = {name: tensors[f"optimizer.{number}.{name}"] for name in _state_names(optimizer)}
             optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
         self.step, self.seconds, self.rows = content["step"], float(content["seconds"]), content["rows"]
 
     def record(self, row: dict, checkpoint: Checkpoint, network, optimizers: list, *, plot: bool) -> None:
-        """Save a look: the row of the log, the state, and the checkpoint if none was better."""
+        """Save an evaluation: its row of the log, the state, and the checkpoint, as the best one or as the last."""
         card = {**checkpoint.card, "monitors": row}
-        looked = Checkpoint(checkpoint.config, checkpoint.weights, card)
-        best = all(_goodness(row) >= _goodness(other) for other in self.rows)
+        evaluated = Checkpoint(checkpoint.config, checkpoint.weights, card)
+        best = all(_score(row) >= _score(other) for other in self.rows)
         if not self.rows:
             shutil.rmtree(self.tensorboard, ignore_errors=True)
-        looked.save(self.output if best else self.last, overwrite=True)
+        evaluated.save(self.output if best else self.last, overwrite=True)
         if best:
             self.last.unlink(missing_ok=True)
         self.rows.append(row)
@@ -135,14 +135,14 @@ class Run:
                 plot_training(self.rows).savefig(temporary, dpi=150)
 
     def finish(self) -> None:
-        """Delete what was needed to go on."""
+        """Delete the files that were only needed to resume the run."""
         if self._writer:
             self._writer.close()
         self._state.unlink(missing_ok=True)
         self.discard_store()
 
     def discard_store(self) -> None:
-        """Delete the store of a run that was given none."""
+        """Delete the temporary store."""
         shutil.rmtree(self.store, ignore_errors=True)
 
     def _save_state(self, network, optimizers) -> None:
@@ -155,7 +155,7 @@ class Run:
         with written_whole(self._state, overwrite=True) as temporary:
             try:
                 save_file(tensors, os.fspath(temporary), {"state": json.dumps(content)})
-            except SafetensorError as error:  # of a full disk
+            except SafetensorError as error:  # such as on a full disk
                 raise InputError(f"{self._state}: could not be written ({reason_of(error)})") from error
 
     def _log_to_tensorboard(self, row: dict) -> None:
@@ -172,48 +172,48 @@ class Run:
             raise InputError(f"{self.tensorboard}: could not be written ({reason_of(error)})") from error
 
 
-def _goodness(row: dict) -> float:
-    """Score by which the best weights are chosen; equal where nothing was monitored, so that later ones win."""
+def _score(row: dict) -> float:
+    """Score by which the best weights are selected; constant if nothing is monitored, so that the last ones win."""
     value = row.get("reidentification", math.nan)
     return -math.inf if math.isnan(value) else value
 
 
 def _parameters(optimizers: list) -> list[tuple[torch.nn.Parameter, torch.optim.Optimizer]]:
-    """Every parameter, and the optimiser that moves it."""
+    """Every parameter with its optimiser."""
     return [(p, o) for o in optimizers for group in o.param_groups for p in group["params"]]
 
 
-def _remembered(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
-    """What an optimiser keeps of each parameter from one step to the next."""
+def _state_names(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Names of the state that an optimiser keeps for each parameter."""
     return ("step", "exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ("momentum_buffer",)
 
 
 def _check_content(content: dict) -> None:
-    """ValueError where this is not the state of a run."""
+    """ValueError if this is not the state of a run."""
     run, step, seconds, rows = (content[name] for name in ("run", "step", "seconds", "rows"))
     if not isinstance(run, dict) or type(step) is not int or not _is_number(seconds) or not seconds >= 0:
         raise ValueError("an entry is of the wrong type")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it has no rows of a log")
     if not all(row.keys() == rows[0].keys() and all(map(_is_number, row.values())) for row in rows):
-        raise ValueError("the rows of its log are not alike")
+        raise ValueError("the rows of its log have different columns, or values that are not numbers")
     steps = [row["step"] for row in rows]
     if steps[0] < 1 or steps[-1] != step or any(a >= b for a, b in pairwise(steps)):
-        raise ValueError(f"its log does not lead to step {step}")
+        raise ValueError(f"its log does not end at step {step}")
 
 
 def _check_tensors(tensors: dict[str, torch.Tensor], network: torch.nn.Module, optimizers: list) -> None:
-    """ValueError where these are not the tensors of this network and of the state of these optimisers."""
+    """ValueError if these are not the tensors of this network and of the state of these optimisers."""
     expected = {f"model.{key}": value for key, value in network.state_dict().items()}
     for number, (parameter, optimizer) in enumerate(_parameters(optimizers)):
-        for name in _remembered(optimizer):
+        for name in _state_names(optimizer):
             expected[f"optimizer.{number}.{name}"] = torch.tensor(0.0) if name == "step" else parameter
     for key in sorted(expected.keys() | tensors.keys()):
         if key not in tensors or key not in expected:
             raise ValueError(f"{key} is {'missing' if key in expected else 'unknown'}")
         tensor, like = tensors[key], expected[key]
         if tensor.shape != like.shape or tensor.dtype != like.dtype or not torch.isfinite(tensor).all():
-            raise ValueError(f"{key} is of another shape or type, or not finite")
+            raise ValueError(f"{key} has another shape or dtype, or is not finite")
 
 
 def _is_number(value) -> bool:

@@ -1,16 +1,17 @@
-"""Store: the activity of many sessions on disk, laid out so that any window is one short read.
+"""Store: the activity of many sessions on disk, such that any window is one short read.
 
     STORE/
-        store.json                      what this folder is
+        store.json                      the version of the format
         sessions/<name>/session.json    one source: its animal, its probes, their units, when each was observed
-        sessions/<name>/<probe>.*.npy   the probe's spikes, sorted by time; or its traces, frame after frame
+        sessions/<name>/<probe>.*.npy   the probe's spikes, sorted by time; or its traces, frame by frame
 
-A spike takes six bytes: the number of its unit, and the fraction of its second in 2^-32 s. How many spikes precede
-each second stands in an index, so a window is found without a search. At the scale of the IBL brain-wide map (700
-insertions, 7 billion spikes) that is 42 GB and 30 MB of index; memory holds what the windows at hand need.
+A spike takes six bytes: the number of its unit, and the fraction of its second in units of 2^-32 s. An index holds the
+number of spikes before each second, so that a window is located without a search. At the scale of the IBL brain-wide
+map (700 insertions, 7 billion spikes) the spikes take 42 GB and the index 30 MB; only the windows that are read are in
+memory.
 
-Fractions are rounded up: a spike on the edge of a bin stays in the bin that starts there, and the counts are those that
-`windows.bin_activity` gives.
+Fractions are rounded up, so that a spike on the edge of a bin stays in the bin that starts there, and counts equal
+those of `binning.bin_activity`.
 """
 
 import hashlib
@@ -29,30 +30,30 @@ from ..population import Population
 from ..windows import Timeline
 
 FORMAT_VERSION = 1
-TICKS = 1 << 32  # of a second
+TICKS = 1 << 32  # per second
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """One probe's population in a store, its activity left on disk.
+    """The population of one probe in a store; its activity stays on disk.
 
     Attributes
     ----------
     path : Path
         The session's folder and the stem of the probe's files.
     animal, session, label : str
-        Whose units these are, and the name of the probe.
+        Names of the animal, the session and the probe.
     outline : Population
-        Its units and when they were observed, without a single spike.
+        The units and their observed times, without spikes.
     signal : {"spikes", "traces"}
     sampling_frequency : float or None
         Frames per second of traces.
     weight : float
-        How much more often than others it is to be drawn.
+        Relative weight in random sampling.
     n_spikes : int
-        Spikes of all units; 0 of traces.
+        Number of spikes of all units; 0 for traces.
     fingerprints : tuple of str
-        Of its activity, and of when each unit was observed.
+        `Population.fingerprint` and `Population.context_fingerprint`.
     """
 
     path: Path
@@ -90,7 +91,7 @@ class Probe:
         return counts.reshape(self.n_units, high - low).astype(np.float32)
 
     def between(self, start: float, stop: float) -> tuple[np.ndarray, np.ndarray]:
-        """Times (float64 seconds, sorted) and units of the spikes in every second that [start, stop) touches."""
+        """Times (float64 seconds, sorted) and units of the spikes in all seconds that overlap [start, stop)."""
         origin, first = int(self._first[0]), self._first[1:]
         low, high = np.clip([np.floor(start) - origin, np.ceil(stop) - origin], 0, len(first) - 1).astype(int)
         a, b = first[low], first[high]
@@ -101,7 +102,7 @@ class Probe:
         return seconds + self._fraction[a:b] / TICKS, units
 
     def population(self) -> Population:
-        """The units with all of their activity in memory."""
+        """Load the population with all of its activity into memory."""
         try:
             return self._population()
         except InputError as error:
@@ -110,24 +111,24 @@ class Probe:
             raise self._damaged("*", reason_of(error)) from None
 
     def _population(self) -> Population:
-        shown = self.outline
-        known = {"observed": shown.observed, "start": shown.start, "stop": shown.stop, "properties": shown.properties}
-        known |= {"group": shown.group, "metadata": shown.metadata}
+        outline = self.outline
+        names = ("observed", "start", "stop", "properties", "group", "metadata")
+        attributes = {name: getattr(outline, name) for name in names}
         if self.signal == "traces":
-            traces = self._traces[:].T
-            return Population(shown.unit_ids, traces=traces, sampling_frequency=self.sampling_frequency, **known)
-        times, units = self.between(shown.start, shown.stop + 1)
+            traces, rate = self._traces[:].T, self.sampling_frequency
+            return Population(outline.unit_ids, traces=traces, sampling_frequency=rate, **attributes)
+        times, units = self.between(outline.start, outline.stop + 1)
         order = np.argsort(units, kind="stable")
         trains = np.split(times[order], np.searchsorted(units[order], np.arange(1, self.n_units)))
-        # Rounding up may have carried a spike past the end of the interval it was observed in.
+        # Rounding up may have moved a spike past the end of its observed interval.
         for unit, train in enumerate(trains):
-            intervals = shown.observed_of(unit)
+            intervals = outline.observed_of(unit)
             if len(train):
                 within = np.searchsorted(intervals[:, 0], train, side="right") - 1
                 np.minimum(train, intervals[within, 1], out=train)
-        return Population(shown.unit_ids, trains, **known)
+        return Population(outline.unit_ids, trains, **attributes)
 
-    # Opened at the first look: a store has thousands of these files.
+    # Opened on first use, because a store has thousands of these files.
     @cached_property
     def _fraction(self):
         return self._open("fraction", np.uint32, (self.n_spikes,))
@@ -144,7 +145,7 @@ class Probe:
         origin, first = int(index[0]), index[1:]
         if first[0] != 0 or first[-1] != self.n_spikes or (np.diff(first) < 0).any():
             raise self._damaged("first", f"it is not an index of {self.n_spikes} spikes")
-        # Rounding up may have carried the last spike into the second after the end.
+        # Rounding up may have moved the last spike into the second after the end.
         inside = math.floor(self.outline.start) <= origin and origin + len(first) - 2 <= self.outline.stop + 1
         if self.n_spikes and not inside:
             raise self._damaged("first", "it lies outside the recording")
@@ -158,7 +159,7 @@ class Probe:
         return traces
 
     def _open(self, name: str, dtype, shape: tuple[int, ...]) -> np.ndarray:
-        """One of the probe's arrays; -1 stands for any length. InputError where it is another array."""
+        """Open one of the probe's arrays, where -1 is any length; InputError if dtype or shape differ."""
         path = self._file(name)
         with reading(path, "file of a store", _rebuild(path.parent)):
             array = np.lib.format.open_memmap(path, mode="r")
@@ -175,17 +176,24 @@ class Probe:
 
 
 class Store:
-    """Sessions on disk, to train on.
+    """Sessions on disk, for training.
 
     Parameters
     ----------
     path : path
-        The folder that `build_store` made.
+        A folder written by `build_store`.
 
     Attributes
     ----------
     probes : list of Probe
-        Of all sessions, in order of their names.
+        The probes of all sessions, sorted by name of the session.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Store, build_store, simulate_population
+    >>> _ = build_store(simulate_population(12, 30.0), "store", progress=False)
+    >>> Store("store").probes[0].n_units
+    12
     """
 
     def __init__(self, path):
@@ -193,13 +201,13 @@ class Store:
         check_store(self.path)
         folders = standing_folders(self.path / "sessions")
         self.probes = [probe for folder in folders for probe in _read_session(folder)]
-        seen: dict[str, Probe] = {}
+        by_fingerprint: dict[str, Probe] = {}
         for probe in self.probes:
-            twin = seen.setdefault(probe.fingerprints[0], probe)
+            first = by_fingerprint.setdefault(probe.fingerprints[0], probe)
             active = probe.n_spikes or probe.signal == "traces"
-            if active and twin.path.parent != probe.path.parent:
+            if active and first.path.parent != probe.path.parent:
                 raise InputError(
-                    f"{probe.path.parent}: holds the same {probe.signal} as {twin.path.parent.name}, which may be "
+                    f"{probe.path.parent}: holds the same {probe.signal} as {first.path.parent.name}, which may be "
                     "held out under another name: delete one of the two"
                 )
 
@@ -209,15 +217,15 @@ class Store:
         return sorted({probe.animal for probe in self.probes})
 
     def summary(self) -> str:
-        """What it holds, in a line."""
+        """The numbers of sessions, animals, probes and units, in one line."""
         sessions = len({probe.path.parent for probe in self.probes})
         units = sum(probe.n_units for probe in self.probes)
         return f"{sessions} sessions of {len(self.animals)} animals, {len(self.probes)} probes, {units} units"
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of what the sessions hold, in the order in which they are drawn from."""
-        held = [(p.animal, p.session, p.label, p.weight, *p.fingerprints) for p in self.probes]
-        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+        """sha256 (hex) of the content of the sessions, in their order."""
+        content = [(p.animal, p.session, p.label, p.weight, *p.fingerprints) for p in self.probes]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def is_store(path) -> bool:
@@ -229,7 +237,7 @@ def _read_session(folder: Path) -> list[Probe]:
     content = read_part(folder / "session.json")
     try:
         return [_read_probe(folder / str(number), content, part) for number, part in enumerate(content["probes"])]
-    except Exception as error:  # whatever the file holds
+    except Exception as error:  # any error may result from a damaged file
         raise InputError(f"{folder}: damaged ({reason_of(error)}): {_rebuild(folder)}") from None
 
 
@@ -261,7 +269,7 @@ def _read_probe(path: Path, content: dict, part: dict) -> Probe:
 
 
 def _entry(content: dict, name: str, kind: type):
-    """An entry of this kind; a whole number may stand for a float. ValueError where it is another, or not finite."""
+    """An entry of this type, where a float may be a whole number; ValueError for another type or if not finite."""
     value = content[name]
     kinds = (float, int) if kind is float else (kind,)
     if not isinstance(value, kinds) or isinstance(value, bool):
@@ -276,14 +284,14 @@ def _rebuild(folder: Path) -> str:
 
 
 def read_part(path: Path) -> dict:
-    """One of the store's JSON files; InputError where it is damaged."""
+    """Read one of the store's JSON files; InputError if it is damaged."""
     return read_json(path, "file of a store", _rebuild(path.parent))
 
 
 def check_store(path: Path) -> None:
-    """InputError where there is no store of this format."""
+    """InputError if this is not a store of this format."""
     if not is_store(path):
-        raise InputError(f"{path}: not a store: make one with `nuclr store build SOURCES -o {path}`")
+        raise InputError(f"{path}: not a store: build one with `nuclr store build SOURCES -o {path}`")
     if not (path / "sessions").is_dir():
         raise InputError(f"{path}: its folder of sessions is missing: build it again")
     version = read_part(path / "store.json").get("nuclr_store")

@@ -1,4 +1,4 @@
-"""Two views of a population: two windows of one recording, each seen by a random part of its neurons."""
+"""Two views of a population: two windows of one recording, each with a random subset of the neurons."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from ..errors import InputError
 from ..windows import Layout, Membership, Starts, timeline
 from .store import Probe
 
-# Populations of so few units teach little, and the objective needs negatives.
+# Populations with this number of units or fewer are not used for training, because the objective needs negatives.
 TOO_FEW_UNITS = 10
 
-# Draws after which a sample is given up: recordings in which so few windows hold enough neurons teach nothing.
+# Number of attempts to draw a sample, if few windows have enough active neurons.
 _ATTEMPTS = 1000
 
 
@@ -39,24 +39,24 @@ class Sample:
 
     @cached_property
     def matches(self) -> int:
-        """Neurons in both views."""
+        """Number of neurons in both views."""
         return len(np.intersect1d(*self.units))
 
 
 @dataclass(frozen=True)
 class Views:
-    """Samples that are computed together.
+    """A batch of samples.
 
     Attributes
     ----------
     patches : two float32 arrays, shapes (n1, L, P) and (n2, L, P)
-        Activity of the neurons, sample after sample.
+        Activity of the neurons, one sample after another.
     sizes : two int64 arrays, shape (samples,)
-        Neurons of each sample.
+        Number of neurons of each sample.
     units : two int64 arrays, shapes (n1,) and (n2,)
         Position of each neuron in its population.
     matches : int
-        Neurons in both views, of all samples.
+        Number of neurons in both views, over all samples.
     """
 
     patches: tuple[np.ndarray, np.ndarray]
@@ -66,7 +66,7 @@ class Views:
 
 
 class Recording:
-    """One probe's population, ready for random windows.
+    """The population of one probe, for drawing random windows.
 
     Parameters
     ----------
@@ -84,23 +84,23 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Time at which windows may begin."""
+        """Duration of the time in which windows may begin, in seconds."""
         return len(self.starts) * self.line.quantum * self.line.bin_s
 
     def draw_starts(self, rng: np.random.Generator, max_view_distance_s: float) -> tuple[int, int]:
-        """Two windows: any, and one that begins at most `max_view_distance_s` seconds from it (0: the same)."""
+        """First bins of a random window, and of one that begins within `max_view_distance_s` of it (0: the same)."""
         first = int(rng.integers(len(self.starts)))
         second = int(rng.integers(*self.starts.near(first, max_view_distance_s)))
         return self.starts[first], self.starts[second]
 
-    def window(self, start: int, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Patches (n, L, P) of the kept neurons that are part of the window, and their positions (n,).
+    def window(self, start: int, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Patches (n, L, P) and positions (n,) of those neurons of a mask (n_units,) that are part of a window.
 
-        Part of it are, as when embedding, the neurons that were observed throughout and fire.
+        As in `embed`, these are the neurons that were observed throughout the window and fire in it.
         """
         activity = self.probe.activity(self.line, start, start + self.layout.window_bins)
-        keep = keep & self._membership.of(np.array([start]))[0]
-        units = np.flatnonzero(keep & activity.any(axis=1) if self.probe.signal == "spikes" else keep)
+        mask = mask & self._membership.of(np.array([start]))[0]
+        units = np.flatnonzero(mask & activity.any(axis=1) if self.probe.signal == "spikes" else mask)
         return activity[units].reshape(len(units), self.layout.num_patches, self.layout.patch_size), units
 
 
@@ -124,46 +124,46 @@ def draw_sample(
     max_view_distance_s : float
         Largest distance in seconds between the two windows.
     min_unit_fraction : float, default: 0.5
-        Each view keeps a random subset of the neurons, the share uniform between this and 1.
+        Each view is a random subset of the neurons, of a fraction drawn uniformly between this and 1.
     max_units : int, optional
-        Most neurons of one view: larger populations are thinned to a random subset of this size.
+        Largest number of neurons in a view: larger populations are reduced to a random subset.
 
     Returns
     -------
     Sample
-        With more than ten neurons in each view: smaller populations teach little.
+        With more than ten neurons in each view.
 
     Raises
     ------
     InputError
-        No such windows are found.
+        No such windows exist.
     """
     for _ in range(_ATTEMPTS):
         recording = recordings[rng.choice(len(recordings), p=weights)]
         pool = np.arange(recording.probe.n_units)
         if max_units is not None and len(pool) > max_units / min_unit_fraction:
-            # The same subset for both views, so that they still have matches.
+            # The same subset for both views, so that they have matches.
             pool = rng.choice(pool, int(max_units / min_unit_fraction), replace=False)
         most = len(pool) if max_units is None else min(len(pool), max_units)
-        drawn = []
+        views = []
         for start in recording.draw_starts(rng, max_view_distance_s):
-            kept = rng.integers(int(np.ceil(min_unit_fraction * most)), most + 1)
-            keep = np.zeros(recording.probe.n_units, dtype=bool)
-            keep[rng.choice(pool, kept, replace=False)] = True
-            drawn.append(recording.window(start, keep))
-        sample = Sample(*zip(*drawn, strict=True))
+            size = rng.integers(int(np.ceil(min_unit_fraction * most)), most + 1)
+            mask = np.zeros(recording.probe.n_units, dtype=bool)
+            mask[rng.choice(pool, size, replace=False)] = True
+            views.append(recording.window(start, mask))
+        sample = Sample(*zip(*views, strict=True))
         if min(map(len, sample.units)) > TOO_FEW_UNITS and sample.matches:
             return sample
     raise InputError(f"no window has more than {TOO_FEW_UNITS} active units in both views: add larger recordings")
 
 
 def packed(samples: list[Sample], max_tokens: int) -> Iterator[Views]:
-    """The samples in groups of at most `max_tokens` neurons × patches, but always one sample; none is padded."""
-    # Equal sizes side by side: the encoder attends to them in one call.
-    left = sorted(samples, key=lambda sample: sample.tokens)
-    while left:
-        fit = np.searchsorted(np.cumsum([sample.tokens for sample in left]), max_tokens, side="right")
-        group, left = left[: max(fit, 1)], left[max(fit, 1) :]
+    """Batch samples into groups of at most `max_tokens` neurons × patches, or one larger sample, without padding."""
+    # Adjacent samples of equal size share one attention call.
+    remaining = sorted(samples, key=lambda sample: sample.tokens)
+    while remaining:
+        limit = np.searchsorted(np.cumsum([sample.tokens for sample in remaining]), max_tokens, side="right")
+        group, remaining = remaining[: max(limit, 1)], remaining[max(limit, 1) :]
         yield Views(
             tuple(np.concatenate(p) for p in zip(*(s.patches for s in group), strict=True)),
             tuple(np.array([len(s.units[view]) for s in group], dtype=np.int64) for view in (0, 1)),

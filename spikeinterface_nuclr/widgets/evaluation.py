@@ -31,6 +31,15 @@ class NuCLREvaluationWidget(BaseWidget):
         "matplotlib".
     **backend_kwargs
         As for `NuCLREmbeddingWidget`.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, evaluate, plot_nuclr_evaluation, simulate_population
+    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> embeddings = [embed(population, progress=False) for population in populations]
+    >>> labels = [population.properties["cell_type"] for population in populations]
+    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], shuffles=0, progress=False)
+    >>> plot_nuclr_evaluation(evaluation).figure.savefig("evaluation.png")
     """
 
     def __init__(

@@ -28,6 +28,14 @@ class NuCLREmbeddingWidget(BaseWidget):
         "matplotlib".
     **backend_kwargs
         ``figure``: a matplotlib figure to draw into. ``figsize``, ``figtitle``.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, plot_nuclr_embedding, simulate_population
+    >>> population = simulate_population(10, 30.0)
+    >>> embeddings = embed(population, progress=False)
+    >>> widget = plot_nuclr_embedding(embeddings, {"cell type": population.properties["cell_type"]})
+    >>> widget.figure.savefig("map.png")
     """
 
     def __init__(self, embeddings, labels=None, backend=None, **backend_kwargs):
@@ -76,6 +84,13 @@ class NuCLRIdentityWidget(BaseWidget):
         "matplotlib".
     **backend_kwargs
         As for `NuCLREmbeddingWidget`.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import Decoder, embed, plot_nuclr_identity, simulate_population
+    >>> population = simulate_population(10, 30.0, seed=500)
+    >>> identities = Decoder.load("simulated-cell-type").predict(embed(population, progress=False))
+    >>> plot_nuclr_identity(identities, population.properties["depth"]).figure.savefig("identities.png")
     """
 
     def __init__(self, identities, depths=None, backend=None, **backend_kwargs):

@@ -1,4 +1,4 @@
-"""Write spec/ndx-nuclr.namespace.yaml and spec/ndx-nuclr.extensions.yaml: the types of ndx-nuclr are defined here.
+"""Define the types of ndx-nuclr and write spec/ndx-nuclr.namespace.yaml and spec/ndx-nuclr.extensions.yaml.
 
 python src/spec/create_extension_spec.py
 """
@@ -17,39 +17,39 @@ from pynwb.spec import (
 NAME, VERSION = "ndx-nuclr", "0.1.0"
 
 
-def column(name, doc, dtype, *, more=None, **options):
-    """One value of each row, or where `more` names a second dimension, one vector."""
-    dims, shape = (["num_rows"], [None]) if more is None else (["num_rows", more], [None, None])
+def column(name, doc, dtype, *, dim=None, **options):
+    """A column with one value per row, or one vector per row if `dim` names its dimension."""
+    dims, shape = (["num_rows"], [None]) if dim is None else (["num_rows", dim], [None, None])
     return NWBDatasetSpec(
         name=name, neurodata_type_inc="VectorData", doc=doc, dtype=dtype, dims=dims, shape=shape, **options
     )
 
 
 def text(name, doc, **options):
-    """A text that may be long."""
+    """A dataset for a text that may be long."""
     return NWBDatasetSpec(name=name, doc=doc, dtype="text", **options)
 
 
 def attribute(name, doc, **options):
-    """A short text."""
+    """An attribute for a short text."""
     return NWBAttributeSpec(name=name, doc=doc, dtype="text", **options)
 
 
 def neuron():
-    """The column that both tables begin with."""
+    """The first column of both tables."""
     return NWBDatasetSpec(
         name="neuron",
         neurodata_type_inc="DynamicTableRegion",
-        doc="Row of each neuron in the table that describes it: the units table, or a PlaneSegmentation. A neuron "
-        "occurs once; neurons of that table may be missing here.",
+        doc="Row of each neuron in the table that describes it: the units table, or a PlaneSegmentation. Each neuron "
+        "occurs at most once.",
     )
 
 
 def provenance():
-    """What both tables end with."""
+    """The provenance of both tables."""
     return text(
         "provenance",
-        "JSON object of how the values were computed: parameters, software versions, device, source.",
+        "JSON object with the parameters, software versions, device and source of the computation.",
         quantity="?",
     )
 
@@ -59,19 +59,17 @@ def nuclr_model():
     return NWBGroupSpec(
         neurodata_type_def="NuCLRModel",
         neurodata_type_inc="NWBDataInterface",
-        doc="A trained NuCLR encoder: what is needed to find the very same weights again. The weights are not stored.",
+        doc="A trained NuCLR encoder: the information that identifies its weights. The weights are not stored.",
         attributes=[
-            attribute(
-                "source", "Where the weights came from: the name of a bundled model, a file name, or a Hub name."
-            ),
+            attribute("source", "Source of the weights: the name of a bundled model, a file name, or a Hub name."),
             attribute("revision", "Revision of the source, such as the commit on a Hub.", required=False),
             attribute("sha256", "SHA-256 that identifies the model's weights and config, 64 hexadecimal digits."),
             attribute("software", "Name and version of the software that ran the model."),
             attribute("license", "Licence of the weights.", required=False),
         ],
         datasets=[
-            text("config", "JSON object of the encoder's architecture and of its input: bin width, patch and window."),
-            text("training_data", "What the model was trained on, in words or as JSON, with citations.", quantity="?"),
+            text("config", "JSON object with the encoder's architecture and input: bin width, patch and window."),
+            text("training_data", "Training data of the model, as text or JSON, with citations.", quantity="?"),
         ],
     )
 
@@ -82,20 +80,19 @@ def unit_embeddings():
         neurodata_type_def="UnitEmbeddings",
         neurodata_type_inc="DynamicTable",
         default_name="UnitEmbeddings",
-        doc="One embedding for each neuron: a vector that tells how it fires and how it relates to the neurons that "
-        "were recorded with it. Neurons of one table were embedded by one model. Vectors of different models must not "
-        "be compared.",
+        doc="One embedding per neuron: a vector that captures its firing statistics and its coupling to the "
+        "simultaneously recorded population. All embeddings of a table were computed by one model. Embeddings of "
+        "different models are not comparable.",
         attributes=[
             attribute(
                 "population_fingerprint",
-                "SHA-256 of what was embedded: the ids of all neurons of the population, how often each fired, and "
-                "when. It differs from units_fingerprint where the embeddings were computed from another copy of "
-                "the spikes.",
+                "SHA-256 of the embedded population: the ids of all neurons, their spike counts and their spike times. "
+                "It differs from units_fingerprint if the embeddings were computed from another copy of the spikes.",
             ),
             attribute(
                 "units_fingerprint",
-                "The same SHA-256 of all neurons that this file held when the table was written. Where it does not fit "
-                "the file's present content, the embeddings are out of date.",
+                "The same SHA-256 for all neurons in this file when the table was written. If it does not match the "
+                "current content of the file, the embeddings are out of date.",
                 required=False,
             ),
         ],
@@ -103,15 +100,15 @@ def unit_embeddings():
             neuron(),
             column(
                 "embedding",
-                "The embedding, without unit: the mean over the neuron's windows. NaN where it has no window.",
+                "The embedding, dimensionless: the mean over the neuron's windows. NaN for neurons without a window.",
                 "float32",
-                more="num_dimensions",
+                dim="num_dimensions",
             ),
-            column("num_windows", "Number of time windows behind the embedding; 0 where there is none.", "int64"),
+            column("num_windows", "Number of time windows averaged in the embedding; 0 if there is none.", "int64"),
             column(
                 "split_half_similarity",
-                "Agreement of two halves of the recording: the cosine, from -1 to 1, between the mean over the "
-                "neuron's odd windows and that over its even windows. NaN with fewer than two windows.",
+                "Split-half reliability: the cosine similarity, from -1 to 1, between the means over the neuron's odd "
+                "and even disjoint windows. NaN with fewer than two windows.",
                 "float32",
             ),
             column("num_spikes", "Number of spikes of the neuron when it was embedded.", "int64", quantity="?"),
@@ -132,16 +129,16 @@ def unit_identities():
     return NWBGroupSpec(
         neurodata_type_def="UnitIdentities",
         neurodata_type_inc="DynamicTable",
-        doc="What a decoder reads from the embeddings about one property of each neuron, such as its cell type or "
-        "brain region. These are predictions, not observations. One table for each property, named after it.",
+        doc="One property of each neuron, such as its cell type or brain region, as predicted by a decoder from the "
+        "embeddings. These are predictions, not observations. One table per property, named after it.",
         attributes=[
-            attribute("target", "The property that is predicted, such as 'cell_type' or 'brain_region'."),
+            attribute("target", "The predicted property, such as 'cell_type' or 'brain_region'."),
             attribute("decoder", "Name of the decoder."),
             attribute("decoder_sha256", "SHA-256 that identifies the decoder, 64 hexadecimal digits.", required=False),
         ],
         datasets=[
             neuron(),
-            column("label", "The predicted class: best_label, but 'unknown' where the decoder abstains.", "text"),
+            column("label", "The predicted class: best_label, or 'unknown' where the decoder abstains.", "text"),
             column(
                 "best_label",
                 "The most probable class, whether or not the decoder abstains; empty without embedding.",
@@ -149,21 +146,21 @@ def unit_identities():
             ),
             column(
                 "reason",
-                "Why the decoder abstains: 'low confidence', 'novel' (unlike what the decoder was trained on, whatever "
-                "its confidence) or 'no embedding'. Empty where it does not abstain.",
+                "Reason why the decoder abstains: 'low confidence', 'novel' (unlike the decoder's training data, "
+                "regardless of confidence) or 'no embedding'. Empty where it does not abstain.",
                 "text",
             ),
             column(
                 "probability",
                 "Calibrated probability of each class, from 0 to 1, in the order of `classes`; NaN without embedding.",
                 "float32",
-                more="num_classes",
+                dim="num_classes",
             ),
             column("confidence", "Probability of the most probable class, from 0 to 1.", "float32"),
             column(
                 "novelty",
-                "Distance of the embedding from those that the decoder was trained on, in the decoder's own unit: the "
-                "larger, the less it has seen the like.",
+                "Distance of the embedding from the decoder's training embeddings, in arbitrary units specific to the "
+                "decoder. Larger values are less similar to the training data.",
                 "float32",
                 quantity="?",
             ),
@@ -172,12 +169,14 @@ def unit_identities():
             ),
             provenance(),
         ],
-        links=[NWBLinkSpec(name="embeddings", doc="The embeddings that were read.", target_type="UnitEmbeddings")],
+        links=[
+            NWBLinkSpec(name="embeddings", doc="The embeddings used for the prediction.", target_type="UnitEmbeddings")
+        ],
     )
 
 
 def main(folder=None):
-    """Write both files into `folder`: by default `spec`, beside `src`."""
+    """Write both files into `folder`: by default `spec` next to `src`."""
     builder = NWBNamespaceBuilder(
         name=NAME,
         version=VERSION,

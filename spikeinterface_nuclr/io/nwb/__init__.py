@@ -1,7 +1,7 @@
 """write_nwb and read_nwb: embeddings in an NWB file, in ``nwbfile.processing["nuclr"]``.
 
-A file is never changed where it lies. A copy is made beside it, extended, validated, compared with the original and
-read back; then it takes the place that it was made for, in one step.
+A file is never modified in place. A copy is written beside its destination, extended, validated, compared with the
+original and read back, and then moved to its destination in one step.
 """
 
 from .reading import read_nwb

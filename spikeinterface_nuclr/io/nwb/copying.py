@@ -1,4 +1,4 @@
-"""Copies of NWB files: whole, without some of their objects, or of the neurons alone."""
+"""Copies of NWB files: complete, without selected objects, or of the neurons alone."""
 
 import os
 import shutil
@@ -15,12 +15,12 @@ from .links import pointers_of
 from .matching import texts
 
 _SPIKE_COLUMNS = ("spike_times", "obs_intervals")
-# Groups of an NWB file that hold data rather than describe the session.
+# Groups of an NWB file with data, not descriptions of the session.
 _RECORDED = ("acquisition", "stimulus/presentation", "stimulus/templates", "analysis", "scratch", "intervals")
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy an NWB file byte by byte. Symbolic links of a Zarr store stay links."""
+    """Copy an NWB file byte by byte. Symbolic links in a Zarr store remain links."""
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:
@@ -28,9 +28,9 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def remove_from_hdf5(file: h5py.File, source: Path, unwanted: list[str]) -> None:
-    """Remove objects, and columns from the lists of their tables. HDF5 does not give back their space.
+    """Remove objects, and remove columns from the lists of their tables. HDF5 does not free their space.
 
-    InputError, which names the file `source` of which this is a copy, where what stays refers to what is removed.
+    Raise InputError, naming the original `source`, if a remaining object refers to a removed one.
     """
     if unwanted:
         _check_references(source, file, unwanted)
@@ -39,30 +39,30 @@ def remove_from_hdf5(file: h5py.File, source: Path, unwanted: list[str]) -> None
         table, _, column = path.rpartition("/")
         if table in file and "colnames" in file[table].attrs:
             attributes = file[table].attrs
-            # Bytes, where the file's specification is of NWB 2.0 or 2.1.
+            # Bytes in files of NWB 2.0 and 2.1.
             names = [name for name in attributes["colnames"] if texts([name]) != [column]]
             attributes.create("colnames", names, dtype=attributes.get_id("colnames").dtype)
 
 
 def _check_references(source: Path, file: h5py.File, unwanted: list[str]) -> None:
-    """InputError where what stays refers to what is to be removed; nothing of ours does."""
+    """Raise InputError if a remaining object, which is never one of ours, refers to a removed one."""
 
-    def gone(place: str) -> bool:
+    def is_removed(place: str) -> bool:
         return any(f"{place}/".startswith(f"{path}/") for path in unwanted)
 
-    def look(name, thing):
-        if gone(f"/{name}"):
+    def check(name, item):
+        if is_removed(f"/{name}"):
             return
-        values = [thing.attrs[key] for key in thing.attrs if _is_reference(thing.attrs.get_id(key).dtype)]
-        values += [thing[()]] if isinstance(thing, h5py.Dataset) and _is_reference(thing.dtype) else []
-        for reference in (one for value in values for one in np.ravel(value) if one):
-            if gone(file[reference].name or ""):
+        values = [item.attrs[key] for key in item.attrs if _is_reference(item.attrs.get_id(key).dtype)]
+        values += [item[()]] if isinstance(item, h5py.Dataset) and _is_reference(item.dtype) else []
+        for reference in (reference for value in values for reference in np.ravel(value) if reference):
+            if is_removed(file[reference].name or ""):
                 raise InputError(
-                    f"{source}: /{name} refers to {file[reference].name}, which would go: give another name=, or "
-                    "if_exists='new_name'"
+                    f"{source}: /{name} refers to {file[reference].name}, which would be removed: give another name=, "
+                    "or if_exists='new_name'"
                 )
 
-    file.visititems(look)
+    file.visititems(check)
 
 
 def _is_reference(dtype: np.dtype) -> bool:
@@ -70,7 +70,7 @@ def _is_reference(dtype: np.dtype) -> bool:
 
 
 def remove_from_zarr(target: Path, unwanted: list[str]) -> None:
-    """Remove objects from a Zarr store, and columns from the lists of their tables."""
+    """Remove objects from a Zarr store, and remove columns from the lists of their tables."""
     if not unwanted:
         return
     import zarr
@@ -85,34 +85,34 @@ def remove_from_zarr(target: Path, unwanted: list[str]) -> None:
     zarr.consolidate_metadata(root.store)
 
 
-def copy_rois(source: Path, file: h5py.File | None, target: Path, kept: list[str]) -> None:
-    """Write an HDF5 file with what stands at the paths `kept` of the processed data, and what describes the session.
+def copy_rois(source: Path, file: h5py.File | None, target: Path, selected: list[str]) -> None:
+    """Write an HDF5 file with the processed data at the paths `selected`, and the description of the session.
 
-    Recorded data, such as movies, other processed data, units and intervals stay behind. Of links into these, such as
-    timestamps that two series share, datasets are copied and others are left out. Links to other files stay links.
+    Recorded data, such as movies, other processed data, units and intervals are omitted. Links into these are replaced
+    by copies of datasets, such as timestamps shared by two series, else omitted. Links to other files remain links.
     """
     if file is None:
-        raise InputError(f"{source}: a side file of imaged neurons is made of HDF5 files only: write a copy")
-    places = [f"/{group}/{name}" for group in _RECORDED for name in file.get(group, ())]
-    unwanted = places + (["/units"] if "units" in file else [])
+        raise InputError(f"{source}: a side file of imaged neurons can be written for HDF5 files only: write a copy")
+    recorded = [f"/{group}/{name}" for group in _RECORDED for name in file.get(group, ())]
+    unwanted = recorded + (["/units"] if "units" in file else [])
 
-    def look(group):
+    def select(group):
         for name in group:
             place = f"{group.name}/{name}"
-            if any(path.startswith(f"{place}/") for path in kept):
-                look(group[name])
-            elif place not in kept:
+            if any(path.startswith(f"{place}/") for path in selected):
+                select(group[name])
+            elif place not in selected:
                 unwanted.append(place)
 
-    look(file["processing"])
+    select(file["processing"])
     links = []
     file.visititems_links(lambda name, link: links.append((f"/{name}", link)))
     broken = [
         name
         for name, link in links
-        if isinstance(link, h5py.SoftLink) and any(f"{link.path}/".startswith(f"{gone}/") for gone in unwanted)
+        if isinstance(link, h5py.SoftLink) and any(f"{link.path}/".startswith(f"{path}/") for path in unwanted)
     ]
-    # Timestamps, say, or ROIs, that are another series' own.
+    # Such as timestamps or ROIs that belong to another series.
     resolved = [name for name in broken if isinstance(file.get(name), h5py.Dataset)]
     for name in resolved:
         if file[name].file.filename != file.filename:
@@ -122,20 +122,20 @@ def copy_rois(source: Path, file: h5py.File | None, target: Path, kept: list[str
 
 
 def _check_side_file(source: Path, target: Path) -> None:
-    """InputError where data of a side file are parts of others, which it may have left behind."""
+    """Raise InputError if a dataset of a side file is virtual: it may map data that were omitted."""
 
-    def look(name, thing):
-        if isinstance(thing, h5py.Dataset) and thing.is_virtual:
+    def check(name, item):
+        if isinstance(item, h5py.Dataset) and item.is_virtual:
             raise InputError(f"{source}: /{name} is a virtual dataset: write a copy of the whole file, not a side file")
 
     with h5py.File(target, "r") as file:
-        file.visititems(look)
+        file.visititems(check)
 
 
 def copy_units(source: Path, original: OpenFile, target: Path, columns: dict) -> None:
     """Write an HDF5 file with the units' ids, spike times and these columns, and the session's identifiers.
 
-    RecordingWarning where these come out of files in other folders.
+    Issue a RecordingWarning if the units are read from files in other folders.
     """
     from pynwb import NWBHDF5IO, H5DataIO, NWBFile
     from pynwb.file import Subject
@@ -169,18 +169,18 @@ def copy_units(source: Path, original: OpenFile, target: Path, columns: dict) ->
     spike_times.set_data_io(H5DataIO, data_io_kwargs={"compression": "gzip", "shuffle": True})
     for invalid in nwbfile.invalid_times.to_dataframe().itertuples() if nwbfile.invalid_times else ():
         side.add_invalid_time_interval(start_time=invalid.start_time, stop_time=invalid.stop_time)
-    with NWBHDF5IO(os.fspath(target), "w") as writing:
-        writing.write(side)
+    with NWBHDF5IO(os.fspath(target), "w") as side_io:
+        side_io.write(side)
 
 
 def _check_origin(source: Path, original: OpenFile) -> None:
-    """Say which files in other folders the units come from; InputError where these could be any file whatsoever."""
+    """Warn of files in other folders that contain units; raise InputError if a symbolic link could lead to any file."""
     units = original.nwbfile.units
     for pointer in original.pointers:
         if pointer.kind == "symbolic link":
             raise InputError(
-                f"{source}: {pointer.place} is a symbolic link to {pointer.target}, which a side file would show: copy "
-                "the store with its links resolved (cp -rL), and write from that"
+                f"{source}: {pointer.place} is a symbolic link to {pointer.target}, which a side file would include: "
+                "copy the store with its links resolved (cp -rL), and write from that"
             )
     files = {Path(part.container_source) for part in (units, units.id, *units.columns)}
     for file in tuple(files):
@@ -191,7 +191,7 @@ def _check_origin(source: Path, original: OpenFile) -> None:
     for file in sorted(files):
         if not file.resolve().is_relative_to(source.resolve().parent):
             warnings.warn(
-                f"{source}: its units lie in {file}, behind a link; the side file shows what is there",
+                f"{source}: its units lie in {file}, behind a link; the side file includes their content",
                 RecordingWarning,
                 stacklevel=2,
             )

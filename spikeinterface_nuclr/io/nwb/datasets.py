@@ -1,4 +1,4 @@
-"""Datasets and columns of an NWB file, HDF5 or Zarr: checked, then read in one go."""
+"""Datasets and columns of an NWB file, HDF5 or Zarr: checked, then read in one step."""
 
 import os
 from itertools import pairwise
@@ -12,15 +12,15 @@ from ..columns import flat
 
 
 def read_whole(data, name: str):
-    """All of a dataset; InputError, which begins with `name`, where it claims more than its file can hold."""
+    """All of a dataset; InputError, prefixed with `name`, if it claims more than its file can hold."""
     check_stored(data, name)
     return data[:]
 
 
 def check_stored(data, name: str, memory: int = 0) -> None:
-    """InputError, which begins with `name`, where a dataset claims more than its file can hold.
+    """Raise InputError, prefixed with `name`, if a dataset claims more than its file can hold.
 
-    `memory` is the number of bytes needed to use the dataset, where that is more than its own size.
+    `memory` is the number of bytes needed to use the dataset, if that is more than its own size.
     """
     stored = raw_dataset(data)
     if hasattr(stored, "nbytes_stored"):
@@ -30,7 +30,7 @@ def check_stored(data, name: str, memory: int = 0) -> None:
 
 
 def _virtual_size(dataset) -> int:
-    """Size of the files that a virtual dataset of HDF5 maps; 0 for other datasets."""
+    """Total size of the files that a virtual dataset of HDF5 maps; 0 for other datasets."""
     if not dataset.is_virtual:
         return 0
     folder = Path(dataset.file.filename).parent
@@ -39,9 +39,9 @@ def _virtual_size(dataset) -> int:
 
 
 def ragged(column, name: str) -> list:
-    """The rows of an indexed column, read from disk in one go; an unindexed column holds one value per row.
+    """The rows of an indexed column, read from disk in one step; an unindexed column has one value per row.
 
-    InputError, which begins with `name`, where the index does not fit its data.
+    Raise InputError, prefixed with `name`, if the index does not fit its data.
     """
     if not hasattr(column, "target"):
         return list(_array(column.data, name))
@@ -51,15 +51,15 @@ def ragged(column, name: str) -> list:
 
 
 def checked_index(column, name: str) -> np.ndarray:
-    """Where each row of an indexed column ends in its data: int64; InputError where it does not fit these data."""
+    """End of each row of an indexed column in its data: int64; InputError if the index does not fit the data."""
     ends = _array(column.data, f"{name}_index")
     count = len(column.target.data)
     if ends.ndim != 1 or ends.dtype.kind not in "iu":
         raise InputError(f"{name}_index: does not hold whole numbers: the file is damaged")
     ends = ends.astype(np.int64)
-    fall = np.flatnonzero(np.diff(ends, prepend=0) < 0)
-    if len(fall):
-        k = fall[0]
+    decreases = np.flatnonzero(np.diff(ends, prepend=0) < 0)
+    if len(decreases):
+        k = decreases[0]
         raise InputError(
             f"{name}_index: falls from {ends[k - 1] if k else 0:,} to {ends[k]:,} at row {k}: the file is damaged"
         )
@@ -72,7 +72,7 @@ def checked_index(column, name: str) -> np.ndarray:
 
 
 def seconds(data, name: str) -> np.ndarray:
-    """The values of a dataset as float64 seconds; InputError, which begins with `name`, where they are not numbers."""
+    """The values of a dataset as float64 seconds; InputError, prefixed with `name`, if they are not numbers."""
     values = _array(data, name)
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise InputError(f"{name}: does not hold numbers of seconds: the file is damaged")

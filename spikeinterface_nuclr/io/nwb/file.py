@@ -22,7 +22,7 @@ _LOOKED_AT = 64_000_000  # bytes at either end of a file: all of a small one, an
 
 
 def check_heaps(path: Path) -> None:
-    """InputError where a heap has an entry without a size: HDF5 would never get past it."""
+    """Raise InputError if a heap has an entry without a size: HDF5 would never get past it."""
     if not path.stat().st_size:
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -138,7 +138,7 @@ def open_file(path: Path) -> Iterator[OpenFile]:
 
 
 def _check_regions(file: h5py.File, path: Path) -> None:
-    """InputError where references to rows of a table, which hdmf reads at once, claim more than the file can hold."""
+    """Raise InputError if a DynamicTableRegion, which hdmf reads at once, claims more than the file can hold."""
 
     def look(where: str, thing) -> None:
         if thing.attrs.get("neurodata_type") == "DynamicTableRegion":
@@ -193,7 +193,7 @@ def tagged_intervals(nwbfile, name: str) -> tuple[np.ndarray, list[set[str]]]:
 
 
 def checked_rows(intervals: np.ndarray, name: str) -> np.ndarray:
-    """The intervals (k, 2) as they are; InputError, which begins with `name`, for NaN and negative lengths.
+    """The intervals (k, 2) as they are; InputError, prefixed with `name`, for NaN and negative lengths.
 
     Infinite limits stand for the beginning and the end of the recording.
     """

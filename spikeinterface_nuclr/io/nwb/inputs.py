@@ -1,4 +1,4 @@
-"""What write_nwb is given -> UnitEmbeddings, and the Identities that were predicted from them."""
+"""The source of write_nwb -> UnitEmbeddings, and the Identities predicted from them."""
 
 import dataclasses
 from pathlib import Path
@@ -9,9 +9,9 @@ from ...unit_embeddings import UnitEmbeddings
 
 
 def results_of(source, *, allow_stale: bool) -> tuple[UnitEmbeddings, list[Identities]]:
-    """The results that a source holds: an analyzer or its folder, embeddings or their ``.npz``.
+    """The results in a source: an analyzer or its folder, embeddings or their ``.npz``.
 
-    InputError where there are none, or where they are out of date.
+    Raise InputError if there are none, or if they are out of date.
     """
     if isinstance(source, UnitEmbeddings):
         return source, []
@@ -39,7 +39,7 @@ def _saved_analyzer(path: Path):
 
 
 def _of_analyzer(analyzer, name: str, allow_stale: bool) -> tuple[UnitEmbeddings, list[Identities]]:
-    """The results of its extensions, which SpikeInterface hands out: they stand above this package."""
+    """The results of its extensions, through SpikeInterface: importing them here would make a circle."""
     extension = analyzer.get_extension("nuclr_embedding")
     if extension is None:
         raise InputError(f"{name}: holds no nuclr_embedding: compute it first, with analyzer.compute(...)")

@@ -1,4 +1,4 @@
-"""Where an NWB file points out of itself: links, data that lies in other files, videos, symbolic links of a store."""
+"""Pointers from an NWB file to other files: links, data in other files, videos, symbolic links of a store."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _MOST_NAMES = 1_000_000  # of videos in one series
 
 @dataclass(frozen=True)
 class Pointer:
-    """A place in a file that stands for something in another one.
+    """A place in a file that refers to another file.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Pointer:
         Path in the file.
     kind : {"link", "external storage", "virtual dataset", "video", "symbolic link"}
     target : str
-        The other file, as it is named there.
+        The other file, as named at that place.
     """
 
     place: str
@@ -34,12 +34,12 @@ class Pointer:
 
     @property
     def relative(self) -> bool:
-        """Whether it leads elsewhere from a copy of the file in another folder."""
+        """Whether the target depends on the folder of the file, so that it differs for a copy elsewhere."""
         return not (os.path.isabs(self.target) or PureWindowsPath(self.target).is_absolute() or "://" in self.target)
 
 
 def pointers_of(path: Path) -> list[Pointer]:
-    """Everything in an NWB file, HDF5 or Zarr, that points to another file."""
+    """All pointers in an NWB file, HDF5 or Zarr, to other files."""
     with reading(path, "NWB file"):
         if path.is_dir():
             return [*_symbolic_links(path), *_zarr_links(path)]
@@ -49,7 +49,7 @@ def pointers_of(path: Path) -> list[Pointer]:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file, open for reading; InputError where it is open for writing."""
+    """An HDF5 file, open for reading; InputError if it is open for writing."""
     try:
         file = h5py.File(path, "r")
     except BlockingIOError:
@@ -59,30 +59,30 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def check_storage(path: Path, pointers: list[Pointer]) -> None:
-    """InputError where an HDF5 file, or one that it leads to, keeps data as bytes of any other file.
+    """Raise InputError if an HDF5 file, or one that it links to, has external storage: bytes of any other file.
 
-    Such a file shows what it likes of the machine that reads it. NWB has no use for it.
+    Such a file could expose any file of the machine that reads it. NWB does not use external storage.
 
     Parameters
     ----------
     path : Path
     pointers : list of Pointer
-        Those in the file.
+        The pointers in the file.
     """
-    left, seen = [(path, pointers)], {path.resolve()}
-    while left:
-        one, pointers = left.pop()
+    remaining, visited = [(path, pointers)], {path.resolve()}
+    while remaining:
+        file, pointers = remaining.pop()
         for pointer in pointers:
             if pointer.kind == "external storage":
                 raise InputError(
-                    f"{one}: {pointer.place} takes its data from the bytes of {pointer.target}, which could be any "
+                    f"{file}: {pointer.place} takes its data from the bytes of {pointer.target}, which could be any "
                     "file of this machine: refused; put the data into the file itself (h5repack)"
                 )
             if pointer.kind in ("link", "virtual dataset"):
-                for target in (one.parent / pointer.target, Path(pointer.target)):
-                    if target.resolve() not in seen and _is_hdf5(target):
-                        seen.add(target.resolve())
-                        left.append((target, pointers_of(target)))
+                for target in (file.parent / pointer.target, Path(pointer.target)):
+                    if target.resolve() not in visited and _is_hdf5(target):
+                        visited.add(target.resolve())
+                        remaining.append((target, pointers_of(target)))
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -90,23 +90,23 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def pointers_in(file: h5py.File) -> list[Pointer]:
-    """Everything in an open HDF5 file that points to another file."""
-    found = []
+    """All pointers in an open HDF5 file to other files."""
+    pointers = []
 
-    def of_link(name, link):
+    def add_link(name, link):
         if isinstance(link, h5py.ExternalLink):
-            found.append(Pointer(f"/{name}", "link", link.filename))
+            pointers.append(Pointer(f"/{name}", "link", link.filename))
 
-    def of_dataset(name, thing):
-        if isinstance(thing, h5py.Dataset):
-            found.extend(_of_dataset(f"/{name}", thing))
+    def add_dataset(name, item):
+        if isinstance(item, h5py.Dataset):
+            pointers.extend(_pointers_in_dataset(f"/{name}", item))
 
-    file.visititems_links(of_link)
-    file.visititems(of_dataset)
-    return found
+    file.visititems_links(add_link)
+    file.visititems(add_dataset)
+    return pointers
 
 
-def _of_dataset(place: str, dataset: h5py.Dataset) -> Iterator[Pointer]:
+def _pointers_in_dataset(place: str, dataset: h5py.Dataset) -> Iterator[Pointer]:
     if dataset.external:
         yield from (Pointer(place, "external storage", os.fsdecode(name)) for name, _, _ in dataset.external)
     elif dataset.is_virtual:
@@ -119,20 +119,20 @@ def _of_dataset(place: str, dataset: h5py.Dataset) -> Iterator[Pointer]:
 
 
 def _symbolic_links(store: Path) -> Iterator[Pointer]:
-    """Those that lead out of the store, or would out of a copy of it."""
-    inside = store.resolve()
+    """Symbolic links that lead out of the store, or would do so in a copy of it."""
+    root = store.resolve()
     for folder, folders, files in os.walk(store):
         for path in (Path(folder, name) for name in (*folders, *files)):
             if path.is_symlink():
                 target = os.readlink(path)
-                if os.path.isabs(target) or not path.resolve().is_relative_to(inside):
+                if os.path.isabs(target) or not path.resolve().is_relative_to(root):
                     yield Pointer(f"/{path.relative_to(store).as_posix()}", "symbolic link", target)
 
 
 def _zarr_links(store: Path) -> Iterator[Pointer]:
-    """Links and references to other stores; references in arrays are pickles, and are not opened.
+    """Links and references to other stores; references in arrays are pickles and are not read.
 
-    As hdmf-zarr names stores, "." is the store itself, and others are named from inside it.
+    hdmf-zarr names the store itself ".", and other stores relative to it.
     """
     for path in store.rglob(".zattrs"):
         attributes = read_json(path)

@@ -64,7 +64,7 @@ def imaging_of(nwbfile, provenance: Provenance, series: str | None, name: str) -
 
 
 def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match, *, allow_stale: bool) -> list[Place]:
-    """Where each embedded neuron is in the file; InputError where one is missing, or has changed since.
+    """Where each embedded neuron is in the file; InputError if one is missing, or has changed since.
 
     `population` is what the file holds now, read as the embeddings were.
     """
@@ -112,7 +112,7 @@ def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> 
 
 
 def _check_frames(population: Population, embeddings: UnitEmbeddings) -> None:
-    """InputError where the traces are not those that were embedded, as far as can be told."""
+    """Raise InputError if the traces are not those that were embedded, as far as can be told."""
     frames = population.traces.shape[1]
     if embeddings.num_frames is None or not (embeddings.num_frames == frames).all():
         had = "an unknown number of" if embeddings.num_frames is None else f"{embeddings.num_frames.max():,}"

@@ -21,7 +21,7 @@ _EXTENDED = ("/units", "/processing", "/processing/nuclr", "/specifications", "/
 
 
 def output_of(path: Path, output, *, in_place: bool, units_only: bool) -> Path:
-    """The file to write; InputError where the request contradicts itself."""
+    """The file to write; InputError if the request contradicts itself."""
     if in_place and (output is not None or units_only):
         raise InputError("in_place replaces the file itself: leave out output and units_only")
     if in_place:
@@ -45,7 +45,7 @@ def check_places(
     path: Path, output: Path, *, in_place: bool, overwrite: bool, units_only: bool = False, imaged: bool = False,
     pointers: list[Pointer] | None = None,
 ) -> None:  # fmt: skip
-    """InputError where the output cannot be written, or the file to be replaced is read-only or open.
+    """Raise InputError if the output cannot be written, or the file to be replaced is read-only or open.
 
     Or where a copy of the file would not be one: what it points to is not where it looks for it, or what is to be
     extended lies in another file. Imaged neurons are no rows of the units table, wherever that is. `pointers` are those
@@ -90,7 +90,7 @@ def _leads_to_rois(path: Path, place: str) -> bool:
 
 
 def check_relative(path: Path, pointers: list, output: Path) -> None:
-    """InputError where one of the pointers of a file leads elsewhere from the folder of the output."""
+    """Raise InputError if one of the pointers of a file leads elsewhere from the folder of the output."""
     if path.resolve().parent == output.resolve().parent:
         return
     for pointer in pointers:
@@ -103,7 +103,7 @@ def check_relative(path: Path, pointers: list, output: Path) -> None:
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Keep other processes of this package from writing the same file; InputError where one does.
+    """Keep other processes of this package from writing the same file; InputError if one does.
 
     By a file beside it, ``.NAME.lock``, which does where file systems have no locks, as of clusters. What a killed
     process of this machine left does not count.
@@ -135,7 +135,7 @@ def _sweep_marks(output: Path) -> None:
 
 @contextmanager
 def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
-    """Hold the lock by which HDF5 itself keeps writers and readers of a file apart; InputError where others hold it.
+    """Hold the lock by which HDF5 itself keeps writers and readers of a file apart; InputError if others hold it.
 
     The shared lock keeps writers off, the exclusive one also readers. Zarr has none, nor have some file systems. By
     hand: filelock takes locks on files of its own, which it empties, and HDF5 knows nothing of those.
@@ -171,7 +171,7 @@ def stamp(path: Path) -> tuple:
 
 
 def check_space(path: Path, temporary: Path, needed: int) -> None:
-    """InputError where the disk has no room for this many bytes for a copy of `path`."""
+    """Raise InputError if the disk has no room for this many bytes for a copy of `path`."""
     free = shutil.disk_usage(temporary.parent).free
     if free < needed:
         raise InputError(

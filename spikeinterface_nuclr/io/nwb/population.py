@@ -1,4 +1,4 @@
-"""What an NWB file holds, sorted units or ROI responses -> Population."""
+"""The sorted units or ROI responses of an NWB file -> Population."""
 
 import os
 from pathlib import Path
@@ -26,12 +26,12 @@ def read_nwbfile(
     traces: str = "auto",
     keep_rejected: bool = False,
 ) -> Population:
-    """The Population of an open NWBFile: its units, or where it has none, or `series` names one, its ROI responses."""
+    """The Population of an open NWBFile: its units; its ROI responses if it has none, or if `series` names one."""
     optical = {"series": series, "traces": traces, "keep_rejected": keep_rejected}
     if series is None and nwbfile.units is not None and len(nwbfile.units):
         if traces != "auto" or keep_rejected:
             raise InputError(
-                f"{name}: its units are read: traces and keep_rejected are of ROI responses (give series=)"
+                f"{name}: its units are read: traces and keep_rejected apply to ROI responses (give series=)"
             )
         return read_units(nwbfile, name=name, group_by=group_by, observed=observed)
     if series is None and not all_series(nwbfile):

@@ -60,6 +60,20 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
     ------
     InputError
         The file cannot be read, or holds no embeddings, or several and `name` is missing.
+
+    Examples
+    --------
+    >>> from ndx_nuclr.testing.mock import mock_UnitIdentities
+    >>> from pynwb import NWBHDF5IO
+    >>> from pynwb.testing.mock.file import mock_NWBFile
+    >>> from spikeinterface_nuclr import read_nwb
+    >>> nwbfile = mock_NWBFile()
+    >>> _ = mock_UnitIdentities(nwbfile=nwbfile)
+    >>> with NWBHDF5IO("session.nwb", "w") as io:
+    ...     io.write(nwbfile)
+    >>> embeddings, [identities] = read_nwb("session.nwb")
+    >>> identities
+    Identities('cell_type', 5 units, 4 labelled, 2 classes)
     """
     with open_nwb(Path(path)) as nwbfile:
         names = table_names(nwbfile)
@@ -189,7 +203,7 @@ def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
 
 
 def _check_columns(table, names: tuple[str, ...]) -> None:
-    """InputError where a table lacks columns, as those written before version 0.1.0 was released do."""
+    """Raise InputError if a table lacks columns, as those written before version 0.1.0 was released do."""
     missing = [name for name in names if name not in table.colnames]
     if missing:
         raise InputError(

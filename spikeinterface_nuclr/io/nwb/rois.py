@@ -76,7 +76,7 @@ def all_series(nwbfile) -> dict[str, RoiResponseSeries]:
 
 
 def _rois(path: str, series: RoiResponseSeries, name: str) -> Rois:
-    """The rows of a series' ROIs; InputError where they are not distinct rows of their table."""
+    """The rows of a series' ROIs; InputError if they are not distinct rows of their table."""
     where, table = f"{name}: {path}", series.rois.table
     rows = np.asarray(read_whole(series.rois.data, f"{where}/rois"))
     if rows.ndim != 1 or rows.dtype.kind not in "iuf" or (rows % 1 != 0).any():
@@ -98,7 +98,7 @@ def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois
     """The series to read: those named, or the only ones; several are of different ROIs, one per plane.
 
     `wanted` is the name of a series or of its container, with as much of the preceding path as identifies it.
-    InputError, which begins with `name`, where there is none, or the choice is ambiguous.
+    Raise InputError, prefixed with `name`, if there is none, or the choice is ambiguous.
     """
     found = all_series(nwbfile)
     if not found:
@@ -164,7 +164,7 @@ def read_ophys(
     ids = np.concatenate([unit_ids[mask] for unit_ids, mask in zip(roi_ids(chosen), kept, strict=True)])
     properties = _properties(chosen, kept, name)
     invalid = invalid_intervals(nwbfile, name)
-    left_out = np.any([_bad_frames(one, name)[:count] for one in chosen], axis=0)
+    excluded = np.any([_bad_frames(one, name)[:count] for one in chosen], axis=0)
     return assemble_traces(
         name,
         ids,
@@ -172,7 +172,7 @@ def read_ophys(
         frames,
         kind=kind,
         observed=observed,
-        left_out=left_out if invalid is None else left_out | frames.touching(invalid),
+        excluded=excluded if invalid is None else excluded | frames.touching(invalid),
         # A column "group" of ROIs does not name probes; other columns are used on request.
         group=choose_group(name, properties, None if group_by == "group" else group_by),
         properties=properties,
@@ -204,7 +204,7 @@ def _frames(rois: Rois, name: str) -> Frames:
 
 
 def _check_together(first: Frames, other: Frames, path: str, other_path: str, name: str) -> None:
-    """InputError where two planes were not recorded at the same time, within a frame."""
+    """Raise InputError if two planes were not recorded at the same time, within a frame."""
     count = min(len(first), len(other))
     apart = np.abs(first.begin[:count] - other.begin[:count])
     if (apart >= (first.end - first.begin)[:count]).any() or (first.border[:count] != other.border[:count]).any():
@@ -254,7 +254,7 @@ def _tiles(shape: tuple[int, int], chunks: tuple[int, ...] | None) -> Iterator[t
 
 
 def _common_kind(rois: list[Rois], name: str) -> str:
-    """What the values of all series are; InputError where they differ."""
+    """What the values of all series are; InputError if they differ."""
     kinds = {_kind(one, name) for one in rois}
     if len(kinds) > 1:
         raise InputError(
@@ -316,7 +316,7 @@ def _accepted(rois: Rois, name: str) -> np.ndarray:
 
 
 def _column(table, column: str, name: str) -> np.ndarray:
-    """An entry a row of the table; InputError where there are more or fewer."""
+    """An entry a row of the table; InputError if there are more or fewer."""
     where = f"{name}: {table.name}/{column}"
     check_stored(table[column].data, where)
     values = np.asarray(table[column][:])

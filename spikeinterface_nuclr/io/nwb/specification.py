@@ -49,7 +49,7 @@ def wants_ascii_names(file: h5py.File) -> bool:
 
 
 def _root(storage: h5py.File | Path) -> str:
-    """The group that holds the file's specifications; empty where it carries none."""
+    """The group that holds the file's specifications; empty if it carries none."""
     if isinstance(storage, h5py.File):
         return storage[storage.attrs[_LOCATION]].name.strip("/") if _LOCATION in storage.attrs else ""
     return json.loads((storage / ".zattrs").read_text()).get(_LOCATION, "").strip("/")

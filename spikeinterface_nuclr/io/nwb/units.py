@@ -35,11 +35,11 @@ def read_units(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Populat
     group = choose_group(name, properties, group_by, lambda: probes)
     invalid = None
     if observed is None:
-        called = list(_names_of_probes(electrodes.groups, probes.labels, group))
-        invalid = _invalid(nwbfile, name, electrodes.groups, called)
+        names = list(_probe_names(electrodes.groups, probes.labels, group))
+        invalid = _invalid(nwbfile, name, electrodes.groups, names)
     elif nwbfile.invalid_times is not None and len(nwbfile.invalid_times):
         warnings.warn(
-            f"{name}: observed= is given, so that its {len(nwbfile.invalid_times):,} invalid_times are not cut out",
+            f"{name}: observed= is given, so that its {len(nwbfile.invalid_times):,} invalid_times are not excluded",
             RecordingWarning,
             stacklevel=4,
         )
@@ -59,18 +59,18 @@ def read_units(nwbfile, *, name: str = "NWBFile", group_by, observed) -> Populat
 
 
 def _check_lengths(units, name: str) -> None:
-    """InputError where an index column does not fit the data that it points into, or the units."""
+    """Raise InputError if an index column does not fit its data or the units."""
     for column in units.columns:
         where = f"{name}: units/{column.name}"
         if hasattr(column, "target"):
             checked_index(column, where.removesuffix("_index"))
-        needed = column.name in ("spike_times_index", "obs_intervals_index", "electrodes_index")
-        if needed and len(column.data) != len(units.id):
+        required = column.name in ("spike_times_index", "obs_intervals_index", "electrodes_index")
+        if required and len(column.data) != len(units.id):
             raise InputError(f"{where}: has {len(column.data):,} rows for {len(units.id):,} units: it is damaged")
 
 
 def _unit_ids(units, properties: dict, name: str) -> np.ndarray:
-    """`unit_name` where it names each row once, else `id`."""
+    """The column `unit_name` if it is unique, else `id`."""
     if "unit_name" in properties:
         names = as_text(properties["unit_name"])
         if len(np.unique(names)) == len(names):
@@ -79,7 +79,7 @@ def _unit_ids(units, properties: dict, name: str) -> np.ndarray:
 
 
 def _observed(units, name: str):
-    """Each unit's observed intervals. A unit with none listed counts as observed whenever any other was."""
+    """Each unit's observed intervals. A unit without intervals is taken to be observed whenever any other unit is."""
     if "obs_intervals" not in units.colnames:
         return None
     where = f"{name}: obs_intervals"
@@ -87,54 +87,54 @@ def _observed(units, name: str):
     for k, row in enumerate(ragged(units["obs_intervals"], f"{name}: units/obs_intervals")):
         if len(row) and (row.dtype.kind not in "iuf" or row.shape[1:] != (2,)):
             raise InputError(
-                f"{where} of row {k}: does not hold intervals of seconds, but {row.dtype} of shape {row.shape}"
+                f"{where} of row {k}: does not contain intervals of seconds, but {row.dtype} of shape {row.shape}"
             )
         rows.append(union(checked_rows(row.reshape(-1, 2).astype(np.float64), f"{where} of row {k}")))
-    listed = [r for r in rows if len(r)]
-    if not listed:
+    stated = [r for r in rows if len(r)]
+    if not stated:
         return None
-    anyone = union(np.concatenate(listed))
-    return [r if len(r) else anyone for r in rows]
+    any_unit = union(np.concatenate(stated))
+    return [r if len(r) else any_unit for r in rows]
 
 
-def _names_of_probes(groups: ElectrodeGroups, *labels: np.ndarray | None) -> Iterator[frozenset[str]]:
-    """All names of each unit's probe, in lower case, from labels of the units; empty for units without one."""
-    called: dict[tuple, frozenset[str]] = {}
-    for key in zip(*(known.tolist() for known in labels if known is not None), strict=True):
-        if key not in called:
-            names = set().union(*(groups.called(label) for label in key if label))
-            called[key] = frozenset(name.lower() for name in names)
-        yield called[key]
+def _probe_names(groups: ElectrodeGroups, *labels: np.ndarray | None) -> Iterator[frozenset[str]]:
+    """All names of each unit's probe, in lower case, from labels of the units; empty for units without a probe."""
+    cache: dict[tuple, frozenset[str]] = {}
+    for key in zip(*(column.tolist() for column in labels if column is not None), strict=True):
+        if key not in cache:
+            names = set().union(*(groups.aliases(label) for label in key if label))
+            cache[key] = frozenset(name.lower() for name in names)
+        yield cache[key]
 
 
 def _invalid(nwbfile, name: str, groups: ElectrodeGroups, probes: list[frozenset[str]]):
-    """Invalid time of all units, or a list of one per unit where tags of intervals name probes.
+    """Invalid time of all units, or a list with one per unit if tags of the intervals name probes.
 
-    Intervals of other probes do not apply to a unit, unless it is unknown whether its own probe is among them.
+    Intervals of other probes do not apply to a unit, unless it is unknown whether its probe is one of them.
     """
     limits, tags = tagged_intervals(nwbfile, name)
     if not len(limits):
         return None
-    of_file = {name.lower() for name in groups.all_names}
-    of_units = set().union(*probes)
-    named = [_words(tag) & (of_file | of_units) for tag in tags]
-    if not any(named) or not probes:
+    file_names = {name.lower() for name in groups.all_names}
+    unit_names = set().union(*probes)
+    tagged = [_words(tag) & (file_names | unit_names) for tag in tags]
+    if not any(tagged) or not probes:
         return union(limits)
-    cut: dict[frozenset, np.ndarray] = {}
-    for called in probes:
-        if called not in cut:
-            spared = [bool(n and not n & called and (called & of_file or (called and n & of_units))) for n in named]
-            cut[called] = union(limits[~np.array(spared)])
-    return [cut[called] for called in probes]
+    invalid: dict[frozenset, np.ndarray] = {}
+    for names in probes:
+        if names not in invalid:
+            spared = [bool(t and not t & names and (names & file_names or (names and t & unit_names))) for t in tagged]
+            invalid[names] = union(limits[~np.array(spared)])
+    return [invalid[names] for names in probes]
 
 
 def _words(tags: set[str]) -> set[str]:
-    """The tags in lower case, and the parts of tags that list several."""
+    """The tags in lower case, and the parts of tags that list several names."""
     return {part for tag in tags for part in (tag.lower(), *re.split(r"[\s,;|/]+", tag.lower()))}
 
 
 def _properties(units, name: str) -> dict[str, np.ndarray]:
-    """Columns of one value per unit: text, numbers and truth values."""
+    """Columns with one value per unit: text, numbers and truth values."""
     columns = {}
     for column in units.colnames:
         vector = units[column]
@@ -145,7 +145,7 @@ def _properties(units, name: str) -> dict[str, np.ndarray]:
             columns[column] = values
         else:
             warnings.warn(
-                f"{name}: the column {column} has {len(values):,} values for {len(units.id):,} units and is left out",
+                f"{name}: the column {column} has {len(values):,} values for {len(units.id):,} units and is skipped",
                 RecordingWarning,
                 stacklevel=5,
             )

@@ -24,12 +24,14 @@ from .tables import Part, Plan
 
 _OF_EMBEDDINGS = ("embedding", "num_windows", "split_half_similarity")
 _OF_IDENTITIES = ("classes", "best_label", "reason", "probability", "confidence")
+_BLOCK = 1 << 20  # bytes read at once
+_ROWS = 100_000  # values read at once
 
 
 def check_valid(path: Path, original: OpenFile, copy: OpenFile) -> None:
-    """InputError where pynwb finds a fault in the copy that it does not find in the original.
+    """Raise InputError if pynwb finds a fault in the copy that it does not find in the original.
 
-    RecordingWarning where pynwb cannot validate the original at all, as where its specifications are incomplete.
+    Issue a RecordingWarning if pynwb cannot validate the original at all, as where its specifications are incomplete.
     """
     try:
         faults = _faults(copy)
@@ -57,8 +59,16 @@ def _can_be_validated(opened: OpenFile) -> bool:
     return True
 
 
+def _faults(opened: OpenFile) -> set[str]:
+    import pynwb
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {str(fault) for fault in pynwb.validate(io=opened.io)}
+
+
 def check_read_back(path: Path, copy: OpenFile, plan: Plan) -> None:
-    """InputError where reading the copy does not give what was planned."""
+    """Raise InputError if reading the copy does not give what was planned."""
     if not all(_comes_back(copy.nwbfile, part) for part in plan.parts):
         raise InputError(f"{path}: what was written does not come back: nothing was kept; report this, with the file")
 
@@ -84,20 +94,8 @@ def _same_rows(read, written, columns: tuple[str, ...]) -> bool:
     return same
 
 
-def _faults(opened: OpenFile) -> set[str]:
-    import pynwb
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return {str(fault) for fault in pynwb.validate(io=opened.io)}
-
-
-_BLOCK = 1 << 20  # bytes read at once
-_ROWS = 100_000  # values read at once
-
-
 def check_unchanged(path: Path, original: OpenFile, copy_path: Path, copy: OpenFile, ours: list[str]) -> None:
-    """InputError where an object of the original is missing or different in the copy, or there are more, but `ours`."""
+    """Raise InputError if the copy differs from the original in any object outside the paths `added`."""
     ours = [*ours, specification_place(original.hdf5 or path)]
     before, after = _described(path, original, ours), _described(copy_path, copy, ours)
     for place in sorted(before.keys() | after.keys()):
@@ -171,7 +169,7 @@ class _Description:
         return json.dumps(found, default=str)
 
     def _hash(self, dataset: h5py.Dataset) -> str | None:
-        """Of the data on the disk; None where there are none."""
+        """Of the data on the disk; None if there are none."""
         digest = hashlib.sha256()
         if dataset.shape is None:
             return None

@@ -100,9 +100,17 @@ def write_nwb(
 
     Examples
     --------
-    >>> population = read_population("session.nwb")  # doctest: +SKIP
-    >>> write_nwb("session.nwb", embed(population))  # doctest: +SKIP
-    PosixPath('session_nuclr.nwb')
+    >>> from pynwb import NWBHDF5IO
+    >>> from pynwb.testing.mock.file import mock_NWBFile
+    >>> from spikeinterface_nuclr import embed, read_population, simulate_population, write_nwb
+    >>> nwbfile = mock_NWBFile()
+    >>> for times in simulate_population(5, 20.0).spike_times:
+    ...     nwbfile.add_unit(spike_times=times)
+    >>> with NWBHDF5IO("session.nwb", "w") as io:
+    ...     io.write(nwbfile)
+    >>> embeddings = embed(read_population("session.nwb"), progress=False)
+    >>> write_nwb("session.nwb", embeddings).name
+    'session_nuclr.nwb'
     """
     path = Path(path)
     if not path.exists():
@@ -135,15 +143,20 @@ class Request:
     allow_stale: bool = False
 
     def __post_init__(self):
-        if self.if_exists not in _IF_EXISTS:
-            raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {self.if_exists!r}")
-        if tables.table_name(self.name) != self.name:
-            raise InputError(f"name {self.name!r} cannot be that of a table: {tables.table_name(self.name)!r} could")
+        check_choices(self.name, self.if_exists)
         for key in ("checkpoint", "checkpoint_sha256", "population_fingerprint"):
             if getattr(self.embeddings.provenance, key) is None:
                 raise InputError(f"the embeddings' provenance has no {key!r}: write what embed returned")
         for one in self.identities:
             _check_identities(one, self.embeddings)
+
+
+def check_choices(name: str, if_exists: str) -> None:
+    """InputError where a table cannot have this name, or there is no such choice."""
+    if if_exists not in _IF_EXISTS:
+        raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+    if tables.table_name(name) != name:
+        raise InputError(f"name {name!r} cannot be that of a table: {tables.table_name(name)!r} could")
 
 
 def write_request(
@@ -206,7 +219,7 @@ def _plan(path: Path, nwbfile, request: Request, population: Population | None) 
 
 
 def _check_inside(nwbfile, places) -> None:
-    """InputError where a table whose rows are referred to lies in another file."""
+    """Raise InputError if a table whose rows are referred to lies in another file."""
     for place in places:
         if place.table.container_source != nwbfile.container_source:
             raise InputError(
@@ -251,7 +264,7 @@ def _unit_columns(nwbfile, place: Place, request: Request, unwanted: list[str]) 
 
 
 def _check_identities(identities: Identities, embeddings: UnitEmbeddings) -> None:
-    """InputError where identities were not predicted from these embeddings."""
+    """Raise InputError if identities were not predicted from these embeddings."""
     if not embeddings.provenance.predicts(identities.provenance):
         raise InputError(
             f"{identities.target}: was predicted from other embeddings than are written: predict it from these"

@@ -1,6 +1,6 @@
 """NWB types for neuron embeddings and the identities predicted from them.
 
-Importing this package makes the namespace ``ndx-nuclr`` known to pynwb.
+Importing this package registers the namespace ``ndx-nuclr`` with pynwb.
 """
 
 from importlib.metadata import version
@@ -9,7 +9,7 @@ from pathlib import Path
 from pynwb import load_namespaces
 
 _here = Path(__file__).parent
-# Installed, the specification lies in the package; in a copy of the sources, at their root.
+# The specification is inside the installed package, or at the root of the source tree.
 _spec = next(folder for folder in (_here / "spec", _here.parents[2] / "spec") if folder.is_dir())
 load_namespaces(str(_spec / "ndx-nuclr.namespace.yaml"))
 

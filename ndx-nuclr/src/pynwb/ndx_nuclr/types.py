@@ -1,6 +1,6 @@
-"""The types of ndx-nuclr: constructors that take plain arrays and check them.
+"""The types of ndx-nuclr, with constructors that take plain arrays and validate them.
 
-What comes from a file is taken as it is: a fault in one table must not keep anyone from reading the rest of the file.
+Objects read from a file are not validated, so that an invalid table does not prevent reading the rest of the file.
 """
 
 import json
@@ -18,19 +18,19 @@ _ARRAY = ("array_data", "data", VectorData)
 
 @register_class("NuCLRModel", NAMESPACE)
 class NuCLRModel(NWBDataInterface):
-    """A trained NuCLR encoder: what is needed to find the very same weights again."""
+    """A trained NuCLR encoder: the information that identifies its weights."""
 
     __nwbfields__ = ("source", "revision", "sha256", "software", "license", "config", "training_data")
 
     @docval(
         {"name": "name", "type": str, "doc": "Name of the model in the file.", "default": "NuCLRModel"},
         {"name": "source", "type": str, "doc": "Bundled name, file name, or Hub name of the weights."},
-        {"name": "sha256", "type": str, "doc": "SHA-256 of the checkpoint file, 64 hexadecimal digits."},
+        {"name": "sha256", "type": str, "doc": "SHA-256 that identifies the model, 64 hexadecimal digits."},
         {"name": "config", "type": str, "doc": "JSON object of the encoder's architecture and input."},
         {"name": "software", "type": str, "doc": "Name and version of the software that ran the model."},
         {"name": "revision", "type": str, "doc": "Revision of the source.", "default": None},
         {"name": "license", "type": str, "doc": "Licence of the weights.", "default": None},
-        {"name": "training_data", "type": str, "doc": "What it was trained on, with citations.", "default": None},
+        {"name": "training_data", "type": str, "doc": "Training data of the model, with citations.", "default": None},
         allow_positional="ERROR",
     )
     def __init__(self, **kwargs):
@@ -43,33 +43,33 @@ class NuCLRModel(NWBDataInterface):
 
 
 class _NeuronTable(DynamicTable):
-    """A table whose rows are neurons of another table."""
+    """A table whose rows refer to neurons in another table."""
 
-    # No column is "required" in the sense of hdmf, which would keep a file whose table lacks one from being read.
+    # No column is "required" in the sense of hdmf, because a file whose table lacks one could not be read.
     _optional_columns = ()
 
-    def _own_columns(self, kwargs, matrix):
-        """Take the columns out of `kwargs`; as VectorData, ready for DynamicTable, unless it was given such."""
+    def _build_columns(self, kwargs, matrix):
+        """Replace the arrays in `kwargs` by validated columns for DynamicTable, unless columns were passed."""
         table = kwargs.pop("neuron_table")
-        given = {column["name"]: kwargs.pop(column["name"]) for column in self.__columns__}
+        values_of = {column["name"]: kwargs.pop(column["name"]) for column in self.__columns__}
         name = kwargs["name"]
         if kwargs["columns"] is not None and self._in_construct_mode:
             return
-        by_name = {column for column, values in given.items() if values is not None}
+        by_name = {column for column, values in values_of.items() if values is not None}
         if kwargs["columns"] is not None and by_name:
-            raise ValueError(f"{name}: give either columns or the arrays by their names")
+            raise ValueError(f"{name}: give either columns or arrays by name, not both")
         present = by_name | {column.name for column in kwargs["columns"] or ()}
-        missing = sorted(given.keys() - present - {*self._optional_columns})
+        missing = sorted(values_of.keys() - present - {*self._optional_columns})
         if missing:
             raise ValueError(f"{name}: the column {missing[0]!r} is missing")
         if kwargs["columns"] is not None:
             return
-        neuron = given["neuron"]
+        neuron = values_of["neuron"]
         if isinstance(neuron, DynamicTableRegion):
             neuron, table = neuron.data, neuron.table
         if table is None:
-            raise ValueError(f"{name}: neuron_table is missing: the table that the neurons are rows of")
-        arrays = {column: _array(column, values) for column, values in given.items() if values is not None}
+            raise ValueError(f"{name}: neuron_table is missing: give the table with the neurons")
+        arrays = {column: _array(column, values) for column, values in values_of.items() if values is not None}
         arrays["neuron"] = rows = _array("neuron", neuron)
         _check_rows(name, rows, table)
         for column, values in arrays.items():
@@ -77,10 +77,10 @@ class _NeuronTable(DynamicTable):
             if values.ndim != dimensions or len(values) != len(rows):
                 expected = f"({len(rows)}, n)" if column == matrix else f"({len(rows)},)"
                 raise ValueError(f"{name}: {column} has shape {values.shape}, not {expected}: give one row a neuron")
-        about = {column["name"]: column["description"] for column in self.__columns__}
-        region = DynamicTableRegion(name="neuron", data=rows, description=about["neuron"], table=table)
+        descriptions = {column["name"]: column["description"] for column in self.__columns__}
+        region = DynamicTableRegion(name="neuron", data=rows, description=descriptions["neuron"], table=table)
         others = [
-            VectorData(name=column, data=values, description=about[column])
+            VectorData(name=column, data=values, description=descriptions[column])
             for column, values in arrays.items()
             if column != "neuron"
         ]
@@ -95,7 +95,7 @@ _TABLE_DOCVAL = [
 ]
 _NEURON_DOCVAL = [
     {"name": "neuron", "type": (*_ARRAY, DynamicTableRegion), "doc": "Row of each neuron, (n,).", "default": None},
-    {"name": "neuron_table", "type": DynamicTable, "doc": "The table that the neurons are rows of.", "default": None},
+    {"name": "neuron_table", "type": DynamicTable, "doc": "The table with the neurons.", "default": None},
 ]
 
 
@@ -105,15 +105,15 @@ def _optional(name, doc):
 
 @register_class("UnitEmbeddings", NAMESPACE)
 class UnitEmbeddings(_NeuronTable):
-    """One embedding for each neuron, computed by one model."""
+    """One embedding per neuron, computed by one model."""
 
     _optional_columns = ("num_spikes", "num_frames")
     __fields__ = ("population_fingerprint", "units_fingerprint", "provenance", {"name": "model", "child": False})
     __columns__ = (
         {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
         {"name": "embedding", "description": "Embedding of each neuron: the mean over its windows; NaN without one."},
-        {"name": "num_windows", "description": "Number of time windows behind the embedding."},
-        {"name": "split_half_similarity", "description": "Cosine between the means over the odd and the even windows."},
+        {"name": "num_windows", "description": "Number of time windows averaged in the embedding."},
+        {"name": "split_half_similarity", "description": "Cosine similarity of the means over odd and even windows."},
         {"name": "num_spikes", "description": "Number of spikes of the neuron when it was embedded."},
         {"name": "num_frames", "description": "Number of frames of the neuron's fluorescence when it was embedded."},
     )  # fmt: skip
@@ -122,15 +122,15 @@ class UnitEmbeddings(_NeuronTable):
         {"name": "name", "type": str, "doc": "Name of the table.", "default": "UnitEmbeddings"},
         {"name": "description", "type": str, "doc": "What was embedded.", "default": "NuCLR embeddings of neurons."},
         *_NEURON_DOCVAL,
-        _optional("embedding", "float32, (n, dim). NaN where a neuron has no window."),
-        _optional("num_windows", "int64, (n,). Windows behind each embedding."),
-        _optional("split_half_similarity", "float32, (n,). Cosine between odd and even windows."),
-        _optional("num_spikes", "int64, (n,). Spikes of each neuron when it was embedded."),
-        _optional("num_frames", "int64, (n,). Frames of each neuron's fluorescence when it was embedded."),
+        _optional("embedding", "float32, (n, dim). NaN for neurons without a window."),
+        _optional("num_windows", "int64, (n,). Number of windows averaged in each embedding."),
+        _optional("split_half_similarity", "float32, (n,). Cosine similarity of odd and even windows."),
+        _optional("num_spikes", "int64, (n,). Number of spikes of each neuron when it was embedded."),
+        _optional("num_frames", "int64, (n,). Number of frames of each neuron's fluorescence when it was embedded."),
         {"name": "model", "type": NuCLRModel, "doc": "The model that embedded the neurons."},
-        {"name": "population_fingerprint", "type": str, "doc": "SHA-256 of the population that was embedded."},
+        {"name": "population_fingerprint", "type": str, "doc": "SHA-256 of the embedded population."},
         {"name": "units_fingerprint", "type": str, "doc": "SHA-256 of all neurons of this file.", "default": None},
-        {"name": "provenance", "type": str, "doc": "JSON object of how it was computed.", "default": None},
+        {"name": "provenance", "type": str, "doc": "JSON object with parameters and versions.", "default": None},
         *_TABLE_DOCVAL,
         allow_positional="ERROR",
     )
@@ -139,7 +139,7 @@ class UnitEmbeddings(_NeuronTable):
         fields = dict(zip(names, popargs(*names, kwargs), strict=True))
         if not self._in_construct_mode:
             _check_json(f"{kwargs['name']}: provenance", fields["provenance"])
-        self._own_columns(kwargs, matrix="embedding")
+        self._build_columns(kwargs, matrix="embedding")
         super().__init__(**kwargs)
         for field, value in fields.items():
             setattr(self, field, value)
@@ -147,7 +147,7 @@ class UnitEmbeddings(_NeuronTable):
 
 @register_class("UnitIdentities", NAMESPACE)
 class UnitIdentities(_NeuronTable):
-    """What a decoder reads from the embeddings about one property of each neuron. Predicted, not observed."""
+    """One property of each neuron, as predicted by a decoder from the embeddings. Predicted, not observed."""
 
     _optional_columns = ("novelty",)
     __fields__ = (
@@ -157,14 +157,14 @@ class UnitIdentities(_NeuronTable):
         {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
         {"name": "label", "description": "The best label, 'unknown' where the decoder abstains."},
         {"name": "best_label", "description": "The most probable class."},
-        {"name": "reason", "description": "Why the decoder abstains; empty where it does not."},
+        {"name": "reason", "description": "Reason why the decoder abstains; empty where it does not."},
         {"name": "probability", "description": "Calibrated probability of each of the classes."},
         {"name": "confidence", "description": "Probability of the most probable class."},
         {"name": "novelty", "description": "Distance from the embeddings that the decoder was trained on."},
     )  # fmt: skip
 
     @docval(
-        {"name": "name", "type": str, "doc": "Name of the table: that of the target."},
+        {"name": "name", "type": str, "doc": "Name of the table: the name of the target."},
         {"name": "description", "type": str, "doc": "What was predicted.", "default": "Predicted identity of neurons."},
         *_NEURON_DOCVAL,
         _optional("label", "text, (n,). The best label, 'unknown' where there is a reason to abstain."),
@@ -179,11 +179,11 @@ class UnitIdentities(_NeuronTable):
             "doc": "text, (k,). Names of the classes.",
             "shape": (None,),
         },
-        {"name": "target", "type": str, "doc": "The property that is predicted."},
+        {"name": "target", "type": str, "doc": "The predicted property."},
         {"name": "decoder", "type": str, "doc": "Name of the decoder."},
-        {"name": "embeddings", "type": UnitEmbeddings, "doc": "The embeddings that were read."},
-        {"name": "decoder_sha256", "type": str, "doc": "SHA-256 of the decoder's file.", "default": None},
-        {"name": "provenance", "type": str, "doc": "JSON object of how it was computed.", "default": None},
+        {"name": "embeddings", "type": UnitEmbeddings, "doc": "The embeddings used for the prediction."},
+        {"name": "decoder_sha256", "type": str, "doc": "SHA-256 that identifies the decoder.", "default": None},
+        {"name": "provenance", "type": str, "doc": "JSON object with parameters and versions.", "default": None},
         *_TABLE_DOCVAL,
         allow_positional="ERROR",
     )
@@ -198,9 +198,9 @@ class UnitIdentities(_NeuronTable):
             shape = np.shape(kwargs["probability"])
             if len(shape) == 2 and shape[1] != len(fields["classes"]):
                 raise ValueError(f"{name}: probability has {shape[1]} columns for {len(fields['classes'])} classes")
-        made_here = kwargs["columns"] is None
-        self._own_columns(kwargs, matrix="probability")
-        if made_here:
+        from_arrays = kwargs["columns"] is None
+        self._build_columns(kwargs, matrix="probability")
+        if from_arrays:
             _check_labels(name, {column.name: column.data for column in kwargs["columns"]})
         super().__init__(**kwargs)
         for field, value in fields.items():
@@ -217,26 +217,26 @@ _DTYPES = {
 
 
 def _array(column, values):
-    """The values in the type that the file has: a typed array, which may also be empty."""
+    """The values as an array of the column's dtype, which may be empty."""
     values = values.data if isinstance(values, VectorData) else values
     if column not in _TEXTS:
         return np.asarray(values, dtype=_DTYPES[column])
     values = np.asarray(values)
     if len(values) and not all(isinstance(value, str) for value in values.tolist()):
-        raise ValueError(f"{column}: every neuron needs a text; give an empty one where there is none")
+        raise ValueError(f"{column}: every neuron needs a text, which may be empty")
     return values.astype(str)
 
 
 def _check_labels(name, columns):
-    """That label is best_label, and 'unknown' exactly where there is one of the reasons."""
-    strange = sorted(set(columns["reason"].tolist()) - {"", *_REASONS})
-    if strange:
-        raise ValueError(f"{name}: reason is one of {', '.join(_REASONS)}, or empty, not {strange[0]!r}")
+    """Check that label is best_label, or 'unknown' where a reason is given."""
+    unknown = sorted(set(columns["reason"].tolist()) - {"", *_REASONS})
+    if unknown:
+        raise ValueError(f"{name}: reason is one of {', '.join(_REASONS)}, or empty, not {unknown[0]!r}")
     expected = np.where(columns["reason"] != "", "unknown", columns["best_label"])
-    for label, own in zip(columns["label"].tolist(), expected.tolist(), strict=True):
-        if label != own:
+    for label, correct in zip(columns["label"].tolist(), expected.tolist(), strict=True):
+        if label != correct:
             raise ValueError(
-                f"{name}: label is {label!r}, not {own!r}: it is best_label, and 'unknown' where there is a reason"
+                f"{name}: label is {label!r}, not {correct!r}: it is best_label, or 'unknown' where a reason is given"
             )
 
 

@@ -1,1 +1,1 @@
-"""Help for tests of software that reads or writes ndx-nuclr."""
+"""Helpers for testing software that reads or writes ndx-nuclr."""

@@ -1,6 +1,6 @@
-"""A valid object of every type, in one call.
+"""Create a valid object of every type in one call.
 
-Each function takes the fields of its type as keywords, in place of the made-up ones. With `nwbfile`, the object is
+Each function takes fields of its type as keywords, which replace the mock values. If `nwbfile` is given, the object is
 added to ``nwbfile.processing["nuclr"]``.
 """
 
@@ -13,7 +13,7 @@ _SHA256 = "5f" * 32
 
 
 def mock_units(n_units=5):
-    """A units table with spike times of `n_units` regular neurons."""
+    """Create a units table with the spike times of `n_units` regularly firing neurons."""
     units = Units(name="units", description="mock units")
     for k in range(n_units):
         units.add_unit(spike_times=np.arange(0.0, 10.0, 0.5 + 0.1 * k))
@@ -21,42 +21,42 @@ def mock_units(n_units=5):
 
 
 def mock_NuCLRModel(*, nwbfile=None, **fields):
-    """A NuCLRModel."""
-    made_up = {
+    """Create a NuCLRModel."""
+    defaults = {
         "source": "nuclr-mock",
         "revision": "main",
         "sha256": _SHA256,
         "config": '{"dim": 4, "window_s": 10.0}',
-        "training_data": "nothing: this model is made up",
+        "training_data": "none: this is a mock model",
         "software": "ndx-nuclr mock",
         "license": "CC0-1.0",
     }
-    return _added(NuCLRModel(**{**made_up, **fields}), nwbfile)
+    return _added(NuCLRModel(**{**defaults, **fields}), nwbfile)
 
 
 def mock_UnitEmbeddings(*, nwbfile=None, **fields):
-    """A UnitEmbeddings of every row of `neuron_table`: by default the file's units, made where it has none."""
+    """Create a UnitEmbeddings of every row of `neuron_table`: by default the file's units, or mock units."""
     if "neuron_table" not in fields:
         fields["neuron_table"] = _units(nwbfile)
     n = len(fields["neuron_table"])
     embedding = np.random.default_rng(0).standard_normal((n, 4)).astype(np.float32)
-    made_up = {
+    defaults = {
         "neuron": np.arange(n),
         "embedding": embedding,
         "num_windows": np.full(n, 6),
         "split_half_similarity": np.linspace(0.5, 1, n),
-        "num_spikes": np.full(n, 20),
+        "num_spikes" if isinstance(fields["neuron_table"], Units) else "num_frames": np.full(n, 20),
         "population_fingerprint": _SHA256,
         "units_fingerprint": _SHA256,
         "provenance": "{}",
     }
     if "model" not in fields:
         fields["model"] = mock_NuCLRModel(nwbfile=nwbfile)
-    return _added(UnitEmbeddings(**{**made_up, **fields}), nwbfile)
+    return _added(UnitEmbeddings(**{**defaults, **fields}), nwbfile)
 
 
 def mock_UnitIdentities(*, nwbfile=None, **fields):
-    """A UnitIdentities of the rows of `embeddings`, which are made where they are missing."""
+    """Create a UnitIdentities of the rows of `embeddings`: by default mock embeddings."""
     if "embeddings" not in fields:
         fields["embeddings"] = mock_UnitEmbeddings(nwbfile=nwbfile)
     rows = fields["embeddings"]["neuron"]
@@ -65,7 +65,7 @@ def mock_UnitIdentities(*, nwbfile=None, **fields):
     confidence = np.maximum(excitatory, 1 - excitatory)
     best_label = np.where(excitatory > 0.5, "excitatory", "inhibitory")
     reason = np.where(confidence < 0.6, "low confidence", "")
-    made_up = {
+    defaults = {
         "name": "cell_type",
         "target": "cell_type",
         "neuron_table": rows.table,
@@ -81,7 +81,7 @@ def mock_UnitIdentities(*, nwbfile=None, **fields):
         "decoder_sha256": _SHA256,
         "provenance": "{}",
     }
-    return _added(UnitIdentities(**{**made_up, **fields}), nwbfile)
+    return _added(UnitIdentities(**{**defaults, **fields}), nwbfile)
 
 
 def _units(nwbfile):
@@ -92,9 +92,9 @@ def _units(nwbfile):
     return nwbfile.units
 
 
-def _added(made, nwbfile):
+def _added(container, nwbfile):
     if nwbfile is not None:
         if "nuclr" not in nwbfile.processing:
             nwbfile.create_processing_module("nuclr", "NuCLR embeddings and predicted identities of neurons")
-        nwbfile.processing["nuclr"].add(made)
-    return made
+        nwbfile.processing["nuclr"].add(container)
+    return container

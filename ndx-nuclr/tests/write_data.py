@@ -1,0 +1,13 @@
+"""Write the file of the present version that later versions must read: python tests/write_data.py."""
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import ndx_nuclr
+import pynwb
+from ndx_nuclr.testing.mock import mock_UnitIdentities
+
+nwbfile = pynwb.NWBFile("test", "id-1", datetime(2026, 1, 1, tzinfo=timezone.utc))
+mock_UnitIdentities(nwbfile=nwbfile)
+with pynwb.NWBHDF5IO(Path(__file__).parent / "data" / f"ndx-nuclr-{ndx_nuclr.__version__}.nwb", "w") as io:
+    io.write(nwbfile)
