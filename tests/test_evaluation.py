@@ -394,7 +394,7 @@ def test_fusion_with_features_is_scored_beside_the_embedding():
         ({"others": {"x": [np.ones((80, 2)), np.ones((80, 3))]}}, "x: give arrays of shape"),
         ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: contains values that are not numbers"),
         ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: is NaN for all labelled units"),
-        ({"splits": [Split("x", np.arange(158) < 79, np.arange(158) >= 79)]}, "by their positions, not by bool"),
+        ({"splits": [Split("x", np.arange(158) < 79, np.arange(158) >= 79)]}, "integer positions of units, not bool"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(settings, message):

@@ -64,7 +64,7 @@ def test_na_counts_as_no_label_and_is_said():
     [
         (np.array([1.5, 2.0]), "holds numbers, such as 1.5, not classes: use fit_regressor"),
         (["0.1", "2", "nan"], "holds numbers, such as 0.1"),
-        ([b"\xff"], "no UTF-8 text"),
+        ([b"\xff"], "not UTF-8 text"),
         ([["PV"], "SST"], "is of type list"),
         (np.array(["2026-01-01"], dtype="datetime64[D]"), "neither text nor numbers"),
         (np.ones(2, dtype=complex), "neither text nor numbers"),

@@ -73,7 +73,7 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
             "",
             "## Scores",
             "",
-            "Means over the test animals, with 95 % t intervals over them where there are three or more. "
+            "Means over the test animals, with 95 % t intervals if there are at least three. "
             + _p_value_text(provenance["shuffles"]),
             "",
             _scores(evaluation),
