@@ -1,14 +1,29 @@
 """What the tests share: real spikes in every kind of source, and the recordings beside the project where present."""
 
+import hashlib
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pynwb
 import pytest
 import torch
+from hdmf.build import BuildManager
 from nwb_files import add_units, new_nwb, write_nwb_file
+from pynwb import validation
 from typer.testing import CliRunner
 
-from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, Population, simulate_population
+from spikeinterface_nuclr import (
+    Checkpoint,
+    Encoder,
+    EncoderConfig,
+    Population,
+    UnitEmbeddings,
+    embed,
+    read_population,
+    simulate_population,
+)
 from spikeinterface_nuclr.cli import app
 
 DATA = Path(__file__).parent / "data"
@@ -95,3 +110,65 @@ def nuclr():
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint, tmp_path_factory) -> Path:
+    """The small encoder in a file."""
+    return checkpoint.save(tmp_path_factory.mktemp("model") / "small.safetensors")
+
+
+@pytest.fixture(scope="session")
+def calcium_checkpoint() -> Checkpoint:
+    """A small encoder of traces at 2.5 frames per second with random weights."""
+    torch.manual_seed(0)
+    config = EncoderConfig(bin_s=0.4, patch_size=4, num_patches=10, signal="traces", dim=32, heads=2, head_dim=16)
+    return Checkpoint(config, Encoder(config).state_dict(), {"name": "random"})
+
+
+@pytest.fixture(scope="session")
+def units_file(population, tmp_path_factory) -> Path:
+    """An NWB file of the population's units, and a series of something else: to copy, not to write into."""
+    columns = {"unit_name": population.unit_ids, "cell_type": population.properties["cell_type"]}
+    nwbfile = add_units(new_nwb(), population.spike_times, **columns)
+    nwbfile.add_acquisition(pynwb.TimeSeries(name="raw", data=np.arange(100.0), unit="V", rate=10.0))
+    return write_nwb_file(tmp_path_factory.mktemp("units") / "session.nwb", nwbfile)
+
+
+@pytest.fixture
+def session(units_file, tmp_path) -> Path:
+    """A copy of that file to write into."""
+    return Path(shutil.copy(units_file, tmp_path / "session.nwb"))
+
+
+@pytest.fixture(scope="session")
+def embeddings(units_file, checkpoint) -> UnitEmbeddings:
+    """Embeddings of its units by the small encoder."""
+    return embed(read_population(units_file), checkpoint, precision="float32", device="cpu", progress=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def specifications_parsed_once():
+    """Parse the specifications that NWB files hold once for all files with the same ones.
+
+    That is most of the time that pynwb takes to validate a small file. The files themselves are validated each time.
+    """
+    parse, parsed = validation.get_cached_namespaces_to_validate, {}
+
+    def parse_once(path=None, driver=None, aws_region=None, io=None):
+        file = getattr(io, "_file", None)  # None for Zarr
+        if not isinstance(file, h5py.File) or ".specloc" not in file.attrs:
+            return parse(path, driver, aws_region, io)
+        digest = hashlib.sha256()
+        file[file.attrs[".specloc"]].visititems(
+            lambda name, thing: digest.update(name.encode() + (thing[()] if isinstance(thing, h5py.Dataset) else b""))
+        )
+        key = digest.hexdigest()
+        if key not in parsed:
+            parsed[key] = parse(path, driver, aws_region, io)
+        names, manager, dependencies = parsed[key]
+        return names, BuildManager(manager.type_map) if manager is not None else None, dependencies
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "get_cached_namespaces_to_validate", parse_once)
+        yield

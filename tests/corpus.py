@@ -342,7 +342,7 @@ def reading(name: str, path: Path, good: dict[str, Path], scratch: Path, rng) ->
     more = ["--sampling-frequency", "10", "--traces", "dff"] if name == "traces.npy" else []
     embedded = ["embed", str(path), "-o", str(scratch / "e.npz"), "--overwrite", *quiet, *more]
     if path.suffix == ".nwb" and rng.random() < 0.5:
-        embedded = ["embed", str(path), "--in-place", "--force", *quiet]
+        embedded = ["embed", str(path), "--in-place", "--if-exists", "replace", *quiet]
     if name.startswith("analyzer") and rng.random() < 0.5:
         embedded = ["embed", str(path), *quiet]
     return [[*info, *more], embedded]

@@ -1,4 +1,4 @@
-"""Small NWB files of ROI responses for tests."""
+"""Builders of small NWB files of ROI responses for tests: plain functions, as each test builds another file."""
 
 import numpy as np
 from nwb_files import new_nwb

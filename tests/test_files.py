@@ -4,11 +4,13 @@ import errno
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 
 import pytest
+from nwb_files import in_child
 
 from spikeinterface_nuclr import InputError, UnitEmbeddings, files
 from spikeinterface_nuclr.files import check_writable, folder_written_whole, standing_folders, sweep, written_whole
@@ -187,26 +189,25 @@ def test_the_last_word_is_asked_for_when_all_is_on_the_disk(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-KILLED = """
-import os, signal, sys
-from spikeinterface_nuclr import files
-if sys.argv[2] == "beside":
-    with files.written_whole(sys.argv[1], beside=True) as temporary:
-        temporary.write_text("half")
-        os.kill(os.getpid(), signal.SIGKILL)
-if sys.argv[2] == "probe":
-    files.Path.rmdir = lambda self: os.kill(os.getpid(), signal.SIGKILL)
-    files.check_writable(sys.argv[1])
-with files.written_whole(sys.argv[1]) as temporary:
-    temporary.write_text("half")
+def kill():
     os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
+def killed_while(moment, path):
+    """Kill this process while it asks whether a file can be written, or while it writes it."""
+    if moment == "probe":
+        files.Path.rmdir = lambda _: kill()
+        check_writable(path)
+    with written_whole(path, beside=moment == "beside") as temporary:
+        temporary.write_text("half")
+        kill()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.parametrize("moment", ["probe", "half", "beside"])
 def test_what_a_killed_process_left_is_swept(tmp_path, moment):
     path = tmp_path / "a.txt"
-    assert subprocess.run([sys.executable, "-c", KILLED, path, moment]).returncode == -9
+    assert in_child(killed_while, moment, path)[0] == -signal.SIGKILL
     assert os.listdir(tmp_path)
     (tmp_path / ".a.txt.other-machine-1-aa").mkdir()  # of a process that nobody here can ask after
     write(path)

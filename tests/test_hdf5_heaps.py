@@ -5,16 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import RECORDINGS
-from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import InputError, read_population
 from spikeinterface_nuclr.io.nwb.file import check_heaps
-
-
-@pytest.fixture
-def session(tmp_path, population):
-    return write_nwb_file(tmp_path / "s.nwb", add_units(new_nwb(), population.spike_times))
 
 
 def heaps(path):
@@ -31,10 +24,11 @@ def test_a_zeroed_heap_is_refused_at_once(session, which):
     begin = heaps(session)[which] + 16
     content[begin : begin + 64] = bytes(64)
     session.write_bytes(content)
-    with pytest.raises(InputError, match=r"s\.nwb: not a readable NWB file \(a heap of its texts is damaged\)"):
+    with pytest.raises(InputError, match=r"session\.nwb: not a readable NWB file \(a heap of its texts is damaged\)"):
         read_population(session)
 
 
+@pytest.mark.slow
 def test_hdf5_itself_would_hang(session):
     """The day on which this fails, the check can go."""
     content = bytearray(session.read_bytes())
@@ -60,7 +54,7 @@ def test_whole_files_pass_and_so_do_these_letters_elsewhere(session, tmp_path):
     check_heaps(tmp_path / "empty")
 
 
-@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="no folder of recordings beside the project")
-def test_real_files_pass():
-    for path in sorted(RECORDINGS.rglob("*.nwb"))[::10]:
+@pytest.mark.slow
+def test_real_files_pass(recordings):
+    for path in sorted(recordings.rglob("*.nwb"))[::10]:
         check_heaps(path)

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import pkgutil
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -15,7 +17,7 @@ import pynwb
 import pytest
 from analyzers import build_analyzer
 from h5tree import differences
-from nwb_files import add_units, kill_after, new_nwb, write_nwb_file
+from nwb_files import add_units, in_child, kill_after, new_nwb, read_plainly, write_nwb_file
 
 import spikeinterface_nuclr.io.nwb.tables
 import spikeinterface_nuclr.io.nwb.verifying
@@ -29,14 +31,10 @@ from spikeinterface_nuclr import (
     read_population,
     write_nwb,
 )
+from spikeinterface_nuclr.provenance import Provenance
 
 OURS = ("/processing/nuclr", "/specifications/ndx-nuclr")
 QUICK = {"precision": "float32", "device": "cpu", "progress": False}
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint, tmp_path_factory):
-    return checkpoint.save(tmp_path_factory.mktemp("model") / "small.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +67,18 @@ def session(original, tmp_path):
 @pytest.fixture(scope="module")
 def embeddings(original, checkpoint):
     return embed(read_population(original), checkpoint, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def with_table(original, embeddings, tmp_path_factory):
+    """The original with the embeddings."""
+    path = shutil.copy(original, tmp_path_factory.mktemp("embedded") / "embedded.nwb")
+    return write_nwb(path, embeddings, in_place=True)
+
+
+@pytest.fixture
+def embedded(with_table, tmp_path):
+    return Path(shutil.copy(with_table, tmp_path / "embedded.nwb"))
 
 
 @pytest.fixture(scope="module")
@@ -111,25 +121,25 @@ def test_a_copy_gets_the_embeddings_and_nothing_else_changes(session, original, 
     assert sorted(p.name for p in session.parent.iterdir()) == ["session.nwb", "session_nuclr.nwb"]
 
 
-def test_in_place_changes_nothing_else(session, original, embeddings):
-    assert write_nwb(session, embeddings, in_place=True) == session
-    only_ours_is_new(original, session)
-    same(read_nwb(session)[0], embeddings)
-    assert os.listdir(session.parent) == ["session.nwb"]
+def test_in_place_changes_nothing_else(with_table, original, embeddings):
+    only_ours_is_new(original, with_table)
+    same(read_nwb(with_table)[0], embeddings)
+    assert os.listdir(with_table.parent) == [with_table.name]
 
 
+@pytest.mark.slow
 def test_an_old_file_stays_old(recordings, checkpoint, tmp_path):
     original = recordings / "formats" / "A8604-211122.nwb"
     session = shutil.copyfile(original, tmp_path / "old.nwb")
-    write_nwb(session, model=checkpoint, in_place=True, **QUICK)
+    write_nwb(session, embed(read_population(session), checkpoint, **QUICK), in_place=True)
     only_ours_is_new(original, session)
     with h5py.File(session) as file:
         assert file.attrs["nwb_version"] == "2.4.0"
         assert list(file["specifications/core"]) == ["2.4.0"]
 
 
-def test_the_file_says_all_that_is_known(session, embeddings, checkpoint, model):
-    write_nwb(session, model=model, in_place=True, **QUICK)
+def test_the_file_says_all_that_is_known(session, checkpoint, model):
+    write_nwb(session, embed(read_population(session), model, **QUICK), in_place=True)
     with pynwb.NWBHDF5IO(session, "r") as io:
         nwbfile = io.read()
         table = nwbfile.processing["nuclr"]["UnitEmbeddings"]
@@ -151,41 +161,34 @@ def test_the_file_says_all_that_is_known(session, embeddings, checkpoint, model)
         assert str(model.parent) not in table.provenance
 
 
-def test_sources(session, population, embeddings, checkpoint, model, tmp_path):
-    out = tmp_path / "out.nwb"
-    analyzer = build_analyzer(population, format="binary_folder", folder=tmp_path / "analyzer")
-    with pytest.raises(InputError, match="holds no nuclr_embedding: compute it first"):
-        write_nwb(session, analyzer, out)
-    extension = compute_nuclr_embedding(
-        analyzer, model=model, precision="float32", torch_device="cpu", progress_bar=False
-    )
+@pytest.fixture(scope="module")
+def analyzer(population, model, tmp_path_factory):
+    """A saved analyzer with embeddings."""
+    folder = tmp_path_factory.mktemp("analyzer") / "analyzer"
+    analyzer = build_analyzer(population, format="binary_folder", folder=folder)
+    compute_nuclr_embedding(analyzer, model=model, precision="float32", torch_device="cpu", progress_bar=False)
+    return analyzer
+
+
+def test_results_of_every_kind_are_written(session, analyzer, embeddings, tmp_path):
     saved = embeddings.save(tmp_path / "e.npz")
-    phy = shutil.copytree(make_phy(population, tmp_path / "phy"), tmp_path / "phy2")
-    for source, options in (
-        (analyzer, {}),
-        (tmp_path / "analyzer", {}),
-        (saved, {}),
-        (str(session), {"model": checkpoint, **QUICK}),
-        (phy, {"model": checkpoint, **QUICK, "group_by": None}),
-    ):
-        write_nwb(session, source, out, overwrite=True, match="id" if source == phy else None, **options)
-        found = read_nwb(out)[0]
-        assert found.embedding.shape == (20, 32)
-        if source in (analyzer, tmp_path / "analyzer"):
-            assert np.array_equal(found.embedding, extension.get_data())
-    with pytest.raises(InputError, match="source is a Population; accepted is"):
-        write_nwb(session, population, out, overwrite=True)
+    expected = analyzer.get_extension("nuclr_embedding").get_data()
+    for source, values in ((analyzer, expected), (analyzer.folder, expected), (str(saved), embeddings.embedding)):
+        written = write_nwb(session, source, tmp_path / "out.nwb", overwrite=True)
+        assert np.array_equal(read_nwb(written)[0].embedding, values)
 
 
-def make_phy(population, folder):
-    folder.mkdir()
-    times = np.concatenate(population.spike_times)
-    clusters = np.repeat(np.arange(population.n_units), population.num_spikes)
-    order = np.argsort(times, kind="stable")
-    np.save(folder / "spike_times.npy", np.round(times[order] * 30_000).astype(np.int64))
-    np.save(folder / "spike_clusters.npy", clusters[order].astype(np.int32))
-    (folder / "params.py").write_text("sample_rate = 30000.0\n")
-    return folder
+def test_what_holds_no_results_is_refused(session, population, tmp_path):
+    empty = build_analyzer(population, format="binary_folder", folder=tmp_path / "empty")
+    recording = tmp_path / "phy"
+    recording.mkdir()
+    refused(session, empty, "holds no nuclr_embedding: compute it first")
+    refused(session, tmp_path / "empty", "empty: holds no nuclr_embedding: compute it first")
+    for source in (str(session), recording):
+        refused(session, source, f"{source}: holds no results: embed it first")
+    refused(session, tmp_path / "absent.npz", r"absent\.npz: no such file")
+    refused(session, tmp_path / "absent", "absent: no such file or folder")
+    refused(session, population, "source is a Population; accepted is a SortingAnalyzer, UnitEmbeddings")
 
 
 def test_side_file_of_a_file_that_nobody_may_change(session, original, embeddings, tmp_path):
@@ -227,8 +230,8 @@ def test_unit_columns_are_added_when_asked_for(session, original, embeddings):
     gone, new, changed = differences(original, session)
     assert (gone, changed) == ([], ["/units"])
     assert [path for path in new if not path.startswith(OURS)] == [
-        "/units/nuclr_split_half_similarity",
         "/units/nuclr_num_windows",
+        "/units/nuclr_split_half_similarity",
     ]
     properties = read_population(session).properties
     assert properties["nuclr_num_windows"][5:15].tolist() == embeddings.num_windows[5:15].tolist()
@@ -244,65 +247,54 @@ def test_unit_columns_are_added_when_asked_for(session, original, embeddings):
     assert pynwb.validate(path=session) == []
 
 
-def test_files_without_specifications_of_their_own(session, original, embeddings):
-    with h5py.File(session, "r+") as file:
-        del file["specifications"]
-        del file.attrs[".specloc"]
-    write_nwb(session, embeddings, in_place=True)
-    same(read_nwb(session)[0], embeddings)
-    assert reader_without_ndx(session) == embeddings.unit_ids.tolist()
-
-
 # --- a table that is there already ------------------------------------------------------------------------------------
 
 
-def test_replacing_leaves_nothing_of_the_old_table(session, original, embeddings, other):
+def test_replacing_leaves_nothing_of_the_old_table(embedded, original, embeddings, other):
     wide = dataclasses.replace(embeddings, embedding=np.tile(embeddings.embedding, 100))
-    for found in (embeddings, wide, other):
-        write_nwb(session, found, in_place=True, if_exists="replace")
-    same(read_nwb(session)[0], other)
-    only_ours_is_new(original, session)
-    with pynwb.NWBHDF5IO(session, "r") as io:
+    for found in (wide, other):
+        write_nwb(embedded, found, in_place=True, if_exists="replace")
+    same(read_nwb(embedded)[0], other)
+    only_ours_is_new(original, embedded)
+    with pynwb.NWBHDF5IO(embedded, "r") as io:
         assert sorted(io.read().processing["nuclr"].data_interfaces) == ["NuCLRModel", "UnitEmbeddings"]
 
 
-def test_without_leave_nothing_is_replaced(session, embeddings, other):
-    write_nwb(session, embeddings, in_place=True)
-    before = session.read_bytes()
+def test_nothing_is_replaced_unless_asked(embedded, other):
+    before = embedded.read_bytes()
     with pytest.raises(InputError, match="it holds 'UnitEmbeddings' already"):
-        write_nwb(session, other, in_place=True)
-    assert session.read_bytes() == before
+        write_nwb(embedded, other, in_place=True)
+    assert embedded.read_bytes() == before
 
 
-def test_new_names_share_models(session, embeddings, other):
-    for found in (embeddings, embeddings, other):
-        write_nwb(session, found, in_place=True, if_exists="new_name")
-    with pynwb.NWBHDF5IO(session, "r") as io:
+def test_new_names_share_models(embedded, embeddings, other):
+    for found in (embeddings, other):
+        write_nwb(embedded, found, in_place=True, if_exists="new_name")
+    with pynwb.NWBHDF5IO(embedded, "r") as io:
         module = io.read().processing["nuclr"]
         names = ["NuCLRModel", "NuCLRModel_2", "UnitEmbeddings", "UnitEmbeddings_2", "UnitEmbeddings_3"]
         assert sorted(module.data_interfaces) == names
         assert module["UnitEmbeddings"].model is module["UnitEmbeddings_2"].model
     with pytest.raises(InputError, match="3 tables of embeddings: give name="):
-        read_nwb(session)
-    same(read_nwb(session, name="UnitEmbeddings_3")[0], other)
+        read_nwb(embedded)
+    same(read_nwb(embedded, name="UnitEmbeddings_3")[0], other)
     with pytest.raises(InputError, match="no embeddings 'x', only UnitEmbeddings"):
-        read_nwb(session, name="x")
+        read_nwb(embedded, name="x")
     # The shared model stays with the table that still has it.
-    write_nwb(session, other, in_place=True, name="UnitEmbeddings_2", if_exists="replace")
-    same(read_nwb(session, name="UnitEmbeddings")[0], embeddings)
-    same(read_nwb(session, name="UnitEmbeddings_2")[0], other)
+    write_nwb(embedded, other, in_place=True, name="UnitEmbeddings_2", if_exists="replace")
+    same(read_nwb(embedded, name="UnitEmbeddings")[0], embeddings)
+    same(read_nwb(embedded, name="UnitEmbeddings_2")[0], other)
 
 
-def test_identities_are_read_and_go_with_their_embeddings(session, embeddings, other):
-    write_nwb(session, embeddings, in_place=True)
-    write_nwb(session, other, in_place=True, name="other")
+def test_identities_are_read_and_go_with_their_embeddings(embedded, other):
+    write_nwb(embedded, other, in_place=True, name="other")
     from ndx_nuclr.testing.mock import mock_UnitIdentities
 
-    with pynwb.NWBHDF5IO(session, "a") as io:
+    with pynwb.NWBHDF5IO(embedded, "a") as io:
         nwbfile = io.read()
         mock_UnitIdentities(nwbfile=nwbfile, embeddings=nwbfile.processing["nuclr"]["UnitEmbeddings"])
         io.write(nwbfile)
-    found, (identities,) = read_nwb(session, name="UnitEmbeddings")
+    found, (identities,) = read_nwb(embedded, name="UnitEmbeddings")
     assert identities.target == "cell_type"
     assert identities.unit_ids.tolist() == found.unit_ids.tolist()
     assert identities.classes.tolist() == ["excitatory", "inhibitory"]
@@ -310,10 +302,10 @@ def test_identities_are_read_and_go_with_their_embeddings(session, embeddings, o
     assert set(identities.label) == {"excitatory", "inhibitory", "unknown"}
     assert set(identities.best_label) == {"excitatory", "inhibitory"}
     assert identities.provenance["decoder"] == "mock"
-    assert read_nwb(session, name="other")[1] == []
-    write_nwb(session, other, in_place=True, if_exists="replace")
-    assert read_nwb(session, name="UnitEmbeddings")[1] == []
-    same(read_nwb(session, name="other")[0], other)
+    assert read_nwb(embedded, name="other")[1] == []
+    write_nwb(embedded, other, in_place=True, if_exists="replace")
+    assert read_nwb(embedded, name="UnitEmbeddings")[1] == []
+    same(read_nwb(embedded, name="other")[0], other)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -402,7 +394,7 @@ def test_spikes_out_of_observed_time_do_not_count(population, checkpoint, tmp_pa
     nwbfile = add_units(new_nwb(), population.spike_times, unit_name=population.unit_ids)
     nwbfile.add_invalid_time_interval(start_time=20.0, stop_time=25.0)
     path = write_nwb_file(tmp_path / "s.nwb", nwbfile)
-    write_nwb(path, model=checkpoint, in_place=True, **QUICK)
+    write_nwb(path, embed(read_population(path), checkpoint, **QUICK), in_place=True)
     found = read_nwb(path)[0]
     assert (found.num_spikes < population.num_spikes).any()
     # An analyzer knows nothing of invalid times, and counts all of them.
@@ -432,9 +424,7 @@ def test_stale_embeddings_are_refused_unless_told(session, population, model):
         assert "OUT OF DATE" in io.read().processing["nuclr"]["UnitEmbeddings"].description
 
 
-def test_a_selection_says_its_context(session, population, model):
-    analyzer = build_analyzer(population)
-    compute_nuclr_embedding(analyzer, model=model, precision="float32", progress_bar=False)
+def test_a_selection_says_its_context(session, population, analyzer):
     write_nwb(session, analyzer.select_units(analyzer.unit_ids[:4]), in_place=True)
     found = read_nwb(session)[0]
     assert found.unit_ids.tolist() == population.unit_ids[:4].tolist()
@@ -454,19 +444,11 @@ def refused(path, source, says, **options):
     assert sorted(os.listdir(path.parent)) == listed
 
 
-def test_options_without_effect_are_refused(session, embeddings, population, model, tmp_path):
-    refused(session, embeddings, "no option is called 'in_plce'", in_plce=True)
-    refused(session, embeddings, "model has no effect on embeddings that are computed already", model="other")
-    analyzer = build_analyzer(population, format="binary_folder", folder=tmp_path / "analyzer")
-    compute_nuclr_embedding(analyzer, model=model, progress_bar=False)
-    refused(session, tmp_path / "analyzer", "overlap has no effect", overlap=0.5)
-    refused(session, embeddings, "name 'a/b' cannot be that of a table", name="a/b")
-
-
 def test_requests_that_contradict_themselves(session, embeddings, tmp_path):
     refused(session, embeddings, "leave out output", in_place=True, output=tmp_path / "o.nwb")
     refused(session, embeddings, "is the file itself: give in_place=True", output=session)
     refused(session, embeddings, r"unknown format '\.zarr': use \.nwb", output=tmp_path / "o.zarr")
+    refused(session, embeddings, "name 'a/b' cannot be that of a table", name="a/b")
     refused(session, embeddings, "if_exists must be one of error, replace, new_name", if_exists="append")
     refused(session, embeddings, "no such directory", output=tmp_path / "absent" / "o.nwb")
     (tmp_path / "o.nwb").write_text("precious")
@@ -501,19 +483,20 @@ def test_a_link_stays_a_link(session, embeddings, tmp_path):
 HOLD = "import h5py, sys, time\nf = h5py.File(sys.argv[1], sys.argv[2])\nprint('open', flush=True)\ntime.sleep(60)"
 
 
-@pytest.mark.parametrize(("mode", "options"), [("r+", {"in_place": True}), ("r", {"in_place": True}), ("r+", {})])
-def test_a_file_that_another_process_holds_open(session, embeddings, mode, options):
+@pytest.mark.parametrize(("mode", "requests"), [("r+", [{}, {"in_place": True}]), ("r", [{"in_place": True}])])
+def test_a_file_that_another_process_holds_open(session, embeddings, mode, requests):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, session, mode], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "open\n"
-        refused(session, embeddings, "is open in another program, or here: close it first", **options)
+        for options in requests:
+            refused(session, embeddings, "is open in another program, or here: close it first", **options)
         if mode == "r+":
             with pytest.raises(InputError, match="is open for writing in another program"):
                 read_nwb(session)
     finally:
         holder.kill()
         holder.wait()
-    write_nwb(session, embeddings, **options)
+    write_nwb(session, embeddings, in_place=True)
 
 
 def test_a_file_that_was_changed_meanwhile_is_not_written_over(session, embeddings, other, monkeypatch):
@@ -538,31 +521,26 @@ def test_a_file_that_is_only_read_elsewhere_can_be_copied(session, embeddings):
         same(read_nwb(write_nwb(session, embeddings))[0], embeddings)
 
 
-FULL = """
-import resource, signal, sys
-from spikeinterface_nuclr import UnitEmbeddings, write_nwb
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-session, saved, limit = sys.argv[1:]
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-try:
-    write_nwb(session, UnitEmbeddings.load(saved), in_place=True)
-except Exception as error:
-    print(type(error).__name__, error)
-"""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("share", [0.5, 1.0], ids=["while copying", "while appending"])
+def test_a_disk_that_fills_up(session, embeddings, share):
+    """The system refuses to let any file of a child process grow beyond a limit."""
+    import resource
 
-
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_a_disk_that_fills_up(session, embeddings, share, tmp_path):
-    # The system refuses to let any file grow beyond the limit: while copying, and while appending.
     before = session.read_bytes()
-    saved = embeddings.save(tmp_path / "e.npz")
     limit = int(len(before) * share) + 2000
-    done = subprocess.run([sys.executable, "-c", FULL, session, saved, str(limit)], capture_output=True, text=True)
-    assert done.stdout.startswith("InputError"), done.stdout + done.stderr
-    assert "could not be written" in done.stdout
-    assert len(done.stdout.splitlines()) == 1
+
+    def write():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        write_nwb(session, embeddings, in_place=True)
+
+    code, error = in_child(write)
+    assert code == 1
+    assert error.startswith(f"InputError: {session}: could not be written (")
+    assert len(error.splitlines()) == 1
     assert session.read_bytes() == before
-    assert sorted(os.listdir(tmp_path)) == ["e.npz", "session.nwb"]
+    assert os.listdir(session.parent) == ["session.nwb"]
 
 
 def test_a_disk_without_room_is_seen_beforehand(session, embeddings, monkeypatch):
@@ -604,7 +582,8 @@ def test_a_copy_that_would_differ_elsewhere_is_thrown_away(session, embeddings, 
 
 
 def test_embeddings_of_unknown_origin_are_refused(session, embeddings):
-    refused(session, dataclasses.replace(embeddings, provenance={}), "provenance has no 'checkpoint'", in_place=True)
+    unknown = dataclasses.replace(embeddings, provenance=Provenance())
+    refused(session, unknown, "provenance has no 'checkpoint'", in_place=True)
 
 
 def test_a_damaged_file_is_refused(session, embeddings):
@@ -619,94 +598,108 @@ def test_a_file_without_embeddings_says_so(session):
 
 # --- killed at any moment ---------------------------------------------------------------------------------------------
 
+MOMENTS = {  # of a write: a function that it calls, and how much of its work this one does before the process stops
+    "while it copies": ("shutil:copyfile", "half"),
+    "after it appends": ("spikeinterface_nuclr.io.nwb.tables:append", "all"),
+    "before the copy is on the disk": ("os:fsync", "none"),
+    "before the swap": ("os:replace", "none"),
+    "after the swap": ("os:replace", "all"),
+}
+
+
+def stop_at(moment, monkeypatch, stop):
+    """Let stop() be called at this moment."""
+    place, part = MOMENTS[moment]
+    function = pkgutil.resolve_name(place)
+
+    def stopping(*arguments, **options):
+        if part == "half":
+            source, target = arguments
+            Path(target).write_bytes(Path(source).read_bytes()[:20_000])
+        elif part == "all":
+            function(*arguments, **options)
+        stop()
+
+    monkeypatch.setattr(place.replace(":", "."), stopping)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_kill_leaves_the_old_file_or_the_new_one(embedded, other, monkeypatch):
+    before = embedded.read_bytes()
+
+    def write(moment):
+        stop_at(moment, monkeypatch, lambda: os._exit(9))
+        write_nwb(embedded, other, in_place=True, if_exists="replace")
+
+    for moment in MOMENTS:
+        code, _ = in_child(write, moment)
+        assert code == 9
+        if moment == "after the swap":
+            same(read_nwb(embedded)[0], other)
+            assert pynwb.validate(path=embedded) == []
+        else:
+            assert embedded.read_bytes() == before
+            assert len(os.listdir(embedded.parent)) > 1  # what the next write removes
+    write_nwb(embedded, other, in_place=True, if_exists="replace")
+    assert os.listdir(embedded.parent) == [embedded.name]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupt_leaves_nothing_behind(session, embeddings, moment, monkeypatch):
+    before = session.read_bytes()
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    stop_at(moment, monkeypatch, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_nwb(session, embeddings, in_place=True)
+    monkeypatch.undo()
+    assert os.listdir(session.parent) == ["session.nwb"]
+    if moment == "after the swap":
+        same(read_nwb(session)[0], embeddings)
+    else:
+        assert session.read_bytes() == before
+
+
 KILLED = """
 import sys
-from spikeinterface_nuclr import UnitEmbeddings, read_nwb, write_nwb
+from spikeinterface_nuclr import UnitEmbeddings, write_nwb
 import pynwb, ndx_nuclr
 found = UnitEmbeddings.load(sys.argv[2])
 print('ready', flush=True)
 write_nwb(sys.argv[1], found, in_place=True, if_exists="replace")
-print('done', flush=True)
 """
 
 
-@pytest.mark.parametrize("replaced", [False, True], ids=["first", "replacing"])
-def test_a_kill_leaves_the_old_file_or_the_new_one(session, embeddings, other, replaced, tmp_path, rng):
+@pytest.mark.slow
+def test_kills_at_random_moments_leave_the_old_file_or_the_new_one(embedded, embeddings, other, tmp_path, rng):
     saved = other.save(tmp_path / "e.npz")
-    if replaced:
-        write_nwb(session, embeddings, in_place=True)
-    before = session.read_bytes()
-    taken = _time_of_a_write(session, saved)
-    same(read_nwb(session)[0], other)
-    outcomes = []
-    for moment in rng.uniform(0, 1.1 * taken, 20):
-        session.write_bytes(before)
-        kill_after(moment, KILLED, session, saved)
-        new = session.read_bytes() != before
-        outcomes.append(new)
-        if new:
-            same(read_nwb(session)[0], other)
-            assert pynwb.validate(path=session) == []
-        elif replaced:
-            same(read_nwb(session)[0], embeddings)
-        assert read_population(session).n_units == 20
-    assert not all(outcomes)
-    # What the killed ones left behind is cleared away by the next.
-    session.write_bytes(before)
-    write_nwb(session, other, in_place=True, if_exists="replace")
-    assert sorted(os.listdir(tmp_path)) == ["e.npz", "session.nwb"]
-
-
-def _time_of_a_write(session, saved):
-    import time
-
-    with subprocess.Popen([sys.executable, "-c", KILLED, session, saved], stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout.readline() == "ready\n"
-        began = time.perf_counter()
-        assert writer.stdout.readline() == "done\n"
-        return time.perf_counter() - began
+    before = embedded.read_bytes()
+    for moment in rng.uniform(0, 3.0, 10):
+        embedded.write_bytes(before)
+        kill_after(moment, KILLED, embedded, saved)
+        same(read_nwb(embedded)[0], embeddings if embedded.read_bytes() == before else other)
+        assert read_population(embedded).n_units == 20
 
 
 # --- without ndx-nuclr ------------------------------------------------------------------------------------------------
 
-READER = """
-import sys, importlib.abc
-class Absent(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in ('ndx_nuclr', 'spikeinterface_nuclr'):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Absent())
-import json, numpy, pynwb
-with pynwb.NWBHDF5IO(sys.argv[1], 'r') as io:
-    nwbfile = io.read()
-    table = nwbfile.processing['nuclr']['UnitEmbeddings']
-    units = table['neuron'].table
-    assert units is nwbfile.units
-    rows = table['neuron'].data[:]
-    assert table['embedding'][:].ndim == 2 and table.model.sha256
-    for row, count in zip(rows, table['num_spikes'][:]):
-        assert len(units['spike_times'][int(row)]) == count
-    names = units['unit_name'][:] if 'unit_name' in units.colnames else units.id[:]
-    print(json.dumps([str(names[row]) for row in rows]))
-"""
 
-
-def reader_without_ndx(path):
-    done = subprocess.run([sys.executable, "-c", READER, path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_plain_pynwb_finds_each_unit(session, embeddings):
+def test_plain_pynwb_finds_each_unit(session, with_table, embeddings):
+    """Also where the file had no specifications of its own."""
+    with h5py.File(session, "r+") as file:
+        del file["specifications"]
+        del file.attrs[".specloc"]
     write_nwb(session, embeddings, in_place=True)
-    assert reader_without_ndx(session) == embeddings.unit_ids.tolist()
+    same(read_nwb(session)[0], embeddings)
+    assert read_plainly(session, with_table) == [[embeddings.unit_ids.tolist(), {}]] * 2
 
 
-def test_reading_does_not_register_the_namespace(session, embeddings):
-    write_nwb(session, embeddings, in_place=True)
+def test_reading_does_not_register_the_namespace(embedded):
     code = (
         "import sys, spikeinterface_nuclr as n\n"
-        f"n.read_nwb({str(session)!r})\n"
+        f"n.read_nwb({str(embedded)!r})\n"
         "assert 'ndx_nuclr' not in sys.modules\n"
         "import pynwb\n"
         "assert 'ndx-nuclr' not in pynwb.available_namespaces()"
@@ -720,18 +713,19 @@ def test_reading_does_not_register_the_namespace(session, embeddings):
 REAL = ["human/*/*.nwb", "steinmetz/*/*.nwb", "formats/A8604-211122.nwb"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", REAL, ids=[pattern.partition("/")[0] for pattern in REAL])
 def test_real_files(recordings, checkpoint, pattern, tmp_path):
     original = sorted(recordings.glob(pattern))[0]
     session = shutil.copyfile(original, tmp_path / "session.nwb")
     faults = inspected(session)
-    write_nwb(session, model=checkpoint, in_place=True, **QUICK)
+    write_nwb(session, embed(read_population(session), checkpoint, **QUICK), in_place=True)
     only_ours_is_new(original, session)
     assert pynwb.validate(path=session) == []
     new = inspected(session) - faults
     assert {check for check, _, _ in new} <= {"check_processing_module_name"}
     population, found = read_population(original), read_nwb(session)[0]
-    assert reader_without_ndx(session) == population.unit_ids.astype(str).tolist()
+    assert read_plainly(session) == [[population.unit_ids.astype(str).tolist(), {}]]
     same(found, dataclasses.replace(embed(population, checkpoint, **QUICK), unit_ids=found.unit_ids))
     still_read(original, session)
 

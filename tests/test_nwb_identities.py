@@ -1,15 +1,15 @@
 """Identities beside the embeddings in an NWB file: analyzer -> NWB -> plain pynwb -> pandas, unchanged."""
 
 import dataclasses
-import subprocess
-import sys
+import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pynwb
 import pytest
 from analyzers import build_analyzer
-from nwb_files import add_units, new_nwb, write_nwb_file
+from nwb_files import add_units, new_nwb, read_plainly, write_nwb_file
 
 from spikeinterface_nuclr import (
     Identities,
@@ -32,15 +32,32 @@ def population():
     return simulate_population(12, 60.0, seed=9)
 
 
-@pytest.fixture
-def session(population, tmp_path):
+@pytest.fixture(scope="module")
+def original(population, tmp_path_factory):
     nwbfile = add_units(new_nwb(), population.spike_times, unit_name=population.unit_ids)
-    return write_nwb_file(tmp_path / "session.nwb", nwbfile)
+    return write_nwb_file(tmp_path_factory.mktemp("original") / "session.nwb", nwbfile)
+
+
+@pytest.fixture
+def session(original, tmp_path):
+    return Path(shutil.copy(original, tmp_path / "session.nwb"))
 
 
 @pytest.fixture(scope="module")
 def embeddings(population, checkpoint):
     return embed(population, checkpoint, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def with_identities(original, embeddings, tmp_path_factory):
+    """The original with embeddings and the identities of `predicted`."""
+    path = shutil.copy(original, tmp_path_factory.mktemp("predicted") / "session.nwb")
+    return write_nwb(path, embeddings, identities=predicted(embeddings), in_place=True)
+
+
+@pytest.fixture
+def predicted_session(with_identities, tmp_path):
+    return Path(shutil.copy(with_identities, tmp_path / "session.nwb"))
 
 
 def predicted(embeddings, target="cell_type", classes=STRANGE) -> Identities:
@@ -72,7 +89,7 @@ def assert_same(found: Identities, want: Identities):
             assert a.dtype == b.dtype
 
 
-def read_plainly(path, name):
+def table_of(path, name):
     """The table as pandas gives it, and its classes, read with pynwb alone."""
     with pynwb.NWBHDF5IO(path, "r") as io:
         table = io.read().processing["nuclr"][name]
@@ -80,10 +97,9 @@ def read_plainly(path, name):
         return frame, [str(one) for one in table.classes[:]], table.target, table.embeddings.name
 
 
-def test_strange_labels_come_back_from_plain_pynwb(session, embeddings):
+def test_strange_labels_come_back_from_plain_pynwb(predicted_session, embeddings):
     want = predicted(embeddings)
-    write_nwb(session, embeddings, identities=want, in_place=True)
-    frame, classes, target, table = read_plainly(session, "cell_type")
+    frame, classes, target, table = table_of(predicted_session, "cell_type")
     assert classes == STRANGE.tolist()
     assert (target, table) == ("cell_type", "UnitEmbeddings")
     for name in ("label", "best_label", "reason"):
@@ -95,7 +111,7 @@ def test_strange_labels_come_back_from_plain_pynwb(session, embeddings):
     probability = np.stack(frame["probability"].to_numpy())
     np.testing.assert_array_equal(probability, want.probability)
     assert probability.dtype == np.float32
-    _, [found] = read_nwb(session)
+    _, [found] = read_nwb(predicted_session)
     assert_same(found, want)
     assert found.provenance["decoder"] == "cell_type.safetensors"  # a name, not a path
     assert found.provenance["decoder_sha256"] == "d" * 64
@@ -119,75 +135,60 @@ def test_an_analyzer_brings_its_identities(session, population, checkpoint, tmp_
     assert (want.label[-1], want.reason[-1]) == ("unknown", "no embedding")  # the silent unit
     write_nwb(session, analyzer, in_place=True, allow_stale=True)
     assert_same(read_nwb(session)[1][0], want)
-    frame, *_ = read_plainly(session, "cell_type")
+    frame, *_ = table_of(session, "cell_type")
     assert frame["label"].tolist() == want.label.tolist()
     assert frame["best_label"].tolist() == want.best_label.tolist()
 
 
-def test_a_process_without_ndx_nuclr_reads_them(session, embeddings):
-    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
-    code = (
-        "import sys; sys.modules['ndx_nuclr'] = None\n"
-        "import pynwb\n"
-        "with pynwb.NWBHDF5IO(sys.argv[1], 'r') as io:\n"
-        "    print(io.read().processing['nuclr']['cell_type'].to_dataframe()['label'].tolist())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(session)], capture_output=True, text=True, check=True,
-        encoding="utf-8", env={"PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
-    assert done.stdout.strip() == str(predicted(embeddings).label.tolist())
+def test_a_process_without_ndx_nuclr_reads_them(predicted_session, embeddings):
+    identities = predicted(embeddings)
+    assert read_plainly(predicted_session) == [[embeddings.unit_ids.tolist(), {"cell_type": identities.label.tolist()}]]
 
 
-def test_they_are_added_to_embeddings_that_the_file_holds(session, embeddings):
-    write_nwb(session, embeddings, in_place=True)
-    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
+def test_they_are_added_to_embeddings_that_the_file_holds(predicted_session, embeddings):
     region = predicted(embeddings, "brain_area", np.array(["VISp", "CA1", "CP", "LP", "SCs"]))
-    write_nwb(session, embeddings, identities=[region], in_place=True)
-    found, identities = read_nwb(session)
+    write_nwb(predicted_session, embeddings, identities=[region], in_place=True)
+    found, identities = read_nwb(predicted_session)
     np.testing.assert_array_equal(found.embedding, embeddings.embedding)
     assert {one.target for one in identities} == {"cell_type", "brain_area"}
-    assert not pynwb.validate(path=str(session))
-    with pynwb.NWBHDF5IO(session, "r") as io:
+    assert not pynwb.validate(path=str(predicted_session))
+    with pynwb.NWBHDF5IO(predicted_session, "r") as io:
         assert len(io.read().processing["nuclr"].data_interfaces) == 4  # a model, embeddings, two targets
 
 
-def test_identities_of_a_target_are_replaced_only_where_asked(session, embeddings):
+def test_identities_of_a_target_are_replaced_only_where_asked(predicted_session, embeddings):
     first = predicted(embeddings)
-    write_nwb(session, embeddings, identities=first, in_place=True)
     other = dataclasses.replace(first, reason=first.reason[::-1])
-    before = session.read_bytes()
+    before = predicted_session.read_bytes()
     with pytest.raises(InputError, match="it holds 'cell_type' already"):
-        write_nwb(session, embeddings, identities=other, in_place=True)
-    assert session.read_bytes() == before
-    write_nwb(session, embeddings, identities=other, in_place=True, if_exists="replace")
-    [found] = read_nwb(session)[1]
+        write_nwb(predicted_session, embeddings, identities=other, in_place=True)
+    assert predicted_session.read_bytes() == before
+    write_nwb(predicted_session, embeddings, identities=other, in_place=True, if_exists="replace")
+    [found] = read_nwb(predicted_session)[1]
     assert_same(found, other)
-    write_nwb(session, embeddings, identities=first, in_place=True, if_exists="new_name")
-    assert len(read_nwb(session)[1]) == 2
+    write_nwb(predicted_session, embeddings, identities=first, in_place=True, if_exists="new_name")
+    assert len(read_nwb(predicted_session)[1]) == 2
 
 
-def test_a_table_of_an_older_version_is_named_and_can_be_replaced(session, embeddings):
-    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
-    with h5py.File(session, "r+") as file:
+def test_a_table_of_an_older_version_is_named_and_can_be_replaced(predicted_session, embeddings):
+    with h5py.File(predicted_session, "r+") as file:
         table = file["processing/nuclr/cell_type"]
         table.attrs["colnames"] = [name for name in table.attrs["colnames"] if name not in ("best_label", "reason")]
         del table["best_label"], table["reason"]
     with pytest.raises(InputError, match=r"session.nwb: its 'cell_type' has no column 'best_label'") as caught:
-        read_nwb(session)
+        read_nwb(predicted_session)
     assert "\n" not in str(caught.value)
-    # What `nuclr embed --in-place --force` does takes the old table away.
-    write_nwb(session, embeddings, in_place=True, if_exists="replace")
-    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
-    assert_same(read_nwb(session)[1][0], predicted(embeddings))
+    # What `nuclr embed --in-place --if-exists replace` does takes the old table away.
+    write_nwb(predicted_session, embeddings, in_place=True, if_exists="replace")
+    write_nwb(predicted_session, embeddings, identities=predicted(embeddings), in_place=True)
+    assert_same(read_nwb(predicted_session)[1][0], predicted(embeddings))
 
 
-def test_a_reason_that_is_none_names_the_file(session, embeddings):
-    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
-    with h5py.File(session, "r+") as file:
+def test_a_reason_that_is_none_names_the_file(predicted_session, embeddings):
+    with h5py.File(predicted_session, "r+") as file:
         file["processing/nuclr/cell_type/reason"][0] = "tired"
     with pytest.raises(InputError, match=r"session.nwb: cell_type: a reason .* not 'tired'"):
-        read_nwb(session)
+        read_nwb(predicted_session)
 
 
 def test_a_side_file_holds_them(session, embeddings, tmp_path):
@@ -196,6 +197,7 @@ def test_a_side_file_holds_them(session, embeddings, tmp_path):
     assert_same(read_nwb(side)[1][0], want)
 
 
+@pytest.mark.slow
 def test_they_are_written_to_zarr(session, embeddings, tmp_path):
     pytest.importorskip("hdmf_zarr")
     from hdmf_zarr.nwb import NWBZarrIO

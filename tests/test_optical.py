@@ -507,6 +507,7 @@ def test_an_array_on_its_side_is_told():
         read_population(activity().T, sampling_frequency=RATE, traces="dff")
 
 
+@pytest.mark.slow
 def test_real_worms(recordings):
     for path in sorted((recordings / "worm").glob("*.nwb")):
         found = read_population(path, series="DfOverF")
@@ -519,7 +520,7 @@ def test_real_worms(recordings):
 @pytest.mark.parametrize("kind", ["fluorescence", "dff", "preprocessed"])
 def test_reading_holds_one_copy_more(tmp_path, monkeypatch, kind):
     """The traces that are returned, what they are made of, and blocks of a fixed size."""
-    for module in ("traces", "sources.optical", "sources.nwb_ophys"):
+    for module in ("traces", "io.calcium", "io.nwb.rois"):
         monkeypatch.setattr(f"spikeinterface_nuclr.{module}._BLOCK", 50_000)
     traces = raw(activity(400, 3_000)).astype(np.float32)
     nwbfile = ophys_file((400,))

@@ -465,6 +465,7 @@ def test_folders_of_nwb_files_are_expanded(tmp_path, trains, phy):
 # --- real recordings --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_real_nwb_equals_an_analyzer_of_its_spikes(recordings, checkpoint):
     population = read_population(recordings / "human" / "p27hmh" / "human-p27hmh_022310.nwb")
     assert isinstance(population, Population)
@@ -475,6 +476,7 @@ def test_a_real_nwb_equals_an_analyzer_of_its_spikes(recordings, checkpoint):
     assert np.array_equal(a.embedding, b.embedding)
 
 
+@pytest.mark.slow
 def test_real_trials_are_stitched(recordings, checkpoint):
     population = read_population(recordings / "steinmetz" / "cori" / "steinmetz-cori-01.nwb")
     found = embed(population, checkpoint, progress=False)
@@ -487,6 +489,7 @@ def test_real_trials_are_stitched(recordings, checkpoint):
     assert found.num_windows.max() == 4
 
 
+@pytest.mark.slow
 def test_a_phy_folder_nobody_here_wrote(recordings):
     found = read_population(recordings / "formats" / "phy", sampling_frequency=30_000)
     labels = (recordings / "formats" / "phy" / "cluster_group.tsv").read_text()
@@ -495,6 +498,7 @@ def test_a_phy_folder_nobody_here_wrote(recordings):
     assert set(found.unit_ids) == set(clusters.tolist()) - noise
 
 
+@pytest.mark.slow
 def test_an_nwb_nobody_here_wrote(recordings):
     found = read_population(recordings / "formats" / "A8604-211122.nwb")
     assert found.unit_ids.tolist() == [6, 191, 206]
