@@ -218,7 +218,7 @@ def test_a_report_within_animals_says_so(nuclr, mice, tmp_path):
     model = ["--model", mice / "small.safetensors"]
     where = [mice / "m0.nwb", "--label", "area", "--level", "cosmos", *model, "-q", "--shuffles", "2"]
     result = nuclr("evaluate", *where, "-o", tmp_path / "r", code=3)
-    assert "ask for 'within-animal'" in result.stderr
+    assert "use the protocol 'within-animal'" in result.stderr
     nuclr("evaluate", *where, "-o", tmp_path / "r", "--protocol", "within-animal", "--no-control")
     assert "Within animals" in (tmp_path / "r" / "report.md").read_text(encoding="utf-8")
 

@@ -231,7 +231,7 @@ def test_recordings_that_cannot_be_used_are_left_out_and_named(mice, settings, t
         "flat: its units have no property 'depth'",
         "unlabelled: no unit has a usable label ('cell_type')",
         "nameless: names no subject: give a manifest",
-        "words: its property 'depth' holds no numbers",
+        "words: property 'depth' is not numeric",
         "short: no window of 10 s fits",
         "single: the recording holds one unit",
     ]

@@ -48,7 +48,7 @@ class Decoder(storage.Fitted):
     Examples
     --------
     >>> from spikeinterface_nuclr import Decoder, embed, simulate_population
-    >>> decoder = Decoder.load("simulated-cell-type")  # bundled; it knows simulated neurons only
+    >>> decoder = Decoder.load("simulated-cell-type")  # bundled; for simulated neurons only
     >>> identities = decoder.predict(embed(simulate_population(10, 30.0, seed=500), progress=False))
     >>> identities.classes.tolist()
     ['bursting', 'fast', 'regular']
