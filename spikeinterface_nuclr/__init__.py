@@ -7,8 +7,8 @@ held-out animals, and predict the labels of other recordings:
 >>> mice = [nuclr.read_population(nuclr.simulate_population(20, 30.0, seed=seed)) for seed in range(4)]
 >>> embeddings = [nuclr.embed(mouse, progress=False) for mouse in mice]
 >>> labels = [mouse.properties["cell_type"] for mouse in mice]
->>> decoder = nuclr.fit_decoder(embeddings[:3], labels[:3], ["a", "b", "c"], target="cell_type")
->>> evaluation = nuclr.evaluate(embeddings[:3], labels[:3], ["a", "b", "c"], shuffles=0, progress=False)
+>>> decoder = nuclr.fit_decoder(embeddings[:3], labels[:3], target="cell_type")
+>>> evaluation = nuclr.evaluate(embeddings[:3], labels[:3], shuffles=0, progress=False)
 >>> identities = decoder.predict(embeddings[3])
 
 Write the results into an NWB file, and train a model on your own recordings:

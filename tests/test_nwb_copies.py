@@ -297,7 +297,7 @@ def test_no_update_is_lost_where_there_are_no_locks(session, embeddings, monkeyp
         there = {name for name in io.read().processing["nuclr"].data_interfaces if name.startswith("table")}
     assert there == {outcome for outcome in outcomes if outcome.startswith("table")} != set()
     refused = [outcome for outcome in outcomes if not outcome.startswith("table")]
-    assert all("another process is writing it" in line or "was changed meanwhile" in line for line in refused)
+    assert all("another process is writing it" in line or "was changed by another program" in line for line in refused)
 
 
 def test_the_file_is_looked_at_last_when_the_copy_is_on_the_disk(session, embeddings, monkeypatch, tmp_path):
@@ -310,7 +310,7 @@ def test_the_file_is_looked_at_last_when_the_copy_is_on_the_disk(session, embedd
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    with pytest.raises(InputError, match="was changed meanwhile by another program: write again"):
+    with pytest.raises(InputError, match="was changed by another program in the meantime: write again"):
         write_nwb(session, embeddings, in_place=True, name="ours")
     monkeypatch.undo()
     assert read_nwb(session)[0].unit_ids.tolist() == embeddings.unit_ids.tolist()

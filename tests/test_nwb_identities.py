@@ -140,9 +140,15 @@ def test_an_analyzer_brings_its_identities(session, population, checkpoint, tmp_
     assert frame["best_label"].tolist() == want.best_label.tolist()
 
 
-def test_a_process_without_ndx_nuclr_reads_them(predicted_session, embeddings):
-    identities = predicted(embeddings)
-    assert read_plainly(predicted_session) == [[embeddings.unit_ids.tolist(), {"cell_type": identities.label.tolist()}]]
+def test_a_process_without_ndx_nuclr_reads_them(session, with_identities, embeddings):
+    """Also where the file had no specifications of its own."""
+    with h5py.File(session, "r+") as file:
+        del file["specifications"]
+        del file.attrs[".specloc"]
+    write_nwb(session, embeddings, identities=predicted(embeddings), in_place=True)
+    assert_same(read_nwb(session)[1][0], predicted(embeddings))
+    labels = {"cell_type": predicted(embeddings).label.tolist()}
+    assert read_plainly(session, with_identities) == [[embeddings.unit_ids.tolist(), labels]] * 2
 
 
 def test_they_are_added_to_embeddings_that_the_file_holds(predicted_session, embeddings):

@@ -126,7 +126,7 @@ def test_rois_that_are_no_numbers(path):
         del file[f"{SERIES}/rois"]
         file[f"{SERIES}/rois"] = np.array([0.5, 1.0, 2.0, 3.0])
         file[f"{SERIES}/rois"].attrs.update(attributes)
-    with pytest.raises(InputError, match=r"a\.nwb: ophys/DfOverF/RoiResponseSeries is of ROIs that are not rows"):
+    with pytest.raises(InputError, match=r"a\.nwb: ophys/DfOverF/RoiResponseSeries refers to ROIs that are not rows"):
         read_population(path)
 
 

@@ -62,7 +62,7 @@ class Evaluation:
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], shuffles=0, progress=False)
+    >>> evaluation = evaluate(embeddings, labels, shuffles=0, progress=False)
     >>> evaluation.per_class().index.tolist()
     ['bursting', 'fast', 'regular']
     >>> path = evaluation.save("report")
@@ -234,7 +234,7 @@ def evaluate(
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], populations=populations, shuffles=0, progress=False)
+    >>> evaluation = evaluate(embeddings, labels, populations=populations, shuffles=0, progress=False)
     >>> evaluation.to_dataframe().index[0]
     'embedding'
     """

@@ -38,7 +38,7 @@ class NuCLREvaluationWidget(BaseWidget):
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], shuffles=0, progress=False)
+    >>> evaluation = evaluate(embeddings, labels, shuffles=0, progress=False)
     >>> plot_nuclr_evaluation(evaluation).figure.savefig("evaluation.png")
     """
 
