@@ -218,7 +218,7 @@ def decoding(recordings, label_of, protocols: dict[str, dict], model: Checkpoint
 
 def macro_f1_of_animals(evaluation: Evaluation, method: str) -> dict[str, float]:
     """Macro-F1 of the most probable classes in each animal."""
-    rows = evaluation.of(method)
+    rows = evaluation.predictions_of(method)
     best = evaluation.classes[rows[[f"p({name})" for name in evaluation.classes]].to_numpy().argmax(axis=1)]
     truth, animals = rows["truth"].to_numpy(), rows["animal"].to_numpy()
     values = scores.of_animals(scores.macro_f1, truth, best, animals)

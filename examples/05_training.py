@@ -27,11 +27,7 @@ import spikeinterface_nuclr as nuclr
 
 folder = Path(tempfile.mkdtemp())
 
-animals = [f"animal{k}" for k in range(6)]
 populations = [nuclr.simulate_population(40, 200.0, seed=k) for k in range(6)]
-for animal, population in zip(animals, populations, strict=True):
-    population.metadata["subject"] = animal
-
 store, skipped = nuclr.build_store(populations, folder / "store", progress=False)
 print(store.summary())
 
@@ -72,8 +68,8 @@ checkpoint = nuclr.pretrain(
     folder / "store",
     folder / "mine.safetensors",
     config,
-    hold_out=["animal4"],
-    exclude=["animal5"],
+    hold_out=["simulation-4"],
+    exclude=["simulation-5"],
     precision="float32",
     progress=False,
 )

@@ -7,8 +7,8 @@ held-out animals, and predict the labels of other recordings:
 >>> mice = [nuclr.read_population(nuclr.simulate_population(20, 30.0, seed=seed)) for seed in range(4)]
 >>> embeddings = [nuclr.embed(mouse, progress=False) for mouse in mice]
 >>> labels = [mouse.properties["cell_type"] for mouse in mice]
->>> decoder = nuclr.fit_decoder(embeddings[:3], labels[:3], ["a", "b", "c"], target="cell_type")
->>> evaluation = nuclr.evaluate(embeddings[:3], labels[:3], ["a", "b", "c"], shuffles=0, progress=False)
+>>> decoder = nuclr.fit_decoder(embeddings[:3], labels[:3], target="cell_type")
+>>> evaluation = nuclr.evaluate(embeddings[:3], labels[:3], shuffles=0, progress=False)
 >>> identities = decoder.predict(embeddings[3])
 
 Write the results into an NWB file, and train a model on your own recordings:
@@ -31,17 +31,22 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Checkpoint": "model.checkpoint",
     "CheckpointError": "errors",
+    "Cohort": "decoding.cohort",
     "ContrastiveLoss": "training.losses",
     "Decoder": "decoding.decoder",
     "DeviceError": "errors",
+    "EmbeddingSettings": "embedding",
     "Encoder": "model.encoder",
     "EncoderConfig": "model.config",
     "Estimates": "decoding.regressor",
     "Evaluation": "decoding.evaluation",
     "Identities": "identities",
     "InputError": "errors",
+    "LabelRule": "decoding.label_sources",
+    "LabelTable": "decoding.label_sources",
     "Population": "population",
     "PretrainConfig": "training.config",
+    "Provenance": "provenance",
     "RecordingWarning": "errors",
     "Regressor": "decoding.regressor",
     "Store": "training.store",
@@ -64,6 +69,7 @@ _PUBLIC = {
     "plot_nuclr_identity": "widgets",
     "plot_training": "training.curves",
     "pretrain": "training.pretrain",
+    "read_cohort": "decoding.cohort",
     "read_nwb": "io.nwb",
     "read_population": "io",
     "resampled": "traces",

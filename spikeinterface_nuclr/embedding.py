@@ -34,7 +34,14 @@ _COUNTED = 16_000_000
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """Settings for embedding many populations in the same way: keywords of `embed`."""
+    """Settings for embedding many populations in the same way: keywords of `embed`.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EmbeddingSettings
+    >>> EmbeddingSettings(overlap=0.5, progress=False).min_spikes
+    1
+    """
 
     model: str | Path | Checkpoint | None = None
     device: str = "auto"

@@ -64,6 +64,15 @@ class Provenance:
         Version of that control.
     other : dict
         Entries that another version of this package recorded.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import embed, simulate_population
+    >>> provenance = embed(simulate_population(10, 30.0), progress=False).provenance
+    >>> provenance.checkpoint, provenance.windows
+    ('nuclr-starter', 2)
+    >>> provenance.to_dict()["units"]
+    10
     """
 
     checkpoint: str | None = None

@@ -93,7 +93,7 @@ def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 
         trains,
         stop=duration,
         properties={"cell_type": types, "brain_area": regions, "depth": depth},
-        metadata={"source": f"simulation (seed {seed})", "session": f"simulation-{seed}"},
+        metadata=_metadata("simulation", seed),
     )
 
 

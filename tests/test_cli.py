@@ -152,7 +152,7 @@ def test_embed_into_a_copy_of_an_nwb_file(nuclr, session, model, tmp_path):
     # Another result under the same name is not written over by chance, nor is another file.
     refused(
         nuclr(*arguments, "--overlap", 0.5, code=3),
-        "out.nwb: it holds another 'UnitEmbeddings' already (overlap is 0.0",
+        "out.nwb: it holds another 'UnitEmbeddings' already (overlap is 0.0, not 0.5 as requested): give --overwrite",
     )
     (tmp_path / "thesis.nwb").write_bytes(before)
     refused(
@@ -216,7 +216,9 @@ def test_embed_computes_an_analyzer_in_place(nuclr, population, model, format, t
     assert "up to date, nothing to do" in done.stdout
     assert re.search(r"nuclr_embedding +up to date", nuclr("info", folder).stdout)
     other = (*arguments, "--overlap", 0.5)
-    refused(nuclr(*other, code=3), "holds another nuclr_embedding already (overlap is 0.0, not 0.5 as requested): give")
+    refused(
+        nuclr(*other, code=3), "it holds another nuclr_embedding already (overlap is 0.0, not 0.5 as requested): give"
+    )
     assert "20 of 20" in nuclr(*other, "--if-exists", "replace", "--publish").stdout
     analyzer = spikeinterface.core.load_sorting_analyzer(folder)
     assert analyzer.get_extension("nuclr_embedding").params["overlap"] == 0.5
@@ -231,8 +233,8 @@ def test_embed_asks_where_to_write(nuclr, units_file, model, tmp_path):
         ((tmp_path, "--in-place"), "--in-place and --units-only are for NWB files"),
         ((units_file, "--in-place", "-o", "x.nwb"), "leave out --output and --units-only"),
         ((units_file, "-o", "x.npz", "--publish"), "--publish is for NWB files and analyzers"),
-        ((units_file, "--in-place", "--overwrite"), "to replace results inside, --if-exists replace"),
-        ((units_file, "-o", "x.nwb", "--if-exists", "replace"), "to replace an output file, --overwrite"),
+        ((units_file, "--in-place", "--overwrite"), "to replace results inside the source, give --if-exists replace"),
+        ((units_file, "-o", "x.nwb", "--if-exists", "replace"), "to replace an output file, give --overwrite"),
     ):
         done = nuclr("embed", *arguments, code=2)
         assert says in " ".join(done.stderr.replace("│", " ").split())

@@ -58,15 +58,15 @@ def test_labels_are_rolled_up_and_mapped(tmp_path):
 
 def test_a_cohort_is_read_and_its_embeddings_kept(mice, tmp_path):
     settings = EmbeddingSettings(str(mice / "small.safetensors"), precision="float32", progress=False)
-    found = read_cohort(str(mice), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
-    assert found.animals == [f"mouse-{k}" for k in range(3)]
-    assert [len(labels) for labels in found.labels] == [30] * 3
+    cohort = read_cohort(str(mice), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
+    assert cohort.animals == [f"mouse-{k}" for k in range(3)]
+    assert [len(labels) for labels in cohort.labels] == [30] * 3
     kept = sorted((tmp_path / "cache").glob("*.npz"))
     assert len(kept) == 6
     times = [path.stat().st_mtime_ns for path in kept]
-    again = read_cohort(str(mice), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
+    reread = read_cohort(str(mice), LabelRule("cell_type"), settings, cache=tmp_path / "cache", control=True)
     assert [path.stat().st_mtime_ns for path in kept] == times
-    for a, b in zip(found.embeddings, again.embeddings, strict=True):
+    for a, b in zip(cohort.embeddings, reread.embeddings, strict=True):
         np.testing.assert_array_equal(a.embedding, b.embedding)
     other = EmbeddingSettings(str(mice / "small.safetensors"), precision="float32", overlap=0.5, progress=False)
     read_cohort(str(mice), LabelRule("cell_type"), other, cache=tmp_path / "cache")
@@ -112,13 +112,13 @@ def test_relations_are_read_from_the_population_alone():
     spread = rows.std(axis=0) * np.sqrt(1 / truth.sum() + 1 / (~truth).sum())
     z = (rows[truth].mean(axis=0) - rows[~truth].mean(axis=0))[spread > 0] / spread[spread > 0]
     assert np.abs(z).max() < 4
-    found = evaluate(
+    accuracy = evaluate(
         [embed(p, progress=False) for p in populations], types, populations=populations, shuffles=0, progress=False
     ).to_dataframe()["macro-F1"]
-    assert found["embedding"] > 0.75
+    assert accuracy["embedding"] > 0.75
     alone = [name for name in BASELINES["spikes"] if "population" not in name]
-    assert found["embedding"] > found[alone].max() + 0.15
-    assert found["rate, intervals, population"] > 0.9  # pairwise correlations show it as well
+    assert accuracy["embedding"] > accuracy[alone].max() + 0.15
+    assert accuracy["rate, intervals, population"] > 0.9  # pairwise correlations show it as well
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -141,12 +141,12 @@ def test_identities_are_predicted_into_a_table_a_file_and_itself(nuclr, mice, ne
     nuclr("predict", source, "--decoder", decoder, "--model", model, "-o", copy, "-q")
     embeddings, [identities] = read_nwb(copy)
     assert identities.label.tolist() == table["label"].tolist()
-    # Embeddings that the file holds are taken: the model need not be found.
+    # The embeddings in the file are reused: the model need not exist.
     result = nuclr("predict", copy, "--decoder", decoder, "--in-place", "-q", code=3)
     assert "it holds 'cell_type' already" in result.stderr
     nuclr("predict", copy, "--decoder", decoder, "--in-place", "--if-exists", "replace", "--target-error", "1", "-q")
-    again, [identities] = read_nwb(copy)
-    np.testing.assert_array_equal(again.embedding, embeddings.embedding)
+    rewritten, [identities] = read_nwb(copy)
+    np.testing.assert_array_equal(rewritten.embedding, embeddings.embedding)
     assert identities.provenance["target_error"] == 1.0
 
 
@@ -155,9 +155,9 @@ def test_predicting_keeps_what_other_models_said(nuclr, mice, new_mouse, decoder
     shutil.copy(new_mouse, path)
     nuclr("embed", path, "--in-place", "-q")  # by the bundled model
     before, _ = read_nwb(path)
-    again = ("predict", path, "--decoder", decoder, "--model", mice / "small.safetensors", "--in-place", "-q")
+    command = ("predict", path, "--decoder", decoder, "--model", mice / "small.safetensors", "--in-place", "-q")
     for replace in ((), ("--if-exists", "replace")):
-        nuclr(*again, *replace)
+        nuclr(*command, *replace)
     with pytest.raises(InputError, match="2 tables of embeddings"):
         read_nwb(path)
     np.testing.assert_array_equal(read_nwb(path, name="UnitEmbeddings")[0].embedding, before.embedding)
@@ -169,13 +169,13 @@ def test_identities_are_predicted_in_an_analyzer(nuclr, mice, decoder, tmp_path)
     analyzer = build_analyzer(simulate_population(12, 60.0, seed=3), format="binary_folder", folder=tmp_path / "a")
     result = nuclr("predict", analyzer.folder, "--decoder", decoder, "--model", mice / "small.safetensors", "-q")
     assert "as nuclr_identity" in result.stdout
-    again = reload(analyzer)
-    found = again.get_extension("nuclr_identity").get_identities()
-    # Its embeddings are taken for a table as well: the model need not be found.
+    reloaded = reload(analyzer)
+    identities = reloaded.get_extension("nuclr_identity").get_identities()
+    # A table reuses its embeddings as well: the model need not exist.
     nuclr("predict", analyzer.folder, "--decoder", decoder, "-o", tmp_path / "units.csv", "-q")
     table = pd.read_csv(tmp_path / "units.csv", keep_default_na=False)
-    assert table["label"].tolist() == found.label.tolist()
-    assert found.provenance["decoder_sha256"] == Decoder.load(decoder).sha256
+    assert table["label"].tolist() == identities.label.tolist()
+    assert identities.provenance["decoder_sha256"] == Decoder.load(decoder).sha256
 
 
 def test_decoders_are_fitted_to_analyzers_that_a_manifest_names(nuclr, mice, tmp_path):
@@ -218,7 +218,7 @@ def test_a_report_within_animals_says_so(nuclr, mice, tmp_path):
     model = ["--model", mice / "small.safetensors"]
     where = [mice / "m0.nwb", "--label", "area", "--level", "cosmos", *model, "-q", "--shuffles", "2"]
     result = nuclr("evaluate", *where, "-o", tmp_path / "r", code=3)
-    assert "ask for 'within-animal'" in result.stderr
+    assert "use the protocol 'within-animal'" in result.stderr
     nuclr("evaluate", *where, "-o", tmp_path / "r", "--protocol", "within-animal", "--no-control")
     assert "Within animals" in (tmp_path / "r" / "report.md").read_text(encoding="utf-8")
 

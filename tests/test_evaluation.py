@@ -53,7 +53,7 @@ def test_what_is_there_is_found_and_what_is_not_is_not(found):
 
 def test_every_unit_is_predicted_once_by_each_method(found):
     for method in found.methods:
-        rows = found.of(method)
+        rows = found.predictions_of(method)
         assert len(rows) == 6 * 79
         assert not rows.duplicated(["recording", "unit"]).any()
         assert (rows["split"] == rows["animal"]).all()
@@ -86,16 +86,16 @@ def test_an_animal_on_both_sides_is_refused_unless_named():
 def test_two_recordings_of_an_animal_stay_on_one_side():
     embeddings, labels = cohort(4)
     found = evaluated(embeddings, labels, ["a", "a", "b", "b"], shuffles=0)
-    assert set(found.of("embedding")["split"]) == {"a", "b"}
+    assert set(found.predictions_of("embedding")["split"]) == {"a", "b"}
 
 
 def test_no_choice_sees_the_test_animal():
     """What is said of an animal does not depend on the labels, or the other units, of that animal."""
     embeddings, labels = cohort(4)
-    before = evaluated(embeddings, labels, shuffles=0).of("embedding")
+    before = evaluated(embeddings, labels, shuffles=0).predictions_of("embedding")
     labels[0] = np.random.default_rng(0).permutation(labels[0])
     embeddings[0].embedding[40:] += 100  # a scaler fitted to test units would move the others
-    after = evaluated(embeddings, labels, shuffles=0).of("embedding")
+    after = evaluated(embeddings, labels, shuffles=0).predictions_of("embedding")
     before, after = (rows.set_index(["animal", "unit"]) for rows in (before, after))
     columns = [f"p({name})" for name in np.unique(CLASSES)]
     for unit in range(1, 40):
@@ -106,7 +106,7 @@ def test_no_choice_sees_the_test_animal():
 
 def test_predictions_are_those_of_a_fitted_decoder():
     embeddings, labels = cohort(4)
-    rows = evaluated(embeddings, labels, shuffles=0).of("embedding")
+    rows = evaluated(embeddings, labels, shuffles=0).predictions_of("embedding")
     rows = rows[rows["animal"] == "animal0"]
     fitted = fit_decoder(embeddings[1:], labels[1:], target="type")
     said = fitted.predict(embeddings[0])
@@ -137,7 +137,7 @@ def test_a_class_that_a_fit_has_not_seen_gets_no_probability():
     embeddings, labels = cohort(3)
     labels[1] = np.where(labels[1] == "PV", "local", labels[1])
     found = evaluated(embeddings, labels, shuffles=2)
-    rows = found.of("embedding")
+    rows = found.predictions_of("embedding")
     assert (rows[rows["animal"] == "animal1"]["p(local)"] == 0).all()
 
 
@@ -311,7 +311,9 @@ def test_own_splits_count_labelled_units_whatever_others_know():
     noise = [np.random.default_rng(k).standard_normal((80, 2)) for k in range(2)]
     noise[0][1:6] = np.nan
     split = Split("mine", np.arange(79, 158), np.arange(0, 40))
-    rows = evaluated(embeddings, labels, splits=[split], others={"noise": noise}, shuffles=0).of("embedding")
+    rows = evaluated(embeddings, labels, splits=[split], others={"noise": noise}, shuffles=0).predictions_of(
+        "embedding"
+    )
     assert rows["unit"].tolist() == list(range(6, 41))  # units 1 to 40 have a label, the first five no noise
     with pytest.raises(InputError, match="beyond the 158"):
         evaluated(embeddings, labels, splits=[Split("x", np.arange(79, 158), np.array([158]))])
@@ -339,9 +341,9 @@ def test_pooling_within_animals_does_not_leak():
 def test_an_animal_of_one_class_is_left_out_within_animals():
     embeddings, labels = cohort(2)
     labels[0][:] = "PV"
-    assert set(evaluated(embeddings, labels, protocol="within-animal", shuffles=0).of("embedding")["animal"]) == {
-        "animal1"
-    }
+    assert set(
+        evaluated(embeddings, labels, protocol="within-animal", shuffles=0).predictions_of("embedding")["animal"]
+    ) == {"animal1"}
 
 
 def test_one_animal_makes_no_threshold_for_another():
@@ -349,11 +351,11 @@ def test_one_animal_makes_no_threshold_for_another():
     made = [recording(f"animal{k}", units=400, shift=4.0) for k in range(2)]
     made[1][0].embedding[:] += 3 * np.random.default_rng(0).standard_normal(16)
     given = [one for one, _ in made], [of for _, of in made]
-    rows = evaluated(*given, shuffles=0).of("embedding")
+    rows = evaluated(*given, shuffles=0).predictions_of("embedding")
     assert (rows["label"] == "unknown").all()
     assert np.isinf(rows["threshold_10"]).all()
     assert (rows["best_label"] != rows["truth"]).mean() > 0.2
-    rows = evaluated(*given, protocol="within-animal", shuffles=0).of("embedding")
+    rows = evaluated(*given, protocol="within-animal", shuffles=0).predictions_of("embedding")
     assert (rows["label"] != "unknown").mean() > 0.9
 
 
@@ -394,7 +396,7 @@ def test_fusion_with_features_is_scored_beside_the_embedding():
         ({"others": {"x": [np.ones((80, 2)), np.ones((80, 3))]}}, "x: give arrays of shape"),
         ({"others": {"x": [np.full((80, 2), "a")] * 2}}, "x: contains values that are not numbers"),
         ({"others": {"x": [np.full((80, 2), np.nan)] * 2}}, "x: is NaN for all labelled units"),
-        ({"splits": [Split("x", np.arange(158) < 79, np.arange(158) >= 79)]}, "by their positions, not by bool"),
+        ({"splits": [Split("x", np.arange(158) < 79, np.arange(158) >= 79)]}, "integer positions of units, not bool"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(settings, message):
@@ -446,7 +448,7 @@ def test_odd_numbers_of_others_are_harmless():
     others = {"infinite": rows, "unknown": unknown, "constant": [np.ones((80, 2))] * 3}
     found = evaluated(embeddings, labels, others=others, shuffles=0)
     assert macro(found, "infinite") == macro(found, "unknown")
-    assert (found.of("constant")["confidence"] < 0.5).all()
+    assert (found.predictions_of("constant")["confidence"] < 0.5).all()
 
 
 def test_odd_names_of_classes_change_no_score():

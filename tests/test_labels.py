@@ -64,7 +64,7 @@ def test_na_counts_as_no_label_and_is_said():
     [
         (np.array([1.5, 2.0]), "holds numbers, such as 1.5, not classes: use fit_regressor"),
         (["0.1", "2", "nan"], "holds numbers, such as 0.1"),
-        ([b"\xff"], "no UTF-8 text"),
+        ([b"\xff"], "not UTF-8 text"),
         ([["PV"], "SST"], "is of type list"),
         (np.array(["2026-01-01"], dtype="datetime64[D]"), "neither text nor numbers"),
         (np.ones(2, dtype=complex), "neither text nor numbers"),
@@ -154,9 +154,9 @@ def test_units_without_a_region_stop_no_level():
 def test_names_of_animals_are_stripped_and_similar_ones_named_once():
     embeddings, labels = cohort(4)
     with pytest.warns(RecordingWarning, match="animals 'M1' and 'm1' count as two") as caught:
-        found = fit_decoder(embeddings, labels, ["M1", " M1 ", "m1", "M2"], target="type")
+        decoder = fit_decoder(embeddings, labels, ["M1", " M1 ", "m1", "M2"], target="type")
     assert len(caught) == 1
-    assert found.animals == ("M1", "M2", "m1")
+    assert decoder.animals == ("M1", "M2", "m1")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert fit_decoder(embeddings, labels, ["M1", "M1\n", "M3", b"M2"], target="type").animals == ("M1", "M2", "M3")

@@ -448,7 +448,7 @@ def test_requests_that_contradict_themselves(session, embeddings, tmp_path):
     refused(session, embeddings, "leave out output", in_place=True, output=tmp_path / "o.nwb")
     refused(session, embeddings, "is the file itself: give in_place=True", output=session)
     refused(session, embeddings, r"unknown format '\.zarr': use \.nwb", output=tmp_path / "o.zarr")
-    refused(session, embeddings, "name 'a/b' cannot be that of a table", name="a/b")
+    refused(session, embeddings, "name 'a/b' is not a valid name of a table", name="a/b")
     refused(session, embeddings, "if_exists must be one of error, replace, new_name", if_exists="append")
     refused(session, embeddings, "no such directory", output=tmp_path / "absent" / "o.nwb")
     (tmp_path / "o.nwb").write_text("precious")
@@ -508,7 +508,7 @@ def test_a_file_that_was_changed_meanwhile_is_not_written_over(session, embeddin
         check(*arguments)
 
     monkeypatch.setattr(spikeinterface_nuclr.io.nwb.verifying, "check_read_back", meanwhile)
-    with pytest.raises(InputError, match="was changed meanwhile by another program: write again"):
+    with pytest.raises(InputError, match="was changed by another program in the meantime: write again"):
         write_nwb(session, embeddings, in_place=True, name="ours")
     same(read_nwb(session)[0], other)
     assert os.listdir(session.parent) == ["session.nwb"]

@@ -15,6 +15,7 @@ from h5tree import differences
 
 import spikeinterface_nuclr.io.nwb.tables
 from spikeinterface_nuclr import InputError, read_nwb, write_nwb
+from spikeinterface_nuclr.io.nwb.file import OpenFile
 from spikeinterface_nuclr.io.nwb.hdf5 import copy_without
 from spikeinterface_nuclr.io.nwb.verifying import check_unchanged
 
@@ -85,6 +86,13 @@ def all_kinds(tmp_path_factory):
     return everything(tmp_path_factory.mktemp("kinds") / "a.h5")
 
 
+def unchanged(original, copy, ours):
+    """check_unchanged of two HDF5 files, which need not be NWB files for it."""
+    with h5py.File(original, "r") as before, h5py.File(copy, "r") as after:
+        opened = [OpenFile(None, None, file, []) for file in (before, after)]
+        check_unchanged(original, opened[0], copy, opened[1], ours)
+
+
 @pytest.mark.parametrize("what", CHANGES)
 def test_every_object_is_compared(all_kinds, what, tmp_path):
     copy = shutil.copy(all_kinds, tmp_path / "b.h5")
@@ -92,16 +100,16 @@ def test_every_object_is_compared(all_kinds, what, tmp_path):
         CHANGES[what](file)
     named = "again" if what == "compact" else what  # the first of its names
     with pytest.raises(InputError, match=f"a copy would differ at /{named}, which is none of ours"):
-        check_unchanged(all_kinds, copy, [])
+        unchanged(all_kinds, copy, [])
     if what not in ("compact", "again", "texts"):  # which others refer to, or are
-        check_unchanged(all_kinds, copy, [f"/{what}"])
+        unchanged(all_kinds, copy, [f"/{what}"])
 
 
 @pytest.mark.parametrize("options", [{}, {"userblock_size": 512}, {"libver": "latest"}], ids=str)
 def test_copies_are_alike_and_bytes_are_found(options, tmp_path):
     path = everything(tmp_path / "a.h5", **options)
     copy = shutil.copy(path, tmp_path / "b.h5")
-    check_unchanged(path, copy, [])
+    unchanged(path, copy, [])
     for name in ("contiguous", "packed"):
         with h5py.File(path) as file:
             stored = file[name].id
@@ -112,7 +120,7 @@ def test_copies_are_alike_and_bytes_are_found(options, tmp_path):
             file.seek(begin + 5)
             file.write(bytes([old[0] ^ 1]))
         with pytest.raises(InputError, match=f"would differ at /{name}"):
-            check_unchanged(path, copy, [])
+            unchanged(path, copy, [])
         shutil.copy(path, copy)
 
 
@@ -127,11 +135,11 @@ def test_data_of_a_filter_that_is_not_installed_are_compared(tmp_path):
         for offset in (0, 4):
             stored.write_direct_chunk((offset,), b"packed" + bytes(10), 0)
     copy = shutil.copy(path, tmp_path / "b.h5")
-    check_unchanged(path, copy, [])
+    unchanged(path, copy, [])
     with h5py.File(copy, "r+") as file:
         file["x"].id.write_direct_chunk((4,), b"PACKED" + bytes(10), 0)
     with pytest.raises(InputError, match="would differ at /x"):
-        check_unchanged(path, copy, [])
+        unchanged(path, copy, [])
 
 
 def test_comparing_keeps_little_in_memory(tmp_path):
@@ -141,7 +149,7 @@ def test_comparing_keeps_little_in_memory(tmp_path):
         file.create_dataset("one chunk", data=np.zeros(6_000_000), chunks=(6_000_000,))
     copy = shutil.copy(path, tmp_path / "b.h5")
     tracemalloc.start()
-    check_unchanged(path, copy, [])
+    unchanged(path, copy, [])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000
@@ -154,7 +162,7 @@ def test_a_copy_object_by_object_is_alike(options, tmp_path):
         file["group"].attrs.create("roi", file["chunked"].regionref[3:9], dtype=h5py.regionref_dtype)
         file["group"].attrs["nothing"], file["compact"].attrs["root"] = h5py.Empty("f4"), file.ref
     copy_without(path, copy, [])
-    check_unchanged(path, copy, [])
+    unchanged(path, copy, [])
     with h5py.File(copy) as file:
         assert file["again"] == file["compact"]
         assert file["group/inside"] == file["group"]
@@ -222,9 +230,9 @@ def test_a_private_file_is_private_all_the_time(session, embeddings, options, mo
     session.chmod(0o600)
     append, seen = spikeinterface_nuclr.io.nwb.tables.append, []
 
-    def look(path, plan):
+    def look(path, *arguments):
         seen.append(mode(path))
-        return append(path, plan)
+        return append(path, *arguments)
 
     monkeypatch.setattr(spikeinterface_nuclr.io.nwb.tables, "append", look)
     written = write_nwb(session, embeddings, **options)
@@ -297,7 +305,7 @@ def test_no_update_is_lost_where_there_are_no_locks(session, embeddings, monkeyp
         there = {name for name in io.read().processing["nuclr"].data_interfaces if name.startswith("table")}
     assert there == {outcome for outcome in outcomes if outcome.startswith("table")} != set()
     refused = [outcome for outcome in outcomes if not outcome.startswith("table")]
-    assert all("another process is writing it" in line or "was changed meanwhile" in line for line in refused)
+    assert all("another process is writing it" in line or "was changed by another program" in line for line in refused)
 
 
 def test_the_file_is_looked_at_last_when_the_copy_is_on_the_disk(session, embeddings, monkeypatch, tmp_path):
@@ -310,7 +318,7 @@ def test_the_file_is_looked_at_last_when_the_copy_is_on_the_disk(session, embedd
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    with pytest.raises(InputError, match="was changed meanwhile by another program: write again"):
+    with pytest.raises(InputError, match="was changed by another program in the meantime: write again"):
         write_nwb(session, embeddings, in_place=True, name="ours")
     monkeypatch.undo()
     assert read_nwb(session)[0].unit_ids.tolist() == embeddings.unit_ids.tolist()

@@ -133,7 +133,7 @@ def test_what_others_keep_in_the_module_stays(population, checkpoint, tmp_path):
     before = shutil.copy(path, tmp_path / "before.nwb")
     found = embed(read_population(path), checkpoint, **QUICK)
     for name in ("table", "series"):
-        with pytest.raises(InputError, match=f"holds a '{name}' that is no UnitEmbeddings: give another name="):
+        with pytest.raises(InputError, match=f"holds a '{name}' that is not UnitEmbeddings: give another name="):
             write_nwb(path, found, in_place=True, name=name, if_exists="replace")
     for part in (found, found.select([2, 1])):
         write_nwb(path, part, in_place=True, if_exists="replace")
@@ -181,7 +181,7 @@ def test_names_are_anybodys_words(population, checkpoint, tmp_path):
 def test_names_of_tables_that_cannot_be(population, checkpoint, name, tmp_path):
     path = units_file(tmp_path / "s.nwb", population)
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"cannot be that of a table: '.*' could") as caught:
+    with pytest.raises(InputError, match=r"is not a valid name of a table: '.*' is") as caught:
         write_nwb(path, embed(population, checkpoint, **QUICK), in_place=True, name=name)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before

@@ -112,11 +112,11 @@ def test_a_series_that_names_a_roi_twice():
             read_population(nwbfile, series=series)
 
 
-@pytest.mark.parametrize(("row", "says"), [(-1, "ROI row -1"), (4, "ROI row 4, and PlaneSegmentation has 4")])
+@pytest.mark.parametrize(("row", "says"), [(-1, "ROI row -1"), (4, "ROI row 4, but PlaneSegmentation has 4")])
 def test_rois_that_are_no_rows_of_their_table(path, row, says):
     with h5py.File(path, "a") as file:
         file[f"{SERIES}/rois"][2] = row
-    with pytest.raises(InputError, match=rf"a\.nwb: ophys/DfOverF/RoiResponseSeries is of {says}"):
+    with pytest.raises(InputError, match=rf"a\.nwb: ophys/DfOverF/RoiResponseSeries refers to {says}"):
         read_population(path)
 
 
@@ -126,7 +126,7 @@ def test_rois_that_are_no_numbers(path):
         del file[f"{SERIES}/rois"]
         file[f"{SERIES}/rois"] = np.array([0.5, 1.0, 2.0, 3.0])
         file[f"{SERIES}/rois"].attrs.update(attributes)
-    with pytest.raises(InputError, match=r"a\.nwb: ophys/DfOverF/RoiResponseSeries is of ROIs that are not rows"):
+    with pytest.raises(InputError, match=r"a\.nwb: ophys/DfOverF/RoiResponseSeries refers to ROIs that are not rows"):
         read_population(path)
 
 

@@ -306,7 +306,7 @@ def test_data_that_are_to_be_compressed_are_read():
 
 
 def test_nothing_is_left():
-    for rois, frames, says in ((0, 600, "are of no ROI"), (12, 0, "12 neurons in 0 frames")):
+    for rois, frames, says in ((0, 600, "have no ROI"), (12, 0, "12 neurons in 0 frames")):
         nwbfile = ophys_file((rois,))
         add_series(nwbfile, np.zeros((rois, frames), dtype=np.float32))
         with pytest.raises(InputError, match=says):

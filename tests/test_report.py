@@ -44,7 +44,7 @@ def settings(mice) -> EmbeddingSettings:
 
 
 def test_a_report_is_replaced_only_where_that_is_asked_for(nuclr, mice, tmp_path):
-    what = [*sorted(mice.glob("*.nwb")), "--label", "cell_type", "--model", mice / "small.safetensors", "-q"]
+    what = [mice / "m0.nwb", mice / "m1.nwb", "--label", "cell_type", "--model", mice / "small.safetensors", "-q"]
     quick = [*what, "--no-control", "--shuffles", 0, "-o", tmp_path / "report"]
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "notes.txt").write_text("mine")
@@ -138,9 +138,9 @@ def test_names_from_files_are_text_in_reports_and_tables(tmp_path):
         for one, _ in made
     ]
     others = {"x|<i>": [np.random.default_rng(k).standard_normal((80, 3)) for k in range(3)]}
-    found = evaluate(embeddings, labels, target="a|b\n# title", others=others, shuffles=0, progress=False)
-    held = Cohort(["a", "b", "c"], ["a", "b", "c"], embeddings, labels, [], None, others)
-    page = write_report(tmp_path, found, held, Figure(), [], overwrite=False)
+    evaluation = evaluate(embeddings, labels, target="a|b\n# title", others=others, shuffles=0, progress=False)
+    members = Cohort(["a", "b", "c"], ["a", "b", "c"], embeddings, labels, [], None, others)
+    page = write_report(tmp_path, evaluation, members, Figure(), [], overwrite=False)
     lines = page.read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if "<" in line or "\x1b" in line]
     assert len([line for line in lines if line.startswith("#")]) == 6
@@ -181,21 +181,21 @@ def test_the_spikes_of_a_recording_are_let_go_before_the_next_is_read(mice, sett
         return population
 
     monkeypatch.setattr(cohort, "read_population", read)
-    found = read_cohort(mice, LabelRule("cell_type"), settings, baselines=True, control=True, depth="depth")
+    members = read_cohort(mice, LabelRule("cell_type"), settings, baselines=True, control=True, depth="depth")
     assert len(seen) == 3
-    assert [len(one) for one in found.positions] == [30] * 3
-    assert list(found.others) == [*BASELINES["spikes"], "embedding of shuffled spikes"]
+    assert [len(one) for one in members.positions] == [30] * 3
+    assert list(members.others) == [*BASELINES["spikes"], "embedding of shuffled spikes"]
 
 
 def test_a_cohort_scores_as_its_populations_do(mice, settings):
-    held = read_cohort(mice, LabelRule("cell_type"), settings, baselines=True, depth="depth")
+    members = read_cohort(mice, LabelRule("cell_type"), settings, baselines=True, depth="depth")
     populations = [read_population(path) for path in sorted(mice.glob("*.nwb"))]
-    given, options = (held.embeddings, held.labels, held.animals), {"shuffles": 2, "progress": False}
-    found = evaluate(*given, others=held.others, positions=held.positions, probes=held.probes, **options)
+    given, options = (members.embeddings, members.labels, members.animals), {"shuffles": 2, "progress": False}
+    evaluation = evaluate(*given, others=members.others, positions=members.positions, probes=members.probes, **options)
     depths = [population.properties["depth"] for population in populations]
-    want = evaluate(*given, populations=populations, positions=depths, **options)
-    pd.testing.assert_frame_equal(found.predictions, want.predictions)
-    pd.testing.assert_frame_equal(found.scores, want.scores)
+    expected = evaluate(*given, populations=populations, positions=depths, **options)
+    pd.testing.assert_frame_equal(evaluation.predictions, expected.predictions)
+    pd.testing.assert_frame_equal(evaluation.scores, expected.scores)
 
 
 def simulated(name, duration=60.0, units=10, subject="m", **properties):
@@ -220,9 +220,9 @@ def test_recordings_that_cannot_be_used_are_left_out_and_named(mice, settings, t
         simulated("unlabelled", cell_type=np.full(10, "unknown")), simulated("nameless", subject=""),
         simulated("words", depth=np.full(10, "deep")), simulated("short", duration=4.0), simulated("single", units=1),
     ]  # fmt: skip
-    found = read_cohort(sources, LabelRule("cell_type"), settings, cache=tmp_path / "cache", depth="depth")
-    assert found.animals == ["mouse-0", "mouse-1", "mouse-2"]
-    assert len(found.embeddings) == len(found.labels) == len(found.positions) == len(found.probes) == 3
+    members = read_cohort(sources, LabelRule("cell_type"), settings, cache=tmp_path / "cache", depth="depth")
+    assert members.animals == ["mouse-0", "mouse-1", "mouse-2"]
+    assert len(members.embeddings) == len(members.labels) == len(members.positions) == len(members.probes) == 3
     reasons = [
         f"{tmp_path / 'bad.nwb'}: not a readable NWB file",
         f"{tmp_path / 'none.nwb'}: no such file",
@@ -231,11 +231,11 @@ def test_recordings_that_cannot_be_used_are_left_out_and_named(mice, settings, t
         "flat: its units have no property 'depth'",
         "unlabelled: no unit has a usable label ('cell_type')",
         "nameless: names no subject: give a manifest",
-        "words: its property 'depth' holds no numbers",
+        "words: property 'depth' is not numeric",
         "short: no window of 10 s fits",
         "single: the recording holds one unit",
     ]
-    for line, reason in zip(found.left_out, reasons, strict=True):
+    for line, reason in zip(members.left_out, reasons, strict=True):
         assert line.startswith(reason)
         assert "\n" not in line
     # Only what was used was embedded.
@@ -274,22 +274,22 @@ def test_features_of_baselines_are_kept_beside_the_embeddings(settings, tmp_path
         return {path.name[0]: path.stat().st_mtime_ns for path in tmp_path.glob(pattern)}
 
     a, b = simulated("a"), simulated("b", duration=70.0)
-    want, before = read(a, b), times("*.features.npz")
+    expected, before = read(a, b), times("*.features.npz")
     assert before.keys() == {"a", "b"}
-    found = read(a, b)
+    reread = read(a, b)
     assert times("*.features.npz") == before
-    assert found.keys() == want.keys()
-    for name, rows in found.items():
-        assert [one.tobytes() for one in rows] == [one.tobytes() for one in want[name]]
+    assert reread.keys() == expected.keys()
+    for name, rows in reread.items():
+        assert [one.tobytes() for one in rows] == [one.tobytes() for one in expected[name]]
 
     trains = [train[1:] if unit == 3 else train for unit, train in enumerate(b.spike_times)]
     fewer = dataclasses.replace(b, spike_times=trains)
-    assert read(a, fewer)["rate"][1][3] < want["rate"][1][3]
+    assert read(a, fewer)["rate"][1][3] < expected["rate"][1][3]
     after = times("*.features.npz")
     assert (after["a"] == before["a"], after["b"] == before["b"]) == (True, False)
 
     next(tmp_path.glob("a-*.features.npz")).write_bytes(b"PK")
-    assert read(a, fewer)["rate"][0].tobytes() == want["rate"][0].tobytes()
+    assert read(a, fewer)["rate"][0].tobytes() == expected["rate"][0].tobytes()
     monkeypatch.setattr(baseline_file, "FEATURES_VERSION", 0)
     repaired, embedded = times("*.features.npz"), times("?-????????.npz")
     read(a, fewer)
@@ -299,29 +299,29 @@ def test_features_of_baselines_are_kept_beside_the_embeddings(settings, tmp_path
 
 def test_controls_are_made_only_to_be_embedded(settings, tmp_path, monkeypatch):
     def read(population):
-        found = read_cohort(population, LabelRule("cell_type"), settings, cache=tmp_path, control=True)
-        return found.others["embedding of shuffled spikes"][0]
+        members = read_cohort(population, LabelRule("cell_type"), settings, cache=tmp_path, control=True)
+        return members.others["embedding of shuffled spikes"][0]
 
     a, made = simulated("a"), []
     b = dataclasses.replace(a, spike_times=[train[1:] for train in a.spike_times])
     monkeypatch.setitem(CONTROLS, "spikes", ("shuffled spikes", lambda of: made.append(of) or shuffled_spikes(of)))
-    want = read(a)
-    assert read(a).tobytes() == want.tobytes()
+    expected = read(a)
+    assert read(a).tobytes() == expected.tobytes()
     assert made == [a]
-    assert read(b).tobytes() != want.tobytes()
+    assert read(b).tobytes() != expected.tobytes()
     assert made == [a, b]
     monkeypatch.setattr(cohort, "CONTROLS_VERSION", 0)
-    assert read(a).tobytes() == want.tobytes()
+    assert read(a).tobytes() == expected.tobytes()
     read(a)
     assert made == [a, b, a]
 
 
 def test_a_damaged_cache_is_computed_again(mice, settings, tmp_path):
-    want = read_cohort(mice, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
+    expected = read_cohort(mice, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
     for path in tmp_path.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:500])
-    found = read_cohort(mice, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
-    for a, b in zip(found, want, strict=True):
+    reread = read_cohort(mice, LabelRule("cell_type"), settings, cache=tmp_path).embeddings
+    for a, b in zip(reread, expected, strict=True):
         np.testing.assert_array_equal(a.embedding, b.embedding)
     assert [UnitEmbeddings.load(path) for path in tmp_path.glob("*.npz")]
 
@@ -334,9 +334,9 @@ def test_similar_names_of_animals_are_named_by_a_cohort(settings):
         for k, subject in enumerate(["M1", " M1 ", "m1"])
     ]  # fmt: skip
     with pytest.warns(RecordingWarning, match="animals 'M1' and 'm1' count as two") as caught:
-        found = read_cohort(populations, LabelRule("cell_type"), settings)
+        members = read_cohort(populations, LabelRule("cell_type"), settings)
     assert len(caught) == 1
-    assert found.animals == ["M1", "M1", "m1"]
+    assert members.animals == ["M1", "M1", "m1"]
 
 
 # --- embeddings in a file ---------------------------------------------------------------------------------------------

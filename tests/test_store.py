@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -290,12 +291,13 @@ def test_a_session_is_in_a_store_once(tmp_path):
 
 
 def test_sources_without_an_animal_are_named(tmp_path):
-    sessions = [simulate_population(n_units=11, duration=30.0, seed=seed) for seed in range(2)]
+    named = [simulate_population(n_units=11, duration=30.0, seed=seed) for seed in range(2)]
+    sessions = [dataclasses.replace(one, metadata={**one.metadata, "subject": ""}) for one in named]
     with pytest.warns(RecordingWarning, match="2 sessions, such as simulation-0, name no animal"):
         build_store(sessions, tmp_path / "store", progress=False)
-    named = [Population([1], [[0.5]], metadata={"source": "x"}), Population([1], [[0.7]], metadata={"source": "x"})]
+    twins = [Population([1], [[0.5]], metadata={"source": "x"}), Population([1], [[0.7]], metadata={"source": "x"})]
     with pytest.raises(InputError, match="two sources are called x"):
-        build_store(named, tmp_path / "other", progress=False)
+        build_store(twins, tmp_path / "other", progress=False)
 
 
 def test_spikes_at_wrong_times_are_named(tmp_path):

@@ -124,7 +124,7 @@ def changed(key, change):
     return apply
 
 
-def said(**entries):
+def with_entries(**entries):
     return lambda content, _: content.update(entries)
 
 
@@ -134,18 +134,18 @@ LIES = {
     "no JSON": lambda *_: "{",
     "a list": lambda *_: "[]",
     "nothing": lambda *_: "{}",
-    "run is a list": said(run=[]),
-    "step is a text": said(step="2"),
-    "step is a fraction": said(step=2.0),
-    "step is a truth value": said(step=True),
-    "step is negative": said(step=-2),
-    "step is another than the log's": said(step=3),
+    "run is a list": with_entries(run=[]),
+    "step is a text": with_entries(step="2"),
+    "step is a fraction": with_entries(step=2.0),
+    "step is a truth value": with_entries(step=True),
+    "step is negative": with_entries(step=-2),
+    "step is another than the log's": with_entries(step=3),
     "step is beyond the end": lambda c, _: c.update(step=40, rows=[{**c["rows"][0], "step": 40}]),
-    "seconds are a list": said(seconds=[1]),
-    "seconds are NaN": said(seconds=float("nan")),
-    "rows are a number": said(rows=5),
-    "rows are empty": said(rows=[]),
-    "rows are texts": said(rows=["x"]),
+    "seconds are a list": with_entries(seconds=[1]),
+    "seconds are NaN": with_entries(seconds=float("nan")),
+    "rows are a number": with_entries(rows=5),
+    "rows are empty": with_entries(rows=[]),
+    "rows are texts": with_entries(rows=["x"]),
     "a row has a text": lambda c, _: c["rows"][0].update(loss="low"),
     "rows differ": lambda c, _: c.update(rows=[{"step": 1}, *c["rows"]]),
     "rows go back": lambda c, _: c.update(rows=[{**c["rows"][0], "step": 9}, *c["rows"]]),
@@ -174,5 +174,5 @@ def test_a_state_that_lies_is_named(begun, store, tmp_path, lie):
 def test_a_state_that_does_not_lie_is_gone_on_with(begun, store, tmp_path):
     (tmp_path / "whole").mkdir()
     whole = train(store, tmp_path / "whole" / "m.safetensors", CONFIG, **HOW)
-    found = resumed(begun, tmp_path, store, lambda *_: None)
-    assert all(torch.equal(whole.weights[key], value) for key, value in found.weights.items())
+    checkpoint = resumed(begun, tmp_path, store, lambda *_: None)
+    assert all(torch.equal(whole.weights[key], value) for key, value in checkpoint.weights.items())

@@ -140,7 +140,7 @@ def test_without_shuffles_the_verdict_says_that_chance_was_not_tested():
 
 
 def test_within_animals_it_says_little_of_a_new_one():
-    assert verdict([0.8, 0.8, 0.8], protocol="within-animal").endswith("this says little of a new animal.")
+    assert verdict([0.8, 0.8, 0.8], protocol="within-animal").endswith("this says little about new animals.")
 
 
 # --- evaluations ------------------------------------------------------------------------------------------------------

@@ -202,9 +202,9 @@ def _up_to_date(
     if len(table.rows) != population.n_units:
         difference = f"it has {len(table.rows)} of {population.n_units} units"
     if difference:
+        second = "" if option == "--overwrite" else ", or --name to write a second table"
         raise InputError(
-            f"{shown}: it holds another {name!r} already ({difference}): give {option} to replace it, or --name to "
-            "write a second table"
+            f"{shown}: it holds another {name!r} already ({difference}): give {option} to replace it{second}"
         )
     if not outdated and (session.published or not publish):
         return True

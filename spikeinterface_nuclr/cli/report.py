@@ -56,7 +56,7 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
     provenance = evaluation.provenance
     model = cohort.embeddings[0].provenance
     model_name = for_markdown(Path(model.checkpoint).name)
-    num_tested = evaluation.of(EMBEDDING)["animal"].nunique()
+    num_tested = evaluation.predictions_of(EMBEDDING)["animal"].nunique()
     return "\n".join(
         [
             f"# {for_markdown(evaluation.target)}: {evaluation.protocol}",
@@ -73,7 +73,7 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
             "",
             "## Scores",
             "",
-            "Means over the test animals, with 95 % t intervals over them where there are three or more. "
+            "Means over the test animals, with 95 % t intervals if there are at least three. "
             + _p_value_text(provenance["shuffles"]),
             "",
             _scores(evaluation),
@@ -145,7 +145,7 @@ def _comparison(evaluation: Evaluation) -> str:
 def _animals(evaluation: Evaluation) -> str:
     scores = evaluation.animal_scores
     table = scores[scores["score"] == MAIN].pivot(index="animal", columns="method", values="value")
-    units = evaluation.of(EMBEDDING)["animal"].value_counts()
+    units = evaluation.predictions_of(EMBEDDING)["animal"].value_counts()
     rows = [
         [for_markdown(animal), str(units[animal]), *(f"{value:.2f}" for value in row[evaluation.methods])]
         for animal, row in table.iterrows()

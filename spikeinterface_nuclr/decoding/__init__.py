@@ -1,1 +1,1 @@
-"""What a neuron is: properties read from its embedding, how sure that is, and how it is scored."""
+"""Decoding of labels and numbers from embeddings: fitting, calibration, abstention and evaluation."""

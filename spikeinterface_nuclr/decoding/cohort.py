@@ -40,6 +40,13 @@ class Cohort:
         (`CONTROLS`). Empty unless requested.
     left_out : list of str
         One line, "FILE: reason", for each recording that could not be used.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EmbeddingSettings, LabelRule, read_cohort, simulate_population
+    >>> cohort = read_cohort([simulate_population(20, 30.0)], LabelRule("cell_type"), EmbeddingSettings(progress=False))
+    >>> cohort.embeddings[0].embedding.shape, cohort.labels[0].shape
+    ((20, 128), (20,))
     """
 
     names: list[str]
@@ -113,6 +120,15 @@ def read_cohort(
     -----
     RecordingWarning
         Names of two animals differ only by case or blanks.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import EmbeddingSettings, LabelRule, fit_decoder, read_cohort, simulate_population
+    >>> recordings = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
+    >>> cohort = read_cohort(recordings, LabelRule("cell_type"), EmbeddingSettings(progress=False))
+    >>> cohort.animals
+    ['simulation-0', 'simulation-1', 'simulation-2']
+    >>> decoder = fit_decoder(cohort.embeddings, cohort.labels, cohort.animals, target="cell_type")
     """
     for name in keywords.keys() - inspect.signature(read_population).parameters.keys():
         raise TypeError(f"read_cohort() got an unexpected keyword argument {name!r}")

@@ -48,7 +48,7 @@ class Decoder(storage.Fitted):
     Examples
     --------
     >>> from spikeinterface_nuclr import Decoder, embed, simulate_population
-    >>> decoder = Decoder.load("simulated-cell-type")  # bundled; it knows simulated neurons only
+    >>> decoder = Decoder.load("simulated-cell-type")  # bundled; for simulated neurons only
     >>> identities = decoder.predict(embed(simulate_population(10, 30.0, seed=500), progress=False))
     >>> identities.classes.tolist()
     ['bursting', 'fast', 'regular']
@@ -308,7 +308,7 @@ def fit_decoder(
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> decoder = fit_decoder(embeddings, labels, ["a", "b", "c"], target="cell_type")
+    >>> decoder = fit_decoder(embeddings, labels, target="cell_type")
     >>> path = decoder.save("cell_type.safetensors")
     >>> len(decoder.animals)
     3

@@ -62,7 +62,7 @@ class Evaluation:
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], shuffles=0, progress=False)
+    >>> evaluation = evaluate(embeddings, labels, shuffles=0, progress=False)
     >>> evaluation.per_class().index.tolist()
     ['bursting', 'fast', 'regular']
     >>> path = evaluation.save("report")
@@ -111,16 +111,16 @@ class Evaluation:
         """
         import pandas as pd
 
-        rows = self.of(method)
+        rows = self.predictions_of(method)
         table = scores.per_class(rows["truth"].to_numpy(), rows["best_label"].to_numpy(), self.classes)
         return pd.DataFrame.from_dict(table, orient="index")
 
     def confusion(self, method: str = EMBEDDING) -> np.ndarray:
         """Number of units of each class (row) by best label (column): int, shape (k, k)."""
-        rows = self.of(method)
+        rows = self.predictions_of(method)
         return scores.confusion(rows["truth"].to_numpy(), rows["best_label"].to_numpy(), self.classes)
 
-    def of(self, method: str):
+    def predictions_of(self, method: str):
         """The predictions of one method."""
         if method not in self.methods:
             raise InputError(f"there is no method {method!r}: use one of {', '.join(self.methods)}")
@@ -234,7 +234,7 @@ def evaluate(
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], populations=populations, shuffles=0, progress=False)
+    >>> evaluation = evaluate(embeddings, labels, populations=populations, shuffles=0, progress=False)
     >>> evaluation.to_dataframe().index[0]
     'embedding'
     """

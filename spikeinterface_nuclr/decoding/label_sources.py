@@ -29,6 +29,13 @@ class LabelRule:
         As in `roll_up`; empty for labels that are not Allen acronyms.
     classes : dict of str to str
         Label -> class; labels that it does not contain are ignored. If empty, labels are classes.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import LabelRule, simulate_population
+    >>> rule = LabelRule("cell_type", classes={"fast": "narrow", "regular": "broad"})
+    >>> rule.labels_of(simulate_population(6, 10.0), "a recording").tolist()
+    ['narrow', 'broad', 'broad', '', '', 'broad']
     """
 
     column: str

@@ -47,7 +47,7 @@ def label_efficiency(
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> table = label_efficiency(embeddings, labels, ["a", "b", "c"], shares=(0.2, 1.0), repeats=1, progress=False)
+    >>> table = label_efficiency(embeddings, labels, shares=(0.2, 1.0), repeats=1, progress=False)
     >>> table.groupby("share")["units"].max().tolist()
     [8, 40]
     """
@@ -86,7 +86,7 @@ def animal_scaling(
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> table = animal_scaling(embeddings, labels, ["a", "b", "c"], repeats=1, progress=False)
+    >>> table = animal_scaling(embeddings, labels, repeats=1, progress=False)
     >>> sorted(set(table["animals"].tolist()))
     [1, 2]
     """

@@ -34,7 +34,7 @@ class Estimates:
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> depths = [population.properties["depth"] for population in populations]
-    >>> regressor = fit_regressor(embeddings[:2], depths[:2], ["a", "b"], target="depth_um")
+    >>> regressor = fit_regressor(embeddings[:2], depths[:2], target="depth_um")
     >>> estimates = regressor.predict(embeddings[2], coverage=0.8)
     >>> bool((estimates.low <= estimates.value).all())
     True
@@ -69,7 +69,7 @@ class Regressor(storage.Fitted):
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> depths = [population.properties["depth"] for population in populations]
-    >>> path = fit_regressor(embeddings[:2], depths[:2], ["a", "b"], target="depth_um").save("depth.safetensors")
+    >>> path = fit_regressor(embeddings[:2], depths[:2], target="depth_um").save("depth.safetensors")
     >>> Regressor.load(path).predict(embeddings[2]).value.shape
     (20,)
     """
@@ -191,7 +191,7 @@ def fit_regressor(
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> depths = [population.properties["depth"] for population in populations]
-    >>> fit_regressor(embeddings, depths, ["a", "b", "c"], target="depth_um").target
+    >>> fit_regressor(embeddings, depths, target="depth_um").target
     'depth_um'
     """
     from sklearn.metrics import mean_squared_error, r2_score

@@ -1,7 +1,7 @@
-"""Every use of SpikeInterface beyond its documented interface, one function or method each.
+"""All uses of undocumented parts of SpikeInterface, one function or method each.
 
 No other module uses private or undocumented parts of SpikeInterface. `tests/test_spikeinterface_api.py` checks each use
-against the installed version; pyproject.toml admits the versions that passed.
+against the installed version; pyproject.toml allows the versions that passed.
 """
 
 from pathlib import Path
@@ -31,14 +31,14 @@ __all__ = [
 def load_analyzer(folder: Path) -> si.SortingAnalyzer:
     """The analyzer saved in a folder, without its recording and with no extension loaded.
 
-    Without a recording given, SpikeInterface would load the one that the folder names, of any class, and unpickle its
-    provenance. It takes any object in place of a recording, and uses it only where a recording is needed.
+    By default, SpikeInterface would load the recording that the folder names, of any class, and unpickle its
+    provenance. It accepts any object as placeholder for the recording, and uses it only if a recording is needed.
     """
     return si.SortingAnalyzer.load(folder, recording=object(), load_extensions=False)
 
 
 def recording_of(analyzer: si.SortingAnalyzer) -> si.BaseRecording | None:
-    """The analyzer's recording; None where there is none, or only the stand-in of `load_analyzer`."""
+    """The analyzer's recording; None if there is none, or only the placeholder of `load_analyzer`."""
     available = analyzer.has_recording() or analyzer.has_temporary_recording()
     return _recording_or_none(analyzer.recording if available else None)
 
@@ -49,9 +49,9 @@ def registered_recording(sorting: si.BaseSorting) -> si.BaseRecording | None:
 
 
 def channel_property(analyzer: si.SortingAnalyzer, key: str):
-    """A property of the analyzer's channels as the analyzer saved it; None where it has none.
+    """A property of the analyzer's channels as the analyzer saved it; None if it has none.
 
-    ``get_recording_property_keys`` asks the recording instead, which may be the stand-in of `load_analyzer`.
+    ``get_recording_property_keys`` reads the recording instead, which may be the placeholder of `load_analyzer`.
     """
     return analyzer.rec_attributes["properties"].get(key)
 
@@ -82,7 +82,7 @@ def dependent_extensions(name: str) -> list[str]:
 
 
 def attach_extension(analyzer: si.SortingAnalyzer, extension: si.AnalyzerExtension) -> None:
-    """Let an analyzer hold an extension that was not computed by ``analyzer.compute``, in place of any of its name."""
+    """Attach an extension that ``analyzer.compute`` did not compute, replacing any of the same name."""
     analyzer.extensions[extension.extension_name] = extension
 
 
@@ -94,9 +94,9 @@ def detach_extension(analyzer: si.SortingAnalyzer, name: str) -> None:
 class StagedExtension(si.AnalyzerExtension):
     """An extension whose result on disk SpikeInterface neither writes nor deletes, except through `save`.
 
-    ``analyzer.compute`` empties the folder of an extension before it computes, writes into it, and deletes it when it
-    fails. Here it only calls `save`, once there is a result. A subclass defines `save`: it has `write_result` write a
-    complete copy, with SpikeInterface's methods, and replaces the previous result by it.
+    ``analyzer.compute`` empties the folder of an extension before it computes, writes to it, and deletes it if it
+    fails. Here it only calls `save`, after the computation. A subclass defines `save`: it calls `write_result` to write
+    a complete copy, with SpikeInterface's methods, and replaces the previous result with it.
     """
 
     def __init__(self, sorting_analyzer):
@@ -108,17 +108,17 @@ class StagedExtension(si.AnalyzerExtension):
         raise NotImplementedError
 
     def set_params(self, save=True, **params):
-        """As of the base class, but nothing is written."""
+        """Like the base class, but without writing."""
         super().set_params(save=False, **params)
 
     def run(self, save=True, **kwargs):
-        """As of the base class, but nothing is written before there is a result."""
+        """Like the base class, but without writing before there is a result."""
         super().run(save=False, **kwargs)
         if save and not self.sorting_analyzer.is_read_only():
             self.save()
 
     def write_result(self, folder: Path) -> None:
-        """Write parameters, run info and data, as SpikeInterface does, into an existing folder or Zarr group."""
+        """Write parameters, run info and data, as SpikeInterface does, to an existing folder or Zarr group."""
         self._staging_folder = folder
         try:
             self._save_params()
@@ -129,14 +129,14 @@ class StagedExtension(si.AnalyzerExtension):
             self._staging_folder = None
 
     def clear(self) -> None:
-        """Forget parameters and data, as ``delete`` of the base class does when it has deleted the files."""
+        """Clear parameters and data, as ``delete`` of the base class does after it has deleted the files."""
         self.params, self.run_info, self.data = None, self._default_run_info_dict(), {}
 
     def _reset_extension_folder(self):
-        """Called by ``set_params`` and ``_save_params``: keep what is on disk."""
+        """Called by ``set_params`` and ``_save_params``: keep the files."""
 
     def _delete_extension_folder(self):
-        """Called by ``analyzer.compute`` when it fails: keep what is on disk."""
+        """Called by ``analyzer.compute`` if it fails: keep the files."""
 
     def _get_binary_extension_folder(self):
         return self._staging_folder or super()._get_binary_extension_folder()

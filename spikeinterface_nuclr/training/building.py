@@ -74,8 +74,8 @@ def build_store(
 
     Examples
     --------
-    >>> from spikeinterface_nuclr import build_store, simulate_relations
-    >>> populations = [simulate_relations(12, 30.0, seed=seed) for seed in range(2)]
+    >>> from spikeinterface_nuclr import build_store, simulate_population
+    >>> populations = [simulate_population(12, 30.0, seed=seed) for seed in range(2)]
     >>> store, damaged = build_store(populations, "store", progress=False)
     >>> store.summary(), damaged
     ('2 sessions of 2 animals, 2 probes, 24 units', [])

@@ -108,8 +108,8 @@ def pretrain(
 
     Examples
     --------
-    >>> from spikeinterface_nuclr import EncoderConfig, PretrainConfig, pretrain, simulate_relations
-    >>> populations = [simulate_relations(12, 30.0, seed=seed) for seed in range(2)]
+    >>> from spikeinterface_nuclr import EncoderConfig, PretrainConfig, pretrain, simulate_population
+    >>> populations = [simulate_population(12, 30.0, seed=seed) for seed in range(2)]
     >>> encoder = EncoderConfig(dim=16, heads=2, head_dim=8, num_patches=4)  # tiny, to be quick
     >>> config = PretrainConfig(encoder=encoder, steps=2, samples=1)
     >>> checkpoint = pretrain(populations, "model.safetensors", config, device="cpu", progress=False)

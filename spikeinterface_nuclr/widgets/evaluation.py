@@ -38,7 +38,7 @@ class NuCLREvaluationWidget(BaseWidget):
     >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
     >>> embeddings = [embed(population, progress=False) for population in populations]
     >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> evaluation = evaluate(embeddings, labels, ["a", "b", "c"], shuffles=0, progress=False)
+    >>> evaluation = evaluate(embeddings, labels, shuffles=0, progress=False)
     >>> plot_nuclr_evaluation(evaluation).figure.savefig("evaluation.png")
     """
 
@@ -130,7 +130,7 @@ def _draw_confusion(axis, evaluation: Evaluation) -> None:
 
 def _draw_reliability(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
     """Accuracy of the embedding's predictions by confidence, before and after calibration."""
-    rows = evaluation.of(EMBEDDING)
+    rows = evaluation.predictions_of(EMBEDDING)
     correct = (rows["truth"] == rows["best_label"]).to_numpy()
     colour = styles[EMBEDDING].color
     axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, zorder=0)
@@ -156,7 +156,7 @@ def _draw_reliability(axis, evaluation: Evaluation, styles: dict[str, _Style]) -
 def _draw_risk(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
     """Error rate as a function of the fraction of units that are labelled, for every method."""
     for method, style in styles.items():
-        rows = evaluation.of(method)
+        rows = evaluation.predictions_of(method)
         table = calibration.selective_risk(
             rows["confidence"].to_numpy(), (rows["truth"] == rows["best_label"]).to_numpy()
         )

@@ -1,4 +1,4 @@
-"""NWB files: checked and opened for reading, and what they state about the whole recording."""
+"""NWB files, checked and opened for reading; their session, subject and invalid times."""
 
 import mmap
 import os
@@ -18,15 +18,17 @@ from .datasets import check_stored, ragged, seconds
 from .links import Pointer, check_storage, open_hdf5, pointers_in, pointers_of
 
 _SIGNATURE, _VERSION, _HEADER = b"GCOL", 1, 16  # of a global heap collection; HDF5 File Format Specification, III.E
-_LOOKED_AT = 64_000_000  # bytes at either end of a file: all of a small one, and where large ones keep their texts
+_SEARCHED = 64_000_000  # bytes at either end of a file, where large files keep their texts
+# Libraries that raise on damaged data while a file is read.
+_LIBRARIES = {"h5py", "hdmf", "pynwb", "zarr", "numcodecs", "hdmf_zarr"}
 
 
 def check_heaps(path: Path) -> None:
-    """Raise InputError if a heap has an entry without a size: HDF5 would never get past it."""
+    """Raise InputError if a heap has an entry of size 0, at which HDF5 would loop forever."""
     if not path.stat().st_size:
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for low, high in ((0, _LOOKED_AT), (max(len(content) - _LOOKED_AT, _LOOKED_AT), len(content))):
+        for low, high in ((0, _SEARCHED), (max(len(content) - _SEARCHED, _SEARCHED), len(content))):
             place = content.find(_SIGNATURE, low, high)
             while place >= 0:
                 if _never_ends(content, place):
@@ -35,14 +37,14 @@ def check_heaps(path: Path) -> None:
 
 
 def _never_ends(content: mmap.mmap, place: int) -> bool:
-    """Whether the entries of the heap at `place` lead to one that is free and has no size."""
+    """Whether the entries of the heap at `place` lead to a free entry of size 0."""
 
     def number(begin: int, length: int) -> int:
         return int.from_bytes(content[begin : begin + length], "little")
 
     end = place + number(place + 8, 8)
     if content[place + 4 : place + 5] != bytes([_VERSION]) or end > len(content):
-        return False  # those four letters somewhere else, or what HDF5 refuses itself
+        return False  # the signature within other data, or a heap that HDF5 itself refuses
     entry = place + _HEADER
     while entry + _HEADER <= end:
         index, size = number(entry, 2), number(entry + 8, 8)
@@ -50,10 +52,6 @@ def _never_ends(content: mmap.mmap, place: int) -> bool:
             return True
         entry += _HEADER + -(-size // 8) * 8 if index else size
     return False
-
-
-# What raises on damaged data while a file is read.
-_LIBRARIES = {"h5py", "hdmf", "pynwb", "zarr", "numcodecs", "hdmf_zarr"}
 
 
 def is_zarr_nwb(path: Path) -> bool:
@@ -77,16 +75,16 @@ def io_class(path: Path):
 
 @dataclass(frozen=True, eq=False)
 class OpenFile:
-    """An NWB file that is open for reading.
+    """An NWB file, open for reading.
 
     Attributes
     ----------
     nwbfile : pynwb NWBFile
     io : NWBHDF5IO or NWBZarrIO
     hdf5 : h5py File or None
-        The file underneath; None for a Zarr store.
+        The underlying file; None for a Zarr store.
     pointers : list of Pointer
-        What in the file stands for something in another file.
+        All pointers in the file to other files.
     """
 
     nwbfile: object
@@ -97,17 +95,17 @@ class OpenFile:
 
 @contextmanager
 def open_nwb(path: Path) -> Iterator:
-    """The NWBFile in `path`, as `open_file` opens it."""
+    """Open an NWB file with `open_file` and yield its NWBFile."""
     with open_file(path) as opened:
         yield opened.nwbfile
 
 
 @contextmanager
 def open_file(path: Path) -> Iterator[OpenFile]:
-    """Check an NWB file, and open it once for all that reads it.
+    """Check an NWB file and open it once for all its readers.
 
-    InputError, naming the file, where it cannot be read, now or in the block. Errors raised in the block by other code
-    than the libraries that read files are not caused by the file, and pass through.
+    Raise InputError, naming the file, if it cannot be read, now or in the block. Errors that code other than the
+    reading libraries raises in the block are not caused by the file, and pass through.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file")
@@ -140,15 +138,15 @@ def open_file(path: Path) -> Iterator[OpenFile]:
 def _check_regions(file: h5py.File, path: Path) -> None:
     """Raise InputError if a DynamicTableRegion, which hdmf reads at once, claims more than the file can hold."""
 
-    def look(where: str, thing) -> None:
-        if thing.attrs.get("neurodata_type") == "DynamicTableRegion":
-            check_stored(thing, f"{path}: {where}")
+    def check(place: str, item) -> None:
+        if item.attrs.get("neurodata_type") == "DynamicTableRegion":
+            check_stored(item, f"{path}: {place}")
 
-    file.visititems(look)
+    file.visititems(check)
 
 
 def _raised_by_a_library(error: BaseException) -> bool:
-    """Whether the libraries that read files raised the error, as on damaged data, or its data fill the memory."""
+    """Whether the reading libraries raised the error, as for damaged data, or memory ran out."""
     if isinstance(error, MemoryError):
         return True
     trace = error.__traceback__
@@ -158,7 +156,7 @@ def _raised_by_a_library(error: BaseException) -> bool:
 
 
 def file_facts(nwbfile, name: str) -> dict:
-    """What a file says of its recording."""
+    """Metadata of the recording: source, session, subject and species."""
     subject = nwbfile.subject
     return {
         "source": name,
@@ -173,32 +171,32 @@ def _stripped(text) -> str | None:
 
 
 def invalid_intervals(nwbfile, name: str) -> np.ndarray | None:
-    """Intervals of seconds that the file marks as invalid, sorted, shape (k, 2)."""
+    """Intervals in seconds that the file marks as invalid, sorted, shape (k, 2)."""
     limits, _ = tagged_intervals(nwbfile, name)
     return union(limits) if len(limits) else None
 
 
 def tagged_intervals(nwbfile, name: str) -> tuple[np.ndarray, list[set[str]]]:
-    """Each interval of seconds that the file marks as invalid, shape (k, 2), and its tags."""
+    """Intervals in seconds that the file marks as invalid, shape (k, 2), and the tags of each."""
     table = nwbfile.invalid_times
     if table is None or not len(table):
         return np.empty((0, 2)), []
-    where = f"{name}: invalid_times"
-    starts, stops = (seconds(table[column].data, f"{where}/{column}") for column in ("start_time", "stop_time"))
+    label = f"{name}: invalid_times"
+    starts, stops = (seconds(table[column].data, f"{label}/{column}") for column in ("start_time", "stop_time"))
     limits = np.stack([starts, stops], axis=1)
-    tags = ragged(table["tags"], f"{where}/tags") if "tags" in table.colnames else [()] * len(limits)
+    tags = ragged(table["tags"], f"{label}/tags") if "tags" in table.colnames else [()] * len(limits)
     if len(tags) != len(limits):
-        raise InputError(f"{where}: it has tags for {len(tags)} of {len(limits)} intervals: the file is damaged")
-    return checked_rows(limits, where), [{tag.strip() for tag in as_text(row).tolist()} for row in tags]
+        raise InputError(f"{label}: it has tags for {len(tags)} of {len(limits)} intervals: the file is damaged")
+    return checked_rows(limits, label), [{tag.strip() for tag in as_text(row).tolist()} for row in tags]
 
 
 def checked_rows(intervals: np.ndarray, name: str) -> np.ndarray:
-    """The intervals (k, 2) as they are; InputError, prefixed with `name`, for NaN and negative lengths.
+    """Return the intervals (k, 2); raise InputError, prefixed with `name`, for NaN and negative lengths.
 
-    Infinite limits stand for the beginning and the end of the recording.
+    Infinite limits mean the beginning and the end of the recording.
     """
-    wrong = ~(intervals[:, 1] >= intervals[:, 0])
-    if wrong.any():
-        a, b = intervals[wrong][0]
+    invalid = ~(intervals[:, 1] >= intervals[:, 0])
+    if invalid.any():
+        a, b = intervals[invalid][0]
         raise InputError(f"{name}: {a:g} to {b:g} s is not an interval: correct the file or give observed=")
     return intervals

@@ -1,4 +1,4 @@
-"""The neurons of an NWB file as embeddings know them: how they were read, and which table's rows they are."""
+"""The embedded neurons of an NWB file: how they were read, and their rows in its tables."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from .rois import choose_rois, common_path, tables_of
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where some of the embedded neurons are.
+    """The rows of one table that correspond to embedded neurons.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Place:
     rows : int64, shape (n,)
         Row of each in the table.
     column : str
-        Column that names them.
+        Column by which they were matched.
     """
 
     table: object
@@ -36,23 +36,26 @@ class Place:
 
 
 def is_read_as(population: Population, reading: dict) -> bool:
-    """Whether a population of this file was read with these keywords; with none, its units were."""
+    """Whether a population of this file was read with these keywords; none means that its units were read."""
     return reading == {key: population.metadata[key] for key in READING if key in population.metadata}
 
 
 def fingerprint_now(nwbfile, provenance: Provenance, population: Population) -> str:
-    """Of the file's neurons, read as embeddings of this provenance were; `population` is one reading of the file."""
+    """Fingerprint of the file's neurons, read as the embeddings with this provenance were.
+
+    `population` is returned by an earlier reading of the file, and reused if the keywords agree.
+    """
     reading = provenance.reading
     if is_read_as(population, reading):
         return population.fingerprint()
     try:
         return read_nwbfile(nwbfile, **reading).fingerprint()
-    except InputError:  # that series is no more
+    except InputError:  # the series no longer exists
         return ""
 
 
 def imaging_of(nwbfile, provenance: Provenance, series: str | None, name: str) -> dict:
-    """How the file's neurons are to be read for these embeddings: as they were, or from the series that is named."""
+    """Keywords for reading the file's neurons: those of the embeddings, or with the named series."""
     if provenance.signal != "traces":
         if series is not None:
             raise InputError(f"the embeddings are of spikes: leave out series={series!r}")
@@ -64,9 +67,9 @@ def imaging_of(nwbfile, provenance: Provenance, series: str | None, name: str) -
 
 
 def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match, *, allow_stale: bool) -> list[Place]:
-    """Where each embedded neuron is in the file; InputError if one is missing, or has changed since.
+    """The rows of all embedded neurons; raise InputError if one is missing, or has changed since the embedding.
 
-    `population` is what the file holds now, read as the embeddings were.
+    `population` is the present content of the file, read as the embeddings were.
     """
     if population.signal == "spikes":
         rows, column = match_rows(nwbfile.units, embeddings.unit_ids, match)
@@ -77,27 +80,27 @@ def places_of(nwbfile, population: Population, embeddings: UnitEmbeddings, match
         _check_frames(population, embeddings)
     tables = tables_of(choose_rois(nwbfile, population.metadata["series"]))
     places = [_place(table, embeddings.unit_ids, match, several=len(tables) > 1) for table in tables]
-    found = np.concatenate([place.units for place in places])
-    lost = np.setdiff1d(np.arange(len(embeddings.unit_ids)), found)
-    if len(lost):
+    matched = np.concatenate([place.units for place in places])
+    unmatched = np.setdiff1d(np.arange(len(embeddings.unit_ids)), matched)
+    if len(unmatched):
         raise InputError(
-            f"neuron {embeddings.unit_ids[lost[0]]} names none of the planes "
+            f"neuron {embeddings.unit_ids[unmatched[0]]} names none of the planes "
             f"{', '.join(table.name for table in tables)}: name it PLANE/ROI, as read_population does"
         )
     return [place for place in places if len(place.units)]
 
 
 def paths_of(nwbfile, population: Population) -> list[str]:
-    """Where in the file the ROI tables and the traces of imaged neurons are."""
+    """Paths of the ROI tables and traces of imaged neurons in the file."""
     rois = choose_rois(nwbfile, population.metadata["series"])
-    found = [*(one.series for one in rois), *tables_of(rois)]
-    return [f"/processing/{'/'.join(_ancestry(container))}" for container in found]
+    containers = [*(plane.series for plane in rois), *tables_of(rois)]
+    return [f"/processing/{'/'.join(_ancestry(container))}" for container in containers]
 
 
 def _ancestry(container) -> list[str]:
     """Names from the processing module down to the container."""
-    above = container.parent
-    return [*(_ancestry(above) if above.parent is not None else []), container.name]
+    parent = container.parent
+    return [*(_ancestry(parent) if parent.parent is not None else []), container.name]
 
 
 def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> Place:
@@ -112,19 +115,19 @@ def _place(table, unit_ids: np.ndarray, match: str | None, *, several: bool) -> 
 
 
 def _check_frames(population: Population, embeddings: UnitEmbeddings) -> None:
-    """Raise InputError if the traces are not those that were embedded, as far as can be told."""
+    """Raise InputError if the traces are known to differ from those that were embedded."""
     frames = population.traces.shape[1]
     if embeddings.num_frames is None or not (embeddings.num_frames == frames).all():
-        had = "an unknown number of" if embeddings.num_frames is None else f"{embeddings.num_frames.max():,}"
+        embedded = "an unknown number of" if embeddings.num_frames is None else f"{embeddings.num_frames.max():,}"
         raise InputError(
-            f"the neurons had {had} frames when they were embedded, {population.metadata['series']} has {frames:,}: "
-            "embed them again, or give allow_stale=True"
+            f"the neurons had {embedded} frames when they were embedded, {population.metadata['series']} has "
+            f"{frames:,}: embed them again, or give allow_stale=True"
         )
-    # Numbers of ROIs and of frames are alike in many recordings.
+    # Many recordings have equal numbers of ROIs and of frames.
     provenance = embeddings.provenance
     if provenance.reading and not provenance.embeds(population):
-        was = provenance.source.get("source", "another file")
+        origin = provenance.source.get("source", "another file")
         raise InputError(
-            f"the traces that were embedded (of {was}) are not those that {population.metadata['series']} holds: embed "
+            f"the traces that were embedded (of {origin}) differ from {population.metadata['series']}: embed "
             "them again, or give allow_stale=True"
         )

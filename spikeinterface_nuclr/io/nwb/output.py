@@ -1,4 +1,4 @@
-"""Where a written file goes, and whether it may: links, permissions, locks, room on the disk."""
+"""The output file and whether it can be written: links, permissions, locks, disk space."""
 
 import glob
 import os
@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...files import check_writable, is_running
 from .links import Pointer, pointers_of
 
-# What a copy of the whole file is extended at.
+# Places at which a copy of the whole file is extended.
 _EXTENDED = ("/units", "/processing", "/processing/nuclr", "/specifications", "/specifications/ndx-nuclr")
 
 
@@ -25,7 +25,7 @@ def output_of(path: Path, output, *, in_place: bool, units_only: bool) -> Path:
     if in_place and (output is not None or units_only):
         raise InputError("in_place replaces the file itself: leave out output and units_only")
     if in_place:
-        return path.resolve()  # what a link points to, not the link
+        return path.resolve()  # the target of a link, not the link
     if output is None:
         stem, suffix = re.fullmatch(r"(.*?)((?:\.nwb)?(?:\.zarr)?)", path.name).groups()
         return path.with_name(f"{stem}_nuclr{'.nwb' if units_only or not suffix else suffix}")
@@ -47,13 +47,13 @@ def check_places(
 ) -> None:  # fmt: skip
     """Raise InputError if the output cannot be written, or the file to be replaced is read-only or open.
 
-    Or where a copy of the file would not be one: what it points to is not where it looks for it, or what is to be
-    extended lies in another file. Imaged neurons are no rows of the units table, wherever that is. `pointers` are those
-    of the file, where it has been read already.
+    Also raise it if a copy of the file would differ: a relative pointer would lead elsewhere, or an object to be
+    extended is in another file (for imaged neurons, the units table may be). `pointers` are those of the file, if it
+    has been read already.
     """
     check_writable(output, overwrite=overwrite or in_place)
     if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: you may not read it: ask its owner for permission")
+        raise InputError(f"{path}: you have no permission to read it: ask its owner")
     if in_place:
         writable = os.stat(path).st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
         if not writable or not os.access(path, os.W_OK):
@@ -81,7 +81,7 @@ def _check_pointers(path: Path, output: Path, pointers: list[Pointer], *, imaged
 
 
 def _leads_to_rois(path: Path, place: str) -> bool:
-    """Whether a link leads to a table of ROIs, or to what holds one."""
+    """Whether a link leads to a table of ROIs or a container of one."""
     if path.is_dir() or not place.startswith("/processing/"):
         return False
     with h5py.File(path, "r") as file:
@@ -90,7 +90,7 @@ def _leads_to_rois(path: Path, place: str) -> bool:
 
 
 def check_relative(path: Path, pointers: list, output: Path) -> None:
-    """Raise InputError if one of the pointers of a file leads elsewhere from the folder of the output."""
+    """Raise InputError if a pointer of the file would lead elsewhere from the folder of the output."""
     if path.resolve().parent == output.resolve().parent:
         return
     for pointer in pointers:
@@ -103,42 +103,42 @@ def check_relative(path: Path, pointers: list, output: Path) -> None:
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Keep other processes of this package from writing the same file; InputError if one does.
+    """Prevent other processes of this package from writing the same file; raise InputError if one does.
 
-    By a file beside it, ``.NAME.lock``, which does where file systems have no locks, as of clusters. What a killed
-    process of this machine left does not count.
+    The lock is a file ``.NAME.lock`` beside it, which also works on file systems without locks, as on clusters. Locks
+    of killed processes on this machine are ignored.
     """
     lock = SoftFileLock(output.with_name(f".{output.name}.lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f"{output}: another process is writing it: write again when it is done, or, if there is none, delete "
+            f"{output}: another process is writing it: write again when it has finished, or, if there is none, delete "
             f"{lock.lock_file}"
         ) from None
     except OSError as error:
         raise InputError(f"{output.parent}: cannot write there ({error.strerror}): choose another folder") from None
     try:
-        _sweep_marks(output)
+        _remove_abandoned(output)
         yield
     finally:
         lock.release()
 
 
-def _sweep_marks(output: Path) -> None:
-    """Remove what filelock leaves of a process that is killed while it takes over a lock, ``.NAME.lock.break.ID.…``."""
-    for left in output.parent.glob(f".{glob.escape(output.name)}.lock.break.*"):
-        process = left.name.split(".")[-2]
+def _remove_abandoned(output: Path) -> None:
+    """Remove ``.NAME.lock.break.ID.…``, left by filelock if a process is killed while it takes over a lock."""
+    for file in output.parent.glob(f".{glob.escape(output.name)}.lock.break.*"):
+        process = file.name.split(".")[-2]
         if process.isdigit() and not is_running(int(process)):
-            left.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
-    """Hold the lock by which HDF5 itself keeps writers and readers of a file apart; InputError if others hold it.
+    """Hold the lock with which HDF5 itself separates writers from readers; raise InputError if others hold it.
 
-    The shared lock keeps writers off, the exclusive one also readers. Zarr has none, nor have some file systems. By
-    hand: filelock takes locks on files of its own, which it empties, and HDF5 knows nothing of those.
+    The shared lock excludes writers, the exclusive one also readers. Zarr and some file systems have no locks. filelock
+    cannot be used here: it takes locks on files of its own, which HDF5 does not check.
     """
     try:
         import fcntl
@@ -159,19 +159,19 @@ def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files of a Zarr store."""
+    """Bytes of a file, or of all files in a Zarr store."""
     return sum(f.lstat().st_size for f in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
 def stamp(path: Path) -> tuple:
-    """What tells whether a file, or a Zarr store, was replaced or changed since."""
-    marks = [path, path / ".zmetadata"] if path.is_dir() else [path]
-    found = [mark.stat() for mark in marks if mark.exists()]
-    return tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in found)
+    """Inode, size and modification time, which show whether a file or a Zarr store was replaced or changed."""
+    files = [path, path / ".zmetadata"] if path.is_dir() else [path]
+    states = [file.stat() for file in files if file.exists()]
+    return tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in states)
 
 
 def check_space(path: Path, temporary: Path, needed: int) -> None:
-    """Raise InputError if the disk has no room for this many bytes for a copy of `path`."""
+    """Raise InputError if the disk has fewer free bytes than a copy of `path` needs."""
     free = shutil.disk_usage(temporary.parent).free
     if free < needed:
         raise InputError(

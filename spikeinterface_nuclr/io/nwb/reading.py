@@ -1,4 +1,4 @@
-"""read_nwb: what an NWB file holds of embeddings and predicted identities. ndx-nuclr need not be installed."""
+"""read_nwb: embeddings and predicted identities from an NWB file. ndx-nuclr need not be installed."""
 
 import json
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from .matching import column_texts, texts
 
 MODULE = "nuclr"
 TABLE, IDENTITIES = "UnitEmbeddings", "UnitIdentities"
-# How the column that names the neurons of one of several planes begins: PLANE/ROI.
+# Prefix of the matched column if neurons of several planes are named PLANE/ROI.
 PLANES = "plane/"
-# What a table of identities must have to be read.
+# Columns that a table of identities must have.
 _PREDICTED = ("best_label", "reason", "probability", "confidence")
 
 
@@ -29,9 +29,9 @@ class Stored:
     ----------
     embeddings : UnitEmbeddings
     rows : int64, shape (n_units,)
-        Row of each unit in the table of neurons, or in that of its plane.
+        Row of each unit in the units table, or in the ROI table of its plane.
     identities : list of Identities
-        What was read from these embeddings.
+        Predicted from these embeddings.
     """
 
     embeddings: UnitEmbeddings
@@ -40,26 +40,26 @@ class Stored:
 
 
 def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Identities]]:
-    """Read the embeddings that an NWB file holds, and the identities that were predicted from them.
+    """Read the embeddings in an NWB file, and the identities that were predicted from them.
 
     Parameters
     ----------
     path : str or Path
         HDF5, or Zarr with the ``zarr`` extra.
     name : str, optional
-        Name of the table in ``nwbfile.processing["nuclr"]``. Needed where there are several.
+        Name of the table in ``nwbfile.processing["nuclr"]``. Required if there are several.
 
     Returns
     -------
     embeddings : UnitEmbeddings
-        Named by the column that they were matched by; in the order of the table. Tables of several planes that are one
-        population are joined.
+        With unit ids from the column by which they were matched, in the order of the table. Tables of several planes of
+        one population are joined.
     identities : list of Identities
 
     Raises
     ------
     InputError
-        The file cannot be read, or holds no embeddings, or several and `name` is missing.
+        The file cannot be read, holds no embeddings, or holds several and `name` is missing.
 
     Examples
     --------
@@ -85,51 +85,51 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
             )
         if name is not None and name not in names:
             raise InputError(f"{path}: it holds no embeddings {name!r}, only {', '.join(names)}")
-        found = stored(nwbfile, name or names[0])
-    return found.embeddings, found.identities
+        result = stored(nwbfile, name or names[0])
+    return result.embeddings, result.identities
 
 
 def table_names(nwbfile) -> list[str]:
-    """Names of the embeddings in an open file: a table's own, or what the tables of several planes have in common."""
+    """Names of the embeddings in an open file: of single tables, or the common name of tables of several planes."""
     return list(_sets(nwbfile))
 
 
 def stored(nwbfile, name: str) -> Stored:
     """The embeddings of this name in an open file."""
-    parts = [stored_table(nwbfile, own) for own in _sets(nwbfile)[name]]
+    parts = [stored_table(nwbfile, table) for table in _sets(nwbfile)[name]]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
 def _sets(nwbfile) -> dict[str, list[str]]:
-    """Names of the tables that belong together, by what their embeddings are called.
+    """Names of the tables of each population, by the name of its embeddings.
 
-    Planes of one population have one fingerprint, one model, and a name to which each adds its own. Where that name is
-    of something else too, each table stands for itself.
+    Tables of one population's planes have one fingerprint, one model, and a common name to which each plane's name is
+    appended. If other embeddings have that name too, each table is listed separately.
     """
     tables = {name: table for name, table in contents(nwbfile).items() if is_ours(table, TABLE)}
-    together: dict[tuple, list[str]] = {}
+    sets: dict[tuple, list[str]] = {}
     for name, table in tables.items():
         values = json.loads(table.provenance) if table.provenance else {}
         of_plane = str(values.get("matched_by", "")).startswith(PLANES)
         shared = name.removesuffix(f"_{table['neuron'].table.name}") if of_plane else name
-        together.setdefault((shared, of_plane, table.population_fingerprint, table.model.sha256), []).append(name)
-    shared = [key[0] for key in together]
+        sets.setdefault((shared, of_plane, table.population_fingerprint, table.model.sha256), []).append(name)
+    shared = [key[0] for key in sets]
     return {
-        name: own if name == key[0] else [name]
-        for key, own in together.items()
-        for name in ([key[0]] if shared.count(key[0]) == 1 else own)
+        name: members if name == key[0] else [name]
+        for key, members in sets.items()
+        for name in ([key[0]] if shared.count(key[0]) == 1 else members)
     }
 
 
 def _joined(parts: list[Stored]) -> Stored:
-    """The planes of one population, one after another."""
-    told: dict[str, list[Identities]] = {}
-    for one in (identities for part in parts for identities in part.identities):
-        told.setdefault(one.target, []).append(one)
+    """The planes of one population, concatenated."""
+    by_target: dict[str, list[Identities]] = {}
+    for identities in (identities for part in parts for identities in part.identities):
+        by_target.setdefault(identities.target, []).append(identities)
     return Stored(
         join_embeddings([part.embeddings for part in parts]),
         np.concatenate([part.rows for part in parts]),
-        [join_identities(several) for several in told.values()],
+        [join_identities(planes) for planes in by_target.values()],
     )
 
 
@@ -155,7 +155,7 @@ def stored_table(nwbfile, name: str) -> Stored:
 
 
 def _provenance(table) -> Provenance:
-    """What the table and its model state about the origin of the embeddings."""
+    """The provenance of the embeddings, from the table and its model."""
     model = {"license": table.model.license, "training_data": table.model.training_data}
     return Provenance.from_dict(
         {
@@ -168,20 +168,20 @@ def _provenance(table) -> Provenance:
     )
 
 
-def stored_identities(nwbfile, name: str, of: Stored) -> Identities:
-    """The identities of this name in an open file, which were read from the embeddings `of`."""
-    return _identities(contents(nwbfile)[name], of.embeddings.unit_ids, of.rows)
+def stored_identities(nwbfile, name: str, source: Stored) -> Identities:
+    """The identities of this name in an open file, which were predicted from the embeddings `source`."""
+    return _identities(contents(nwbfile)[name], source.embeddings.unit_ids, source.rows)
 
 
 def contents(nwbfile) -> dict:
-    """What the module of an open file holds, by name, others' too; nothing where there is no module."""
+    """All objects in the module of an open file, by name, including those of others; empty without a module."""
     if MODULE not in nwbfile.processing:
         return {}
     return dict(nwbfile.processing[MODULE].data_interfaces)
 
 
 def is_ours(container, neurodata_type: str) -> bool:
-    """Whether something in the module is of this type of ndx-nuclr; others may keep what they like there."""
+    """Whether an object in the module is of this type of ndx-nuclr; the module may contain other objects."""
     return (getattr(container, "namespace", None), getattr(container, "neurodata_type", None)) == (
         "ndx-nuclr",
         neurodata_type,
@@ -203,12 +203,12 @@ def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
 
 
 def _check_columns(table, names: tuple[str, ...]) -> None:
-    """Raise InputError if a table lacks columns, as those written before version 0.1.0 was released do."""
+    """Raise InputError if a table lacks columns, as tables of development versions before 0.1.0 do."""
     missing = [name for name in names if name not in table.colnames]
     if missing:
         raise InputError(
-            f"{table.container_source}: its {table.name!r} has no column {missing[0]!r}, as development versions "
-            "wrote it: replace it (nuclr embed --in-place --if-exists replace), and predict identities again"
+            f"{table.container_source}: its {table.name!r} has no column {missing[0]!r}, as tables of "
+            "development versions: replace it (nuclr embed --in-place --if-exists replace), then predict again"
         )
 
 

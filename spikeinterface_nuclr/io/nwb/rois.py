@@ -18,14 +18,14 @@ from ..probes import choose_group
 from .datasets import check_stored, read_whole
 from .file import file_facts, invalid_intervals
 
-# Series, or tables, of background or of what was derived from fluorescence. They are read only when named.
-_AROUND = re.compile(r"background|neuropil|baseline|residual|deconvolved|spks", re.I)
+# Names of series or tables of background, or of data derived from fluorescence. They are read only on request.
+_DERIVED = re.compile(r"background|neuropil|baseline|residual|deconvolved|spks", re.I)
 # Words of control labels that mark frames as bad, and words that negate them.
 _BAD_FRAME = re.compile(r"\b(invalid|bad|dropped|missing|corrupt(ed)?|censored|excluded|arti?e?facts?)\b", re.I)
 _GOOD_FRAME = re.compile(r"\b(no|not|non|without|free|corrected|removed)\b", re.I)
 # A unit such as F/F0 or F/F20 names a ratio, which is 1 at the baseline.
 _RATIO = re.compile(r"\s*F\s*/\s*F_?(\d+|o)\s*", re.I)
-# Names and units of dF/F, of dR/R and of (F-F0)/F0, however they are spelled, with capitals inside of words set apart.
+# Names and units of dF/F, dR/R and (F-F0)/F0 in various spellings, after a space is put before capitals in words.
 _BETWEEN, _CAPITAL = r"[\W_]{0,4}", re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
 _DELTA = re.compile(
     r"(?<![a-z])((delta|[dδ∆])~(f~(over|of|o|by|per|div)?~f|r~(/|over)~r)|f~f~[0o]~f)~([0o]|zero)?(?![a-z])".replace(
@@ -38,7 +38,7 @@ _Z_SCORE = re.compile(r"z[\W_]*scored?", re.I)
 _RELATIVE = re.compile(rf"%|percent|norm|{_Z_SCORE.pattern}", re.I)
 
 _BLOCK = 2_000_000  # values read at once
-_FRAME = 80  # bytes that the time of a frame takes
+_FRAME = 80  # bytes of memory per frame for its time
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +51,9 @@ class Rois:
         Processing module, container and name of the series, with slashes between.
     series : pynwb.ophys.RoiResponseSeries
     table : pynwb.ophys.PlaneSegmentation
-        What the ROIs are rows of.
+        The table of the ROIs.
     rows : int64, shape (n_rois,)
-        Row of each, in the order of the series.
+        Row of each ROI, in the order of the series.
     """
 
     path: str
@@ -64,77 +64,79 @@ class Rois:
 
 def all_series(nwbfile) -> dict[str, RoiResponseSeries]:
     """Every series of ROI responses in an open file, by its path."""
-    found = {}
+    paths = {}
     for module in nwbfile.processing.values():
         for container in module.data_interfaces.values():
             path = f"{module.name}/{container.name}"
             if isinstance(container, RoiResponseSeries):
-                found[path] = container
+                paths[path] = container
             if isinstance(container, DfOverF | Fluorescence):
-                found |= {f"{path}/{name}": series for name, series in container.roi_response_series.items()}
-    return found
+                paths |= {f"{path}/{name}": series for name, series in container.roi_response_series.items()}
+    return paths
 
 
 def _rois(path: str, series: RoiResponseSeries, name: str) -> Rois:
     """The rows of a series' ROIs; InputError if they are not distinct rows of their table."""
-    where, table = f"{name}: {path}", series.rois.table
-    rows = np.asarray(read_whole(series.rois.data, f"{where}/rois"))
+    label, table = f"{name}: {path}", series.rois.table
+    rows = np.asarray(read_whole(series.rois.data, f"{label}/rois"))
     if rows.ndim != 1 or rows.dtype.kind not in "iuf" or (rows % 1 != 0).any():
-        raise InputError(f"{where} is of ROIs that are not rows of {table.name}: correct the rois of the series")
+        raise InputError(f"{label} refers to ROIs that are not rows of {table.name}: correct the rois of the series")
     outside = rows[(rows < 0) | (rows >= len(table))]
     if len(outside):
         raise InputError(
-            f"{where} is of ROI row {outside[0]:g}, and {table.name} has {len(table)}: correct the rois of the series"
+            f"{label} refers to ROI row {outside[0]:g}, but {table.name} has {len(table)}: correct the series' rois"
         )
     rows = rows.astype(np.int64)
-    different, times = np.unique(rows, return_counts=True)
-    if (times > 1).any():
-        twice = np.asarray(table.id[:])[different[times > 1][0]]
-        raise InputError(f"{where} names ROI {twice} {times.max()} times: correct the rois of the series")
+    unique, counts = np.unique(rows, return_counts=True)
+    if (counts > 1).any():
+        repeated = np.asarray(table.id[:])[unique[counts > 1][0]]
+        raise InputError(f"{label} names ROI {repeated} {counts.max()} times: correct the rois of the series")
     return Rois(path, series, table, rows)
 
 
-def choose_rois(nwbfile, wanted: str | None, name: str = "NWBFile") -> list[Rois]:
-    """The series to read: those named, or the only ones; several are of different ROIs, one per plane.
+def choose_rois(nwbfile, series: str | None, name: str = "NWBFile") -> list[Rois]:
+    """The series to read: the named or the only ones; several if they have different ROIs, as one per plane.
 
-    `wanted` is the name of a series or of its container, with as much of the preceding path as identifies it.
+    `series` is the name of a series or of its container, with as much of the preceding path as identifies it.
     Raise InputError, prefixed with `name`, if there is none, or the choice is ambiguous.
     """
-    found = all_series(nwbfile)
-    if not found:
+    available = all_series(nwbfile)
+    if not available:
         raise InputError(f"{name}: it holds no RoiResponseSeries in a processing module: only ROI responses are read")
-    chosen = {path: series for path, series in found.items() if wanted is None or _names(wanted, path)}
-    neurons = {path: one for path, one in chosen.items() if not _AROUND.search(f"{path} {one.rois.table.name}")}
+    chosen = {path: item for path, item in available.items() if series is None or _names(series, path)}
+    neurons = {path: item for path, item in chosen.items() if not _DERIVED.search(f"{path} {item.rois.table.name}")}
     chosen = neurons or chosen
     if not chosen:
-        raise InputError(f"{name}: it holds no series {wanted!r}; it has: {', '.join(found)}")
-    rois = [_rois(path, series, name) for path, series in chosen.items()]
+        raise InputError(f"{name}: it holds no series {series!r}; it has: {', '.join(available)}")
+    rois = [_rois(path, item, name) for path, item in chosen.items()]
     if len({path.rpartition("/")[0] for path in chosen}) > 1 or not _disjoint(rois):
         paths = ", ".join(chosen)
         raise InputError(f"{name}: it holds several series of ROI responses: give series= (--series): one of {paths}")
     return rois
 
 
-def _names(wanted: str, path: str) -> bool:
-    own, container = f"/{path}", f"/{path.rpartition('/')[0]}"
-    return own.endswith(f"/{wanted.strip('/')}") or container.endswith(f"/{wanted.strip('/')}")
+def _names(series: str, path: str) -> bool:
+    """Whether `series` names the series at this path, or its container."""
+    places = (f"/{path}", f"/{path.rpartition('/')[0]}")
+    return any(place.endswith(f"/{series.strip('/')}") for place in places)
 
 
 def _disjoint(rois: list[Rois]) -> bool:
-    seen = [(id(one.table), row) for one in rois for row in one.rows.tolist()]
-    return len(seen) == len(set(seen))
+    rows = [(id(plane.table), row) for plane in rois for row in plane.rows.tolist()]
+    return len(rows) == len(set(rows))
 
 
 def tables_of(rois: list[Rois]) -> list:
-    """The tables that the ROIs are rows of, each once."""
-    return list({id(one.table): one.table for one in rois}.values())
+    """The tables of the ROIs, each once."""
+    return list({id(plane.table): plane.table for plane in rois}.values())
 
 
 def roi_ids(rois: list[Rois]) -> list[np.ndarray]:
-    """The ids of each series' ROIs: those of their table's rows, with its name before them where there are several."""
+    """The ids of each series' ROIs in their table, preceded by the table's name if there are several tables."""
+    ids = [np.asarray(plane.table.id[:])[plane.rows] for plane in rois]
     if len(tables_of(rois)) == 1:
-        return [np.asarray(one.table.id[:])[one.rows] for one in rois]
-    return [np.array([f"{one.table.name}/{roi}" for roi in np.asarray(one.table.id[:])[one.rows]]) for one in rois]
+        return ids
+    return [np.array([f"{plane.table.name}/{roi}" for roi in rows]) for plane, rows in zip(rois, ids, strict=True)]
 
 
 def read_ophys(
@@ -143,28 +145,28 @@ def read_ophys(
     """The Population of an open NWBFile's ROI responses."""
     chosen = [rois for rois in choose_rois(nwbfile, series, name) if len(rois.rows)]
     if not chosen:
-        raise InputError(f"{name}: its ROI responses are of no ROI")
-    for one in chosen:
-        check_stored(one.series.data, f"{name}: {one.path}/data", _FRAME * _oriented(one, name)[1])
+        raise InputError(f"{name}: its ROI responses have no ROI")
+    for plane in chosen:
+        check_stored(plane.series.data, f"{name}: {plane.path}/data", _FRAME * _oriented(plane, name)[1])
     first = chosen[0]
-    frames, count = _frames(first, name), min(_oriented(one, name)[1] for one in chosen)
-    for one in chosen[1:]:
-        _check_together(frames, _frames(one, name), first.path, one.path, name)
+    frames, count = _frames(first, name), min(_oriented(plane, name)[1] for plane in chosen)
+    for plane in chosen[1:]:
+        _check_together(frames, _frames(plane, name), first.path, plane.path, name)
     frames = frames.part(frames.column < count)
-    kept = [np.ones(len(one.rows), dtype=bool) if keep_rejected else _accepted(one, name) for one in chosen]
-    if not any(mask.any() for mask in kept):
+    masks = [np.ones(len(plane.rows), dtype=bool) if keep_rejected else _accepted(plane, name) for plane in chosen]
+    if not any(mask.any() for mask in masks):
         raise InputError(f"{name}: every ROI is rejected: give keep_rejected=True (--keep-rejected) to keep them")
     kind = _common_kind(chosen, name) if traces == "auto" else traces
-    values = np.empty((sum(mask.sum() for mask in kept), count), dtype=np.float32)
-    rows = np.split(values, np.cumsum([mask.sum() for mask in kept])[:-1])
-    for one, mask, part in zip(chosen, kept, rows, strict=True):
-        _read_values(one, mask, part, name)
-        if traces == "auto" and kind == "dff" and _RATIO.fullmatch(one.series.unit or ""):
+    values = np.empty((sum(mask.sum() for mask in masks), count), dtype=np.float32)
+    rows = np.split(values, np.cumsum([mask.sum() for mask in masks])[:-1])
+    for plane, mask, part in zip(chosen, masks, rows, strict=True):
+        _read_values(plane, mask, part, name)
+        if traces == "auto" and kind == "dff" and _RATIO.fullmatch(plane.series.unit or ""):
             part -= np.float32(1)
-    ids = np.concatenate([unit_ids[mask] for unit_ids, mask in zip(roi_ids(chosen), kept, strict=True)])
-    properties = _properties(chosen, kept, name)
+    ids = np.concatenate([unit_ids[mask] for unit_ids, mask in zip(roi_ids(chosen), masks, strict=True)])
+    properties = _properties(chosen, masks, name)
     invalid = invalid_intervals(nwbfile, name)
-    excluded = np.any([_bad_frames(one, name)[:count] for one in chosen], axis=0)
+    excluded = np.any([_bad_frames(plane, name)[:count] for plane in chosen], axis=0)
     return assemble_traces(
         name,
         ids,
@@ -186,65 +188,65 @@ def read_ophys(
 
 
 def common_path(rois: list[Rois]) -> str:
-    """The name by which `choose_rois` finds them: the path of a series, or of the container of several."""
+    """The name by which `choose_rois` selects them: the path of a series, or of the container of several."""
     return rois[0].path if len(rois) == 1 else rois[0].path.rpartition("/")[0]
 
 
 def _frames(rois: Rois, name: str) -> Frames:
-    series, where = rois.series, f"{name}: {rois.path}"
+    series, label = rois.series, f"{name}: {rois.path}"
     count = _oriented(rois, name)[1]
     if series.timestamps is None:
         rate = np.nan if series.rate is None else float(series.rate)
-        return regular_frames(count, rate, float(series.starting_time or 0.0), name=where)
-    with reading(where, "series of ROI responses", "correct its timestamps"):
-        times = np.asarray(read_whole(series.timestamps, f"{where}/timestamps"))
+        return regular_frames(count, rate, float(series.starting_time or 0.0), name=label)
+    with reading(label, "series of ROI responses", "correct its timestamps"):
+        times = np.asarray(read_whole(series.timestamps, f"{label}/timestamps"))
     if len(times) != count:
-        raise InputError(f"{where}: {len(times):,} timestamps for {count:,} frames: correct the file")
-    return timed_frames(times, where)
+        raise InputError(f"{label}: {len(times):,} timestamps for {count:,} frames: correct the file")
+    return timed_frames(times, label)
 
 
 def _check_together(first: Frames, other: Frames, path: str, other_path: str, name: str) -> None:
     """Raise InputError if two planes were not recorded at the same time, within a frame."""
     count = min(len(first), len(other))
-    apart = np.abs(first.begin[:count] - other.begin[:count])
-    if (apart >= (first.end - first.begin)[:count]).any() or (first.border[:count] != other.border[:count]).any():
+    delay = np.abs(first.begin[:count] - other.begin[:count])
+    if (delay >= (first.end - first.begin)[:count]).any() or (first.border[:count] != other.border[:count]).any():
         raise InputError(
             f"{name}: {path} and {other_path} were not recorded in the same frames: give one of them, series="
         )
 
 
 def _oriented(rois: Rois, name: str) -> tuple[bool, int]:
-    """Whether the series has a row a frame, as it should, and its number of frames."""
+    """Whether the rows of the series are frames, as NWB requires, and its number of frames."""
     shape, n = np.shape(rois.series.data), len(rois.rows)
     if len(shape) == 1 and n == 1:
         return True, shape[0]
     if len(shape) == 2 and shape[1] == n:
         return True, shape[0]
-    if len(shape) == 2 and shape[0] == n:  # as some writers have it
+    if len(shape) == 2 and shape[0] == n:  # transposed, as some programs write it
         return False, shape[1]
     raise InputError(f"{name}: {rois.path} has data of shape {shape} for {n} ROIs: correct the file")
 
 
-def _read_values(rois: Rois, kept: np.ndarray, out: np.ndarray, name: str) -> None:
-    """Read the kept ROIs' values into `out`, float32, shape (kept ROIs, n_frames)."""
-    series, where, upright = rois.series, f"{name}: {rois.path}", _oriented(rois, name)[0]
+def _read_values(rois: Rois, mask: np.ndarray, out: np.ndarray, name: str) -> None:
+    """Read the values of the ROIs in `mask` into `out`, float32, shape (mask.sum(), n_frames)."""
+    series, label, upright = rois.series, f"{name}: {rois.path}", _oriented(rois, name)[0]
     data = series.data if hasattr(series.data, "shape") else np.asarray(series.data)
-    shape, row = (out.shape[1], len(kept)), np.cumsum(kept) - 1
-    with reading(where, "series of ROI responses", "correct its data"), np.errstate(over="ignore", invalid="ignore"):
+    shape, row = (out.shape[1], len(mask)), np.cumsum(mask) - 1
+    with reading(label, "series of ROI responses", "correct its data"), np.errstate(over="ignore", invalid="ignore"):
         for tile in _tiles(shape if upright else shape[::-1], getattr(data, "chunks", None)):
             part = np.asarray(data[tile[: len(data.shape)]])
             if part.dtype.kind not in "biuf":
                 raise ValueError(f"{part.dtype} in place of numbers")
             part = part.reshape([length.stop - length.start for length in tile])
             part, (frames, columns) = (part.T, tile) if upright else (part, tile[::-1])
-            out[row[columns][kept[columns]], frames] = part[kept[columns]]
+            out[row[columns][mask[columns]], frames] = part[mask[columns]]
         if series.conversion != 1.0 or series.offset:
             out *= np.float32(series.conversion)
             out += np.float32(series.offset or 0.0)
 
 
 def _tiles(shape: tuple[int, int], chunks: tuple[int, ...] | None) -> Iterator[tuple[slice, slice]]:
-    """Parts of about `_BLOCK` values that cover a dataset, each chunk in one of them."""
+    """Tiles of about `_BLOCK` values that cover a dataset; each chunk lies in one tile."""
     tall, wide = (*(chunks or (1,)), 1)[:2]
     wide = max(_BLOCK // max(tall * wide, 1), 1) * wide
     tall = max(_BLOCK // max(tall * min(wide, shape[1]), 1), 1) * tall
@@ -254,8 +256,8 @@ def _tiles(shape: tuple[int, int], chunks: tuple[int, ...] | None) -> Iterator[t
 
 
 def _common_kind(rois: list[Rois], name: str) -> str:
-    """What the values of all series are; InputError if they differ."""
-    kinds = {_kind(one, name) for one in rois}
+    """Kind of values of all series; InputError if the kinds differ."""
+    kinds = {_kind(plane, name) for plane in rois}
     if len(kinds) > 1:
         raise InputError(
             f"{name}: {common_path(rois)} holds raw fluorescence and dF/F: give one of them, series= (--series)"
@@ -264,7 +266,7 @@ def _common_kind(rois: list[Rois], name: str) -> str:
 
 
 def _kind(rois: Rois, name: str) -> str:
-    """What the values are: dF/F where the container, name or unit says so, else raw fluorescence."""
+    """Kind of values: dF/F if the container, name or unit indicates it, else raw fluorescence."""
     parent, unit = rois.series.parent, str(rois.series.unit or "")
     texts = [_CAPITAL.sub(" ", text) for text in (rois.path, unit)]
     if isinstance(parent, DfOverF) or any(_DELTA.search(text) for text in texts):
@@ -278,7 +280,7 @@ def _kind(rois: Rois, name: str) -> str:
 
 
 def _bad_frames(rois: Rois, name: str) -> np.ndarray:
-    """Frames whose control label marks them as bad."""
+    """Mask of the frames whose control label marks them as bad."""
     series, count = rois.series, _oriented(rois, name)[1]
     bad = np.zeros(count, dtype=bool)
     if series.control is None:
@@ -289,17 +291,17 @@ def _bad_frames(rois: Rois, name: str) -> np.ndarray:
     if not meanings:
         warnings.warn(
             f"{name}: {rois.path} labels its frames (control) without control_description: all frames are "
-            "read; give observed= to leave some out",
+            "read; give observed= to exclude some",
             RecordingWarning,
             stacklevel=6,
         )
         return bad
-    worst = [k for k, text in enumerate(meanings) if _BAD_FRAME.search(text) and not _GOOD_FRAME.search(text)]
-    bad[: len(labels)] = np.isin(labels, worst)
+    bad_labels = [k for k, text in enumerate(meanings) if _BAD_FRAME.search(text) and not _GOOD_FRAME.search(text)]
+    bad[: len(labels)] = np.isin(labels, bad_labels)
     if bad.any():
-        meant = ", ".join(repr(meanings[k]) for k in worst)
+        listed = ", ".join(repr(meanings[k]) for k in bad_labels)
         warnings.warn(
-            f"{name}: {bad.sum():,} of {count:,} frames of {rois.path} are labelled {meant} (control) and left out",
+            f"{name}: {bad.sum():,} of {count:,} frames of {rois.path} are labelled {listed} (control) and excluded",
             RecordingWarning,
             stacklevel=6,
         )
@@ -307,7 +309,7 @@ def _bad_frames(rois: Rois, name: str) -> np.ndarray:
 
 
 def _accepted(rois: Rois, name: str) -> np.ndarray:
-    """Which ROIs curation has not rejected: bool, shape (n_rois,)."""
+    """Mask of the ROIs that curation has not rejected: bool, shape (n_rois,)."""
     columns = {}
     for column in filter(is_curation, rois.table.colnames):
         ragged = hasattr(rois.table[column], "target")
@@ -316,34 +318,34 @@ def _accepted(rois: Rois, name: str) -> np.ndarray:
 
 
 def _column(table, column: str, name: str) -> np.ndarray:
-    """An entry a row of the table; InputError if there are more or fewer."""
-    where = f"{name}: {table.name}/{column}"
-    check_stored(table[column].data, where)
+    """A column of the table; InputError unless it has one entry per row."""
+    label = f"{name}: {table.name}/{column}"
+    check_stored(table[column].data, label)
     values = np.asarray(table[column][:])
     if len(values) != len(table):
-        raise InputError(f"{where} has {len(values)} entries for {len(table)} ROIs: correct the table")
+        raise InputError(f"{label} has {len(values)} entries for {len(table)} ROIs: correct the table")
     return values
 
 
-def _properties(rois: list[Rois], kept: list[np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """One value a ROI of every column that all the tables have, and the name of its plane."""
+def _properties(rois: list[Rois], masks: list[np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Columns with one value per ROI that all tables share, and the name of each ROI's plane."""
     tables = []
-    for one, mask in zip(rois, kept, strict=True):
+    for plane_rois, mask in zip(rois, masks, strict=True):
         columns = {
-            column: _column(one.table, column, name)
-            for column in one.table.colnames
-            if "mask" not in column and _is_single(one.table[column])
+            column: _column(plane_rois.table, column, name)
+            for column in plane_rois.table.colnames
+            if "mask" not in column and _is_single(plane_rois.table[column])
         }
         # Planes that share a table are named by their series.
-        several = sum(other.table is one.table for other in rois) > 1
-        plane = np.full(len(one.table), one.series.name if several else one.table.name)
-        plain = {"plane": plane} | plain_columns(columns, f"{name}: {one.table.name}")
-        tables.append({column: values[one.rows][mask] for column, values in plain.items()})
+        several = sum(other.table is plane_rois.table for other in rois) > 1
+        plane = np.full(len(plane_rois.table), plane_rois.series.name if several else plane_rois.table.name)
+        plain = {"plane": plane} | plain_columns(columns, f"{name}: {plane_rois.table.name}")
+        tables.append({column: values[plane_rois.rows][mask] for column, values in plain.items()})
     shared = [column for column in tables[0] if all(column in table for table in tables)]
     return {column: np.concatenate([table[column] for table in tables]) for column in shared}
 
 
 def _is_single(column) -> bool:
-    """Whether a column holds one value a row: no lists, rows of other tables, or images."""
+    """Whether a column has one value per row: no lists, rows of other tables, or images."""
     shape = getattr(column.data, "shape", ())
     return not hasattr(column, "target") and not hasattr(column, "table") and math.prod(shape[1:]) <= 1

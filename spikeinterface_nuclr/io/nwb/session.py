@@ -1,4 +1,4 @@
-"""Session: all that is read of an NWB file at one moment, in one go."""
+"""Session: the neurons and results in an NWB file, read in one step."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from .tables import UNIT_COLUMNS
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """An NWB file as it was when it was read.
+    """The content of an NWB file when it was read.
 
     Attributes
     ----------
@@ -24,18 +24,18 @@ class Session:
     population : Population
         Its neurons.
     tables : dict of str to Stored
-        The embeddings that it holds, by name, as far as they can be read.
+        Its readable embeddings, by name.
     outdated : dict of str to str
-        For each name of embeddings, why they cannot be read, or do not belong to the file's present neurons; empty
-        where they do.
+        For each name of embeddings, why they cannot be read or do not belong to the file's present neurons; empty if
+        they do.
     names : set of str
-        Of all that processing["nuclr"] holds.
+        Names of all objects in processing["nuclr"].
     published : bool
         Whether the units table has the columns that `write_nwb` adds on request.
     pointers : list of Pointer
-        What in the file stands for something in another file.
+        Pointers in the file to other files.
     stamp : tuple
-        As `output.stamp`: another one means that the file has changed since.
+        Result of `output.stamp`; a different one means that the file has changed since.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The specification of ndx-nuclr inside a file, by which it is read where ndx-nuclr is not installed."""
+"""The specification of ndx-nuclr inside a file, which makes it readable without ndx-nuclr installed."""
 
 import json
 import os
@@ -13,16 +13,16 @@ _DEFAULT_ROOT = "specifications"
 
 
 def specification_place(storage: h5py.File | Path) -> str:
-    """Where in a file our specification is, or would be: all specifications, where the file carries none."""
+    """Path of our specification in a file, or of all specifications if the file contains none."""
     root = _root(storage)
     return f"/{root}/{_NAMESPACE}" if root else f"/{_DEFAULT_ROOT}"
 
 
 def add_specification(storage: h5py.File | Path, catalog) -> None:
-    """Add ours to the specifications in an open HDF5 file or a Zarr store, where it is missing. The others stay.
+    """Add our specification to an open HDF5 file or a Zarr store, unless it is present. The others are not changed.
 
-    pynwb would add its own newest version of NWB to those of an old file. A file that carries none gets them all,
-    because ours cannot be read without those that it builds upon.
+    pynwb would add its newest version of NWB to those of an old file. A file without specifications gets all of them,
+    because ours cannot be read without those it builds on.
     """
     root = _root(storage)
     for name in [_NAMESPACE] if root else catalog.namespaces:
@@ -32,16 +32,16 @@ def add_specification(storage: h5py.File | Path, catalog) -> None:
 
 
 def wants_ascii_names(file: h5py.File) -> bool:
-    """Whether the file's specification wants names of columns in ASCII, as those of NWB 2.0 and 2.1 do."""
+    """Whether the file's specification requires column names in ASCII, as NWB 2.0 and 2.1 do."""
     root, types = _root(file), set()
 
-    def look(specification: dict):
+    def collect(specification: dict):
         if specification.get("name") == "colnames":
             types.add(specification.get("dtype"))
 
-    def read(_, thing):
-        if isinstance(thing, h5py.Dataset) and h5py.check_string_dtype(thing.dtype):
-            json.loads(thing.asstr()[()], object_hook=look)
+    def read(_, item):
+        if isinstance(item, h5py.Dataset) and h5py.check_string_dtype(item.dtype):
+            json.loads(item.asstr()[()], object_hook=collect)
 
     if root:
         file[root].visititems(read)
@@ -49,7 +49,7 @@ def wants_ascii_names(file: h5py.File) -> bool:
 
 
 def _root(storage: h5py.File | Path) -> str:
-    """The group that holds the file's specifications; empty if it carries none."""
+    """The group with the file's specifications; empty if there is none."""
     if isinstance(storage, h5py.File):
         return storage[storage.attrs[_LOCATION]].name.strip("/") if _LOCATION in storage.attrs else ""
     return json.loads((storage / ".zattrs").read_text()).get(_LOCATION, "").strip("/")

@@ -1,4 +1,4 @@
-"""Embeddings and identities as tables of ndx-nuclr, appended to a file."""
+"""Embeddings and identities as tables of ndx-nuclr, appended to an NWB file."""
 
 import json
 import os
@@ -21,19 +21,19 @@ from .specification import add_specification, wants_ascii_names
 
 @dataclass(frozen=True)
 class Part:
-    """One table of embeddings, and what was predicted from it. Imaging planes that are one population get one each.
+    """One table of embeddings and the identities predicted from it. Each imaging plane of a population has one.
 
     Attributes
     ----------
     plane : str or None
-        Object id of the PlaneSegmentation whose rows the neurons are; None for the units table.
+        Object id of the neurons' PlaneSegmentation; None for the units table.
     embeddings : UnitEmbeddings
     rows : int64, shape (n_units,)
         Row of each unit in the table of neurons.
     name : str
-        Of the table of embeddings.
-    kept : bool
-        Whether the file holds that table already, and it stays.
+        Name of the table of embeddings.
+    exists : bool
+        Whether the file already holds this table, which then remains.
     identities : dict of str to Identities
         By the names of their tables.
     """
@@ -42,27 +42,27 @@ class Part:
     embeddings: UnitEmbeddings
     rows: np.ndarray
     name: str
-    kept: bool
+    exists: bool
     identities: dict[str, Identities]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done to the copy.
+    """Changes to make in the copy.
 
     Attributes
     ----------
     parts : list of Part
     unwanted : list of str
-        Paths that the copy is made without.
+        Paths to remove from the copy.
     units_fingerprint : str
-        Of all neurons of the file.
+        Fingerprint of all neurons of the file.
     columns : dict of str to array, shape (rows of the units table,)
-        For the units table.
+        Columns to add to the units table.
     side_columns : dict of str to array, or None
-        What a side file says of each unit beside its spikes.
+        Columns of a side file of units, besides their spikes.
     side_paths : list of str, or None
-        Of a side file of imaged neurons: their tables and traces. Both None for a copy of the whole file.
+        Tables and traces for a side file of imaged neurons. Both are None for a copy of the whole file.
     size : int
         Bytes that the copy will need.
     """
@@ -84,35 +84,35 @@ _DESCRIPTION = "NuCLR embeddings of neurons and identities predicted from them"
 
 
 def with_dependents(nwbfile, names: list[str]) -> list[str]:
-    """Paths of the tables of these names, of the identities read from them, and of models that no other table has."""
+    """Paths of the tables of these names, of identities predicted from them, and of models only they use."""
     if not names:
         return []
-    held = nwbfile.processing[MODULE].data_interfaces.values()
-    own = [table for table in held if table.name in names]
-    kept = [table.model for table in held if is_ours(table, TABLE) and table.name not in names]
-    gone = [*own, *(table for table in held if is_ours(table, IDENTITIES) and table.embeddings in own)]
-    for model in (table.model for table in own):
-        if model not in kept and model not in gone:
-            gone.append(model)
-    if len(gone) == len(held):
+    existing = nwbfile.processing[MODULE].data_interfaces.values()
+    tables = [table for table in existing if table.name in names]
+    used = [table.model for table in existing if is_ours(table, TABLE) and table.name not in names]
+    removed = [*tables, *(table for table in existing if is_ours(table, IDENTITIES) and table.embeddings in tables)]
+    for model in (table.model for table in tables):
+        if model not in used and model not in removed:
+            removed.append(model)
+    if len(removed) == len(existing):
         return [f"/processing/{MODULE}"]
-    return [f"/processing/{MODULE}/{container.name}" for container in gone]
+    return [f"/processing/{MODULE}/{container.name}" for container in removed]
 
 
-def free_name(name: str, taken) -> str:
-    """The name, or where it is taken, the name with the first number that is free."""
-    names = [name, *(f"{name}_{k}" for k in range(2, len(taken) + 3))]
-    return next(free for free in names if free not in taken)
+def free_name(name: str, existing) -> str:
+    """The name, followed by the first free number if it exists already."""
+    names = [name, *(f"{name}_{k}" for k in range(2, len(existing) + 3))]
+    return next(candidate for candidate in names if candidate not in existing)
 
 
 def table_name(text: str) -> str:
-    """The text as a name that HDF5, Zarr and pynwb take."""
+    """The text as a name that HDF5, Zarr and pynwb accept."""
     name = re.sub(r"[/:\\\x00-\x1f\x7f]", "_", text)
     return f"_{name}" if not name or name.startswith(".") else name
 
 
 def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns for the units table, of one value a row. Rows of other units keep what they have."""
+    """Columns for the units table, with one value per row. Rows of other units keep their values."""
     n = len(units)
     columns = {
         "nuclr_num_windows": np.zeros(n, dtype=np.int64),
@@ -128,21 +128,21 @@ def unit_columns(units, embeddings: UnitEmbeddings, rows: np.ndarray) -> dict[st
 
 
 def append(path: Path, plan: Plan, remove=None) -> list[str]:
-    """Append what is planned to the NWB file in `path`, which nothing else reads meanwhile.
+    """Append the planned objects to the NWB file in `path`, which no other process reads at the same time.
 
     Parameters
     ----------
     path : Path
     plan : Plan
     remove : callable, optional
-        Removes what has to go first, from the open HDF5 file.
+        Called with the open HDF5 file to remove objects first.
 
     Returns
     -------
     list of str
-        Paths of what is new in the file, its specification aside.
+        Paths of the new objects in the file, except its specification.
     """
-    import ndx_nuclr  # noqa: F401 (whose types pynwb then knows when it opens the file)
+    import ndx_nuclr  # noqa: F401 (registers its types with pynwb)
 
     if path.is_dir():
         with io_class(path)(os.fspath(path), mode="a") as io:
@@ -163,7 +163,7 @@ def append(path: Path, plan: Plan, remove=None) -> list[str]:
 
 
 def _append(io, plan: Plan) -> tuple[list[str], object, list[str]]:
-    """Append to an open file; the paths of what is new, the catalog of specifications, and the tables with columns."""
+    """Append to an open file; return the new paths, the catalog of specifications, and the tables with columns."""
     import ndx_nuclr
 
     nwbfile = io.read()
@@ -174,7 +174,7 @@ def _append(io, plan: Plan) -> tuple[list[str], object, list[str]]:
     before = set(module.data_interfaces)
     for part in plan.parts:
         neurons = nwbfile.units if part.plane is None else nwbfile.objects[part.plane]
-        if not part.kept:
+        if not part.exists:
             module.add(_embeddings(ndx_nuclr, module, neurons, part, plan.units_fingerprint))
         for name, identities in part.identities.items():
             module.add(_identities(ndx_nuclr, module[part.name], neurons, name, identities, part))
@@ -190,12 +190,12 @@ def _append(io, plan: Plan) -> tuple[list[str], object, list[str]]:
 def _name_columns_in_ascii(file: h5py.File, tables: list[str]) -> None:
     for attributes in (file[table].attrs for table in tables):
         if "colnames" in attributes:
-            # Of fixed length: texts of any length are read as Unicode, whatever they are.
+            # Of fixed length: texts of variable length would be read as Unicode.
             attributes.create("colnames", np.array(texts(attributes["colnames"]), dtype="S"))
 
 
 def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):
-    """The table of embeddings, its model in the module."""
+    """The table of embeddings; its model is added to the module."""
     embeddings = part.embeddings
     return ndx_nuclr.UnitEmbeddings(
         name=part.name,
@@ -215,7 +215,7 @@ def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):
 
 
 def _identities(ndx_nuclr, embeddings, neurons, name: str, identities: Identities, part: Part):
-    """A table of identities that were read from the table `embeddings`."""
+    """A table of identities predicted from the table `embeddings`."""
     provenance = dict(identities.provenance)
     decoder = provenance.pop("decoder", "")
     row = dict(zip(part.embeddings.unit_ids.tolist(), part.rows.tolist(), strict=True))
@@ -241,9 +241,9 @@ def _identities(ndx_nuclr, embeddings, neurons, name: str, identities: Identitie
 
 
 def _write_new(io, module, units=None) -> None:
-    """Write the module, and the units table where it is given; of what is there already, nothing.
+    """Write only the new objects in the module and, if passed, in the units table.
 
-    Writing the whole file, as pynwb does, would bring objects of old files up to date: their types, and its version.
+    Writing the whole file, as pynwb does, would update objects of old files: their types and the NWB version.
     """
     root = io.read_builder()
     built = [io.manager.build(container, source=io.source, root=True) for container in (module, units) if container]
@@ -268,17 +268,17 @@ def _description(embeddings: UnitEmbeddings) -> str:
 
 
 def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
-    """The model in the file that has these weights, or a new one."""
+    """The model in the file with these weights, or a new one."""
     provenance = embeddings.provenance
     sha256, model = provenance.checkpoint_sha256, provenance.model or {}
-    models = [held for held in module.data_interfaces.values() if is_ours(held, "NuCLRModel")]
-    known = next((model for model in models if model.sha256 == sha256), None)
-    if known is not None:
-        return known
-    # Embeddings of another origin may lack the config.
+    models = [item for item in module.data_interfaces.values() if is_ours(item, "NuCLRModel")]
+    existing = next((model for model in models if model.sha256 == sha256), None)
+    if existing is not None:
+        return existing
+    # Embeddings of other origin may lack the config.
     config = model.get("config") or {"dim": embeddings.embedding.shape[1], "window_s": provenance.window_s}
     version = (provenance.versions or {}).get("spikeinterface-nuclr", "")
-    made = ndx_nuclr.NuCLRModel(
+    new = ndx_nuclr.NuCLRModel(
         name=free_name("NuCLRModel", module.data_interfaces),
         source=_storable(provenance.portable().checkpoint),
         revision=provenance.checkpoint_revision or None,
@@ -288,18 +288,18 @@ def _model(ndx_nuclr, module, embeddings: UnitEmbeddings):
         license=_text(model.get("license")),
         training_data=_text(model.get("training_data")),
     )
-    module.add(made)
-    return made
+    module.add(new)
+    return new
 
 
 def _beside_model(provenance: Provenance) -> dict:
-    """The provenance as JSON values, without what attributes of the table and its model state."""
-    stated = ("model", "population_fingerprint", "units_fingerprint")
-    return {name: value for name, value in provenance.portable().to_dict().items() if name not in stated}
+    """The provenance as JSON values, without the attributes of the table and its model."""
+    attributes = ("model", "population_fingerprint", "units_fingerprint")
+    return {name: value for name, value in provenance.portable().to_dict().items() if name not in attributes}
 
 
 def _storable(text: str) -> str:
-    """The text with escapes for what files cannot hold; names of files may have bytes that are no text."""
+    """The text with escapes for bytes that are not valid text, which file names may contain, and for NUL."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 

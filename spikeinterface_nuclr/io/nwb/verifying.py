@@ -1,8 +1,7 @@
-"""Checks that a copy of an NWB file has to pass before it may replace the file.
+"""Checks that a copy of an NWB file must pass before it may replace the file.
 
-Beside what was added it holds exactly what the original holds, object by object: data are compared as they lie on the
-disk, block by block, whatever filter packed them; where they only lead to a heap (texts of any length, references), by
-value.
+Apart from the added objects, it must be identical to the original, object by object. Stored data are compared block by
+block, without decompressing them; texts of variable length and references, which are stored in a heap, by value.
 """
 
 import hashlib
@@ -31,15 +30,15 @@ _ROWS = 100_000  # values read at once
 def check_valid(path: Path, original: OpenFile, copy: OpenFile) -> None:
     """Raise InputError if pynwb finds a fault in the copy that it does not find in the original.
 
-    Issue a RecordingWarning if pynwb cannot validate the original at all, as where its specifications are incomplete.
+    Issue a RecordingWarning if pynwb cannot validate the original either, as with incomplete specifications.
     """
     try:
         faults = _faults(copy)
-    except Exception as problem:  # pynwb raises what it pleases on specifications that it cannot use
+    except Exception as problem:  # pynwb raises various errors for specifications that it cannot use
         if _can_be_validated(original):
             raise
         warnings.warn(
-            f"{path}: pynwb cannot validate it ({reason_of(problem)}): what was written is only compared with it "
+            f"{path}: pynwb cannot validate it ({reason_of(problem)}): the written file is only compared with it "
             "object by object, and read back",
             RecordingWarning,
             stacklevel=2,
@@ -68,25 +67,25 @@ def _faults(opened: OpenFile) -> set[str]:
 
 
 def check_read_back(path: Path, copy: OpenFile, plan: Plan) -> None:
-    """Raise InputError if reading the copy does not give what was planned."""
-    if not all(_comes_back(copy.nwbfile, part) for part in plan.parts):
-        raise InputError(f"{path}: what was written does not come back: nothing was kept; report this, with the file")
+    """Raise InputError if the results read from the copy differ from the planned ones."""
+    if not all(_reads_back(copy.nwbfile, part) for part in plan.parts):
+        raise InputError(f"{path}: the results differ when read back: nothing was written; report this, with the file")
 
 
-def _comes_back(nwbfile, part: Part) -> bool:
-    found = stored_table(nwbfile, part.name)
-    same = np.array_equal(found.rows, part.rows) and _same_rows(found.embeddings, part.embeddings, _OF_EMBEDDINGS)
+def _reads_back(nwbfile, part: Part) -> bool:
+    stored = stored_table(nwbfile, part.name)
+    same = np.array_equal(stored.rows, part.rows) and _same_rows(stored.embeddings, part.embeddings, _OF_EMBEDDINGS)
     for name, written in part.identities.items():
-        read = stored_identities(nwbfile, name, found)
+        read = stored_identities(nwbfile, name, stored)
         columns = _OF_IDENTITIES if written.novelty is None else (*_OF_IDENTITIES, "novelty")
         same &= read.target == written.target and _same_rows(read, written, columns)
-        # Read by others only: ours derives it.
+        # A column for other readers: this package derives it.
         same &= texts(contents(nwbfile)[name]["label"].data[:]) == written.label.tolist()
     return same
 
 
 def _same_rows(read, written, columns: tuple[str, ...]) -> bool:
-    """Whether the units, by name, and these columns are those that were written."""
+    """Whether the names of the units and these columns equal those that were written."""
     same = [str(unit) for unit in read.unit_ids] == [str(unit) for unit in written.unit_ids]
     for name in columns:
         a, b = np.asarray(getattr(read, name)), np.asarray(getattr(written, name))
@@ -94,10 +93,10 @@ def _same_rows(read, written, columns: tuple[str, ...]) -> bool:
     return same
 
 
-def check_unchanged(path: Path, original: OpenFile, copy_path: Path, copy: OpenFile, ours: list[str]) -> None:
+def check_unchanged(path: Path, original: OpenFile, copy_path: Path, copy: OpenFile, added: list[str]) -> None:
     """Raise InputError if the copy differs from the original in any object outside the paths `added`."""
-    ours = [*ours, specification_place(original.hdf5 or path)]
-    before, after = _described(path, original, ours), _described(copy_path, copy, ours)
+    added = [*added, specification_place(original.hdf5 or path)]
+    before, after = _description(path, original, added), _description(copy_path, copy, added)
     for place in sorted(before.keys() | after.keys()):
         if before.get(place) != after.get(place):
             raise InputError(
@@ -106,70 +105,70 @@ def check_unchanged(path: Path, original: OpenFile, copy_path: Path, copy: OpenF
             )
 
 
-def _described(path: Path, opened: OpenFile, ours: list[str]) -> dict[str, tuple] | dict[str, str]:
-    """What is at every path of the file: kind, type, shape, filters, attributes, and the hash of the data."""
+def _description(path: Path, opened: OpenFile, added: list[str]) -> dict[str, tuple] | dict[str, str]:
+    """Each object of the file by path: kind, type, shape, filters, attributes, and the hash of its data."""
     if opened.hdf5 is None:
-        return _describe_zarr(path, ours)
+        return _describe_zarr(path, added)
     with open(path, "rb") as raw:
-        return _Description(opened.hdf5, raw, ours).found
+        return _Description(opened.hdf5, raw, added).objects
 
 
 class _Description:
-    """What an open HDF5 file holds, by path, but for what stands at the paths `ours`."""
+    """The objects of an open HDF5 file by path, except those at the paths `added`."""
 
-    def __init__(self, file: h5py.File, raw, ours: list[str]):
-        self._file, self._raw, self._ours = file, raw, ours
-        self._seen: dict[int, str] = {}
+    def __init__(self, file: h5py.File, raw, added: list[str]):
+        self._file, self._raw, self._added = file, raw, added
+        self._visited: dict[int, str] = {}
         self._names: dict[int, str] = {}
-        self.found: dict[str, tuple] = {}
+        self.objects: dict[str, tuple] = {}
         self._describe("/", file["/"])
-        # A file without processed data has no such group; ours brings it.
-        if not any(place.startswith("/processing/") for place in self.found):
-            self.found.pop("/processing", None)
+        # The group is added to a file without processed data.
+        if not any(place.startswith("/processing/") for place in self.objects):
+            self.objects.pop("/processing", None)
 
-    def _describe(self, place: str, thing) -> None:
-        address = h5py.h5o.get_info(thing.id).addr
-        if address in self._seen:  # another name, or a group inside itself
-            self.found[place] = ("again", self._seen[address])
+    def _describe(self, place: str, item) -> None:
+        address = h5py.h5o.get_info(item.id).addr
+        if address in self._visited:  # another name, or a group inside itself
+            self.objects[place] = ("again", self._visited[address])
             return
-        self._seen[address] = place
-        self.found[place] = (type(thing).__name__, self._attributes(thing, place))
-        if isinstance(thing, h5py.Dataset):
-            form = (str(thing.dtype), thing.shape, thing.maxshape, thing.chunks, thing.compression, thing.external)
-            self.found[place] += (*form, _sources(thing) if thing.is_virtual else self._hash(thing))
-        elif isinstance(thing, h5py.Datatype):
-            self.found[place] += (str(thing.dtype),)
+        self._visited[address] = place
+        self.objects[place] = (type(item).__name__, self._attributes(item, place))
+        if isinstance(item, h5py.Dataset):
+            form = (str(item.dtype), item.shape, item.maxshape, item.chunks, item.compression, item.external)
+            self.objects[place] += (*form, _sources(item) if item.is_virtual else self._hash(item))
+        elif isinstance(item, h5py.Datatype):
+            self.objects[place] += (str(item.dtype),)
         else:
-            for name in thing:
-                self._describe_child(thing, name, f"{place.rstrip('/')}/{name}")
+            for name in item:
+                self._describe_child(item, name, f"{place.rstrip('/')}/{name}")
 
     def _describe_child(self, group: h5py.Group, name: str, place: str) -> None:
-        if place in self._ours:
+        if place in self._added:
             return
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.HardLink):
             self._describe(place, group[name])
         else:
-            self.found[place] = (type(link).__name__, link.path, getattr(link, "filename", None))
+            self.objects[place] = (type(link).__name__, link.path, getattr(link, "filename", None))
 
-    def _attributes(self, thing, place: str) -> str:
-        found = {}
-        columns = {path.rpartition("/")[2] for path in self._ours if path.rpartition("/")[0] == place}
-        for name in sorted(set(thing.attrs) - {".specloc"}):
-            attribute = thing.attrs.get_id(name)
+    def _attributes(self, item, place: str) -> str:
+        attributes = {}
+        columns = {path.rpartition("/")[2] for path in self._added if path.rpartition("/")[0] == place}
+        for name in sorted(set(item.attrs) - {".specloc"}):
+            attribute = item.attrs.get_id(name)
             try:
-                value = self._plain(thing.attrs[name])
+                value = self._plain(item.attrs[name])
                 text = h5py.check_string_dtype(attribute.dtype)
                 kind = text.encoding if text else str(attribute.dtype.metadata or attribute.dtype)
-            except (TypeError, OSError, ValueError):  # of a type that numpy does not have
+            except (TypeError, OSError, ValueError):  # a type without equivalent in numpy
                 value, kind = attribute.get_storage_size(), ""
             if columns and name == "colnames":
                 value, kind = [column for column in value if column not in columns], ""
-            found[name] = (kind, value)
-        return json.dumps(found, default=str)
+            attributes[name] = (kind, value)
+        return json.dumps(attributes, default=str)
 
     def _hash(self, dataset: h5py.Dataset) -> str | None:
-        """Of the data on the disk; None if there are none."""
+        """Hash of the stored data; None if there are none."""
         digest = hashlib.sha256()
         if dataset.shape is None:
             return None
@@ -184,7 +183,7 @@ class _Description:
             dataset.id.chunk_iter(lambda chunk: self._add_chunk(digest, chunk))
         elif (begin := dataset.id.get_offset()) is not None:
             self._add_bytes(digest, begin, dataset.id.get_storage_size())
-        elif dataset.size and not dataset.external:  # small, and kept with its header
+        elif dataset.size and not dataset.external:  # small data, stored in the header
             digest.update(np.ascontiguousarray(dataset[()]).tobytes())
         return digest.hexdigest()
 
@@ -199,7 +198,7 @@ class _Description:
             size -= len(block)
 
     def _plain(self, value):
-        """The value with references as the paths that they lead to: what was removed is at none."""
+        """The value with references as the paths of their targets; a removed target has none."""
         if isinstance(value, h5py.RegionReference):
             return [self._name(value), str(self._file[value].regionref.selection(value))] if value else None
         if isinstance(value, h5py.Reference):
@@ -213,21 +212,21 @@ class _Description:
         return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
     def _name(self, reference) -> str:
-        """The path of what a reference leads to. HDF5 looks through the whole file for it, so it is asked for once."""
+        """The path of a reference's target, cached because HDF5 searches the whole file for it."""
         try:
-            thing = self._file[reference]
-            address = h5py.h5o.get_info(thing.id).addr
+            item = self._file[reference]
+            address = h5py.h5o.get_info(item.id).addr
             if address not in self._names:
-                self._names[address] = thing.name
+                self._names[address] = item.name
             return self._names[address]
         except (ValueError, OSError, RuntimeError, KeyError) as error:
             return f"nothing ({type(error).__name__})"
 
 
 def _sources(dataset: h5py.Dataset) -> list[tuple]:
-    """Of a virtual dataset: which part of it is which part of what."""
+    """Mapping of a virtual dataset: file, dataset, and the selections in both."""
     sources = dataset.virtual_sources()
-    return [(one.file_name, one.dset_name, one.vspace.encode(), one.src_space.encode()) for one in sources]
+    return [(s.file_name, s.dset_name, s.vspace.encode(), s.src_space.encode()) for s in sources]
 
 
 def _blocks(dataset: h5py.Dataset) -> Iterator:
@@ -240,25 +239,25 @@ def _blocks(dataset: h5py.Dataset) -> Iterator:
         yield dataset[begin : begin + rows]
 
 
-def _describe_zarr(path: Path, ours: list[str]) -> dict[str, str]:
-    """Hash of every file of the store, but for those that list others; where symbolic links lead to."""
-    found = {}
+def _describe_zarr(path: Path, added: list[str]) -> dict[str, str]:
+    """Hash of every file of the store, except those that list others; targets of symbolic links."""
+    files_content = {}
     for folder, folders, files in os.walk(path):
         for file in (Path(folder, name) for name in (*folders, *files)):
             place = "/" + file.relative_to(path).as_posix()
             parts = [place, *(f"/{parent.as_posix()}" for parent in file.relative_to(path).parents)]
-            if place in ("/.zmetadata", "/processing/.zgroup", "/processing/.zattrs") or any(p in ours for p in parts):
+            if place in ("/.zmetadata", "/processing/.zgroup", "/processing/.zattrs") or any(p in added for p in parts):
                 continue
-            columns = {p.rpartition("/")[2] for p in ours if f"{p.rpartition('/')[0]}/.zattrs" == place}
+            columns = {p.rpartition("/")[2] for p in added if f"{p.rpartition('/')[0]}/.zattrs" == place}
             if file.is_symlink():
-                found[place] = f"link to {os.readlink(file)}"
+                files_content[place] = f"link to {os.readlink(file)}"
             elif columns:
                 content = json.loads(file.read_text(encoding="utf-8"))
                 content["colnames"] = [name for name in content.get("colnames", ()) if name not in columns]
-                found[place] = json.dumps(content, sort_keys=True)
+                files_content[place] = json.dumps(content, sort_keys=True)
             elif not file.is_dir():
-                found[place] = _hash_file(file)
-    return found
+                files_content[place] = _hash_file(file)
+    return files_content
 
 
 def _hash_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""write_nwb: embeddings, and what was predicted from them, into a copy of an NWB file or in its place."""
+"""write_nwb: write embeddings and the identities predicted from them to a copy of an NWB file, or in place."""
 
 import dataclasses
 import warnings
@@ -44,7 +44,7 @@ def write_nwb(
     allow_stale: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write embeddings of an NWB file's neurons, and identities, into ``processing["nuclr"]`` of a copy, or of itself.
+    """Write embeddings and identities of an NWB file's neurons to ``processing["nuclr"]`` of a copy, or of the file.
 
     The copy is written beside its destination, validated, compared with the original object by object, and read back
     before it is moved to its destination in one step. If anything fails or the process is killed, the original file is
@@ -55,38 +55,38 @@ def write_nwb(
     path : str or Path
         NWB file with a units table, or ROI responses: HDF5, or Zarr with the ``zarr`` extra.
     source : SortingAnalyzer, UnitEmbeddings, str or Path
-        What is written: the results of an analyzer with ``nuclr_embedding`` (and ``nuclr_identity``, where computed) or
-        of the folder of one; embeddings; or an ``.npz`` of embeddings. Nothing is embedded here.
+        The results to write: an analyzer, or its folder, with ``nuclr_embedding`` (and ``nuclr_identity``, if
+        computed); embeddings; or an ``.npz`` of embeddings. `write_nwb` does not compute embeddings.
     output : str or Path, optional
         The file to write. Default: ``<name>_nuclr.nwb`` beside `path`.
     identities : Identities or list of Identities
-        What `Decoder.predict` returned for these embeddings: one table each, named after its target. Where the file
-        holds the same embeddings already, these are kept and the identities are added.
+        Results of `Decoder.predict` for these embeddings: one table each, named after its target. If the file already
+        holds the same embeddings, they are kept and the identities are added.
     in_place : bool, default: False
         Replace `path` itself.
     units_only : bool, default: False
-        Instead of a copy of the whole file, write a side file with the ids and spike times of its units (of imaged
-        neurons, their ROI tables and traces), the description of session and subject, and the embeddings. For
+        Instead of a copy of the whole file, write a side file with the ids and spike times of its units (or the ROI
+        tables and traces of imaged neurons), the description of session and subject, and the embeddings. Useful for
         originals that are large or must not be changed.
     match : str, optional
-        Column of the units table that holds the unit ids. Default: the first of ``unit_name`` and ``id`` that names
-        every unit once. The table may hold further units.
+        Column of the units table with the unit ids. Default: the first of ``unit_name`` and ``id`` that names every
+        unit once. The table may have more units.
     series : str, optional
-        As `read_population`: the ROI responses that embeddings of traces belong to. Default: those they were read from,
-        or the file's only ones. Neurons are rows of their PlaneSegmentation; where these are several, each gets its own
-        tables, whose names end in its name.
+        As in `read_population`: the ROI responses that embeddings of traces belong to. Default: those they were read
+        from, or the file's only ones. Neurons are rows of their PlaneSegmentation; if there are several, each gets its
+        own tables, whose names end in its name.
     name : str, default: "UnitEmbeddings"
-        Name of the table, for files that hold several (of several probes, say).
+        Name of the table, for files with several tables, such as one per probe.
     if_exists : {"error", "replace", "new_name"}
-        What to do where the file holds a table of this name, or identities of the same target. Identities that were
+        What to do if the file has a table of this name, or identities of the same target. Identities that were
         predicted from a replaced table are removed with it. "new_name" appends a number to the name.
     publish : bool, default: False
-        Also add the columns ``nuclr_num_windows`` and ``nuclr_split_half_similarity`` to the units table. Where the
-        table has them already, the rows of the embedded units are updated in any case.
+        Also add the columns ``nuclr_num_windows`` and ``nuclr_split_half_similarity`` to the units table. If the table
+        has them already, the rows of the embedded units are updated in any case.
     allow_stale : bool, default: False
         Write embeddings of units whose spikes have changed since they were embedded. The table states this.
     overwrite : bool, default: False
-        Replace `output` where it exists.
+        Replace `output` if it exists.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def write_nwb(
     Raises
     ------
     InputError
-        The file, the output, the source or a unit cannot be used, is read-only, or open elsewhere. Nothing is changed.
+        A unit, the source or a file cannot be used, or a file is read-only or open elsewhere. Nothing is changed.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def write_nwb(
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is to be written, and how: the parameters of `write_nwb` by the same names."""
+    """The results to write, and the parameters of `write_nwb` of the same names."""
 
     embeddings: UnitEmbeddings
     identities: list[Identities]
@@ -147,51 +147,51 @@ class Request:
         for key in ("checkpoint", "checkpoint_sha256", "population_fingerprint"):
             if getattr(self.embeddings.provenance, key) is None:
                 raise InputError(f"the embeddings' provenance has no {key!r}: write what embed returned")
-        for one in self.identities:
-            _check_identities(one, self.embeddings)
+        for identities in self.identities:
+            _check_identities(identities, self.embeddings)
 
 
 def check_choices(name: str, if_exists: str) -> None:
-    """InputError where a table cannot have this name, or there is no such choice."""
+    """Raise InputError if `name` is not a valid name of a table or `if_exists` is unknown."""
     if if_exists not in _IF_EXISTS:
         raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
     if tables.table_name(name) != name:
-        raise InputError(f"name {name!r} cannot be that of a table: {tables.table_name(name)!r} could")
+        raise InputError(f"name {name!r} is not a valid name of a table: {tables.table_name(name)!r} is")
 
 
 def write_request(
     path: Path, output: Path, request: Request, *, overwrite: bool, session: Session | None = None
 ) -> Path:
-    """Write what is requested; `output` is as `output_of` returned it, and `check_places` has passed.
+    """Write the requested results to `output`, returned by `output_of`, after `check_places` has passed.
 
-    Where the file is still what it was when `session` was read, its spikes are not read again.
+    If the file has not changed since `session` was read, its spikes are not read again.
     """
     with alone(output), locked(path, exclusive=False):
         before = stamp(path)
 
         def check_same() -> None:
             if stamp(path) != before:
-                raise InputError(f"{path}: was changed meanwhile by another program: write again")
+                raise InputError(f"{path}: was changed by another program in the meantime: write again")
 
         population = session.population if session and session.stamp == before else None
-        how = {"overwrite": overwrite, "beside": True, "like": path, "check": check_same}
-        # The original is closed before the copy takes its place.
-        with written_whole(output, **how) as temporary, open_file(path) as original:
+        options = {"overwrite": overwrite, "beside": True, "like": path, "check": check_same}
+        # The original is closed before it is replaced.
+        with written_whole(output, **options) as temporary, open_file(path) as original:
             plan = _plan(path, original.nwbfile, request, population)
             check_space(path, temporary, plan.size)
             try:
                 _write(path, original, temporary, output, plan)
             except (InputError, KeyboardInterrupt):
                 raise
-            except Exception as error:  # the libraries below raise what they please, on a full disk above all
+            except Exception as error:  # the libraries raise various errors, above all on a full disk
                 raise InputError(f"{output}: could not be written ({reason_of(error)})") from error
     return output
 
 
 def _plan(path: Path, nwbfile, request: Request, population: Population | None) -> Plan:
-    """Find the rows and the names; everything that can be refused is refused here, before anything is written.
+    """Determine rows and names; all requests that must be refused are refused here, before anything is written.
 
-    `population` is the file's, where it has been read already.
+    `population` is that of the file, if it has been read already.
     """
     embeddings, units_only = request.embeddings, request.units_only
     with warnings.catch_warnings():
@@ -219,7 +219,7 @@ def _plan(path: Path, nwbfile, request: Request, population: Population | None) 
 
 
 def _check_inside(nwbfile, places) -> None:
-    """Raise InputError if a table whose rows are referred to lies in another file."""
+    """Raise InputError if a table of the neurons is in another file."""
     for place in places:
         if place.table.container_source != nwbfile.container_source:
             raise InputError(
@@ -228,32 +228,32 @@ def _check_inside(nwbfile, places) -> None:
 
 
 def _parts(nwbfile, request: Request, places: list[Place], reading: dict) -> tuple[list[Part], list[str]]:
-    """What is written about each table of neurons, and the paths of what has to be removed for it."""
+    """The part to write for each table of neurons, and the paths to remove for it."""
     several, name, units_only, if_exists = len(places) > 1, request.name, request.units_only, request.if_exists
     if several and if_exists == "new_name":
         name = tables.free_name(name, {*contents(nwbfile), *table_names(nwbfile)})
     names = [f"{name}_{place.table.name}" if several else name for place in places]
     selections = [request.embeddings.select(place.units) if several else request.embeddings for place in places]
-    kept = [
-        bool(request.identities) and not units_only and _holds(nwbfile, table, one, place.rows)
-        for table, one, place in zip(names, selections, places, strict=True)
+    present = [
+        bool(request.identities) and not units_only and _is_present(nwbfile, table, embeddings, place.rows)
+        for table, embeddings, place in zip(names, selections, places, strict=True)
     ]
-    rooms = [(table, False) if units_only or stays else _room(nwbfile, table, if_exists)
-             for table, stays in zip(names, kept, strict=True)]  # fmt: skip
-    unwanted = tables.with_dependents(nwbfile, [table for table, replaced in rooms if replaced])
+    targets = [(table, False) if units_only or exists else _target(nwbfile, table, if_exists)
+               for table, exists in zip(names, present, strict=True)]  # fmt: skip
+    unwanted = tables.with_dependents(nwbfile, [table for table, replaced in targets if replaced])
     existing, parts = {} if units_only else contents(nwbfile), []
-    for (table, _), one, stays, place in zip(rooms, selections, kept, places, strict=True):
-        identities = [predicted.select(np.isin(predicted.unit_ids, one.unit_ids)) for predicted in request.identities]
+    for (table, _), embeddings, exists, place in zip(targets, selections, present, places, strict=True):
+        identities = [one.select(np.isin(one.unit_ids, embeddings.unit_ids)) for one in request.identities]
         named = _named(identities, f"_{place.table.name}" if several else "", existing, if_exists, unwanted)
         original = {"identifier": nwbfile.identifier, "object_id": nwbfile.object_id, "units": place.table.object_id}
-        provenance = one.provenance.replace(matched_by=place.column, file=original, read_as=reading or None)
-        one = dataclasses.replace(one, provenance=provenance)
-        parts.append(Part(place.table.object_id if reading else None, one, place.rows, table, stays, named))
+        provenance = embeddings.provenance.replace(matched_by=place.column, file=original, read_as=reading or None)
+        embeddings = dataclasses.replace(embeddings, provenance=provenance)
+        parts.append(Part(place.table.object_id if reading else None, embeddings, place.rows, table, exists, named))
     return parts, unwanted
 
 
 def _unit_columns(nwbfile, place: Place, request: Request, unwanted: list[str]) -> dict:
-    """Columns for the units table; adds those that exist, which must not contradict them, to `unwanted`."""
+    """Columns for the units table; existing ones are added to `unwanted`, because they are replaced."""
     present = [
         f"/units/{name}" for name in tables.UNIT_COLUMNS if name in nwbfile.units.colnames and not request.units_only
     ]
@@ -267,67 +267,68 @@ def _check_identities(identities: Identities, embeddings: UnitEmbeddings) -> Non
     """Raise InputError if identities were not predicted from these embeddings."""
     if not embeddings.provenance.predicts(identities.provenance):
         raise InputError(
-            f"{identities.target}: was predicted from other embeddings than are written: predict it from these"
+            f"{identities.target}: was predicted from other embeddings than those to be written: predict it from these"
         )
-    strange = set(identities.unit_ids.tolist()) - set(embeddings.unit_ids.tolist())
-    if strange:
-        raise InputError(f"{identities.target}: unit {min(strange, key=str)} is not among the embedded ones")
+    unknown = set(identities.unit_ids.tolist()) - set(embeddings.unit_ids.tolist())
+    if unknown:
+        raise InputError(f"{identities.target}: unit {min(unknown, key=str)} is not among the embedded ones")
 
 
-def _holds(nwbfile, name: str, embeddings: UnitEmbeddings, rows: np.ndarray) -> bool:
-    """Whether the file's table of this name holds these very embeddings."""
+def _is_present(nwbfile, name: str, embeddings: UnitEmbeddings, rows: np.ndarray) -> bool:
+    """Whether the file's table of this name holds the same embeddings."""
     if not is_ours(contents(nwbfile).get(name), TABLE):
         return False
-    found = stored_table(nwbfile, name)
+    stored = stored_table(nwbfile, name)
     return (
-        found.embeddings.provenance.same_embeddings(embeddings.provenance)
-        and np.array_equal(found.rows, rows)
-        and np.array_equal(found.embeddings.embedding, embeddings.embedding, equal_nan=True)
+        stored.embeddings.provenance.same_embeddings(embeddings.provenance)
+        and np.array_equal(stored.rows, rows)
+        and np.array_equal(stored.embeddings.embedding, embeddings.embedding, equal_nan=True)
     )
 
 
-def _named(identities, suffix: str, taken: dict, if_exists: str, unwanted: list[str]) -> dict[str, Identities]:
-    """The identities by the names that their tables can have; adds to `unwanted` what has to go for them."""
+def _named(identities, suffix: str, existing: dict, if_exists: str, unwanted: list[str]) -> dict[str, Identities]:
+    """The identities by the names of their tables; tables that they replace are added to `unwanted`."""
     named: dict[str, Identities] = {}
-    gone = {path.rpartition("/")[2] for path in unwanted} | ({*taken} if "/processing/nuclr" in unwanted else set())
+    removed = {path.rpartition("/")[2] for path in unwanted}
+    removed |= {*existing} if "/processing/nuclr" in unwanted else set()
     for one in identities:
         name = tables.table_name(one.target + suffix)
         if name in named:
             raise InputError(f"two of the identities are of {one.target}: write one of them, or rename its target")
-        there = name in taken and name not in gone
-        if there and (if_exists == "error" or not is_ours(taken[name], IDENTITIES)):
+        exists = name in existing and name not in removed
+        if exists and (if_exists == "error" or not is_ours(existing[name], IDENTITIES)):
             raise InputError(f"it holds {name!r} already: give if_exists='replace' or 'new_name'")
-        if there and if_exists == "replace":
+        if exists and if_exists == "replace":
             unwanted.append(f"/processing/nuclr/{name}")
-        elif there:
-            name = tables.free_name(name, {*taken, *named})
+        elif exists:
+            name = tables.free_name(name, {*existing, *named})
         named[name] = one
     return named
 
 
 def _side_columns(units, population, matched_by: str) -> dict[str, np.ndarray]:
-    """What a side file says of each unit beside its spikes: what its id is found by, and its probe."""
+    """Columns of a side file besides the spikes: those with the units' ids and probes."""
     columns = {"group": population.group} if len(np.unique(population.group)) > 1 else {}
     names = {"unit_name", matched_by} & set(units.colnames)
     return columns | {name: np.array(column_texts(units, name)) for name in sorted(names)}
 
 
-def _room(nwbfile, name: str, if_exists: str) -> tuple[str, bool]:
-    """The name that the table can have, and whether one of this name has to go for it."""
-    taken = contents(nwbfile)
+def _target(nwbfile, name: str, if_exists: str) -> tuple[str, bool]:
+    """Name of the table to write, and whether it replaces one."""
+    existing = contents(nwbfile)
     if if_exists == "new_name":
-        return tables.free_name(name, taken), False
-    if name in taken and not is_ours(taken[name], TABLE):
-        raise InputError(f"processing['nuclr'] holds a {name!r} that is no UnitEmbeddings: give another name=")
-    if name in taken and if_exists == "error":
+        return tables.free_name(name, existing), False
+    if name in existing and not is_ours(existing[name], TABLE):
+        raise InputError(f"processing['nuclr'] holds a {name!r} that is not UnitEmbeddings: give another name=")
+    if name in existing and if_exists == "error":
         raise InputError(f"it holds {name!r} already: give if_exists='replace' or 'new_name', or another name=")
-    return name, name in taken
+    return name, name in existing
 
 
 def _write(path: Path, original: OpenFile, temporary: Path, output: Path, plan: Plan) -> None:
-    """Write the copy, or side file, and check it; each of the two files is opened once for each of these."""
+    """Write the copy or side file and check it; each file is opened once for each step."""
     whole = plan.side_columns is None and plan.side_paths is None
-    # What others may not read must not be readable while it is written, either.
+    # Others may have no permission to read the original, so they get none for the temporary file.
     if whole and path.is_dir():
         temporary.mkdir(mode=0o700)
     else:
