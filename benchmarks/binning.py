@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from spikeinterface_nuclr import Population
-from spikeinterface_nuclr.binning import bin_activity
 from spikeinterface_nuclr.windows import Layout, timeline
+from spikeinterface_nuclr.windows.binning import bin_activity
 
 LAYOUT = Layout(bin_s=0.02, patch_size=50, num_patches=10)
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .binning import iter_windows
 from .errors import CheckpointError, DeviceError, InputError, RecordingWarning
 from .model.checkpoint import Checkpoint
 from .model.config import EncoderConfig
@@ -24,6 +23,7 @@ from .provenance import Provenance
 from .traces import SAME_RATE, resampled
 from .unit_embeddings import UnitEmbeddings
 from .windows import Layout, Membership, Starts, Timeline, place_windows, timeline, windows_to_bin
+from .windows.binning import iter_windows
 
 # Tokens (neurons × patches) in a batch. On a CPU the widest activations of a batch should fit into its cache; a GPU
 # needs batches large enough to keep it busy.

@@ -12,7 +12,6 @@ import pytest
 
 from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, InputError, Population, embed
 from spikeinterface_nuclr import embedding as loop
-from spikeinterface_nuclr.binning import iter_windows
 from spikeinterface_nuclr.intervals import intersection, union
 from spikeinterface_nuclr.training.store import Probe
 from spikeinterface_nuclr.training.views import Recording
@@ -24,6 +23,7 @@ from spikeinterface_nuclr.windows import (
     timeline,
     windows_to_bin,
 )
+from spikeinterface_nuclr.windows.binning import iter_windows
 
 LAYOUT = Layout(bin_s=0.02, patch_size=50, num_patches=10)
 

@@ -18,7 +18,7 @@ from spikeinterface_nuclr import UnitEmbeddings, load_checkpoint, read_nwb, read
 from spikeinterface_nuclr.simulation import analyzer_of
 
 DATA = Path(__file__).parent / "data"
-PROCESS = [sys.executable, "-m", "spikeinterface_nuclr.cli"]
+PROCESS = [sys.executable, "-m", "spikeinterface_nuclr"]
 
 
 def refused(done, *says):

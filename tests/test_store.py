@@ -21,8 +21,8 @@ from spikeinterface_nuclr import (
     simulate_population,
     simulate_relations,
 )
-from spikeinterface_nuclr.binning import bin_activity
 from spikeinterface_nuclr.windows import Layout, Starts, timeline
+from spikeinterface_nuclr.windows.binning import bin_activity
 
 LAYOUT = Layout(0.02, 50, 10)
 

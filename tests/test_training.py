@@ -138,7 +138,7 @@ def test_an_interrupted_run_with_two_optimisers_resumes_exactly(store, tmp_path,
 
 @pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_weights(store, tmp_path):
-    arguments = [sys.executable, "-m", "spikeinterface_nuclr.cli", "train", store.path, "--device", "cpu", "-q"]
+    arguments = [sys.executable, "-m", "spikeinterface_nuclr", "train", store.path, "--device", "cpu", "-q"]
     arguments += ["--hold-out", "animal3"]
     encoder = ("dim=16", "heads=2", "head_dim=8", "num_patches=4", "temporal_blocks=1", "spatiotemporal_blocks=1")
     for setting in (*(f"encoder.{value}" for value in encoder), "steps=40", "samples=2", "monitor_every=2"):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from spikeinterface_nuclr import InputError, Population
-from spikeinterface_nuclr.binning import bin_activity, iter_windows
 from spikeinterface_nuclr.windows import Layout, Membership, place_windows, timeline
+from spikeinterface_nuclr.windows.binning import bin_activity, iter_windows
 
 LAYOUT = Layout(bin_s=0.02, patch_size=50, num_patches=10)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..binning import bin_activity
 from ..errors import InputError
 from ..intervals import numbers_in, union
 from ..population import Population
 from ..windows import Timeline
+from ..windows.binning import bin_activity
 
 # log10 of seconds: 0.3 ms to 100 s.
 INTERVAL_EDGES = np.linspace(-3.5, 2.0, 31)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .intervals import numbers_in
-from .population import Population
-from .windows import Layout, Timeline
+from ..intervals import numbers_in
+from ..population import Population
+from . import Layout, Timeline
 
 
 def bin_activity(population: Population, units: np.ndarray, line: Timeline, low, high) -> np.ndarray:

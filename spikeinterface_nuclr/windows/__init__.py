@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .errors import InputError
-from .intervals import numbers_in, overlaps, union
-from .population import Population
+from ..errors import InputError
+from ..intervals import numbers_in, overlaps, union
+from ..population import Population
 
 # A spike on a bin's edge belongs to the bin that starts there. Floating-point division can place it just below the edge
 # (0.58 / 0.02 = 28.999…), so a hundred-millionth of a bin is added to quotients before rounding down.
