@@ -185,3 +185,24 @@ def test_names_of_tables_that_cannot_be(population, checkpoint, name, tmp_path):
         write_nwb(path, embed(population, checkpoint, **QUICK), in_place=True, name=name)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("UnitEmbeddings/provenance", "{"),
+        ("UnitEmbeddings/provenance", "[1]"),
+        ("UnitEmbeddings/provenance", '{"overlap": "much"}'),
+        ("NuCLRModel/config", "none"),
+    ],
+)
+def test_damaged_json_is_one_line_and_can_be_replaced(nuclr, session, embeddings, model, place, text):
+    write_nwb(session, embeddings, in_place=True)
+    with h5py.File(session, "r+") as file:
+        file[f"processing/nuclr/{place}"][()] = text
+    with pytest.raises(InputError, match=r"session\.nwb: '\w+': .*damaged") as caught:
+        read_nwb(session)
+    assert "\n" not in str(caught.value)
+    assert "damaged" in nuclr("info", session).stdout
+    nuclr("embed", session, "--in-place", "--if-exists", "replace", "--model", model, "-q")
+    assert read_nwb(session)[0].num_windows.max() > 0

@@ -109,7 +109,10 @@ def _sets(nwbfile) -> dict[str, list[str]]:
     tables = {name: table for name, table in contents(nwbfile).items() if is_ours(table, TABLE)}
     sets: dict[tuple, list[str]] = {}
     for name, table in tables.items():
-        values = json.loads(table.provenance) if table.provenance else {}
+        try:
+            values = _values(table, table.provenance)
+        except InputError:  # raised again when the table itself is read
+            values = {}
         of_plane = str(values.get("matched_by", "")).startswith(PLANES)
         shared = name.removesuffix(f"_{table['neuron'].table.name}") if of_plane else name
         sets.setdefault((shared, of_plane, table.population_fingerprint, table.model.sha256), []).append(name)
@@ -157,15 +160,28 @@ def stored_table(nwbfile, name: str) -> Stored:
 def _provenance(table) -> Provenance:
     """The provenance of the embeddings, from the table and its model."""
     model = {"license": table.model.license, "training_data": table.model.training_data}
-    return Provenance.from_dict(
-        {
-            **(json.loads(table.provenance) if table.provenance else {}),
-            "population_fingerprint": table.population_fingerprint,
-            "units_fingerprint": table.units_fingerprint,
-            "checkpoint_sha256": table.model.sha256,
-            "model": {"config": json.loads(table.model.config), **model},
-        }
-    )
+    values = {
+        **_values(table, table.provenance),
+        "population_fingerprint": table.population_fingerprint,
+        "units_fingerprint": table.units_fingerprint,
+        "checkpoint_sha256": table.model.sha256,
+        "model": {"config": _values(table.model, table.model.config), **model},
+    }
+    try:
+        return Provenance.from_dict(values)
+    except InputError as error:
+        raise InputError(f"{table.container_source}: {table.name!r}: {error}: the file is damaged") from None
+
+
+def _values(container, text: str | None) -> dict:
+    """The JSON object in an attribute of a container; empty if there is none."""
+    try:
+        values = json.loads(text) if text else {}
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise InputError(f"{container.container_source}: {container.name!r}: its JSON is damaged: embed again")
+    return values
 
 
 def stored_identities(nwbfile, name: str, source: Stored) -> Identities:
@@ -231,7 +247,7 @@ def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities
             provenance={
                 "decoder": table.decoder,
                 "decoder_sha256": table.decoder_sha256,
-                **(json.loads(table.provenance) if table.provenance else {}),
+                **_values(table, table.provenance),
             },
         )
     except InputError as error:

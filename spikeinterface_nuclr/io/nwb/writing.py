@@ -164,7 +164,8 @@ def write_request(
 ) -> Path:
     """Write the requested results to `output`, returned by `output_of`, after `check_places` has passed.
 
-    If the file has not changed since `session` was read, its spikes are not read again.
+    The file is opened again even if `session` was read from it, because another program may have changed it while its
+    units were embedded. If it has not changed, its spikes are not read again.
     """
     with alone(output), locked(path, exclusive=False):
         before = stamp(path)
