@@ -201,7 +201,7 @@ def test_a_side_file_says_what_it_takes_from_other_folders(linked, session, embe
     with h5py.File(linked, "r+") as file:
         del file["units"]
         file["units"] = h5py.ExternalLink(str(hidden), "/units")
-    with pytest.warns(RecordingWarning, match=r"its units lie in .*hidden\.nwb, behind a link; the side file shows"):
+    with pytest.warns(RecordingWarning, match=r"its units lie in .*hidden\.nwb, behind a link; the side file includes"):
         side = write_nwb(linked, embeddings, units_only=True)
     same(side, embeddings)
 
