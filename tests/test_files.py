@@ -82,10 +82,10 @@ def test_one_of_several_processes_wins(tmp_path):
     writers = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(3)]
     assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 3
     barrier.touch()
-    said = [writer.communicate()[0].strip() for writer in writers]
-    won = [line.split()[1] for line in said if line.startswith("wrote")]
+    outputs = [writer.communicate()[0].strip() for writer in writers]
+    won = [line.split()[1] for line in outputs if line.startswith("wrote")]
     assert won == [path.read_text()]
-    assert sum("exists already" in line or "was created by another process meanwhile" in line for line in said) == 2
+    assert sum("exists already" in line or "was created by another process meanwhile" in line for line in outputs) == 2
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])

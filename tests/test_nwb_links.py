@@ -71,8 +71,8 @@ def test_raw_external_storage_is_refused(session, embeddings, hops, tmp_path):
             layout[:] = h5py.VirtualSource(str(holder), "units/unit_name", (20,))
             file.create_virtual_dataset("scratch/x", layout)
     for options in ({}, {"units_only": True}, {"in_place": True}):
-        said = refusal(session, embeddings, **options)
-        assert f"{holder}: /units/unit_name takes its data from the bytes of {secret}" in said
+        message = refusal(session, embeddings, **options)
+        assert f"{holder}: /units/unit_name takes its data from the bytes of {secret}" in message
     with pytest.raises(InputError, match="could be any file of this machine"):
         read_population(session)
     with pytest.raises(InputError, match="could be any file of this machine"):
@@ -147,8 +147,8 @@ def test_what_lies_beside_the_file_is_not_lost(session, embeddings, make, place,
         make(file, tmp_path)
     assert [(p.place, p.kind, p.target) for p in pointers_of(session)] == [(place, kind, target)]
     output = tmp_path / "elsewhere" / "copy.nwb"
-    said = refusal(session, embeddings, output)
-    assert f"{place} points to {target} beside it ({kind}): write the copy into the same folder" in said
+    message = refusal(session, embeddings, output)
+    assert f"{place} points to {target} beside it ({kind}): write the copy into the same folder" in message
     before = shutil.copy(session, tmp_path / "before.nwb")
     same(write_nwb(session, embeddings, in_place=True), embeddings)
     assert differences(before, session)[0::2] == ([], [])
@@ -187,8 +187,8 @@ def linked(session, tmp_path):
 def test_units_in_another_file(nuclr, linked, embeddings, checkpoint, tmp_path):
     assert read_population(linked).n_units == 20
     for options in ({}, {"in_place": True}):
-        said = refusal(linked, embeddings, **options)
-        assert "its units table lies in session.nwb, behind a link: write into that file, or write a side" in said
+        message = refusal(linked, embeddings, **options)
+        assert "its units table lies in session.nwb, behind a link: write into that file, or write a side" in message
     same(write_nwb(linked, embeddings, units_only=True), embeddings)  # of the same folder: nothing to be said
     model = checkpoint.save(tmp_path / "small.safetensors")
     done = nuclr("embed", linked, "--in-place", "--model", model, code=3)
@@ -201,7 +201,7 @@ def test_a_side_file_says_what_it_takes_from_other_folders(linked, session, embe
     with h5py.File(linked, "r+") as file:
         del file["units"]
         file["units"] = h5py.ExternalLink(str(hidden), "/units")
-    with pytest.warns(RecordingWarning, match=r"its units lie in .*hidden\.nwb, behind a link; the side file shows"):
+    with pytest.warns(RecordingWarning, match=r"its units lie in .*hidden\.nwb, behind a link; the side file includes"):
         side = write_nwb(linked, embeddings, units_only=True)
     same(side, embeddings)
 
@@ -246,8 +246,8 @@ def test_rois_in_another_file(calcium_checkpoint, tmp_path):
             "rois.nwb", "/processing/ophys/ImageSegmentation"
         )
     for options in ({}, {"in_place": True}, {"units_only": True}):
-        said = refusal(path, found, **options)
-        assert "behind a link: write into that file" in said or "not a readable NWB file" in said
+        message = refusal(path, found, **options)
+        assert "behind a link: write into that file" in message or "not a readable NWB file" in message
 
 
 def test_a_side_file_of_rois_keeps_what_lies_beside_it(calcium_checkpoint, tmp_path):
@@ -256,8 +256,8 @@ def test_a_side_file_of_rois_keeps_what_lies_beside_it(calcium_checkpoint, tmp_p
     (tmp_path / "elsewhere").mkdir()
     with h5py.File(path, "r+") as file:
         file["general/notes_of_the_rig"] = h5py.ExternalLink("rig.h5", "/notes")
-    said = refusal(path, found, tmp_path / "elsewhere" / "side.nwb", units_only=True)
-    assert "/general/notes_of_the_rig points to rig.h5 beside it" in said
+    message = refusal(path, found, tmp_path / "elsewhere" / "side.nwb", units_only=True)
+    assert "/general/notes_of_the_rig points to rig.h5 beside it" in message
     same(write_nwb(path, found, units_only=True), found)
 
 
@@ -320,8 +320,8 @@ def test_symbolic_links_of_a_store_stay_links(store, embeddings, tmp_path):
         assert (written / "acquisition/raw/data/0").is_symlink()
         assert (written / "acquisition/raw/data/0").read_bytes() == content
         same(written, embeddings)
-    said = refusal(store, embeddings, tmp_path / "elsewhere" / "copy.zarr")
-    assert "points to ../../../../annex/chunk beside it (symbolic link): write the copy into the same folder" in said
+    message = refusal(store, embeddings, tmp_path / "elsewhere" / "copy.zarr")
+    assert "points to ../../../../annex/chunk beside it (symbolic link): write the copy into the same folder" in message
     assert "is a symbolic link to ../../../../annex/chunk, which a side file would include" in refusal(
         store, embeddings, tmp_path / "side.nwb", units_only=True
     )
@@ -330,8 +330,8 @@ def test_symbolic_links_of_a_store_stay_links(store, embeddings, tmp_path):
 def test_nothing_is_written_through_a_link(store, embeddings, tmp_path):
     write_nwb(store, embeddings, in_place=True)
     move_out(store, "processing", tmp_path / "annex" / "processing")
-    said = refusal(store, embeddings, in_place=True, if_exists="replace")
-    assert "/processing lies in ../annex/processing, behind a link: write into that file" in said
+    message = refusal(store, embeddings, in_place=True, if_exists="replace")
+    assert "/processing lies in ../annex/processing, behind a link: write into that file" in message
 
 
 def test_links_inside_a_store_are_its_own(store, embeddings, tmp_path):
@@ -354,5 +354,5 @@ def test_links_to_another_store(store, embeddings, population, tmp_path):
     linked = tmp_path / "linked.nwb.zarr"
     assert [(p.place, p.kind) for p in pointers_of(linked)] == [("/acquisition/raw/data", "link")]
     same(write_nwb(linked, embeddings), embeddings)
-    said = refusal(linked, embeddings, tmp_path / "elsewhere" / "copy.zarr")
-    assert "/acquisition/raw/data points to ../session.nwb.zarr beside it (link)" in said
+    message = refusal(linked, embeddings, tmp_path / "elsewhere" / "copy.zarr")
+    assert "/acquisition/raw/data points to ../session.nwb.zarr beside it (link)" in message

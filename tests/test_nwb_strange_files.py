@@ -60,7 +60,7 @@ def test_specifications_without_their_sources(population, checkpoint, tmp_path):
     path = add_incomplete_namespace(units_file(tmp_path / "s.nwb", population))
     before = shutil.copy(path, tmp_path / "before.nwb")
     found = embed(read_population(path), checkpoint, **QUICK)
-    with pytest.warns(RecordingWarning, match=r"s\.nwb: pynwb cannot validate it \(.*experimental\.yaml.*\): what was"):
+    with pytest.warns(RecordingWarning, match=r"s\.nwb: pynwb cannot validate it \(.*experimental\.yaml"):
         written = write_nwb(path, found)
     only_ours_is_new(before, written)
     assert plain_rows(written) == (list(range(20)), (20, 32))
@@ -95,7 +95,8 @@ def in_ascii(path, length):
 
 def test_column_names_in_ascii(population, checkpoint, tmp_path):
     path = in_ascii(units_file(tmp_path / "s.nwb", population), "S")
-    assert wants_ascii_names(path)
+    with h5py.File(path) as file:
+        assert wants_ascii_names(file)
     assert pynwb.validate(path=str(path)) == []
     before = shutil.copy(path, tmp_path / "before.nwb")
     found = embed(read_population(path), checkpoint, **QUICK)
@@ -111,7 +112,8 @@ def test_column_names_in_ascii(population, checkpoint, tmp_path):
 
 def test_column_names_in_unicode_stay(population, checkpoint, tmp_path):
     path = units_file(tmp_path / "s.nwb", population)
-    assert not wants_ascii_names(path)
+    with h5py.File(path) as file:
+        assert not wants_ascii_names(file)
     write_nwb(path, embed(read_population(path), checkpoint, **QUICK), in_place=True)
     with h5py.File(path) as file:
         names = file["processing/nuclr/UnitEmbeddings"].attrs.get_id("colnames").dtype

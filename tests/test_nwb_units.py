@@ -138,8 +138,8 @@ def test_data_that_end_before_their_index_are_refused(path, column):
     with h5py.File(path) as file:
         values = file[f"units/{column}"][:]
     replaced(path, f"units/{column}", values[:-3])
-    told = refused(path)
-    assert f"units/{column}_index: points to {len(values)} values, and {column} holds {len(values) - 3}" in told
+    message = refused(path)
+    assert f"units/{column}_index: points to {len(values)} values, and {column} holds {len(values) - 3}" in message
 
 
 @pytest.mark.parametrize("column", INDEXED)
@@ -262,9 +262,9 @@ def test_zarr_that_only_claims(tmp_path):
 def test_pynwbs_reason_is_quoted(path):
     with h5py.File(path, "r+") as file:
         file["units"].attrs["colnames"] = "spike_times"  # one column, as MatNWB wrote it
-    told = refused(path)
-    assert "Could not construct Units object due to" in told
-    assert "incorrect type for 'colnames' (got 'str'" in told
+    message = refused(path)
+    assert "Could not construct Units object due to" in message
+    assert "incorrect type for 'colnames' (got 'str'" in message
 
 
 def test_what_is_missing_is_quoted(path):
