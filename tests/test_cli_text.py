@@ -93,6 +93,7 @@ def test_names_survive_as_they_are_where_they_are_data(session, population):
         assert file["unit_ids"][0] == f"{HOSTILE} 0"
 
 
+@pytest.mark.slow
 def test_names_that_the_output_s_alphabet_lacks_are_shown_all_the_same(tmp_path, population):
     """As where output of Windows goes into a file."""
     path = write_nwb_file(

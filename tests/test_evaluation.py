@@ -471,6 +471,7 @@ def test_threads_change_no_number():
     assert same_numbers(*evaluations)
 
 
+@pytest.mark.slow
 def test_processes_change_no_number(monkeypatch):
     monkeypatch.setattr(parallel, "_WORTH_PROCESSES", 0)
     embeddings, labels = cohort(3)

@@ -104,6 +104,7 @@ def loading(port: int, cache: Path):
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_what_was_fetched_once_is_read_from_the_cache_without_a_network(hub, tmp_path, checkpoint):
     expected = f"{checkpoint.sha256} {COMMIT}"
     with loading(hub.server_port, tmp_path) as ask:

@@ -267,6 +267,7 @@ def test_nothing_is_replaced_unless_asked(embedded, other):
     assert embedded.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_new_names_share_models(embedded, embeddings, other):
     for found in (embeddings, other):
         write_nwb(embedded, found, in_place=True, if_exists="new_name")

@@ -187,6 +187,7 @@ def test_a_file_with_units_too_keeps_them_apart(embeddings, tmp_path):
     check_plain(write_nwb(path, embeddings), embeddings)
 
 
+@pytest.mark.slow
 def test_planes_get_a_table_each(nuclr, model, tmp_path):
     path = write_nwb_file(tmp_path / "planes.nwb", session_file((10, 14), cell_type=TYPES[:10], accepted=np.ones(10)))
     population = read_population(path, series="DfOverF")

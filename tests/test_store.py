@@ -245,6 +245,7 @@ def test_a_damaged_store_is_named(tmp_path, population, name):
         Store(store.path).probes[0].population()
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_whole_sessions_only(tmp_path):
     for seed in range(12):
         nwb(tmp_path / f"{seed:02d}.nwb", seed=seed)

@@ -253,7 +253,7 @@ def by_slurm(*arguments):
 @pytest.mark.parametrize(
     ("start", "objective"),
     [
-        (by_itself, "dcl_full"),
+        pytest.param(by_itself, "dcl_full", marks=pytest.mark.slow),
         pytest.param(by_itself, "infonce", marks=pytest.mark.slow),
         pytest.param(by_slurm, "dcl", marks=pytest.mark.slow),
     ],
@@ -307,7 +307,7 @@ def test_traces_are_trained_on_at_the_encoders_rate(tmp_path):
     assert train(tmp_path / "dff.npy", tmp_path / "c.safetensors", config, reading=reading).card["recordings"] == 1
 
 
-@pytest.mark.parametrize("objective", ["dcl_full", "vicreg"])
+@pytest.mark.parametrize("objective", ["dcl_full", pytest.param("vicreg", marks=pytest.mark.slow)])
 def test_training_learns(store, tmp_path, objective):
     config = other(steps=40, samples=4, learning_rate=3e-3, objective=objective)
     checkpoint = train(store, tmp_path / "a.safetensors", config)
