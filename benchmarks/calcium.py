@@ -8,7 +8,7 @@ VALIDATION, which has no labels, by the re-identification of its neurons.
 from pathlib import Path
 
 import numpy as np
-from quality import RANDOM, SEEDS, best_scaling, count, model_features, random_weights, rows_of, scored
+from scoring import RANDOM, SEEDS, best_scaling, count, model_features, random_weights, rows_of, scored
 from tqdm import tqdm
 
 from spikeinterface_nuclr import (
