@@ -11,7 +11,7 @@ the file, and read them back with nothing but PyNWB.
 # --------------
 # We simulate a session with two probes. Real files come from NeuroConv, DANDI
 # or your own conversion script. Units of different probes belong to different
-# populations; here the electrode groups tell them apart.
+# populations; here the electrode groups separate them.
 
 import tempfile
 from datetime import datetime, timezone
