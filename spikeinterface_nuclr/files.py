@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, reason_of
+from .locks import is_running
 
 _ALWAYS_ALLOWED = 64_000_000  # bytes that any file may declare
 _COMPRESSION = 1_000  # about the compression ratio of deflate for a constant
@@ -248,19 +249,6 @@ def sweep(folder: Path, name: str | None = None) -> None:
             match = left_behind.fullmatch(path.name)
             if match and not is_running(int(match[1])):
                 _remove(path)
-
-
-def is_running(process: int) -> bool:
-    """Whether a process with this number runs on this machine; True if that cannot be determined."""
-    if os.name == "nt":  # where signal 0 is Ctrl-C
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # belongs to another user
-        return True
-    return True
 
 
 def _copy_permissions(like: Path, new: Path) -> None:

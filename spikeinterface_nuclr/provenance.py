@@ -135,7 +135,8 @@ class Provenance:
     @property
     def subject(self) -> str:
         """The animal, as named by the source; empty if the source does not name it."""
-        return str(self.source.get("subject") or "").strip()
+        subject = self.source.get("subject")
+        return "" if subject is None else str(subject).strip()
 
     @property
     def reading(self) -> dict:

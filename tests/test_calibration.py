@@ -179,7 +179,9 @@ def test_thresholds_of_too_little_accept_nothing():
     right = np.ones(100, dtype=bool)
     confidence = np.linspace(0.6, 1, 100)
     assert abstention_threshold(confidence, right, 0.1) < 0.7
-    assert abstention_threshold(confidence, right, 0.1, np.zeros(100)) == np.inf  # one animal says nothing of others
+    assert (
+        abstention_threshold(confidence, right, 0.1, np.zeros(100)) == np.inf
+    )  # one animal is no evidence about others
     assert abstention_threshold(confidence, right, 0.1, np.arange(100) % 2) == np.inf  # nor do two
     assert abstention_threshold(confidence[:20], right[:20], 0.1) == np.inf
     assert abstention_threshold(np.empty(0), np.empty(0, dtype=bool), 0.1) == np.inf

@@ -90,7 +90,7 @@ def test_two_recordings_of_an_animal_stay_on_one_side():
 
 
 def test_no_choice_sees_the_test_animal():
-    """What is said of an animal does not depend on the labels, or the other units, of that animal."""
+    """Predictions for an animal do not depend on its labels, nor on its other units."""
     embeddings, labels = cohort(4)
     before = evaluated(embeddings, labels, shuffles=0).predictions_of("embedding")
     labels[0] = np.random.default_rng(0).permutation(labels[0])

@@ -1,4 +1,4 @@
-"""Labels from a CSV file: which recording and unit each row is of, and what is said of rows that fit none."""
+"""Labels from a CSV file: rows are matched to recordings and units, and rows that match none are reported."""
 
 import pytest
 from nwb_files import add_units, new_nwb, write_nwb_file

@@ -260,7 +260,7 @@ def test_a_private_store_is_private_all_the_time(session, embeddings, tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from spikeinterface_nuclr.io.nwb.output import alone
+from spikeinterface_nuclr.locks import alone
 with alone(Path(sys.argv[1])):
     print("ready", flush=True)
     time.sleep(60)

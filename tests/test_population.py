@@ -102,7 +102,7 @@ def test_fingerprint_follows_ids_counts_and_times():
 
 
 def test_spikes_have_no_frames():
-    """A sorting's own sampling frequency says nothing of its windows."""
+    """The sampling frequency of a sorting does not affect its windows."""
     population = Population(["a", "b"], [[0.5], [1.0]], sampling_frequency=30_000.0)
     assert population.sampling_frequency is None
 

@@ -20,7 +20,9 @@ from .options import (
     Series,
     Source,
     Traces,
+    check_replacing,
     check_source,
+    open_analyzer,
     read_options,
 )
 
@@ -102,14 +104,7 @@ def embed(
             "embeddings to the session's NWB file, use write_nwb('session.nwb', …) in Python"
         )
     inside = in_place or (output is None and kind == "analyzer")
-    if inside and overwrite:
-        raise typer.BadParameter(
-            "--overwrite replaces an output file: to replace results inside the source, give --if-exists replace"
-        )
-    if not inside and if_exists != "error":
-        raise typer.BadParameter(
-            "--if-exists is for results inside the source: to replace an output file, give --overwrite"
-        )
+    check_replacing(inside=inside, overwrite=overwrite, if_exists=if_exists)
     if into_nwb:
         places = {"in_place": in_place, "units_only": units_only, "overwrite": overwrite, "if_exists": if_exists}
         line = _into_nwb(source, output, settings, reading, name=name, publish=publish, **places)
@@ -221,17 +216,12 @@ def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_e
     from ..embedding import expected_provenance
     from ..extensions import compute_nuclr_embedding, computed_embedding, computed_identity
     from ..io import read_population
-    from ..io.spikeinterface import load_spikeinterface
     from ..model.loading import load_checkpoint
 
-    if if_exists not in ("error", "replace"):
-        raise typer.BadParameter("--if-exists must be error or replace for an analyzer")
     group_by = reading.pop("group_by")
     if reading:
         raise InputError(f"{source}: {next(iter(reading))} does not apply to an analyzer: leave it out")
-    analyzer = load_spikeinterface(source)
-    if analyzer.is_read_only():
-        raise InputError(f"{source}: is read-only: name a file to write (-o)")
+    analyzer = open_analyzer(source, if_exists)
     existing = computed_embedding(analyzer)
     if existing and if_exists == "error":
         provenance, stale = existing.get_embeddings(warn=False).provenance, existing.stale

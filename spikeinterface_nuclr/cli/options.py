@@ -133,6 +133,30 @@ def check_source(source: Path) -> None:
         raise InputError(f"{source}: no such file or folder")
 
 
+def check_replacing(*, inside: bool, overwrite: bool, if_exists: str) -> None:
+    """A usage error if the option that replaces results does not fit where they go: inside the source, or a file."""
+    if inside and overwrite:
+        raise typer.BadParameter(
+            "--overwrite replaces an output file: to replace results inside the source, give --if-exists replace"
+        )
+    if not inside and if_exists != "error":
+        raise typer.BadParameter(
+            "--if-exists is for results inside the source: to replace an output file, give --overwrite"
+        )
+
+
+def open_analyzer(source: Path, if_exists: str):
+    """The analyzer saved in `source`, to write results into."""
+    from ..io.spikeinterface import load_spikeinterface
+
+    if if_exists not in ("error", "replace"):
+        raise typer.BadParameter("--if-exists must be error or replace for an analyzer")
+    analyzer = load_spikeinterface(source)
+    if analyzer.is_read_only():
+        raise InputError(f"{source}: is read-only: name a file to write (-o)")
+    return analyzer
+
+
 def target_name(target: str | None, label: str | None, labels: Path | None) -> str:
     """The name of the predicted property; a usage error unless exactly one source of labels is given."""
     if (label is None) == (labels is None):

@@ -23,7 +23,9 @@ from .options import (
     Series,
     Source,
     Traces,
+    check_replacing,
     check_source,
+    open_analyzer,
     read_options,
 )
 
@@ -86,14 +88,7 @@ def predict(
         raise typer.BadParameter("--in-place is for NWB files")
     if output is None and not in_place and kind != "analyzer":
         raise typer.BadParameter("name a file to write: -o FILE.csv" + ", -o FILE.nwb or --in-place" * (kind == "nwb"))
-    if output is None and overwrite:
-        raise typer.BadParameter(
-            "--overwrite replaces an output file: to replace results inside the source, give --if-exists replace"
-        )
-    if output is not None and if_exists != "error":
-        raise typer.BadParameter(
-            "--if-exists is for results inside the source: to replace an output file, give --overwrite"
-        )
+    check_replacing(inside=output is None, overwrite=overwrite, if_exists=if_exists)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency)
     if into_nwb:
@@ -101,24 +96,32 @@ def predict(
             source, decoder, output, settings, reading, target_error, overwrite=overwrite, if_exists=if_exists
         )
     elif output is not None:
-        line = _into_file(source, decoder, output, settings, reading, target_error, overwrite=overwrite)
+        line = _into_file(source, kind, decoder, output, settings, reading, target_error, overwrite=overwrite)
     else:
         line = _into_analyzer(source, decoder, settings, reading["group_by"], target_error, if_exists=if_exists)
     say(line)
 
 
 def _into_file(
-    source: Path, decoder: str, output: Path, settings, reading: dict, target_error: float, *, overwrite: bool
+    source: Path,
+    kind: str,
+    decoder: str,
+    output: Path,
+    settings,
+    reading: dict,
+    target_error: float,
+    *,
+    overwrite: bool,
 ) -> str:
-    """Write a ``.csv`` with one row per unit."""
+    """Write a ``.csv`` with one row per unit; `kind` is that of the source."""
     from ..decoding.decoder import Decoder
     from ..files import check_format, check_writable, written_whole
-    from ..io import kind_of, read_population
+    from ..io import read_population
     from ..io.nwb.session import read_session
     from ..text import for_csv
 
     check_writable(check_format(output, ".csv"), overwrite=overwrite)
-    fitted, kind = Decoder.load(decoder), kind_of(source)
+    fitted = Decoder.load(decoder)
     if kind == "analyzer":
         embeddings = _analyzer_embeddings(source, fitted, settings, reading)
     elif kind == "nwb":
@@ -164,13 +167,8 @@ def _into_analyzer(
     """Compute nuclr_identity, and nuclr_embedding if it is missing or stale, for the analyzer saved in `source`."""
     from ..decoding.decoder import Decoder
     from ..extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding, computed_identity
-    from ..io.spikeinterface import load_spikeinterface
 
-    if if_exists not in ("error", "replace"):
-        raise typer.BadParameter("--if-exists must be error or replace for an analyzer")
-    analyzer = load_spikeinterface(source)
-    if analyzer.is_read_only():
-        raise InputError(f"{source}: is read-only: name a file to write (-o)")
+    analyzer = open_analyzer(source, if_exists)
     fitted, extension, existing = Decoder.load(decoder), computed_embedding(analyzer), computed_identity(analyzer)
     usable = extension is not None and _accepts(fitted, extension.get_embeddings(warn=False))
     if if_exists == "error" and extension and not usable:

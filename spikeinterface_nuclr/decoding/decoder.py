@@ -190,8 +190,8 @@ class Decoder(storage.Fitted):
         )
 
     def _warn_of_training_animal(self, provenance: Provenance) -> None:
-        animal = provenance.source.get("subject", "")
-        if key_of(str(animal)) in map(key_of, self.animals):
+        animal = provenance.subject
+        if key_of(animal) in map(key_of, self.animals):
             warnings.warn(
                 f"{self.name or self.target} was fitted to animal {animal}: its predictions are not a test",
                 RecordingWarning,

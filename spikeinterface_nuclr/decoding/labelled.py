@@ -65,10 +65,6 @@ class Labelled:
             **{name: getattr(self, name)[units] for name in fields},
         )
 
-    def with_labels(self, labels: np.ndarray) -> "Labelled":
-        """The same units with other labels."""
-        return replace(self, labels=labels)
-
     def without_features(self) -> "Labelled":
         """The same units with only their embeddings."""
         return replace(self, tables={n: rows for n, rows in self.tables.items() if n != FEATURES}, columns=())
@@ -260,8 +256,8 @@ def _label_recording(number: int, recording: Recording, labels, animal, features
     labels, has_label = read(labels, f"{name}: labels")
     if labels.shape != (n,):
         raise InputError(f"{name}: labels has shape {labels.shape} for {n} units")
-    animal = first.provenance.source.get("subject") if animal is None else animal
-    if animal is None or (isinstance(animal, str) and not animal.strip()):
+    animal = first.provenance.subject if animal is None else animal
+    if isinstance(animal, str) and not animal.strip():
         raise InputError(f"{name}: names no subject: give animals=, so that training and test animals differ")
     animals = as_animals(animal, n, name)
     keep = np.flatnonzero(has_label & embedded(tables))

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import SoftFileLock, Timeout
 
 from ..errors import InputError, reading, reason_of
 from ..files import folder_written_whole, remove_folder, standing_folder, written_whole
 from ..io.untrusted import check_npy, check_zarr, read_json
+from ..locks import alone
 
 _MARKER = "complete"
 _LOCK, _PATIENCE_S = ".nuclr.lock", 60
@@ -142,20 +142,13 @@ def _write(extension, place: Path) -> None:
 def _saving(analyzer, place: Path) -> Iterator[None]:
     """Keep other processes from saving into the same analyzer, and turn what a library raises into one line.
 
-    Consolidating a Zarr store reads what another process is about to move. The lock is a file, which works on the file
-    systems of clusters, too; filelock ignores one that a killed process of this machine has left.
+    Consolidating a Zarr store reads what another process is about to move.
     """
-    lock = SoftFileLock(Path(analyzer.folder) / _LOCK, timeout=_PATIENCE_S)
     try:
-        with lock:
+        with alone(place, Path(analyzer.folder) / _LOCK, patience_s=_PATIENCE_S):
             yield
     except InputError:
         raise
-    except Timeout:
-        raise InputError(
-            f"{place}: another process is writing it: try again when it is done, or, if there is none, delete "
-            f"{lock.lock_file}"
-        ) from None
     except Exception as error:  # Zarr raises a KeyError on a full disk
         raise InputError(f"{place}: could not be saved ({reason_of(error)}): free some room, and try again") from error
 

@@ -1,6 +1,5 @@
 """The output file and whether it can be written: links, permissions, locks, disk space."""
 
-import glob
 import os
 import re
 import shutil
@@ -10,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
-from filelock import SoftFileLock, Timeout
 
 from ...errors import InputError
-from ...files import check_writable, is_running
+from ...files import check_writable
 from .links import Pointer, pointers_of
 
 # Places at which a copy of the whole file is extended.
@@ -99,38 +97,6 @@ def check_relative(path: Path, pointers: list, output: Path) -> None:
                 f"{path}: {pointer.place} points to {pointer.target} beside it ({pointer.kind}): write the copy into "
                 "the same folder"
             )
-
-
-@contextmanager
-def alone(output: Path) -> Iterator[None]:
-    """Prevent other processes of this package from writing the same file; raise InputError if one does.
-
-    The lock is a file ``.NAME.lock`` beside it, which also works on file systems without locks, as on clusters. Locks
-    of killed processes on this machine are ignored.
-    """
-    lock = SoftFileLock(output.with_name(f".{output.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"{output}: another process is writing it: write again when it has finished, or, if there is none, delete "
-            f"{lock.lock_file}"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{output.parent}: cannot write there ({error.strerror}): choose another folder") from None
-    try:
-        _remove_abandoned(output)
-        yield
-    finally:
-        lock.release()
-
-
-def _remove_abandoned(output: Path) -> None:
-    """Remove ``.NAME.lock.break.ID.…``, left by filelock if a process is killed while it takes over a lock."""
-    for file in output.parent.glob(f".{glob.escape(output.name)}.lock.break.*"):
-        process = file.name.split(".")[-2]
-        if process.isdigit() and not is_running(int(process)):
-            file.unlink(missing_ok=True)
 
 
 @contextmanager

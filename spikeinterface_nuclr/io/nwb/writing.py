@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import InputError, RecordingWarning, reason_of
 from ...files import written_whole
 from ...identities import Identities
+from ...locks import alone
 from ...population import Population
 from ...unit_embeddings import UnitEmbeddings
 from . import copying, tables, verifying
@@ -19,7 +20,7 @@ from .inputs import results_of
 from .links import pointers_of
 from .matching import column_texts
 from .neurons import Place, imaging_of, is_read_as, paths_of, places_of
-from .output import alone, check_places, check_relative, check_space, locked, output_of, size_of, stamp
+from .output import check_places, check_relative, check_space, locked, output_of, size_of, stamp
 from .population import read_nwbfile
 from .reading import IDENTITIES, TABLE, contents, is_ours, stored_table, table_names
 from .session import Session
