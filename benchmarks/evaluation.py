@@ -21,8 +21,8 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from spikeinterface_nuclr import UnitEmbeddings, animal_scaling, evaluate, label_efficiency
+from spikeinterface_nuclr.decoding.classifier import fit_classifier
 from spikeinterface_nuclr.decoding.labelled import label_units
-from spikeinterface_nuclr.decoding.linear import fit_classifier
 from spikeinterface_nuclr.decoding.parallel import on_one_thread
 from spikeinterface_nuclr.decoding.splits import Split
 

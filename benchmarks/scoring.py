@@ -8,7 +8,7 @@ import torch
 from spikeinterface_nuclr import Checkpoint, Encoder, InputError, Population, embed
 from spikeinterface_nuclr.decoding import scores
 from spikeinterface_nuclr.decoding.baselines import baseline_features
-from spikeinterface_nuclr.decoding.logistic import moments, standardised
+from spikeinterface_nuclr.decoding.readout import moments, standardised
 
 SEEDS = range(3)
 RANDOM = "random weights"

@@ -5,7 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from spikeinterface_nuclr.decoding.calibration import softmax
-from spikeinterface_nuclr.decoding.logistic import LogisticRows, standardised
+from spikeinterface_nuclr.decoding.logistic import LogisticRows
+from spikeinterface_nuclr.decoding.readout import Basis
 
 
 def correlated(n: int, k: int, seed: int = 0) -> np.ndarray:
@@ -22,9 +23,8 @@ def test_probabilities_are_those_of_scikit_learn(classes, strength, balanced):
     rng = np.random.default_rng(1)
     truth = np.minimum(rng.geometric(0.5, 300) - 1, classes - 1)  # unequal numbers
     rows[:, 0] += truth
-    found = LogisticRows(rows)
-    weight, bias = found.fit(truth, classes, strength, balanced)
-    standard = standardised(rows, found.mean, found.scale)
+    standard = Basis(rows).features
+    weight, bias = LogisticRows(standard).fit(truth, classes, strength, balanced)
     model = LogisticRegression(
         C=strength, class_weight="balanced" if balanced else None, tol=1e-9, max_iter=1000, solver="newton-cholesky"
     ).fit(standard, truth)
@@ -35,11 +35,10 @@ def test_fewer_rows_than_columns_and_columns_that_say_nothing():
     rows = correlated(15, 40)
     rows[:, 3], rows[:, 4], rows[2, 5] = 7.0, np.nan, np.nan
     truth = np.arange(15) % 3
-    found = LogisticRows(rows)
-    weight, bias = found.fit(truth, 3, 0.1, True)
+    standard = Basis(rows).features
+    weight, bias = LogisticRows(standard).fit(truth, 3, 0.1, True)
     assert np.isfinite(weight).all()
     assert np.abs(weight[:, 3:5]).max() < 1e-9
-    standard = standardised(rows, found.mean, found.scale)
     model = LogisticRegression(C=0.1, tol=1e-9, max_iter=1000).fit(standard, truth)
     np.testing.assert_allclose(softmax(standard @ weight.T + bias), model.predict_proba(standard), atol=2e-4)
 

@@ -20,6 +20,7 @@ from .options import (
     Overwrite,
     Precision,
     Quiet,
+    Readout,
     SamplingFrequency,
     Series,
     Sources,
@@ -49,6 +50,7 @@ def decoder_fit(
     classes: Classes = None,
     target: Target = None,
     model: Model = None,
+    readout: Readout = "linear",
     balanced: Balanced = True,
     card: Card = None,
     group_by: GroupBy = "group",
@@ -72,10 +74,12 @@ def decoder_fit(
     """
     from ..decoding.cohort import read_cohort
     from ..decoding.decoder import fit_decoder
+    from ..decoding.readout import check_readout
     from ..embedding import EmbeddingSettings
     from ..files import check_format, check_writable
 
     name = target_name(target, label, labels)
+    check_readout(readout)
     check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
     description = read_card(card) if card else {}
     cohort = read_cohort(
@@ -85,8 +89,9 @@ def decoder_fit(
     )  # fmt: skip
     list_skipped(cohort.left_out)
     fitted = fit_decoder(
-        cohort.embeddings, cohort.labels, cohort.animals, target=name, balanced=balanced, card=description
-    )
+        cohort.embeddings, cohort.labels, cohort.animals, target=name, readout=readout, balanced=balanced,
+        card=description,
+    )  # fmt: skip
     fitted.save(output, overwrite=overwrite)
     say(f"{output}: {fitted!r}, calibrated on {fitted.card['calibrated_on']}, sha256 {fitted.sha256}")
     exit_if_skipped(cohort.left_out)

@@ -19,6 +19,7 @@ from .options import (
     Overwrite,
     Precision,
     Quiet,
+    Readout,
     SamplingFrequency,
     Series,
     Sources,
@@ -60,6 +61,7 @@ def evaluate(
         bool, typer.Option("--curves", help="Also compute scores by number of labels and of training animals.")
     ] = False,
     shuffles: Annotated[int, typer.Option(min=0, help="Label shuffles within animals, for the p value.")] = 20,
+    readout: Readout = "linear",
     balanced: Balanced = True,
     n_jobs: Annotated[
         int, typer.Option("--n-jobs", "-j", help="Processes that fit decoders in parallel; -1: one per core.")
@@ -89,6 +91,7 @@ def evaluate(
     from ..decoding.evaluation import evaluate as score
     from ..decoding.learning_curves import animal_scaling, label_efficiency
     from ..decoding.parallel import check_jobs
+    from ..decoding.readout import check_readout
     from ..decoding.splits import check_protocol
     from ..embedding import EmbeddingSettings
     from ..widgets import plot_nuclr_evaluation
@@ -97,6 +100,7 @@ def evaluate(
     name = target_name(target, label, labels)
     check_protocol(protocol, test_animal or ())
     check_jobs(n_jobs)
+    check_readout(readout)
     check_report(output, overwrite=overwrite)
     cohort = read_cohort(
         sources, label_rule(label, labels, level, classes),
@@ -106,8 +110,8 @@ def evaluate(
     )  # fmt: skip
     list_skipped(cohort.left_out)
     split = {
-        "protocol": protocol, "test_animals": test_animal or (), "balanced": balanced, "n_jobs": n_jobs,
-        "progress": not quiet,
+        "protocol": protocol, "test_animals": test_animal or (), "readout": readout, "balanced": balanced,
+        "n_jobs": n_jobs, "progress": not quiet,
     }  # fmt: skip
     labelled = (cohort.embeddings, cohort.labels, cohort.animals)
     evaluation = score(

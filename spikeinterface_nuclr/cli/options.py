@@ -96,6 +96,7 @@ Classes = Annotated[
         show_default=False,
     ),
 ]
+Readout = Annotated[str, typer.Option(help="linear, or kernel, which also finds classes that no linear map separates.")]
 Balanced = Annotated[bool, typer.Option(help="Weight classes equally, however many units they have.")]
 Card = Annotated[
     Optional[Path],  # noqa: UP045

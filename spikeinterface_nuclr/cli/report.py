@@ -13,6 +13,10 @@ PAGE = "report.md"
 _CURVES = ("share.csv", "animals.csv")
 _TABLES = ("predictions.csv", "scores.csv", "animal_scores.csv", "per_class.csv", *_CURVES)
 _FILES = (*_TABLES, "provenance.json", "evaluation.png", PAGE)
+_READOUTS = {
+    "linear": "Embeddings and baselines are read by logistic regression.",
+    "kernel": "Embeddings and baselines are read by logistic regression of a Gaussian kernel.",
+}
 _PROTOCOLS = {
     "leave-one-animal-out": "Each animal was left out in turn and predicted by a decoder fitted to the others.",
     "zero-shot": "The test animals were not used for fitting or for any choice.",
@@ -67,7 +71,7 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
             "",
             f"{provenance['units']} labelled units of {len(provenance['animals'])} animals in {len(cohort.names)} "
             f"recordings, {num_tested} test animals; embedded with {model_name} "
-            f"(sha256 {model.checkpoint_sha256[:12]}…).",
+            f"(sha256 {model.checkpoint_sha256[:12]}…). {_READOUTS[provenance['readout']]}",
             "",
             "![Scores, confusions, calibration](evaluation.png)",
             "",

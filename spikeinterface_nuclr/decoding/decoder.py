@@ -12,10 +12,11 @@ from ..identities import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities
 from ..provenance import Provenance
 from . import storage
 from .calibration import CONFIDENCE, Reference, abstention_threshold, fit_reference, name_of
+from .classifier import Classifier, HeldOut, fit_classifier
 from .labelled import FEATURES, Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
 from .labels import key_of
-from .linear import Classifier, HeldOut, Readout, fit_classifier
 from .parallel import on_one_thread
+from .readout import Readout, check_readout
 
 # Classes with fewer units get a warning.
 _FEW = 5
@@ -145,6 +146,7 @@ class Decoder(storage.Fitted):
                 "threshold_confidence": CONFIDENCE,
                 "novelty_limit": limit,
                 "features": list(self.columns),
+                "readout": self.card.get("readout", "linear"),
                 "calibrated_on": self.card.get("calibrated_on", ""),
                 "versions": {"spikeinterface-nuclr": version("spikeinterface-nuclr"), "numpy": np.__version__}
                 | {"python": platform.python_version()},
@@ -207,7 +209,7 @@ class Decoder(storage.Fitted):
             "target": self.target,
             "classes": self.classes.tolist(),
             "temperatures": self.classifier.temperatures.tolist(),
-            "strengths": {name: readout.strength for name, readout in readouts.items()},
+            **storage.readout_facts(readouts),
             "novelty": {name: [reference.typical, reference.limit] for name, reference in self.references.items()},
             "columns": list(self.columns),
             "animals": list(self.animals),
@@ -216,7 +218,7 @@ class Decoder(storage.Fitted):
     @classmethod
     def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str) -> "Decoder":
         classes = np.array(storage.texts_of(facts["classes"], "classes"), dtype=str)
-        readouts = storage.read_readouts(arrays, facts["strengths"], len(classes))
+        readouts = storage.read_readouts(arrays, facts, len(classes))
         references = {}
         for key, numbers in facts["novelty"].items():
             rows = storage.array_of(arrays, f"{key}/reference", np.float32, (None, len(readouts[key].mean)))
@@ -254,16 +256,17 @@ def fit_decoder(
     *,
     target: str,
     features=None,
+    readout: str = "linear",
     balanced: bool = True,
     card: dict | None = None,
     seed: int = 0,
 ) -> Decoder:
     """Fit a decoder of classes to labelled units; for numbers, use `fit_regressor`.
 
-    Embeddings are standardised and classified by multinomial logistic regression (as in Arora et al. 2025).
-    Probabilities are calibrated by temperature scaling (Guo et al. 2017) if that helps. The regularisation strength,
-    the temperatures, the abstention threshold and the scale of novelty are chosen by cross-validation over animals, in
-    up to five folds.
+    Embeddings are standardised and classified by multinomial logistic regression (as in Arora et al. 2025), of the
+    embeddings themselves or of a kernel of them. Probabilities are calibrated by temperature scaling (Guo et al. 2017)
+    if that helps. The regularisation strength, the width of the kernel, the temperatures, the abstention threshold and
+    the scale of novelty are chosen by cross-validation over animals, in up to five folds.
 
     Parameters
     ----------
@@ -281,6 +284,9 @@ def fit_decoder(
     features : pandas DataFrame or list of DataFrames, optional
         Other features of each unit, such as SpikeInterface's metrics. They get a classifier of their own, whose
         probabilities are averaged with those of the embeddings.
+    readout : {"linear", "kernel"}
+        "kernel" also finds classes that no linear map separates (`Kernel`). The linear read-out shows what an embedding
+        represents explicitly, and needs fewer labels.
     balanced : bool, default: True
         Weight classes equally, however many units they have.
     card : dict, optional
@@ -314,11 +320,12 @@ def fit_decoder(
     3
     """
     check_fit(target, card, seed)
+    check_readout(readout)
     labelled = label_units(embeddings, labels, animals, features)
     _warn_of_classes(labelled)
-    classifier, held_out = on_one_thread(fit_classifier, labelled, balanced=balanced, seed=seed)
+    classifier, held_out = on_one_thread(fit_classifier, labelled, readout=readout, balanced=balanced, seed=seed)
     confidence = held_out.predicted.max(axis=1)
-    facts = {"balanced": balanced, "calibration": name_of(classifier.temperatures)}
+    facts = {"readout": readout, "balanced": balanced, "calibration": name_of(classifier.temperatures)}
     return Decoder(
         target,
         classifier,

@@ -18,10 +18,11 @@ from ..population import Population
 from ..text import for_csv
 from . import calibration, scores
 from .baselines import comparison_tables
+from .classifier import fit_classifier, refitted_labels
 from .labelled import Labelled, by_each, label_units, per_recording
-from .linear import fit_classifier, refitted_labels
 from .neighbours import with_pooled
 from .parallel import check_jobs, in_parallel
+from .readout import check_readout
 from .scores import EMBEDDING, FUSED, TARGET_ERRORS, threshold_column
 from .splits import Split, check_seed, check_splits, scorable, split_units
 from .verdict import compared, verdict_of
@@ -148,7 +149,10 @@ class Evaluation:
         }
 
     def __repr__(self):
-        return f"{self.verdict}\nEvaluation({self.target!r}, {self.protocol}, {len(self.methods)} methods)"
+        return (
+            f"{self.verdict}\nEvaluation({self.target!r}, {self.protocol}, {self.provenance['readout']} read-out, "
+            f"{len(self.methods)} methods)"
+        )
 
 
 def evaluate(
@@ -165,15 +169,16 @@ def evaluate(
     probes=None,
     test_animals: Sequence[str] = (),
     splits: list[Split] | None = None,
+    readout: str = "linear",
     balanced: bool = True,
     shuffles: int = 20,
     seed: int = 0,
     n_jobs: int = -1,
     progress: bool = True,
 ) -> Evaluation:
-    """Evaluate how well a linear decoder of embeddings predicts a label in test animals.
+    """Evaluate how well a decoder of embeddings predicts a label in test animals.
 
-    The regularisation strength, the temperatures and the abstention threshold are chosen within the training animals.
+    All settings of the decoder, such as the regularisation strength, are chosen within the training animals.
     The result does not depend on the number of processes.
 
     Parameters
@@ -201,11 +206,13 @@ def evaluate(
         For the protocol "zero-shot".
     splits : list of Split, optional
         Custom splits, instead of those of the protocol. Positions refer to the units with an embedding and a label.
+    readout : {"linear", "kernel"}
+        As in `fit_decoder`; it reads the embeddings, the baselines and all other features.
     balanced : bool, default: True
         As in `fit_decoder`.
     shuffles : int, default: 20
-        Number of label shuffles within animals. Decoders of shuffled labels use the regularisation strengths chosen
-        for the true labels. Labels are not shuffled if each animal has a single class.
+        Number of label shuffles within animals. Decoders of shuffled labels use the settings chosen for the
+        true labels. Labels are not shuffled if each animal has a single class.
     seed : int, default: 0
         Seed of folds and shuffles.
     n_jobs : int, default: -1
@@ -240,6 +247,7 @@ def evaluate(
     """
     check_jobs(n_jobs)
     check_seed(seed)
+    check_readout(readout)
     if not isinstance(shuffles, Integral) or shuffles < 0:
         raise InputError(f"shuffles must be a whole number from 0 on, not {shuffles!r}")
     fused = label_units(embeddings, labels, animals, features)
@@ -272,7 +280,7 @@ def evaluate(
     positions = None if positions is None else _positions(positions, recordings)
     numbers = sum(rows.size for rows in labelled.tables.values()) * len(splits)
     with tqdm(total=(len(methods) + bool(shuffles)) * len(splits), desc="evaluating", disable=not progress) as bar:
-        tasks = [(name, units, split, balanced, seed) for name, units in methods.items() for split in splits]
+        tasks = [(name, units, split, readout, balanced, seed) for name, units in methods.items() for split in splits]
         results = list(in_parallel(_fit_and_predict, tasks, n_jobs, numbers, bar))
         rng = np.random.default_rng([seed, 1])
         shuffled = [_shuffled_labels(labelled, splits, rng) for _ in range(shuffles)]
@@ -295,7 +303,7 @@ def evaluate(
         "features": list(fused.columns),
         "units": len(labelled), "animals": labelled.animal_names, "test_animals": list(test_animals),
         "splits": len(splits), "unscored": unscored, "calibration": {k: int(n) for k, n in chosen.items()},
-        "balanced": balanced, "shuffles": shuffles, "seed": seed,
+        "readout": readout, "balanced": balanced, "shuffles": shuffles, "seed": seed,
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "scikit-learn", "numpy")},
     }  # fmt: skip
     animal_scores = scores.by_animal(predictions)
@@ -320,12 +328,12 @@ def _positions(positions, recordings: list) -> list[np.ndarray]:
         raise InputError("positions must be numbers, in µm") from None
 
 
-def _fit_and_predict(method: str, labelled: Labelled, split: Split, balanced: bool, seed: int):
+def _fit_and_predict(method: str, labelled: Labelled, split: Split, readout: str, balanced: bool, seed: int):
     """The predictions of one method for one split, and the fitted classifier."""
     import pandas as pd
 
     fit, test = labelled.select(split.fit), labelled.select(split.test)
-    classifier, held_out = fit_classifier(fit, balanced=balanced, seed=seed)
+    classifier, held_out = fit_classifier(fit, readout=readout, balanced=balanced, seed=seed)
     probability, before = classifier.probability(test.tables), classifier.raw(test.tables)
     left_out_confidence = held_out.predicted.max(axis=1)
     correct = held_out.predicted.argmax(axis=1) == held_out.truth

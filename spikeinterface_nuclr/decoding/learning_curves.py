@@ -7,9 +7,10 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from . import scores
+from .classifier import fit_classifier
 from .labelled import Labelled, label_units
-from .linear import fit_classifier
 from .parallel import check_jobs, in_parallel
+from .readout import check_readout
 from .splits import Split, check_seed, check_splits, scorable, split_units
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -18,7 +19,8 @@ _MAX_STEPS = 8
 
 def label_efficiency(
     embeddings, labels, animals=None, protocol: str = "leave-one-animal-out", *, test_animals=(), shares=SHARES,
-    repeats: int = 3, balanced: bool = True, seed: int = 0, n_jobs: int = -1, progress: bool = True,
+    repeats: int = 3, readout: str = "linear", balanced: bool = True, seed: int = 0, n_jobs: int = -1,
+    progress: bool = True,
 ):  # fmt: skip
     """Scores as a function of the number of labels.
 
@@ -26,7 +28,7 @@ def label_efficiency(
 
     Parameters
     ----------
-    embeddings, labels, animals, protocol, test_animals, balanced, n_jobs
+    embeddings, labels, animals, protocol, test_animals, readout, balanced, n_jobs
         As in `evaluate`.
     shares : sequence of float
         Fractions of the training units, drawn at random from each class, at least one unit of each.
@@ -51,7 +53,7 @@ def label_efficiency(
     >>> table.groupby("share")["units"].max().tolist()
     [8, 40]
     """
-    _check(repeats, n_jobs, seed)
+    _check(repeats, readout, n_jobs, seed)
     invalid = [share for share in shares if not 0 < share <= 1]
     if invalid:
         raise InputError(f"shares must lie in (0, 1], not {invalid[0]!r}")
@@ -69,12 +71,12 @@ def label_efficiency(
             ]
             units = int(np.mean([len(split.fit) for split in subsets]))
             draws.append(({"share": share, "units": units, "repeat": repeat}, subsets))
-    return _score(labelled, draws, balanced, seed, n_jobs, progress)
+    return _score(labelled, draws, readout, balanced, seed, n_jobs, progress)
 
 
 def animal_scaling(
     embeddings, labels, animals=None, protocol: str = "leave-one-animal-out", *, test_animals=(), repeats: int = 3,
-    balanced: bool = True, seed: int = 0, n_jobs: int = -1, progress: bool = True,
+    readout: str = "linear", balanced: bool = True, seed: int = 0, n_jobs: int = -1, progress: bool = True,
 ):  # fmt: skip
     """Scores as a function of the number of training animals, from one to all, in at most eight steps.
 
@@ -92,7 +94,7 @@ def animal_scaling(
     """
     if protocol == "within-animal":
         raise InputError("within-animal fits to a single animal: choose another protocol")
-    _check(repeats, n_jobs, seed)
+    _check(repeats, readout, n_jobs, seed)
     labelled = label_units(embeddings, labels, animals)
     splits, _ = scorable(split_units(labelled.animals, labelled.labels, protocol, test_animals, seed), labelled.labels)
     most = min(len(np.unique(labelled.animals[split.fit])) for split in splits)
@@ -106,22 +108,23 @@ def animal_scaling(
                 mask = np.isin(labelled.animals[split.fit], rng.choice(names, count, replace=False))
                 subsets.append(Split(split.name, split.fit[mask], split.test))
             draws.append(({"animals": count, "repeat": repeat}, subsets))
-    return _score(labelled, draws, balanced, seed, n_jobs, progress)
+    return _score(labelled, draws, readout, balanced, seed, n_jobs, progress)
 
 
-def _check(repeats: int, n_jobs: int, seed: int) -> None:
-    """InputError if `repeats`, `n_jobs` or `seed` is invalid."""
+def _check(repeats: int, readout: str, n_jobs: int, seed: int) -> None:
+    """InputError if one of these settings is invalid."""
+    check_readout(readout)
     check_jobs(n_jobs)
     check_seed(seed)
     if not isinstance(repeats, Integral) or repeats < 1:
         raise InputError(f"repeats must be a whole number from 1 on, not {repeats!r}")
 
 
-def _score(labelled: Labelled, draws: list, balanced: bool, seed: int, n_jobs: int, progress: bool):
+def _score(labelled: Labelled, draws: list, readout: str, balanced: bool, seed: int, n_jobs: int, progress: bool):
     """macro-F1 in each test animal for each draw, as a pandas DataFrame whose first columns identify the draw."""
     import pandas as pd
 
-    tasks = [(labelled, split, balanced, seed) for _, subsets in draws for split in subsets]
+    tasks = [(labelled, split, readout, balanced, seed) for _, subsets in draws for split in subsets]
     numbers = sum(rows.size for rows in labelled.tables.values()) * len(tasks)
     with tqdm(total=len(tasks), desc="learning curves", disable=not progress) as bar:
         predicted = in_parallel(_predict, tasks, n_jobs, numbers, bar)
@@ -138,13 +141,13 @@ def _score(labelled: Labelled, draws: list, balanced: bool, seed: int, n_jobs: i
     return pd.DataFrame(rows)
 
 
-def _predict(labelled: Labelled, split: Split, balanced: bool, seed: int) -> np.ndarray:
+def _predict(labelled: Labelled, split: Split, readout: str, balanced: bool, seed: int) -> np.ndarray:
     """Labels of the test units, predicted from the training units; if these have a single class, that class."""
     fit, test = labelled.select(split.fit), labelled.select(split.test)
     classes = np.unique(fit.labels)
     if len(classes) == 1:
         return np.repeat(classes, len(test))
-    classifier, _ = fit_classifier(fit, balanced=balanced, seed=seed)
+    classifier, _ = fit_classifier(fit, readout=readout, balanced=balanced, seed=seed)
     return classifier.classes[classifier.raw(test.tables).argmax(axis=1)]
 
 

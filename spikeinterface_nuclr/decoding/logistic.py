@@ -1,7 +1,7 @@
 """Multinomial logistic regression of the same rows for many penalties and labels.
 
-The minimum is that of scikit-learn's LogisticRegression, but it is reached faster. Quantities that depend on neither
-penalty nor labels (standardised rows, their Gram matrix) are computed once. The Gram matrix also sets the scale of each
+The minimum is that of scikit-learn's LogisticRegression, but it is reached faster. The Gram matrix of the rows, which
+depends on neither penalty nor labels, is computed once. The Gram matrix also sets the scale of each
 direction (preconditioning), which saves most of the hundreds of steps that L-BFGS otherwise takes on the strongly
 correlated dimensions of embeddings.
 """
@@ -21,21 +21,14 @@ class LogisticRows:
     Parameters
     ----------
     rows : float array, shape (n, k)
-        NaN is replaced by the mean of the column.
-
-    Attributes
-    ----------
-    mean, scale : float64, shape (k,)
-        Mean and standard deviation of the columns.
+        Finite, of similar scale in all columns.
     """
 
     def __init__(self, rows: np.ndarray):
-        self.mean, self.scale = moments(rows)
-        standard = standardised(rows, self.mean, self.scale)
         # Rows are rotated to the eigenvectors of the Gram matrix, which leaves the penalty unchanged.
-        curvature, self.axes = np.linalg.eigh(standard.T @ standard / len(standard))
+        curvature, self.axes = np.linalg.eigh(rows.T @ rows / len(rows))
         self.curvature = np.maximum(curvature, 0)
-        self.rotated = standard @ self.axes
+        self.rotated = rows @ self.axes
 
     def fit(self, truth: np.ndarray, classes: int, strength: float, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
         """Fit the regression of class numbers.
@@ -56,14 +49,14 @@ class LogisticRows:
         Returns
         -------
         weight : float64, shape (classes, k)
-            For standardised rows; 0 for a class that does not occur.
+            0 for a class that does not occur.
         bias : float64, shape (classes,)
             -inf for a class that does not occur.
         """
         from scipy.optimize import minimize
 
         present, number, counts = np.unique(truth, return_inverse=True, return_counts=True)
-        n, k, m = len(truth), len(self.mean), len(present)
+        n, k, m = len(truth), len(self.axes), len(present)
         sample_weight = (1 / (m * counts[number]) if balanced else np.full(n, 1 / n))[:, None]
         target = np.eye(m)[number]
         penalty = (2 if m == 2 else 1) / (strength * n)
@@ -90,17 +83,3 @@ class LogisticRows:
         weight[present] = (self.axes @ weights[:k]).T
         bias[present] = weights[k] - (shift @ weights[:k])[0]
         return weight, bias
-
-
-def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, ignoring NaN; 0 and 1 for a column of NaN."""
-    from sklearn.preprocessing import StandardScaler
-
-    with np.errstate(invalid="ignore"):  # columns of NaN
-        scaler = StandardScaler().fit(rows)
-    return np.nan_to_num(scaler.mean_), np.nan_to_num(scaler.scale_, nan=1.0)
-
-
-def standardised(rows: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Rows (n, k) minus the mean, divided by the scale; NaN becomes 0."""
-    return np.nan_to_num((rows - mean) / scale, nan=0.0)

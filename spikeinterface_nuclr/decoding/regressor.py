@@ -1,15 +1,15 @@
 """Regressor: predicts a number, such as depth, from embeddings, with a prediction interval."""
 
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from ..errors import InputError
 from . import storage
+from .classifier import averaged
 from .labelled import FEATURES, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
 from .labels import as_values
-from .linear import STRENGTHS, Readout, averaged, fit_ridge, left_out
+from .readout import Basis, Readout, check_readout, choose_of_values
 from .splits import folds_of
 
 _MIN_UNITS = 10
@@ -136,7 +136,7 @@ class Regressor(storage.Fitted):
     def _content(self) -> tuple[dict[str, np.ndarray], dict]:
         return {"held_out/errors": self.errors} | storage.readout_arrays(self.readouts), {
             "target": self.target,
-            "strengths": {name: readout.strength for name, readout in self.readouts.items()},
+            **storage.readout_facts(self.readouts),
             "columns": list(self.columns),
             "animals": list(self.animals),
         }
@@ -145,7 +145,7 @@ class Regressor(storage.Fitted):
     def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str) -> "Regressor":
         return cls(
             storage.text_of(facts["target"], "target"),
-            storage.read_readouts(arrays, facts["strengths"], 1),
+            storage.read_readouts(arrays, facts, 1),
             storage.array_of(arrays, "held_out/errors", np.float32, (None,)),
             storage.texts_of(facts["columns"], "columns"),
             storage.texts_of(facts["animals"], "animals"),
@@ -158,16 +158,17 @@ class Regressor(storage.Fitted):
 
 
 def fit_regressor(
-    embeddings, values, animals=None, *, target: str, features=None, card: dict | None = None, seed: int = 0
-) -> Regressor:
+    embeddings, values, animals=None, *, target: str, features=None, readout: str = "linear",
+    card: dict | None = None, seed: int = 0,
+) -> Regressor:  # fmt: skip
     """Fit a regressor of a number, such as depth, to units with known values; for classes, use `fit_decoder`.
 
-    Embeddings are standardised and mapped to the value by ridge regression. The regularisation strength and the width
-    of the intervals are chosen by cross-validation over animals, in up to five folds.
+    Embeddings are standardised and mapped to the value by ridge regression. All settings and the width of the intervals
+    are chosen by cross-validation over animals, in up to five folds.
 
     Parameters
     ----------
-    embeddings, animals, features, card, seed
+    embeddings, animals, features, readout, card, seed
         As in `fit_decoder`.
     values : array of shape (n_units,), or list of such arrays
         Values of each recording: numbers, or text that reads as a number. Units without a value (NaN, None, or text
@@ -194,21 +195,18 @@ def fit_regressor(
     >>> fit_regressor(embeddings, depths, target="depth_um").target
     'depth_um'
     """
-    from sklearn.metrics import mean_squared_error, r2_score
+    from sklearn.metrics import r2_score
 
     check_fit(target, card, seed)
+    check_readout(readout)
     labelled = label_units(embeddings, values, animals, features, read=as_values)
     if len(labelled) < _MIN_UNITS:
         raise InputError(f"a regression needs {_MIN_UNITS} labelled units or more, not {len(labelled)}")
     folds, left_out_kind = folds_of(labelled.animals, labelled.labels, seed)
     values, held_out, readouts = labelled.labels, {}, {}
     for name, rows in labelled.tables.items():
-        predictions = {
-            strength: left_out(rows, values, folds, partial(fit_ridge, strength=strength))[:, 0]
-            for strength in STRENGTHS
-        }
-        best = min(STRENGTHS, key=lambda strength: mean_squared_error(values, predictions[strength]))
-        held_out[name], readouts[name] = predictions[best], fit_ridge(rows, values, best)
+        strength, width, held_out[name] = choose_of_values(rows, values, folds, readout)
+        readouts[name] = Basis(rows, width).values(values, strength)
     predicted = averaged(held_out)
     facts = facts_of(labelled, embeddings, left_out_kind, seed)
     return Regressor(
@@ -217,7 +215,7 @@ def fit_regressor(
         np.abs(predicted - values).astype(np.float32),
         labelled.columns,
         tuple(labelled.animal_names),
-        {**(card or {}), **facts, "r2_left_out": round(r2_score(values, predicted), 4)},
+        {**(card or {}), **facts, "readout": readout, "r2_left_out": round(r2_score(values, predicted), 4)},
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..model import model_file
-from .linear import Readout
+from .readout import Kernel, Readout
 
 BUNDLED = Path(__file__).parent / "bundled"
 # Key of the JSON in the file -> message for a reader of the other kind.
@@ -66,19 +66,34 @@ def is_regressor(name: str) -> bool:
 
 def readout_arrays(readouts: dict[str, Readout]) -> dict[str, np.ndarray]:
     """The arrays of read-outs, by their names in a file."""
-    return {f"{name}/{part}": getattr(readout, part) for name, readout in readouts.items() for part in _PARTS}
+    arrays = {f"{name}/{part}": getattr(readout, part) for name, readout in readouts.items() for part in _PARTS}
+    kernels = {name: readout.kernel for name, readout in readouts.items() if readout.kernel}
+    return arrays | {f"{name}/landmarks": kernel.landmarks for name, kernel in kernels.items()}
 
 
-def read_readouts(arrays: dict[str, np.ndarray], strengths: dict[str, float], outputs: int) -> dict[str, Readout]:
-    """The read-outs in a file, with this number of outputs each; ValueError if an array is invalid."""
-    readouts = {}
-    for name, strength in strengths.items():
-        size = len(arrays[f"{name}/mean"])
-        shapes = {"mean": (size,), "scale": (size,), "weight": (outputs, size), "bias": (outputs,)}
-        parts = [array_of(arrays, f"{name}/{part}", np.float64, shape) for part, shape in shapes.items()]
-        if not (parts[1] > 0).all():
+def readout_facts(readouts: dict[str, Readout]) -> dict:
+    """The other facts of read-outs; widths only if there are kernels."""
+    widths = {name: readout.width for name, readout in readouts.items() if readout.kernel}
+    strengths = {name: readout.strength for name, readout in readouts.items()}
+    return {"strengths": strengths} | ({"widths": widths} if widths else {})
+
+
+def read_readouts(arrays: dict[str, np.ndarray], facts: dict, outputs: int) -> dict[str, Readout]:
+    """The read-outs in a file, with this number of outputs each; ValueError if a part is invalid."""
+    readouts, widths = {}, facts.get("widths", {})
+    if not widths.keys() <= facts["strengths"].keys():
+        raise ValueError("its parts do not match")
+    for name, strength in facts["strengths"].items():
+        size, kernel = len(arrays[f"{name}/mean"]), None
+        if name in widths:
+            landmarks = array_of(arrays, f"{name}/landmarks", np.float64, (None, size))
+            kernel = Kernel(landmarks, positive_of(widths[name], "width"))
+        shapes = {"mean": (size,), "scale": (size,), "bias": (outputs,)}
+        shapes["weight"] = (outputs, len(kernel.landmarks) if kernel else size)
+        parts = {part: array_of(arrays, f"{name}/{part}", np.float64, shapes[part]) for part in _PARTS}
+        if not (parts["scale"] > 0).all():
             raise ValueError(f"{name}/scale is not positive")
-        readouts[name] = Readout(*parts, positive_of(strength, "strength"))
+        readouts[name] = Readout(**parts, strength=positive_of(strength, "strength"), kernel=kernel)
     if not readouts:
         raise ValueError("it reads nothing")
     return readouts
@@ -125,6 +140,7 @@ def card_of(card: dict) -> dict:
     checkpoints = card.get("checkpoints", {})
     if not isinstance(checkpoints, dict) or not all(isinstance(name, str) for name in checkpoints.values()):
         raise ValueError("checkpoints of its card are not names")
-    if not isinstance(card.get("calibrated_on", ""), str):
-        raise ValueError("calibrated_on of its card is not text")
+    for name in ("calibrated_on", "readout"):
+        if not isinstance(card.get(name, ""), str):
+            raise ValueError(f"{name} of its card is not text")
     return card

@@ -107,8 +107,10 @@ def _draw_scores(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> Non
         axis.annotate(f"{row['value']:.2f}", (row["value"], y), (0, 6), textcoords="offset points", ha="center", size=8)
     axis.set_yticks(range(len(styles)), [fill(for_figure(method), _NAME_WIDTH) for method in styles])
     shuffled = ", shuffled labels (grey)" if SHUFFLED in table.index else ""
+    readout = evaluation.provenance["readout"]
     axis.set(
-        title=f"{for_figure(evaluation.target)}: {evaluation.protocol}", xlim=(0, 1.05), ylim=(len(styles) - 0.4, -0.7),
+        title=f"{for_figure(evaluation.target)}: {evaluation.protocol}, {readout} read-out",
+        xlim=(0, 1.05), ylim=(len(styles) - 0.4, -0.7),
         xlabel=f"{MAIN}: mean, 95 % interval, animals (points){shuffled}",
     )  # fmt: skip
     open_spines(axis)

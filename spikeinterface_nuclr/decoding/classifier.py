@@ -1,6 +1,5 @@
-"""Linear read-outs: logistic or ridge regression of standardised features, regularised by cross-validation."""
+"""Classifier: calibrated probabilities of classes from one or several tables of features."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,43 +7,11 @@ import numpy as np
 from ..errors import InputError
 from .calibration import fit_temperatures, softmax, tempered
 from .labelled import FEATURES, Labelled
-from .logistic import LogisticRows, moments, standardised
+from .readout import Basis, Readout, choose_of_classes
 from .splits import ANIMALS, Split, folds_of, outside_and_inside
 
-# Inverse regularisation strengths that are tried.
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 # Most units that are used for choices and shuffles, to limit the time.
 _MAX_UNITS = 20_000
-
-
-@dataclass(frozen=True, eq=False)
-class Readout:
-    """A linear map of one table of features.
-
-    Attributes
-    ----------
-    mean, scale : float64, shape (k,)
-        Mean and standard deviation of the training units.
-    weight : float64, shape (outputs, k)
-    bias : float64, shape (outputs,)
-        -inf for a class without training units.
-    strength : float
-        Inverse regularisation strength.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-    weight: np.ndarray
-    bias: np.ndarray
-    strength: float
-
-    def standardised(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (n, k), standardised like the training units; NaN is replaced by the mean."""
-        return standardised(rows, self.mean, self.scale)
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Outputs (n, outputs)."""
-        return self.standardised(rows) @ self.weight.T + self.bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,16 +69,19 @@ class HeldOut:
     left_out: str
 
 
-def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) -> tuple[Classifier, HeldOut]:
+def fit_classifier(
+    labelled: Labelled, *, readout: str = "linear", balanced: bool = True, seed: int = 0
+) -> tuple[Classifier, HeldOut]:
     """Fit logistic regression to each table of features, and calibrate the probabilities.
 
-    The regularisation strength (`STRENGTHS`) with the smallest log loss on left-out animals is used, and the
-    temperatures are fitted to the same predictions. These choices use at most 20,000 units, drawn at random.
+    The regularisation strength, and for a kernel its width, with the smallest log loss on left-out animals are used,
+    and the temperatures are fitted to the same predictions. These choices use at most 20,000 units, drawn at random.
 
     Parameters
     ----------
     labelled : Labelled
         Labels must be classes.
+    readout : {"linear", "kernel"}
     balanced : bool, default: True
         Weight classes equally, however many units they have.
     seed : int
@@ -129,8 +99,10 @@ def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) 
     folds, left_out_kind = _folds(subset, subset_truth, seed)
     held_out, readouts = {}, {}
     for name, rows in labelled.tables.items():
-        strength, held_out[name] = _choose_strength(subset.tables[name], subset_truth, folds, len(classes), balanced)
-        readouts[name] = _readout(LogisticRows(rows), truth, len(classes), strength, balanced)
+        strength, width, held_out[name] = choose_of_classes(
+            subset.tables[name], subset_truth, folds, len(classes), balanced, readout
+        )
+        readouts[name] = Basis(rows, width).classes(truth, len(classes), strength, balanced)
     predicted = averaged(held_out)
     temperatures = fit_temperatures(predicted, subset_truth, folds)
     numbers = np.unique(subset.animals, return_inverse=True)[1]
@@ -144,7 +116,7 @@ def fit_classifier(labelled: Labelled, *, balanced: bool = True, seed: int = 0) 
 def refitted_labels(
     classifier: Classifier, labelled: Labelled, split: Split, relabelled: list[np.ndarray], balanced: bool
 ) -> np.ndarray:
-    """Predictions of classifiers that are fitted to other labels of the same units, with the same regularisation.
+    """Predictions of classifiers that are fitted to other labels of the same units, with the same choices.
 
     At most 20,000 training units, drawn at random, are used.
 
@@ -159,53 +131,18 @@ def refitted_labels(
     """
     units = split.fit[_subset(split.fit, seed=0)]
     fit, test = labelled.select(units), labelled.select(split.test)
-    parts = {name: LogisticRows(rows) for name, rows in fit.tables.items()}
+    bases = {name: Basis(rows, classifier.readouts[name].width) for name, rows in fit.tables.items()}
     predicted = []
     for labels in relabelled:
         classes, truth = np.unique(labels[units], return_inverse=True)
         outputs = {
-            name: softmax(_readout(rows, truth, len(classes), classifier.readouts[name].strength, balanced)(values))
-            for (name, rows), values in zip(parts.items(), test.tables.values(), strict=True)
+            name: softmax(
+                basis.classes(truth, len(classes), classifier.readouts[name].strength, balanced)(test.tables[name])
+            )
+            for name, basis in bases.items()
         }
         predicted.append(classes[averaged(outputs).argmax(axis=1)])
     return np.stack(predicted)
-
-
-def left_out(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], fit: Callable) -> np.ndarray:
-    """Cross-validated outputs (n, outputs): each fold by a read-out ``fit(rows, truth)`` of the other folds."""
-    pairs = outside_and_inside(folds, len(truth))
-    parts = [fit(rows[others], truth[others])(rows[fold]) for others, fold in pairs]
-    outputs = np.empty((len(truth), parts[0].shape[1]))
-    outputs[np.concatenate(folds)] = np.concatenate(parts)
-    return outputs
-
-
-def _readout(rows: LogisticRows, truth: np.ndarray, classes: int, strength: float, balanced: bool) -> Readout:
-    """Logistic regression of class numbers (n,); classes may be missing."""
-    if len(np.unique(truth)) > 1:
-        weight, bias = rows.fit(truth, classes, strength, balanced)
-    else:  # a single class
-        weight, bias = np.zeros((classes, len(rows.mean))), np.full(classes, -np.inf)
-        bias[truth[0]] = 0.0
-    return Readout(rows.mean, rows.scale, weight, bias, strength)
-
-
-def _choose_strength(rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classes: int, balanced: bool):
-    """The strength with the smallest cross-validated loss, and its left-out probabilities (n, k).
-
-    Starts from the strongest regularisation and stops when the loss rises, because the weakest takes longest to fit.
-    """
-    parts = [(LogisticRows(rows[others]), others, fold) for others, fold in outside_and_inside(folds, len(truth))]
-    best = best_loss = best_probability = None
-    for strength in STRENGTHS:
-        probability = np.empty((len(truth), classes))
-        for part, others, fold in parts:
-            probability[fold] = softmax(_readout(part, truth[others], classes, strength, balanced)(rows[fold]))
-        loss = _loss(probability, truth, balanced)
-        if best is not None and loss >= best_loss:
-            break
-        best, best_loss, best_probability = strength, loss, probability
-    return best, best_probability
 
 
 def _subset(rows, seed: int) -> np.ndarray:
@@ -214,15 +151,6 @@ def _subset(rows, seed: int) -> np.ndarray:
     if len(units) <= _MAX_UNITS:
         return units
     return np.sort(np.random.default_rng([seed, 2]).choice(units, _MAX_UNITS, replace=False))
-
-
-def fit_ridge(rows: np.ndarray, values: np.ndarray, strength: float) -> Readout:
-    """Ridge regression of values (n,) on rows (n, k)."""
-    from sklearn.linear_model import Ridge
-
-    mean, scale = moments(rows)
-    model = Ridge(alpha=1 / strength).fit(standardised(rows, mean, scale), values)
-    return Readout(mean, scale, model.coef_[None], np.array([model.intercept_]), strength)
 
 
 def averaged(outputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -240,14 +168,3 @@ def _folds(labelled: Labelled, truth: np.ndarray, seed: int) -> tuple[list[np.nd
         folds, _ = folds_of(np.zeros(len(truth)), labelled.labels, seed)
         kind = "units, since leaving out animals leaves one class"
     return folds, kind
-
-
-def _loss(probability: np.ndarray, truth: np.ndarray, balanced: bool) -> float:
-    """Mean log loss of the units whose class was in the training folds.
-
-    scikit-learn's log_loss would include the others, whose true class has a probability of 0.
-    """
-    true_class = probability[np.arange(len(truth)), truth]
-    scored = true_class > 0
-    weights = 1 / np.bincount(truth)[truth] if balanced else np.ones(len(truth))
-    return float(np.average(-np.log(true_class[scored]), weights=weights[scored])) if scored.any() else np.inf
