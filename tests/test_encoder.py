@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from spikeinterface_nuclr import CheckpointError, Encoder, EncoderConfig, Population, embed, read_population
 from spikeinterface_nuclr.model.checkpoint import Checkpoint
-from spikeinterface_nuclr.model.encoder import autocorrelogram, dropout
+from spikeinterface_nuclr.model.encoder import dropout
 from spikeinterface_nuclr.model.public_weights import _weights
 
 DATA = Path(__file__).parent / "data"
@@ -152,17 +152,6 @@ def test_log_scaled_counts_differ_from_counts(patches):
     log.load_state_dict(counts.state_dict())
     with torch.no_grad():
         assert torch.allclose(log(patches, [12]), counts(torch.log1p(patches), [12]), atol=1e-6)
-
-
-def test_the_autocorrelogram_counts_pairs_of_spikes(rng):
-    counts = torch.from_numpy(rng.poisson(0.4, (3, 2, 50))).float()
-    pairs = autocorrelogram(counts)
-    for row, found in zip(counts.flatten(0, 1), pairs.flatten(0, 1), strict=True):
-        assert found.tolist() == [float((row[: 50 - lag] * row[lag:]).sum()) for lag in range(50)]
-    encoder = Encoder(EncoderConfig(dim=32, heads=2, head_dim=16, input_scale="log1p+acg")).eval()
-    assert encoder.read_in.weight.shape == (32, 100)
-    moved = torch.cat([torch.zeros(3, 2, 7), counts], dim=-1)
-    assert torch.equal(autocorrelogram(moved)[..., :50], pairs)
 
 
 def test_dropout_on_the_processor_keeps_the_mean_and_the_share():

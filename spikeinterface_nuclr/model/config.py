@@ -5,8 +5,15 @@ from dataclasses import dataclass, fields
 from ..errors import CheckpointError
 from ..windows import Layout
 
-# Input of the first layer for a patch, and the number of values per bin.
-INPUT_SCALES = {"counts": 1, "log1p": 1, "log1p+acg": 2}
+# Input of the first layer -> number of values of a patch of P bins.
+INPUT_SCALES = {
+    "counts": lambda patch_size: patch_size,
+    "log1p": lambda patch_size: patch_size,
+    "log1p+acg": lambda patch_size: 2 * patch_size,
+    "correlograms": lambda patch_size: Correlograms(patch_size).width,
+}
+# Inputs that count pairs of spikes.
+_OF_SPIKES = ("log1p+acg", "correlograms")
 SIGNALS = ("spikes", "traces")
 # Fields that are always written. A field that a later version adds is written, and is part of a checkpoint's identity,
 # only if it differs from its default, which then must never change.
@@ -54,10 +61,12 @@ class EncoderConfig:
         Patches in a window (L).
     signal : {"spikes", "traces"}
         Content of a bin: a spike count, or a frame of a trace.
-    input_scale : {"counts", "log1p", "log1p+acg"}
-        Input of the first layer for a patch: its values; log(1 + value); or the latter together with log(1 + c), where
-        c is the patch's autocorrelogram. From the autocorrelogram, a linear layer can read intervals between spikes
-        independently of their position in the patch.
+    input_scale : {"counts", "log1p", "log1p+acg", "correlograms"}
+        Input of the first layer for a patch: its values; log(1 + value); the latter together with log(1 + c), where c
+        is the patch's autocorrelogram; or counts together with correlograms of the neuron with itself and with the
+        summed others, and its correlations with them, in the patch and in the window (`Correlograms`). From
+        correlograms, a linear layer can read intervals between spikes independently of their position in the patch, and
+        how a neuron fires relative to its population.
     dim, heads, head_dim : int
         Width of the residual stream, number of attention heads, and width of a head.
     temporal_blocks, spatiotemporal_blocks : int
@@ -106,8 +115,10 @@ class EncoderConfig:
                 raise CheckpointError(f"encoder config: {name} must lie in [0, 1], not {shown(getattr(self, name))}")
         if self.signal not in SIGNALS:
             raise CheckpointError(f"encoder config: signal must be one of {SIGNALS}, not {shown(self.signal)}")
-        if self.signal == "traces" and self.input_scale == "log1p+acg":
-            raise CheckpointError("encoder config: input_scale 'log1p+acg' counts pairs of spikes: not for traces")
+        if self.signal == "traces" and self.input_scale in _OF_SPIKES:
+            raise CheckpointError(
+                f"encoder config: input_scale {self.input_scale!r} counts pairs of spikes: not for traces"
+            )
         if self.input_scale not in INPUT_SCALES:
             raise CheckpointError(
                 f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {shown(self.input_scale)}"
@@ -127,9 +138,19 @@ class EncoderConfig:
         norm = 2 * self.dim
         attention = norm + 3 * inner * (self.dim + 1) + self.dim * (inner + 1)
         feed_forward = norm + 2 * wide * (self.dim + 1) + self.dim * (wide + 1)
-        read_in = self.dim * (INPUT_SCALES[self.input_scale] * self.patch_size + 1)
+        read_in = self.dim * (self.input_width + 1)
         layers = self.temporal_blocks + 2 * self.spatiotemporal_blocks
         return read_in + layers * (attention + feed_forward)
+
+    @property
+    def input_width(self) -> int:
+        """Number of values of the first layer's input for a patch."""
+        return INPUT_SCALES[self.input_scale](self.patch_size)
+
+    @property
+    def correlograms(self) -> "Correlograms":
+        """Bins of the input "correlograms"."""
+        return Correlograms(self.patch_size)
 
     @property
     def layout(self) -> Layout:
@@ -155,3 +176,52 @@ class EncoderConfig:
         if unknown:
             raise CheckpointError(f"encoder config: unknown entries {unknown[:5]}: a newer version may support them")
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Correlograms:
+    """Bins of the encoder's input "correlograms".
+
+    Counts are in at most about a hundred coarse bins per patch. Bins of lags widen with the lag, by a quarter or half
+    of an octave. Correlations are those of counts in bins of 1, 5, 25, … bins, up to a third of a patch.
+
+    Parameters
+    ----------
+    patch_size : int
+        Bins in a patch (P).
+    """
+
+    patch_size: int
+
+    @property
+    def coarse(self) -> int:
+        """Width of a coarse bin of counts, in bins."""
+        return max(self.patch_size // 100, 1)
+
+    @property
+    def lags(self) -> list[int]:
+        """Edges of the lags of autocorrelograms, in bins."""
+        return self._edges(4)
+
+    @property
+    def coarse_lags(self) -> list[int]:
+        """Edges of the lags of cross-correlograms, in bins, from 1: lag 0 has a bin of its own."""
+        return self._edges(2)
+
+    @property
+    def widths(self) -> list[int]:
+        """Bin widths of the correlations, in bins."""
+        return [5**power for power in range(10) if 5**power <= max(self.patch_size // 3, 1)]
+
+    @property
+    def width(self) -> int:
+        """Number of values of a patch."""
+        counts, own, cross = self.patch_size // self.coarse, len(self.lags) - 1, 2 * len(self.coarse_lags) - 1
+        return counts + 3 * own + cross + 7 * len(self.widths) + 3
+
+    def _edges(self, per_octave: int) -> list[int]:
+        edges = [1]
+        while edges[-1] < self.patch_size:
+            wider = max(edges[-1] + 1, round(edges[-1] * 2 ** (1 / per_octave)))
+            edges.append(min(wider, self.patch_size))
+        return edges

@@ -6,14 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import device as _device  # noqa: F401 (limits torch's threads after a fork)
-from .config import INPUT_SCALES, EncoderConfig
+from .config import EncoderConfig
+from .inputs import input_of
 
-# Functions that compute the input of the first layer for patches of P bins: an `INPUT_SCALES` multiple of P values.
-_SCALES = {
-    "counts": lambda patches: patches,
-    "log1p": torch.log1p,
-    "log1p+acg": lambda patches: torch.cat([patches, autocorrelogram(patches)], dim=-1).log1p(),
-}
 # Rows that a feed-forward layer computes at once. On a CPU the widened rows should fit into its cache.
 _ROWS = {"cpu": 2048}
 
@@ -41,8 +36,8 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.config = config
-        self._scale, width = _SCALES[config.input_scale], INPUT_SCALES[config.input_scale]
-        self.read_in = nn.Linear(width * config.patch_size, config.dim)
+        self._input = input_of(config)
+        self.read_in = nn.Linear(config.input_width, config.dim)
         self.temporal_blocks = nn.ModuleList(TemporalBlock(config) for _ in range(config.temporal_blocks))
         self.spatiotemporal_blocks = nn.ModuleList(
             SpatiotemporalBlock(config) for _ in range(config.spatiotemporal_blocks)
@@ -76,9 +71,10 @@ class Encoder(nn.Module):
         dtype = self.read_in.weight.dtype
         if not runs:
             return patches.new_zeros((0, self.config.dim), dtype=dtype)
-        # Scaled in float32, because bfloat16 cannot represent all counts above 256.
-        scaled = self._scale(patches.to(torch.promote_types(dtype, torch.float32)))
-        x = self.read_in(scaled.to(dtype).transpose(0, 1))
+        # In float32, because bfloat16 cannot represent all counts above 256.
+        with torch.autocast(patches.device.type, enabled=False):
+            shown = self._input(patches.to(torch.promote_types(dtype, torch.float32)), runs)
+        x = self.read_in(shown.to(dtype).transpose(0, 1))
         rotation = tuple(t.to(x.device, dtype) for t in (self._angles.cos(), self._angles.sin()))
         for block in self.temporal_blocks:
             x = block(x, rotation)
@@ -227,14 +223,6 @@ def dropout(x: torch.Tensor, share: float, training: bool) -> torch.Tensor:
     # 1 from `dropped` on, 0 below: arithmetic is vectorised, comparisons of bytes are not.
     keep = words.view(torch.int8)[: x.numel()].view(x.shape).to(x.dtype).add_(129 - dropped).clamp_(0, 1)
     return x * keep.mul_(256 / (256 - dropped))
-
-
-def autocorrelogram(patches: torch.Tensor) -> torch.Tensor:
-    """Number of pairs of spikes at each lag of 0 … P − 1 bins, from integer counts of shape (…, P)."""
-    width = patches.shape[-1]
-    spectrum = torch.fft.rfft(patches, n=2 * width)
-    # Rounded to integers, because the rounding errors of the transform differ between devices.
-    return torch.fft.irfft(spectrum.abs().square(), n=2 * width)[..., :width].round().clamp(min=0)
 
 
 def rotary_angles(config: EncoderConfig) -> torch.Tensor:
