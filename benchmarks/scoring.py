@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from spikeinterface_nuclr import Checkpoint, Encoder, InputError, Population, embed
+from spikeinterface_nuclr import Checkpoint, InputError, Population, embed
 from spikeinterface_nuclr.decoding import scores
 from spikeinterface_nuclr.decoding.baselines import baseline_features
 from spikeinterface_nuclr.decoding.readout import moments, standardised
+from spikeinterface_nuclr.model.encoder import network_of
 
 SEEDS = range(3)
 RANDOM = "random weights"
@@ -22,7 +23,7 @@ def model_features(checkpoint: Checkpoint) -> Features:
         try:
             return embed(population, checkpoint, progress=False).embedding.astype(float)
         except InputError:
-            return np.full((population.n_units, checkpoint.config.dim), np.nan)
+            return np.full((population.n_units, checkpoint.config.embedding_dim), np.nan)
 
     return features
 
@@ -30,7 +31,7 @@ def model_features(checkpoint: Checkpoint) -> Features:
 def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:
     """The same network with random weights."""
     torch.manual_seed(seed)
-    return Checkpoint(checkpoint.config, Encoder(checkpoint.config).state_dict(), checkpoint.card, f"random {seed}")
+    return Checkpoint(checkpoint.config, network_of(checkpoint.config).state_dict(), checkpoint.card, f"random {seed}")
 
 
 def rows_of(pair, name: str, checkpoint: Checkpoint) -> dict[str, list[tuple]]:

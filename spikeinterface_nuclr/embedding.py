@@ -153,7 +153,7 @@ def embed(
     _check_context(population, plans)
     encoder = checkpoint.encoder(device, DTYPES[precision])
     batcher = _Batcher(batch_size or _TOKENS.get(device.type, _TOKENS["cuda"]), layout.num_patches)
-    mean, unobserved = _Mean(population.n_units, config.dim), np.zeros(population.n_units, dtype=bool)
+    mean, unobserved = _Mean(population.n_units, config.embedding_dim), np.zeros(population.n_units, dtype=bool)
     numbers = [windows_to_bin(population, plan.units, plan.line, plan.starts) for plan in plans]
     with tqdm(total=sum(map(len, numbers)), desc="embedding", unit="window", disable=not progress) as bar:
         for plan, number in zip(plans, numbers, strict=True):
@@ -346,7 +346,8 @@ def _embed_windows(
     sizes = part.sum(axis=1)
     # Adjacent windows of equal size share one attention call.
     remaining = np.argsort(sizes, kind="stable")
-    device, dtype = encoder.read_in.weight.device, encoder.read_in.weight.dtype
+    weight = next(encoder.parameters())
+    device, dtype = weight.device, weight.dtype
     while len(remaining):
         for batch in batcher.batches(remaining, sizes):
             try:

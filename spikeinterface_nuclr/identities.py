@@ -11,6 +11,7 @@ UNKNOWN = "unknown"
 LOW_CONFIDENCE, NOVEL, NO_EMBEDDING = REASONS = ("low confidence", "novel", "no embedding")
 # Attributes with one row per unit.
 _ROWS = ("unit_ids", "best_label", "probability", "confidence", "reason")
+OPTIONAL_ROWS = ("novelty", "agreement")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,9 @@ class Identities:
         Decoder, its sha256, versions. JSON-serialisable.
     novelty : float32, shape (n_units,), optional
         Distance of the embedding from the decoder's training embeddings: 1 for a typical neuron of a new animal.
+    agreement : float32, shape (n_units,), optional
+        Fraction of the decoder's members (of models trained with several seeds) whose most probable class is
+        `best_label`; None for a decoder with one member.
 
     Raises
     ------
@@ -64,10 +68,11 @@ class Identities:
     reason: np.ndarray
     provenance: dict
     novelty: np.ndarray | None = None
+    agreement: np.ndarray | None = None
 
     def __post_init__(self):
         n, k = len(self.unit_ids), len(self.classes)
-        shapes = {"probability": (n, k), **dict.fromkeys(("best_label", "confidence", "reason", "novelty"), (n,))}
+        shapes = {"probability": (n, k), **dict.fromkeys(("best_label", "confidence", "reason", *OPTIONAL_ROWS), (n,))}
         for name, shape in shapes.items():
             values = getattr(self, name)
             if values is not None and np.shape(values) != shape:
@@ -82,8 +87,11 @@ class Identities:
     def select(self, units) -> "Identities":
         """The rows at these positions (or where a mask is True)."""
         index = np.arange(len(self.unit_ids))[np.asarray(units)]
-        rows = {name: getattr(self, name)[index] for name in _ROWS}
-        return replace(self, **rows, novelty=None if self.novelty is None else self.novelty[index])
+        return replace(self, **{name: getattr(self, name)[index] for name in (*_ROWS, *self.optional_rows())})
+
+    def optional_rows(self) -> list[str]:
+        """Names of the optional attributes that it has."""
+        return [name for name in OPTIONAL_ROWS if getattr(self, name) is not None]
 
     @property
     def label(self) -> np.ndarray:
@@ -98,13 +106,13 @@ class Identities:
     def to_dataframe(self):
         """A pandas DataFrame with one row per unit.
 
-        The columns are label, best_label, reason, confidence, novelty, and a probability ``p(…)`` for each class.
+        The columns are label, best_label, reason, confidence, novelty and agreement if known, and a probability
+        ``p(…)`` for each class.
         """
         import pandas as pd
 
-        columns = {name: getattr(self, name) for name in ("label", "best_label", "reason", "confidence")}
-        if self.novelty is not None:
-            columns["novelty"] = self.novelty
+        names = ("label", "best_label", "reason", "confidence", *self.optional_rows())
+        columns = {name: getattr(self, name) for name in names}
         columns |= {f"p({name})": self.probability[:, k] for k, name in enumerate(self.classes)}
         return pd.DataFrame(columns, index=pd.Index(self.unit_ids, name="unit_id"))
 
@@ -120,6 +128,6 @@ def label_of(best_label: np.ndarray, reason: np.ndarray) -> np.ndarray:
 
 def join_identities(parts: list[Identities]) -> Identities:
     """Concatenate the predictions of one decoder for parts of a population."""
-    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ROWS}
-    novelty = [part.novelty for part in parts]
-    return replace(parts[0], **rows, novelty=None if any(n is None for n in novelty) else np.concatenate(novelty))
+    optional = [name for name in OPTIONAL_ROWS if all(name in part.optional_rows() for part in parts)]
+    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*_ROWS, *optional)}
+    return replace(parts[0], **(dict.fromkeys(OPTIONAL_ROWS) | rows))

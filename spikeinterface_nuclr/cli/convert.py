@@ -1,4 +1,4 @@
-"""nuclr convert: converts a public NuCLR checkpoint to safetensors."""
+"""nuclr convert: converts public NuCLR checkpoints to safetensors, and joins models to an ensemble."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,16 +11,28 @@ from .options import Overwrite
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A public NuCLR .pt checkpoint.", metavar="FILE.pt")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A public NuCLR .pt checkpoint, or several models to join: files, hf:// names, bundled names.",
+            metavar="MODEL…",
+        ),
+    ],
     output: Annotated[Path, typer.Argument(help="File to write.", metavar="OUT.safetensors")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Convert a public NuCLR checkpoint to safetensors. No code in the file is executed."""
+    """Convert a public NuCLR checkpoint to safetensors. No code in the file is executed.
+
+    Several models of one architecture, such as trainings with several seeds, are joined to an ensemble: one model whose
+    embeddings are theirs side by side. Decoders of it average its members and state their agreement.
+    """
     from ..files import check_format, check_writable
-    from ..model.public_weights import convert_checkpoint
+    from ..model.checkpoint import Checkpoint
+    from ..model.loading import load_checkpoint
 
     check_format(output, ".safetensors")
     check_writable(output, overwrite=overwrite)
-    checkpoint = convert_checkpoint(source)
+    checkpoints = [load_checkpoint(source) for source in sources]
+    checkpoint = checkpoints[0] if len(checkpoints) == 1 else Checkpoint.joined(checkpoints)
     checkpoint.save(output, overwrite=overwrite)
-    say(f"{output}: {checkpoint.card['implementation']}, sha256 {checkpoint.sha256}")
+    say(f"{output}: {checkpoint.config.members} network(s), sha256 {checkpoint.sha256}")

@@ -35,6 +35,17 @@ class Classifier:
         """Calibrated probabilities, shape (n, k)."""
         return tempered(self.raw(tables), self.temperatures)
 
+    def agreement(self, tables: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Fraction of the checkpoints' read-outs whose most probable class is that of their mean; None for one.
+
+        Shape (n,). Checkpoints include members of an ensemble, but not other features.
+        """
+        names = [name for name in self.readouts if name != FEATURES]
+        if len(names) < 2:
+            return None
+        best = self.probability(tables).argmax(axis=1)
+        return np.mean([self.readouts[name](tables[name]).argmax(axis=1) == best for name in names], axis=0)
+
     def raw(self, tables: dict[str, np.ndarray]) -> np.ndarray:
         """Probabilities before calibration, shape (n, k)."""
         return averaged({name: softmax(readout(tables[name])) for name, readout in self.readouts.items()})

@@ -13,7 +13,18 @@ from ..provenance import Provenance
 from . import storage
 from .calibration import CONFIDENCE, Reference, abstention_threshold, fit_reference, name_of
 from .classifier import Classifier, HeldOut, fit_classifier
-from .labelled import FEATURES, Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
+from .labelled import (
+    FEATURES,
+    Labelled,
+    Recording,
+    by_each,
+    check_fit,
+    checkpoint_of,
+    embedded,
+    facts_of,
+    label_units,
+    tables_of,
+)
 from .labels import key_of
 from .parallel import on_one_thread
 from .readout import Readout, check_readout
@@ -32,7 +43,7 @@ class Decoder(storage.Fitted):
         The predicted property.
     classifier : Classifier
     references : dict of str to Reference
-        Training embeddings for the novelty, by the sha256 of their checkpoint.
+        Training embeddings for the novelty, by the sha256 of their checkpoint; for an ensemble, one for each member.
     confidence, correct, clusters : arrays, shape (m,)
         Predictions on units left out during the fit, which determine the abstention threshold: confidence (float32),
         whether the label was correct (bool), and number of the animal (int64; the same for all units if no animal was
@@ -76,7 +87,7 @@ class Decoder(storage.Fitted):
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """sha256 of each checkpoint whose embeddings it needs."""
-        return tuple(self.references)
+        return tuple(dict.fromkeys(map(checkpoint_of, self.references)))
 
     def predict(self, embeddings: Recording, features=None, *, target_error: float = 0.1) -> Identities:
         """Predict the label of every unit of one recording.
@@ -120,6 +131,10 @@ class Decoder(storage.Fitted):
         probability[mask] = self.classifier.probability(embedded_rows)
         novelty = np.full(len(mask), np.nan, dtype=np.float32)
         novelty[mask] = self._novelty(embedded_rows)
+        agreement = self.classifier.agreement(embedded_rows)
+        if agreement is not None:
+            agreement_of_embedded, agreement = agreement, np.full(len(mask), np.nan, dtype=np.float32)
+            agreement[mask] = agreement_of_embedded
         confidence = probability.max(axis=1)
         threshold = self.threshold(target_error)
         best_label = np.where(mask, self.classes[np.where(mask, np.nan_to_num(probability).argmax(axis=1), 0)], "")
@@ -135,6 +150,7 @@ class Decoder(storage.Fitted):
             # The first reason that applies: the confidence of a novel unit is meaningless.
             reason=np.select(abstains, [NO_EMBEDDING, NOVEL, LOW_CONFIDENCE], ""),
             novelty=novelty,
+            agreement=agreement,
             provenance={
                 "decoder": self.name,
                 "decoder_sha256": self.sha256,
@@ -159,18 +175,18 @@ class Decoder(storage.Fitted):
 
     def _tables(self, embeddings: Recording, features) -> dict[str, np.ndarray]:
         tables, columns = tables_of(embeddings, features)
-        checkpoints = [sha256 for sha256 in tables if sha256 != FEATURES]
+        checkpoints = {checkpoint_of(name) for name in tables if name != FEATURES}
         for sha256 in checkpoints:
-            if sha256 not in self.references:
+            if sha256 not in self.checkpoints:
                 expected = self.card.get("checkpoints", {})
                 names = ", ".join(f"{expected.get(sha, '')} {sha[:12]}".strip() for sha in self.checkpoints)
                 raise InputError(
                     f"{self.name or self.target}: reads embeddings of {names}, these are of {sha256[:12]}: embed with "
                     "the same model, or fit another decoder"
                 )
-        if len(checkpoints) < len(self.references):
+        if len(checkpoints) < len(self.checkpoints):
             raise InputError(
-                f"{self.name or self.target}: averages {len(self.references)} checkpoints: give a tuple with the "
+                f"{self.name or self.target}: averages {len(self.checkpoints)} checkpoints: give a tuple with the "
                 "embeddings of each"
             )
         if self.columns and features is None:

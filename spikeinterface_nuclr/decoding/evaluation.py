@@ -19,7 +19,7 @@ from ..text import for_csv
 from . import calibration, scores
 from .baselines import comparison_tables
 from .classifier import fit_classifier, refitted_labels
-from .labelled import Labelled, by_each, label_units, per_recording
+from .labelled import Labelled, by_each, checkpoint_of, label_units, per_recording
 from .neighbours import with_pooled
 from .parallel import check_jobs, in_parallel
 from .readout import check_readout
@@ -299,7 +299,8 @@ def evaluate(
         predictions = with_pooled(predictions, positions, probes)
     chosen = predictions[predictions["method"] == EMBEDDING].groupby("calibration")["split"].nunique()
     provenance = {
-        "target": target, "protocol": protocol, "checkpoint_sha256": list(labelled.tables),
+        "target": target, "protocol": protocol,
+        "checkpoint_sha256": list(dict.fromkeys(map(checkpoint_of, labelled.tables))),
         "features": list(fused.columns),
         "units": len(labelled), "animals": labelled.animal_names, "test_animals": list(test_animals),
         "splits": len(splits), "unscored": unscored, "calibration": {k: int(n) for k, n in chosen.items()},

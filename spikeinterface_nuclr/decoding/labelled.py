@@ -170,13 +170,31 @@ def tables_of(recording: Recording, features=None) -> tuple[dict[str, np.ndarray
             raise InputError("embeddings of one recording by several checkpoints must be of the same units, in order")
         if embeddings.provenance.checkpoint_sha256 is None:
             raise InputError("the checkpoint of the embeddings is unknown: embed again, or load what `save` wrote")
-        tables[embeddings.provenance.checkpoint_sha256] = embeddings.embedding.astype(np.float64)
-    if len(tables) < len(ensemble):
+        tables |= _tables_of_members(embeddings)
+    if len({embeddings.provenance.checkpoint_sha256 for embeddings in ensemble}) < len(ensemble):
         raise InputError("two embeddings of a tuple are by the same checkpoint: give one for each checkpoint")
     if features is None:
         return tables, ()
     values = _feature_values(features, first.unit_ids)
     return {**tables, FEATURES: values}, tuple(map(str, features.columns))
+
+
+def _tables_of_members(embeddings: UnitEmbeddings) -> dict[str, np.ndarray]:
+    """One table for each member of the checkpoint: its sha256, followed by ``#1``, ``#2``, … for an ensemble."""
+    provenance = embeddings.provenance
+    members = ((provenance.model or {}).get("config") or {}).get("members", 1)
+    rows = embeddings.embedding.astype(np.float64)
+    if not isinstance(members, int) or members < 1 or rows.shape[1] % members:
+        raise InputError(f"embeddings of {rows.shape[1]} dimensions do not divide into the {members!r} of their model")
+    if members == 1:
+        return {provenance.checkpoint_sha256: rows}
+    parts = np.split(rows, members, axis=1)
+    return {f"{provenance.checkpoint_sha256}#{i}": part for i, part in enumerate(parts, start=1)}
+
+
+def checkpoint_of(table: str) -> str:
+    """The sha256 of the checkpoint whose embeddings, or those of one of its members, are in a table of this name."""
+    return table.partition("#")[0]
 
 
 def _feature_values(features, unit_ids: np.ndarray) -> np.ndarray:

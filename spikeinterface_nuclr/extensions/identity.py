@@ -15,7 +15,7 @@ from ..io.spikeinterface_api import register_result_extension
 from ..io.untrusted import check_extension
 from .base import RowsExtension, computed_extension, computed_safely, named_file, rows_of_same_units
 
-_ROWS = ("best_label", "probability", "confidence", "reason", "novelty")
+_ROWS = ("best_label", "probability", "confidence", "reason", "novelty", "agreement")
 _NOT_DECODED = "the units were changed and could not be decoded again"
 # Properties are files of their names, which a folder on Windows takes too.
 _NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
@@ -38,8 +38,9 @@ class ComputeNuCLRIdentity(RowsExtension):
         Largest share of wrong labels among the units that get one, in animals like those that the decoder was fitted
         to: above 0, at most 1. With 1 it abstains only from novel units and those without an embedding.
     publish : bool, default: False
-        Set the sorting properties ``nuclr_<target>`` (the label, "unknown" where it abstains) and
-        ``nuclr_<target>_probability``, which spikeinterface-gui and NWB exporters show.
+        Set the sorting properties ``nuclr_<target>`` (the label, "unknown" where it abstains),
+        ``nuclr_<target>_probability`` and, for a decoder with several members, ``nuclr_<target>_agreement``, which
+        spikeinterface-gui and NWB exporters show.
     decoder_sha256 : str, optional
         Hash that the decoder must have. Filled in when computed.
 
@@ -52,7 +53,8 @@ class ComputeNuCLRIdentity(RowsExtension):
 
     The data are ``best_label`` (n_units,), the most probable class also where it abstains, "" without an embedding;
     ``reason`` (n_units,) to abstain, "" where it does not; ``classes`` (k,); ``probability`` (n_units, k),
-    ``confidence`` (n_units,), ``novelty`` (n_units,); and the dict ``provenance``.
+    ``confidence`` (n_units,), ``novelty`` (n_units,), ``agreement`` (n_units,) of the members of an ensemble, NaN
+    without one; and the dict ``provenance``.
     """
 
     extension_name = "nuclr_identity"
@@ -82,7 +84,14 @@ class ComputeNuCLRIdentity(RowsExtension):
         reason = f"{_NOT_DECODED} ({error}): a merge of merging_mode='soft' keeps unchanged rows"
         warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
         missing = np.full(n, np.nan, dtype=np.float32)
-        columns = np.full(n, ""), missing[:, None].copy(), missing, np.full(n, NO_EMBEDDING), missing.copy()
+        columns = (
+            np.full(n, ""),
+            missing[:, None].copy(),
+            missing,
+            np.full(n, NO_EMBEDDING),
+            missing.copy(),
+            missing.copy(),
+        )
         provenance = {"decoder": self.model_file, "decoder_sha256": self.model_sha256, "stale": reason}
         return {
             **dict(zip(_ROWS, columns, strict=True)), "classes": np.array([UNKNOWN]), "provenance": provenance,
@@ -104,6 +113,8 @@ class ComputeNuCLRIdentity(RowsExtension):
         if embedding.stale:
             provenance["stale"] = embedding.stale
         rows = {name: getattr(identities, name) for name in _ROWS}
+        if rows["agreement"] is None:
+            rows["agreement"] = np.full(len(identities.unit_ids), np.nan, dtype=np.float32)
         target = np.array([identities.target])
         return {**rows, "classes": identities.classes, "provenance": provenance, "target": target}
 
@@ -143,11 +154,14 @@ class ComputeNuCLRIdentity(RowsExtension):
             message = f"nuclr_identity is stale: {self.stale}; compute nuclr_embedding and it again"
             warnings.warn(message, RecordingWarning, stacklevel=2)
         # Copies: an analyzer and its copy in memory share their arrays.
+        rows = {name: self.data[name].copy() for name in _ROWS}
+        if np.isnan(rows["agreement"]).all():
+            rows["agreement"] = None
         return Identities(
             target=str(self.data["target"][0]),
             unit_ids=self.sorting_analyzer.unit_ids,
             classes=self.data["classes"].copy(),
-            **{name: self.data[name].copy() for name in _ROWS},
+            **rows,
             provenance=dict(self.data["provenance"]),
         )
 
@@ -163,9 +177,12 @@ class ComputeNuCLRIdentity(RowsExtension):
         return dict(zip(identities.unit_ids, identities.label, strict=True))
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
-        """``nuclr_<target>`` and ``nuclr_<target>_probability``."""
+        """``nuclr_<target>`` and ``nuclr_<target>_probability``; with several members ``nuclr_<target>_agreement``."""
         key = _NO_FILE_NAME.sub("_", f"nuclr_{data['target'][0]}")
-        return {key: label_of(data["best_label"], data["reason"]), f"{key}_probability": data["confidence"]}
+        values = {key: label_of(data["best_label"], data["reason"]), f"{key}_probability": data["confidence"]}
+        if not np.isnan(data["agreement"]).all():
+            values[f"{key}_agreement"] = data["agreement"]
+        return values
 
 
 register_result_extension(ComputeNuCLRIdentity)

@@ -1,6 +1,6 @@
 """Checkpoint: the config, weights and card of an encoder."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -8,18 +8,18 @@ import torch
 from ..errors import CheckpointError
 from . import model_file
 from .config import EncoderConfig
-from .encoder import Encoder
+from .encoder import Encoder, Ensemble, network_of
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(model_file.Saved):
-    """A trained encoder: its config, weights and card.
+    """A trained encoder, or an ensemble of several: config, weights and card.
 
     Attributes
     ----------
     config : EncoderConfig
     weights : dict of str to float32 Tensor
-        As from `Encoder.state_dict()`.
+        As from `Encoder.state_dict()`; for an ensemble, names begin with ``members.0.``, ``members.1.``, ….
     card : dict
         Training data, training settings, intended use and limitations. JSON-serialisable.
     name, revision : str
@@ -60,10 +60,54 @@ class Checkpoint(model_file.Saved):
             raise CheckpointError(f"{name}: {error}") from None
         return cls(config, {key: torch.from_numpy(values) for key, values in arrays.items()}, card, name)
 
-    def encoder(self, device="cpu", dtype: torch.dtype = torch.float32) -> Encoder:
+    @classmethod
+    def joined(cls, checkpoints: "list[Checkpoint]", card: dict | None = None) -> "Checkpoint":
+        """An ensemble: one checkpoint whose embeddings are those of several checkpoints, side by side.
+
+        Parameters
+        ----------
+        checkpoints : list of Checkpoint
+            Two or more of one architecture, such as trainings with several seeds.
+        card : dict, optional
+            Default: the card of the first. The cards of all are added as "members".
+
+        Raises
+        ------
+        CheckpointError
+            The configs differ, or a checkpoint is given twice.
+        """
+        parts = [member for checkpoint in checkpoints for member in checkpoint.members]
+        for other in parts[1:]:
+            if other.config != parts[0].config:
+                raise CheckpointError(
+                    f"{other.name}: its config differs from that of {parts[0].name}: an ensemble has one architecture"
+                )
+        if len({part.sha256 for part in parts}) < max(len(parts), 2):
+            raise CheckpointError("an ensemble needs two or more different checkpoints")
+        weights = {f"members.{i}.{key}": value for i, part in enumerate(parts) for key, value in part.weights.items()}
+        members = [{**part.card, "sha256": part.sha256} for part in parts]
+        card = {**(checkpoints[0].card if card is None else card), "members": members}
+        return cls(replace(parts[0].config, members=len(parts)), weights, card)
+
+    @property
+    def members(self) -> "list[Checkpoint]":
+        """The checkpoints of an ensemble, named ``NAME#1``, ``NAME#2``, …; otherwise the checkpoint itself."""
+        if self.config.members == 1:
+            return [self]
+        config, cards = replace(self.config, members=1), self.card.get("members", [])
+        checkpoints = []
+        for i in range(self.config.members):
+            start = f"members.{i}."
+            weights = {key.removeprefix(start): w for key, w in self.weights.items() if key.startswith(start)}
+            card = dict(cards[i]) if i < len(cards) else {}
+            card.pop("sha256", None)
+            checkpoints.append(Checkpoint(config, weights, card, f"{self.name}#{i + 1}", self.revision))
+        return checkpoints
+
+    def encoder(self, device="cpu", dtype: torch.dtype = torch.float32) -> Encoder | Ensemble:
         """The network with these weights on `device`, in evaluation mode."""
         with torch.device("meta"):
-            encoder = Encoder(self.config)
+            encoder = network_of(self.config)
         weights = {key: value.to(device=device, dtype=dtype, copy=True) for key, value in self.weights.items()}
         encoder.load_state_dict(weights, assign=True)
         return encoder.eval()
@@ -75,7 +119,7 @@ class Checkpoint(model_file.Saved):
 
 def _check_weights(config: EncoderConfig, weights: dict, name: str) -> None:
     with torch.device("meta"):
-        expected = {key: value.shape for key, value in Encoder(config).state_dict().items()}
+        expected = {key: value.shape for key, value in network_of(config).state_dict().items()}
     for key in sorted(expected.keys() | weights.keys()):
         if key not in weights:
             raise CheckpointError(f"{name}: the weight {key} is missing")

@@ -25,9 +25,12 @@ _ALWAYS_WRITTEN = (
 _LARGEST = {
     **dict.fromkeys(("patch_size", "dim"), 100_000),
     "num_patches": 10_000,
-    **dict.fromkeys(("heads", "head_dim", "feed_forward_multiple", "temporal_blocks", "spatiotemporal_blocks"), 1_000),
+    **dict.fromkeys(
+        ("members", "heads", "head_dim", "feed_forward_multiple", "temporal_blocks", "spatiotemporal_blocks"), 1_000
+    ),
 }
 _MOST_PARAMETERS = 10_000_000_000
+_MOST_BLOCKS = 2_000
 _BIN_S = (1e-4, 1e3)
 
 
@@ -77,6 +80,8 @@ class EncoderConfig:
         Fraction of a head's pairs of dimensions that rotate with the position of the patch.
     dropout : float
         Dropout in training, on the output of each sub-layer and inside the feed-forward layers.
+    members : int
+        Number of networks of this architecture, whose embeddings are concatenated: `Checkpoint.joined`.
 
     Examples
     --------
@@ -98,6 +103,7 @@ class EncoderConfig:
     feed_forward_multiple: int = 4
     rotary_fraction: float = 0.5
     dropout: float = 0.2
+    members: int = 1
 
     def __post_init__(self):
         check_types(self, [f.name for f in fields(self)], CheckpointError, "encoder config: ")
@@ -123,6 +129,8 @@ class EncoderConfig:
             raise CheckpointError(
                 f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {shown(self.input_scale)}"
             )
+        if self.members * (self.temporal_blocks + self.spatiotemporal_blocks) > _MOST_BLOCKS:
+            raise CheckpointError(f"encoder config: all members together may have at most {_MOST_BLOCKS} blocks")
         if self.num_parameters > _MOST_PARAMETERS:
             raise CheckpointError(
                 f"encoder config: {self.num_parameters:,} parameters, at most {_MOST_PARAMETERS:,} are supported: "
@@ -133,14 +141,19 @@ class EncoderConfig:
 
     @property
     def num_parameters(self) -> int:
-        """Number of weights of an `Encoder` with this config, computed without building it."""
+        """Number of weights of a network with this config, computed without building it."""
         inner, wide = self.heads * self.head_dim, self.feed_forward_multiple * self.dim
         norm = 2 * self.dim
         attention = norm + 3 * inner * (self.dim + 1) + self.dim * (inner + 1)
         feed_forward = norm + 2 * wide * (self.dim + 1) + self.dim * (wide + 1)
         read_in = self.dim * (self.input_width + 1)
         layers = self.temporal_blocks + 2 * self.spatiotemporal_blocks
-        return read_in + layers * (attention + feed_forward)
+        return self.members * (read_in + layers * (attention + feed_forward))
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of an embedding: that of all members."""
+        return self.members * self.dim
 
     @property
     def input_width(self) -> int:

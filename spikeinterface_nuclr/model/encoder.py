@@ -1,4 +1,6 @@
-"""Encoder: the network that maps a window of a population's activity to one embedding per neuron."""
+"""Encoder: the network that maps a window of a population's activity to one embedding per neuron; and ensembles."""
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ class Encoder(nn.Module):
     Parameters
     ----------
     config : EncoderConfig
+        Of one member.
 
     Examples
     --------
@@ -59,6 +62,10 @@ class Encoder(nn.Module):
         -------
         Tensor, shape (n, dim)
         """
+        return self.embed_shown(*self.shown(patches, sizes))
+
+    def shown(self, patches: torch.Tensor, sizes) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        """Input of the first layer, (n, L, width), and the populations as runs of equal size; as in `forward`."""
         expected = (self.config.num_patches, self.config.patch_size)
         if patches.ndim != 3 or tuple(patches.shape[1:]) != expected:
             raise ValueError(
@@ -68,12 +75,18 @@ class Encoder(nn.Module):
         if sum(sizes) != len(patches) or min(sizes, default=0) < 0:
             raise ValueError(f"sizes sum to {sum(sizes)} for {len(patches)} neurons")
         runs = runs_of_equal_size(sizes)
-        dtype = self.read_in.weight.dtype
         if not runs:
-            return patches.new_zeros((0, self.config.dim), dtype=dtype)
+            return patches.new_zeros((0, self.config.num_patches, self.config.input_width)), runs
         # In float32, because bfloat16 cannot represent all counts above 256.
         with torch.autocast(patches.device.type, enabled=False):
-            shown = self._input(patches.to(torch.promote_types(dtype, torch.float32)), runs)
+            patches = patches.to(torch.promote_types(self.read_in.weight.dtype, torch.float32))
+            return self._input(patches, runs), runs
+
+    def embed_shown(self, shown: torch.Tensor, runs: list[tuple[int, int]]) -> torch.Tensor:
+        """Embed the neurons from what `shown` returns."""
+        dtype = self.read_in.weight.dtype
+        if not runs:
+            return shown.new_zeros((0, self.config.dim), dtype=dtype)
         x = self.read_in(shown.to(dtype).transpose(0, 1))
         rotation = tuple(t.to(x.device, dtype) for t in (self._angles.cos(), self._angles.sin()))
         for block in self.temporal_blocks:
@@ -81,6 +94,31 @@ class Encoder(nn.Module):
         for block in self.spatiotemporal_blocks:
             x = block(x, rotation, runs)
         return x.mean(0)
+
+
+class Ensemble(nn.Module):
+    """Several encoders of one architecture, which see the same input; their embeddings are concatenated.
+
+    Parameters
+    ----------
+    config : EncoderConfig
+        With the number of `members`.
+    """
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        self.members = nn.ModuleList(Encoder(replace(config, members=1)) for _ in range(config.members))
+
+    def forward(self, patches: torch.Tensor, sizes) -> torch.Tensor:
+        """Like `Encoder.forward`; shape (n, members · dim)."""
+        shown = self.members[0].shown(patches, sizes)
+        return torch.cat([member.embed_shown(*shown) for member in self.members], dim=1)
+
+
+def network_of(config: EncoderConfig) -> nn.Module:
+    """An Encoder, or an Ensemble if the config has several members."""
+    return Encoder(config) if config.members == 1 else Ensemble(config)
 
 
 class TemporalBlock(nn.Module):

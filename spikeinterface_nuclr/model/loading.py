@@ -1,8 +1,10 @@
 """load_checkpoint: find the file of a model by name or path, and read it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import CheckpointError
 from . import model_file
 from .checkpoint import Checkpoint
 from .public_weights import convert_checkpoint
@@ -24,7 +26,8 @@ def load_checkpoint(
     model : str or Path, optional
         The name of a bundled model (default: ``nuclr-starter``, for traces ``nuclr-starter-calcium``), a path to a
         ``.safetensors`` file of this package or a public ``.pt`` file, or ``hf://owner/repo[/file][@revision]`` on the
-        Hugging Face Hub. Files from the Hub are cached and then need no network.
+        Hugging Face Hub. Files from the Hub are cached and then need no network. ``NAME#1`` is the first member of an
+        ensemble.
     sha256 : str, optional
         Expected `Checkpoint.sha256`. If a path no longer exists, a bundled model with this identity is loaded.
     signal : {"spikes", "traces"}
@@ -49,6 +52,13 @@ def load_checkpoint(
     if isinstance(model, Checkpoint):
         return model
     model = DEFAULT_MODELS[signal] if model is None else str(model)
+    whole, _, number = model.rpartition("#")
+    if whole and number.isdecimal() and not os.path.exists(model):
+        members = load_checkpoint(whole).members
+        if not 1 <= int(number) <= len(members):
+            raise CheckpointError(f"{model}: {whole} has {len(members)} member(s), numbered from 1")
+        model_file.check_sha256(members[int(number) - 1], model, sha256)
+        return members[int(number) - 1]
     path, name, revision = model_file.find(
         model, BUNDLED, Checkpoint.KIND, "checkpoint", sha256=sha256, default_file="model.safetensors"
     )

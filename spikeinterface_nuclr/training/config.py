@@ -102,6 +102,8 @@ class PretrainConfig:
             raise InputError(f"warmup must lie in [0, 1], not {self.warmup!r}")
         if not 0 < self.min_unit_fraction <= 1:
             raise InputError(f"min_unit_fraction must lie in (0, 1], not {self.min_unit_fraction!r}")
+        if self.encoder.members > 1:
+            raise InputError("encoder.members must be 1: train the members of an ensemble one by one and join them")
         if self.max_units and self.max_units <= TOO_FEW_UNITS:
             raise InputError(f"max_units must be above {TOO_FEW_UNITS}: smaller views teach little")
         choices = {"objective": OBJECTIVES, "temperature_scope": TEMPERATURE_SCOPES, "optimizer": OPTIMIZERS}

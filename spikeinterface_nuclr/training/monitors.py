@@ -48,7 +48,7 @@ def embed_halves(population: Population, checkpoint: Checkpoint, device: str = "
         first, second = (embed(half, checkpoint, device=device, progress=False) for half in halves)
         units = np.flatnonzero((first.num_windows > 0) & (second.num_windows > 0))
     except InputError:
-        empty = np.empty((0, checkpoint.config.dim), dtype=np.float32)
+        empty = np.empty((0, checkpoint.config.embedding_dim), dtype=np.float32)
         return Halves(empty, empty, np.empty(0, dtype=int), population.group[:0], empty[:, 0])
     return Halves(
         first.embedding[units],

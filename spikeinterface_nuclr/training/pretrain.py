@@ -123,6 +123,8 @@ def pretrain(
     except ImportError:
         raise InputError("training needs more packages: pip install 'spikeinterface-nuclr[train]'") from None
     start = None if initial is None else load_checkpoint(initial)
+    if start and start.config.members > 1:
+        raise InputError(f"{start.name}: is an ensemble: start from one of its members, such as {start.name}#1")
     config = _resolved_config(start, config)
     run = Run(output, resume=resume, overwrite=overwrite)
     device = choose_device(device)

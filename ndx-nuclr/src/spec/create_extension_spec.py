@@ -164,6 +164,13 @@ def unit_identities():
                 "float32",
                 quantity="?",
             ),
+            column(
+                "agreement",
+                "Fraction of the decoder's members (such as models trained with other seeds) whose most probable class "
+                "is best_label, from 0 to 1. Absent for a decoder with one member.",
+                "float32",
+                quantity="?",
+            ),
             NWBDatasetSpec(
                 name="classes", doc="Names of the classes.", dtype="text", dims=["num_classes"], shape=[None]
             ),

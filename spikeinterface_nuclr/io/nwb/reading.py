@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
-from ...identities import Identities, join_identities
+from ...identities import OPTIONAL_ROWS, Identities, join_identities
 from ...provenance import Provenance
 from ...unit_embeddings import UnitEmbeddings, join_embeddings
 from .file import open_nwb
@@ -233,7 +233,7 @@ def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities
     rows = np.asarray(table["neuron"].data[:]).tolist()
     _check_columns(table, _PREDICTED)
     values = {name: table[name].data[:] for name in _PREDICTED}
-    novelty = np.asarray(table["novelty"].data[:]) if "novelty" in table.colnames else None
+    optional = {name: np.asarray(table[name].data[:]) for name in OPTIONAL_ROWS if name in table.colnames}
     try:
         return Identities(
             target=table.target,
@@ -243,7 +243,7 @@ def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities
             probability=np.asarray(values["probability"]),
             confidence=np.asarray(values["confidence"]),
             reason=np.array(texts(values["reason"]), dtype=str),
-            novelty=novelty,
+            **optional,
             provenance={
                 "decoder": table.decoder,
                 "decoder_sha256": table.decoder_sha256,

@@ -231,6 +231,7 @@ def _identities(ndx_nuclr, embeddings, neurons, name: str, identities: Identitie
         probability=identities.probability,
         confidence=identities.confidence,
         novelty=identities.novelty,
+        agreement=identities.agreement,
         classes=identities.classes.tolist(),
         embeddings=embeddings,
         target=identities.target,

@@ -77,7 +77,7 @@ def _reads_back(nwbfile, part: Part) -> bool:
     same = np.array_equal(stored.rows, part.rows) and _same_rows(stored.embeddings, part.embeddings, _OF_EMBEDDINGS)
     for name, written in part.identities.items():
         read = stored_identities(nwbfile, name, stored)
-        columns = _OF_IDENTITIES if written.novelty is None else (*_OF_IDENTITIES, "novelty")
+        columns = (*_OF_IDENTITIES, *written.optional_rows())
         same &= read.target == written.target and _same_rows(read, written, columns)
         # A column for other readers: this package derives it.
         same &= texts(contents(nwbfile)[name]["label"].data[:]) == written.label.tolist()

@@ -149,7 +149,7 @@ class UnitEmbeddings(_NeuronTable):
 class UnitIdentities(_NeuronTable):
     """One property of each neuron, as predicted by a decoder from the embeddings. Predicted, not observed."""
 
-    _optional_columns = ("novelty",)
+    _optional_columns = ("novelty", "agreement")
     __fields__ = (
         "target", "decoder", "decoder_sha256", "classes", "provenance", {"name": "embeddings", "child": False},
     )  # fmt: skip
@@ -161,6 +161,7 @@ class UnitIdentities(_NeuronTable):
         {"name": "probability", "description": "Calibrated probability of each of the classes."},
         {"name": "confidence", "description": "Probability of the most probable class."},
         {"name": "novelty", "description": "Distance from the embeddings that the decoder was trained on."},
+        {"name": "agreement", "description": "Fraction of the decoder's members that predict the best label."},
     )  # fmt: skip
 
     @docval(
@@ -173,6 +174,7 @@ class UnitIdentities(_NeuronTable):
         _optional("probability", "float32, (n, k). Calibrated probability of each class."),
         _optional("confidence", "float32, (n,). Probability of the most probable class."),
         _optional("novelty", "float32, (n,). Distance from the training embeddings."),
+        _optional("agreement", "float32, (n,). Fraction of the decoder's members that predict the best label."),
         {
             "name": "classes",
             "type": ("array_data", "data"),
@@ -212,7 +214,7 @@ _REASONS = ("low confidence", "novel", "no embedding")
 _DTYPES = {
     "neuron": np.int64, "embedding": np.float32, "num_windows": np.int64, "split_half_similarity": np.float32,
     "num_spikes": np.int64, "num_frames": np.int64, "probability": np.float32, "confidence": np.float32,
-    "novelty": np.float32,
+    "novelty": np.float32, "agreement": np.float32,
 }  # fmt: skip
 
 

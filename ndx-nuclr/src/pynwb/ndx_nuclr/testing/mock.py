@@ -77,6 +77,7 @@ def mock_UnitIdentities(*, nwbfile=None, **fields):
         "probability": np.stack([excitatory, 1 - excitatory], axis=1),
         "confidence": confidence,
         "novelty": np.ones(n),
+        "agreement": np.ones(n),
         "decoder": "mock",
         "decoder_sha256": _SHA256,
         "provenance": "{}",
