@@ -7,15 +7,20 @@ import numpy as np
 from ..decoding.decoder import Decoder
 from ..decoding.regressor import Regressor
 from ..decoding.storage import is_regressor
+from ..errors import CheckpointError
 from ..extensions import computed_embedding
 from ..io import kind_of, read_population
 from ..io.nwb.session import Session, read_session
 from ..io.spikeinterface import load_spikeinterface
+from ..model.device import choose_device, choose_precision
 from ..model.loading import load_checkpoint
 from ..population import Population
 from ..training.store import Store
 from ..unit_embeddings import UnitEmbeddings
 from ..windows import place_windows, timeline
+
+# Largest difference of an example's output, relative to its largest value.
+_LARGEST_DIFFERENCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 0.05}
 
 
 def of_recording(path: Path, reading: dict) -> dict:
@@ -176,6 +181,30 @@ def of_decoder(name: str) -> dict:
 def _coverage(decoder: Decoder, target_error: float) -> str:
     """The fraction of left-out training units whose confidence reaches the threshold."""
     return f"{(decoder.confidence >= decoder.threshold(target_error)).mean():.0%} of units left out of the fit"
+
+
+def check_of_decoder(name: str) -> dict:
+    """Whether a decoder or regressor computes the same here as where it was made."""
+    fitted = (Regressor if is_regressor(name) else Decoder).load(name)
+    return _check(fitted.name, fitted.check(), "float64")
+
+
+def check_of_checkpoint(model: str, device: str, precision: str) -> dict:
+    """Whether a model computes the same here as where it was made."""
+    checkpoint, chosen = load_checkpoint(model), choose_device(device)
+    precision = choose_precision(precision, chosen)
+    difference = checkpoint.check(device=str(chosen), precision=precision)
+    return {"device": str(chosen), **_check(checkpoint.name, difference, precision)}
+
+
+def _check(name: str, difference: float, precision: str) -> dict:
+    allowed = _LARGEST_DIFFERENCE[precision]
+    if not difference <= allowed:
+        raise CheckpointError(
+            f"{name}: computes something else here: its example differs by {difference:.1g} (at most "
+            f"{allowed:g} in {precision}): report this, with your versions and device"
+        )
+    return {"precision": precision, "check": f"computes the same here (largest difference {difference:.1g})"}
 
 
 def of_checkpoint(model: str) -> dict:

@@ -8,8 +8,10 @@ import typer
 
 from .app import app, say
 from .options import (
+    Device,
     GroupBy,
     KeepRejected,
+    Precision,
     SamplingFrequency,
     Series,
     Traces,
@@ -32,10 +34,20 @@ def info(
     traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
     keep_rejected: KeepRejected = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="For a model or decoder: check that it computes the same here as where it was made."
+        ),
+    ] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Describe a recording, embeddings, a model, decoder or store.
 
     For NWB files and analyzers this includes their embeddings, and whether the spikes have changed since.
+
+    With --check, a model or decoder computes the output of a small example, which its file holds, and compares.
     """
     from ..decoding.storage import bundled_decoders, is_decoder
     from ..model.loading import PICKLED, bundled_models
@@ -44,9 +56,11 @@ def info(
 
     path = Path(name)
     if name in bundled_decoders() or is_decoder(path):
-        lines = facts.of_decoder(name)
+        lines = facts.check_of_decoder(name) if check else facts.of_decoder(name)
     elif name.startswith("hf://") or name in bundled_models() or path.suffix in (".safetensors", *PICKLED):
-        lines = facts.of_checkpoint(name)
+        lines = facts.check_of_checkpoint(name, device, precision) if check else facts.of_checkpoint(name)
+    elif check:
+        raise typer.BadParameter("--check is for models and decoders")
     elif path.suffix == ".npz":
         lines = facts.of_embeddings_file(path)
     elif is_store(path):

@@ -89,6 +89,15 @@ class Decoder(storage.Fitted):
         """sha256 of each checkpoint whose embeddings it needs."""
         return tuple(dict.fromkeys(map(checkpoint_of, self.references)))
 
+    @property
+    def readouts(self) -> dict[str, Readout]:
+        """Read-outs of its tables, by name."""
+        return self.classifier.readouts
+
+    def _example_output(self, example) -> dict[str, np.ndarray]:
+        tables = self._example_tables(example)
+        return {"probability": self.classifier.probability(tables), "novelty": self._novelty(tables)}
+
     def predict(self, embeddings: Recording, features=None, *, target_error: float = 0.1) -> Identities:
         """Predict the label of every unit of one recording.
 
@@ -201,9 +210,11 @@ class Decoder(storage.Fitted):
         return tables
 
     def _novelty(self, tables: dict[str, np.ndarray]) -> np.ndarray:
-        readouts = self.classifier.readouts
         return np.mean(
-            [reference.novelty(readouts[sha].standardised(tables[sha])) for sha, reference in self.references.items()],
+            [
+                reference.novelty(self.readouts[name].standardised(tables[name]))
+                for name, reference in self.references.items()
+            ],
             axis=0,
         )
 
@@ -217,15 +228,14 @@ class Decoder(storage.Fitted):
             )
 
     def _content(self) -> tuple[dict[str, np.ndarray], dict]:
-        readouts = self.classifier.readouts
         arrays = {"held_out/confidence": self.confidence, "held_out/correct": self.correct.astype(np.uint8)}
         arrays["held_out/clusters"] = self.clusters.astype(np.float64)  # the file format has no larger integers
         arrays |= {f"{name}/reference": reference.rows for name, reference in self.references.items()}
-        return arrays | storage.readout_arrays(readouts), {
+        return arrays | storage.readout_arrays(self.readouts), {
             "target": self.target,
             "classes": self.classes.tolist(),
             "temperatures": self.classifier.temperatures.tolist(),
-            **storage.readout_facts(readouts),
+            **storage.readout_facts(self.readouts),
             "novelty": {name: [reference.typical, reference.limit] for name, reference in self.references.items()},
             "columns": list(self.columns),
             "animals": list(self.animals),

@@ -84,6 +84,9 @@ class Regressor(storage.Fitted):
     card: dict = field(default_factory=dict)
     name: str = ""
 
+    def _example_output(self, example) -> dict[str, np.ndarray]:
+        return {"value": self._values(self._example_tables(example))}
+
     def predict(self, embeddings: Recording, features=None, *, coverage: float = 0.9) -> Estimates:
         """Predict the value of every unit of one recording, with intervals.
 
@@ -116,7 +119,7 @@ class Regressor(storage.Fitted):
         first = by_each(embeddings)[0]
         mask = embedded(tables)
         value = np.full(len(mask), np.nan, dtype=np.float32)
-        value[mask] = averaged({name: readout(tables[name][mask])[:, 0] for name, readout in self.readouts.items()})
+        value[mask] = self._values({name: rows[mask] for name, rows in tables.items()})
         half = self.half_width(coverage)
         provenance = {
             "decoder": self.name,
@@ -126,6 +129,9 @@ class Regressor(storage.Fitted):
             "calibrated_on": self.card.get("calibrated_on", ""),
         }
         return Estimates(self.target, first.unit_ids, value, value - half, value + half, provenance)
+
+    def _values(self, tables: dict[str, np.ndarray]) -> np.ndarray:
+        return averaged({name: readout(tables[name])[:, 0] for name, readout in self.readouts.items()})
 
     def half_width(self, coverage: float) -> float:
         """Half-width of the intervals of this coverage; infinite if there are too few left-out units for it."""

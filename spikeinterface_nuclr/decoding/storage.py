@@ -14,13 +14,31 @@ KINDS = {
     "nuclr_decoder": "reads classes: use Decoder.load, in Python",
     "nuclr_regressor": "reads numbers: use Regressor.load, in Python",
 }
+_EXAMPLE_ROWS = 8
 _PARTS = ("mean", "scale", "weight", "bias")
 
 
 class Fitted(model_file.Saved):
-    """Base class of decoders and regressors, which are saved to a file and loaded by name."""
+    """Base class of decoders and regressors, which are saved to a file and loaded by name.
+
+    Attributes
+    ----------
+    readouts : dict of str to Readout
+    """
 
     REMEDY = "fit it again"
+
+    def _example_input(self) -> dict[str, np.ndarray]:
+        """A few rows of each table, distributed like the training units."""
+        rng = np.random.default_rng(0)
+        return {
+            f"input/{name}": readout.mean + readout.scale * rng.standard_normal((_EXAMPLE_ROWS, len(readout.mean)))
+            for name, readout in self.readouts.items()
+        }
+
+    def _example_tables(self, example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The tables of an example."""
+        return {name: example[f"input/{name}"] for name in self.readouts}
 
     @classmethod
     def load(cls, name: str | Path, *, sha256: str | None = None):

@@ -8,7 +8,12 @@ import torch
 from ..errors import CheckpointError
 from . import model_file
 from .config import EncoderConfig
+from .device import DTYPES, choose_device, choose_precision
 from .encoder import Encoder, Ensemble, network_of
+
+# Numbers of neurons in the populations of the example, and most values in it.
+_EXAMPLE_SIZES = (5, 3)
+_LARGEST_EXAMPLE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,23 @@ class Checkpoint(model_file.Saved):
         except CheckpointError as error:
             raise CheckpointError(f"{name}: {error}") from None
         return cls(config, {key: torch.from_numpy(values) for key, values in arrays.items()}, card, name)
+
+    def _example_input(self) -> dict[str, np.ndarray]:
+        layout, rng = self.config.layout, np.random.default_rng(0)
+        shape = (sum(_EXAMPLE_SIZES), layout.num_patches, layout.patch_size)
+        if np.prod(shape) > _LARGEST_EXAMPLE:
+            return {}
+        if self.config.signal == "traces":
+            return {"input": rng.normal(0, 0.3, shape).astype(np.float32)}
+        rates = np.geomspace(1, 30, shape[0])[:, None, None]  # Hz
+        return {"input": np.minimum(rng.poisson(rates * layout.bin_s, shape), 255).astype(np.uint8)}
+
+    def _example_output(self, example, device: str = "cpu", precision: str = "float32") -> dict[str, np.ndarray]:
+        device = choose_device(device)
+        encoder = self.encoder(device, DTYPES[choose_precision(precision, device)])
+        with torch.inference_mode():
+            patches = torch.from_numpy(example["input"]).float().to(device)
+            return {"embedding": encoder(patches, _EXAMPLE_SIZES).float().cpu().numpy()}
 
     @classmethod
     def joined(cls, checkpoints: "list[Checkpoint]", card: dict | None = None) -> "Checkpoint":

@@ -1,7 +1,8 @@
 """Files of checkpoints and decoders: safetensors with arrays and one JSON object, which cannot contain code.
 
 A model is identified by a hash of everything that determines its output, which is stored in the file. The card, which
-may be edited, and the name of the file are not part of it.
+may be edited, and the name of the file are not part of it. Nor is the example, a small input and its output, by which
+another machine can check that it computes the same.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
-from ..errors import CheckpointError, reading, reason_of
+from ..errors import CheckpointError, DeviceError, reading, reason_of
 from ..files import check_format, written_whole
 
 FORMAT_VERSION = 1
@@ -22,6 +23,8 @@ FORMAT_VERSION = 1
 _IDENTITY = "identity_sha256_v1"
 # Characters of JSON; a real file has thousands.
 _LONGEST = 16_000_000
+# Beginning of the names of the example's arrays in a file.
+_EXAMPLE = "example/"
 _DTYPES = {"F32": np.float32, "F64": np.float64, "U8": np.uint8}
 
 
@@ -51,6 +54,52 @@ class Saved:
         """The object with this content; ValueError, KeyError or TypeError if it is inconsistent."""
         raise NotImplementedError
 
+    def _example_input(self) -> dict[str, np.ndarray]:
+        """Arrays of a small input; empty if none is small."""
+        raise NotImplementedError
+
+    def _example_output(self, example: dict[str, np.ndarray], **settings) -> dict[str, np.ndarray]:
+        """What this machine computes from a small input, in arrays of other names; with settings such as a device."""
+        raise NotImplementedError
+
+    @cached_property
+    def example(self) -> dict[str, np.ndarray]:
+        """A small input and its output: as in the file that the model was loaded from, otherwise as computed here."""
+        example = self._example_input()
+        return {**example, **self._example_output(example)} if example else {}
+
+    def check(self, **settings) -> float:
+        """Compute the example's output again, and compare.
+
+        Parameters
+        ----------
+        **settings
+            For a checkpoint, ``device`` and ``precision``, as in `embed`.
+
+        Returns
+        -------
+        float
+            Largest difference from the stored output, relative to its largest value.
+
+        Raises
+        ------
+        CheckpointError
+            The model holds no example, or a damaged one.
+        """
+        if not self.example:
+            raise CheckpointError(f"{self.name}: holds no example to check: save it again with this version")
+        inputs = {key: self.example[key] for key in self.example if key.startswith("input")}
+        try:
+            computed = self._example_output(inputs, **settings)
+            pairs = [(self.example[name], values) for name, values in computed.items()]
+            if any(stored.shape != values.shape or not np.isfinite(stored).all() for stored, values in pairs):
+                raise ValueError("its output has another shape")
+        except DeviceError:
+            raise
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.name}: its example is damaged ({reason_of(error)}): fetch it again") from None
+        return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in pairs)
+
     @cached_property
     def sha256(self) -> str:
         """Identity of the model: a hash (hex) of everything that determines its output.
@@ -61,7 +110,9 @@ class Saved:
 
     @property
     def _bytes(self) -> bytes:
-        return to_bytes(self.KIND, *self._content(), self.card, self.sha256)
+        arrays, facts = self._content()
+        arrays |= {f"{_EXAMPLE}{name}": values for name, values in self.example.items()}
+        return to_bytes(self.KIND, arrays, facts, self.card, self.sha256)
 
     def save(self, path, *, overwrite: bool = False) -> Path:
         """Write a ``.safetensors`` file atomically."""
@@ -74,6 +125,7 @@ class Saved:
     def _read(cls, path: Path, name: str):
         """Read what `save` wrote; CheckpointError if the file is damaged or holds something else."""
         arrays, facts, card, identity = _read(path, name, cls.KIND, cls.WHAT)
+        example = {key.removeprefix(_EXAMPLE): arrays.pop(key) for key in list(arrays) if key.startswith(_EXAMPLE)}
         try:
             loaded = cls._from_content(arrays, facts, card, name)
         except CheckpointError:
@@ -92,6 +144,7 @@ class Saved:
             raise CheckpointError(f"{name}: states no identity: damaged, or made by an older version: {cls.REMEDY}")
         if identity != loaded.sha256:
             raise CheckpointError(f"{name}: damaged: its content does not match its identity: fetch it again")
+        loaded.__dict__["example"] = example
         return loaded
 
 
