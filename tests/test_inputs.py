@@ -27,8 +27,8 @@ def counts():
 
 def parts_of(values: np.ndarray, bins: Correlograms) -> dict[str, np.ndarray]:
     """The named parts of the last axis."""
-    own, cross = len(bins.lags) - 1, 2 * len(bins.coarse_lags) - 1
-    widths = {"counts": bins.patch_size // bins.coarse, "own": own, "window own": own, "ratio own": own}
+    own, cross = len(bins.lags), 2 * len(bins.coarse_lags) - 1
+    widths = {"counts": bins.patch_size // bins.coarse, "own": own, "ratio own": own}
     widths |= {"ratio cross": cross, "correlations": 7 * len(bins.widths), "numbers": 3}
     edges = np.cumsum([0, *widths.values()])
     assert edges[-1] == values.shape[-1] == bins.width
@@ -55,12 +55,11 @@ def test_correlograms_are_those_of_plain_loops(counts):
             row = {name: values[first + unit] for name, values in parts.items()}
             others = members.sum(axis=0) - own
             np.testing.assert_allclose(row["counts"], np.log1p(own), atol=1e-6)
-            expected = [summed(pairs_at_lags(patch[None], patch[None]), fine) for patch in own]
-            np.testing.assert_allclose(row["own"], np.log1p(expected), atol=1e-5)
-            pairs = summed(pairs_at_lags(own, own), fine)
-            np.testing.assert_allclose(row["window own"], np.tile(np.log1p(pairs), (PATCHES, 1)), atol=1e-5)
+            pairs = pairs_at_lags(own, own)
+            pairs = np.r_[(own * (own - 1)).sum(), summed(pairs, fine)]
+            np.testing.assert_allclose(row["own"], np.tile(np.log1p(pairs), (PATCHES, 1)), atol=1e-5)
             rate, others_rate = own.mean(), others.mean()
-            expected = np.log((pairs + 0.5) / (rate**2 * summed(spare, fine) + 0.5))
+            expected = np.log((pairs + 0.5) / (rate**2 * np.r_[spare[0], summed(spare, fine)] + 0.5))
             np.testing.assert_allclose(row["ratio own"][0], expected, atol=1e-4)
             later, earlier = pairs_at_lags(own, others), pairs_at_lags(others, own)
             pairs = np.r_[later[0], summed(later, coarse), summed(earlier, coarse)]

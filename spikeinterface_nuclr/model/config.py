@@ -213,12 +213,12 @@ class Correlograms:
 
     @property
     def lags(self) -> list[int]:
-        """Edges of the lags of autocorrelograms, in bins."""
+        """Edges of the lags of autocorrelograms, in bins, from 1: lag 0 has a bin of its own."""
         return self._edges(4)
 
     @property
     def coarse_lags(self) -> list[int]:
-        """Edges of the lags of cross-correlograms, in bins, from 1: lag 0 has a bin of its own."""
+        """Edges of the lags of cross-correlograms, in bins, from 1."""
         return self._edges(2)
 
     @property
@@ -229,8 +229,8 @@ class Correlograms:
     @property
     def width(self) -> int:
         """Number of values of a patch."""
-        counts, own, cross = self.patch_size // self.coarse, len(self.lags) - 1, 2 * len(self.coarse_lags) - 1
-        return counts + 3 * own + cross + 7 * len(self.widths) + 3
+        counts, own, cross = self.patch_size // self.coarse, len(self.lags), 2 * len(self.coarse_lags) - 1
+        return counts + 2 * own + cross + 7 * len(self.widths) + 3
 
     def _edges(self, per_octave: int) -> list[int]:
         edges = [1]

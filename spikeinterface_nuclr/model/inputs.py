@@ -31,7 +31,10 @@ def input_of(config: EncoderConfig) -> Callable[[torch.Tensor, Runs], torch.Tens
 
 def autocorrelograms(patches: torch.Tensor) -> torch.Tensor:
     """Number of pairs of spikes at each lag of 0 … P − 1 bins, from integer counts of shape (…, P)."""
-    return _pairs(_spectrum(patches).abs().square())
+    length = 2 * patches.shape[-1]
+    pairs = torch.fft.irfft(_power(torch.fft.rfft(patches, n=length)), n=length)[..., : length // 2]
+    # Rounded to integers, because the rounding errors of the transform differ between devices.
+    return pairs.round().clamp(min=0)
 
 
 def correlograms(patches: torch.Tensor, runs: Runs, bins: Correlograms) -> torch.Tensor:
@@ -49,49 +52,58 @@ def correlograms(patches: torch.Tensor, runs: Runs, bins: Correlograms) -> torch
     Returns
     -------
     Tensor, shape (n, L, bins.width)
-        For each patch: log(1 + count) in coarse bins; log(1 + pairs) of the autocorrelogram. For the whole window, the
-        same in all patches: log(1 + pairs) of the autocorrelogram; the logarithms of the auto- and cross-correlogram
-        (the latter with the summed others) relative to those of independent Poisson neurons; population coupling and
-        pairwise correlations at several bin widths; and the logarithms of numbers of spikes and neurons.
+        For each patch, log(1 + count) in coarse bins. For the window, the same in all patches: the autocorrelogram as
+        log(1 + pairs), and relative to a Poisson neuron; the cross-correlogram with the summed others relative to
+        independent Poisson neurons (both logarithms of ratios); population coupling and pairwise correlations at
+        several bin widths; and the logarithms of numbers of spikes and neurons.
     """
     length, patch_size = patches.shape[1:]
     fine, coarse = torch.tensor(bins.lags), torch.tensor(bins.coarse_lags)
-    binned = _rebinned(patches, bins.coarse)
-    spectrum = _spectrum(patches)
-    own = _summed(_pairs(spectrum.abs().square()), fine)
-    others = _sum_of_others(patches, runs)
-    cross = torch.fft.irfft((spectrum.conj() * _spectrum(others)).sum(dim=1), n=2 * patch_size).clamp(min=0)
+    own, cross = _pairs_in_window(patches, runs)
+    spikes = patches.sum(dim=(1, 2))
+    own = torch.cat([own[:, :1] - spikes[:, None], _summed(own, fine)], dim=1)  # without pairs of a spike with itself
     later, earlier = cross[:, :patch_size], cross[:, [0, *range(2 * patch_size - 1, patch_size, -1)]]
     cross = torch.cat([later[:, :1], _summed(later, coarse), _summed(earlier, coarse)], dim=1)
 
     # Expected numbers of pairs of two neurons with one spike per bin each.
     overlap = length * (patch_size - torch.arange(patch_size, device=patches.device, dtype=patches.dtype))
+    overlap_own = torch.cat([overlap[:1], _summed(overlap, fine)])
     overlap_cross = torch.cat([overlap[:1], *2 * [_summed(overlap, coarse)]])
-    spikes, others_spikes = patches.sum(dim=(1, 2)), others.sum(dim=(1, 2))
-    rate, others_rate = (number[:, None] / (length * patch_size) for number in (spikes, others_spikes))
-    own_of_window = own.sum(dim=1)
+    spikes_of_others = _by_population(lambda members: members.sum(dim=1, keepdim=True) - members, spikes, runs)
+    rate, rate_of_others = (number[:, None] / (length * patch_size) for number in (spikes, spikes_of_others))
     size = torch.cat([patches.new_full((count * size,), size) for count, size in runs])
-    numbers = [spikes.log1p(), (others_spikes / (size - 1).clamp(min=1)).log1p(), size.log()]
+    numbers = [spikes.log1p(), (spikes_of_others / (size - 1).clamp(min=1)).log1p(), size.log()]
+    correlations, binned, width = [], patches, 1
+    for wider in bins.widths:
+        binned, width = _rebinned(binned, wider // width), wider
+        correlations.append(_correlations(binned.flatten(1), runs))
     window = [
-        own_of_window.log1p(),
-        _log_ratio(own_of_window, rate**2 * _summed(overlap, fine)),
-        _log_ratio(cross, rate * others_rate * overlap_cross),
-        *(_correlations(_rebinned(patches, width).flatten(1), runs) for width in bins.widths),
+        own.log1p(),
+        _log_ratio(own, rate**2 * overlap_own),
+        _log_ratio(cross, rate * rate_of_others * overlap_cross),
+        *correlations,
         torch.stack(numbers, dim=1) - 3,
     ]
     window = torch.cat(window, dim=1)[:, None].expand(-1, length, -1)
-    return torch.cat([binned.log1p(), own.log1p(), window], dim=-1)
+    return torch.cat([_rebinned(patches, bins.coarse).log1p(), window], dim=-1)
 
 
-def _spectrum(patches: torch.Tensor) -> torch.Tensor:
-    return torch.fft.rfft(patches, n=2 * patches.shape[-1])
+def _pairs_in_window(patches: torch.Tensor, runs: Runs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of pairs of spikes, summed over patches: with the neuron itself, and with the others of its population.
+
+    Shapes (n, P), at lags from 0, and (n, 2 P), at lags of the others from 0, after P at negative lags.
+    """
+    length = 2 * patches.shape[-1]
+    spectrum = torch.fft.rfft(patches, n=length)
+    power = _power(spectrum).sum(dim=1)
+    # Transforms are linear, so that the others' is the total minus the neuron's.
+    product = _by_population(lambda members: (members.conj() * members.sum(dim=1, keepdim=True)).sum(2), spectrum, runs)
+    own, cross = torch.fft.irfft(power, n=length), torch.fft.irfft(product - power, n=length)
+    return own[:, : length // 2].round().clamp(min=0), cross.clamp(min=0)
 
 
-def _pairs(power: torch.Tensor) -> torch.Tensor:
-    """Numbers of pairs at lags from 0, from spectra of counts that were padded to twice their length."""
-    length = 2 * (power.shape[-1] - 1)
-    # Rounded to integers, because the rounding errors of the transform differ between devices.
-    return torch.fft.irfft(power, n=length)[..., : length // 2].round().clamp(min=0)
+def _power(spectrum: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(spectrum).square().sum(dim=-1)
 
 
 def _summed(values: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
@@ -103,16 +115,11 @@ def _summed(values: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
 def _rebinned(patches: torch.Tensor, width: int) -> torch.Tensor:
     """Counts in bins that are `width` times as long, without an incomplete last bin."""
     number = patches.shape[-1] // width
-    return patches[..., : number * width].unflatten(-1, (number, width)).sum(dim=-1)
+    return patches if width == 1 else patches[..., : number * width].unflatten(-1, (number, width)).sum(dim=-1)
 
 
 def _log_ratio(observed: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     return (observed + _PSEUDOCOUNT).log() - (expected + _PSEUDOCOUNT).log()
-
-
-def _sum_of_others(values: torch.Tensor, runs: Runs) -> torch.Tensor:
-    """For each neuron, the sum over the others of its population; same shape as `values` (n, …)."""
-    return _by_population(lambda members: members.sum(dim=1, keepdim=True) - members, values, runs)
 
 
 def _correlations(counts: torch.Tensor, runs: Runs) -> torch.Tensor:
@@ -122,18 +129,33 @@ def _correlations(counts: torch.Tensor, runs: Runs) -> torch.Tensor:
     """
 
     def of_members(members: torch.Tensor) -> torch.Tensor:
-        count, size, _ = members.shape
+        count, size, length = members.shape
         if size == 1:
             return members.new_zeros(count, 1, 2 + len(QUANTILES))
-        units, sums = _unit_length(members), _unit_length(members.sum(dim=1, keepdim=True) - members)
-        pairs = units @ units.transpose(1, 2)
+        products, sums = members @ members.transpose(1, 2), members.sum(dim=-1)
+        covariance = products - sums[:, :, None] * sums[:, None] / length
+        deviation = _deviation(covariance.diagonal(dim1=1, dim2=2), products.diagonal(dim1=1, dim2=2))
+        deviation_of_others = _deviation(_sums_of_others(covariance), _sums_of_others(products))
+        with_others = covariance.sum(dim=2) - covariance.diagonal(dim1=1, dim2=2)
+        coupling = with_others / (deviation * deviation_of_others)
+        pairs = covariance / (deviation[:, :, None] * deviation[:, None])
         pairs.diagonal(dim1=1, dim2=2).fill_(torch.inf)
         ranked = pairs.sort(dim=-1).values[..., :-1]
         at = [min(int(q * (size - 1)), size - 2) for q in QUANTILES]
-        coupling = (units * sums).sum(dim=-1, keepdim=True)
-        return torch.cat([coupling, ranked[..., at], ranked.abs().mean(dim=-1, keepdim=True)], dim=-1)
+        return torch.cat([coupling[..., None], ranked[..., at], ranked.abs().mean(dim=-1, keepdim=True)], dim=-1)
 
     return _CORRELATION_SCALE * _by_population(of_members, counts, runs)
+
+
+def _sums_of_others(products: torch.Tensor) -> torch.Tensor:
+    """Square of the sum of all but one, for each of the neurons whose products are (count, size, size)."""
+    with_all = products.sum(dim=2)
+    return with_all.sum(dim=1, keepdim=True) - 2 * with_all + products.diagonal(dim1=1, dim2=2)
+
+
+def _deviation(variance: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+    """Root of the variance; infinite for constant counts, whose variance is a rounding error of their square."""
+    return torch.where(variance > 1e-5 * square, variance, torch.inf).sqrt()
 
 
 def _by_population(function, values: torch.Tensor, runs: Runs) -> torch.Tensor:
@@ -141,9 +163,3 @@ def _by_population(function, values: torch.Tensor, runs: Runs) -> torch.Tensor:
     parts = values.split([count * size for count, size in runs])
     parts = [function(part.unflatten(0, run)).flatten(0, 1) for part, run in zip(parts, runs, strict=True)]
     return torch.cat(parts)
-
-
-def _unit_length(counts: torch.Tensor) -> torch.Tensor:
-    """Counts minus their mean, divided by their length; 0 for constant counts."""
-    centred = counts - counts.mean(dim=-1, keepdim=True)
-    return centred / centred.norm(dim=-1, keepdim=True).clamp(min=1e-6)
