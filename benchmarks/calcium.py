@@ -8,7 +8,7 @@ VALIDATION, which has no labels, by the re-identification of its neurons.
 from pathlib import Path
 
 import numpy as np
-from scoring import RANDOM, SEEDS, best_scaling, count, model_features, random_weights, rows_of, scored
+from scoring import RANDOM, SEEDS, Pair, Rows, best_scaling, model_features, random_weights, scored
 from tqdm import tqdm
 
 from spikeinterface_nuclr import (
@@ -74,11 +74,9 @@ def _reidentification(worms: dict[str, Population], models: dict[str, Checkpoint
     for worm, population in tqdm(worms.items(), desc="re-identification"):
         # Split before resampling, so that no frame of one half depends on the other.
         pair = alternating(population, block or (population.stop - population.start) / 2)
-        rows[worm] = [rows_of(pair, MODEL, models[worm])]
+        rows[worm] = [Rows.of(Pair.of_halves(pair), MODEL, models[worm])]
     test = {worm: pairs for worm, pairs in rows.items() if worm != VALIDATION}
-    result = best_scaling({VALIDATION: rows[VALIDATION]}, test)
-    result["chance"] = scored({worm: 1 / count(pairs[0]) for worm, pairs in test.items()})
-    return result
+    return best_scaling({VALIDATION: rows[VALIDATION]}, test)
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------

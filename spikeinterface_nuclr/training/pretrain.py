@@ -163,7 +163,7 @@ def pretrain(
         "training_precision": precision,
         "training_processes": fabric.world_size,
         "recordings": len(recordings),
-        "animals": len({recording.probe.animal for recording in recordings}),
+        "training_animals": sorted({recording.probe.animal for recording in recordings}),
         "held_out": list(hold_out),
         "excluded": list(exclude),
     }
