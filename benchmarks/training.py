@@ -1,12 +1,16 @@
 """Speed of a training step compared with a plain eager float32 step, and the fraction of time spent reading windows.
 
-    python benchmarks/training.py              # widths 128 and 256
+    python benchmarks/training.py              # widths 128 and 256, and the inputs of nuclr-starter
     python benchmarks/training.py --quick      # width 128, fewer steps
 
 A step is that of `nuclr train`: eight samples of 64 units in two views, forward, loss, backward, clipping, AdamW, with
 the published dropout. The plain step does the same with the network of `plain.py`. The two alternate, so that load on
 the machine affects both equally. The store holds 20 sessions of 80 units and one hour. It was just written, so that it
 is in the page cache, but each step reads new windows.
+
+Below, steps with different inputs of the first layer, which also alternate: the previous starter (patches of 2 s in
+bins of 20 ms, counts and autocorrelograms, four blocks), and the present one (patches of 10 s in bins of 5 ms,
+correlograms, two blocks) with each of its inputs.
 """
 
 import argparse
@@ -98,6 +102,46 @@ def compare(dim: int, store, rounds: int, device, precision: str) -> None:
     )
 
 
+LAYOUTS = {
+    "2-s patches, log1p+acg, 2 + 2 blocks": EncoderConfig(
+        patch_size=100, input_scale="log1p+acg", dim=128, head_dim=32
+    ),
+    **{
+        f"10-s patches, {scale}, 1 + 1 blocks": EncoderConfig(
+            0.005, 2000, 2, input_scale=scale, dim=128, head_dim=32, temporal_blocks=1, spatiotemporal_blocks=1
+        )
+        for scale in ("log1p", "log1p+acg", "correlograms")
+    },
+}
+
+
+def compare_inputs(store, rounds: int, device, precision: str) -> None:
+    """Print the rate of training steps with different inputs, and their ratio to the first."""
+    trained = {}
+    for name, encoder in LAYOUTS.items():
+        config = PretrainConfig(encoder=encoder, samples=SAMPLES, min_unit_fraction=1.0, max_units=UNITS, steps=100)
+        fabric = Fabric(accelerator=device.type, devices=1, precision=PRECISIONS[precision])
+        network = Network(config)
+        model, *optimizers = fabric.setup(network, *optimizers_of(network, config))
+        trained[name] = (
+            fabric,
+            model,
+            optimizers,
+            config,
+            Steps([Recording(probe, encoder.layout) for probe in store.probes], config, 0, 1),
+        )
+    seconds: dict[str, list[float]] = {name: [] for name in trained}
+    for number in range(rounds + 1):
+        for name, (fabric, model, optimizers, config, steps) in trained.items():
+            duration = timed(training_step, fabric, model, optimizers, steps[number], config.clip)
+            if number:  # the first step is a warm-up
+                seconds[name].append(duration)
+    first = np.median(seconds[next(iter(seconds))])
+    for name, durations in seconds.items():
+        rate = 2 * SAMPLES * UNITS / np.median(durations)
+        print(f"{name}: {rate:.0f} neuron-windows/s ({first / np.median(durations):.2f} times the first)", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -111,6 +155,7 @@ def main():
         store, _ = build_store(sessions, Path(folder) / "store", progress=False)
         for dim in (128,) if options.quick else (128, 256):
             compare(dim, store, 3 if options.quick else 9, device, precision)
+        compare_inputs(store, 3 if options.quick else 9, device, precision)
 
 
 if __name__ == "__main__":
