@@ -141,36 +141,36 @@ def choose_of_classes(
 ) -> tuple[float, float | None, np.ndarray]:
     """Strength and width with the smallest cross-validated loss, and the left-out probabilities (n, k) with them."""
 
-    tried = []
+    choices = []
     for width in READOUTS[readout]:
-        parts = [(Basis(rows[rest], width), rest, fold) for rest, fold in outside_and_inside(folds, len(truth))]
+        parts = [(Basis(rows[others], width), others, fold) for others, fold in outside_and_inside(folds, len(truth))]
         last = None
         # Starts from the strongest regularisation and stops when the loss rises: the weakest takes longest to fit.
         for strength in STRENGTHS:
             probability = np.empty((len(truth), classes))
-            for basis, rest, fold in parts:
-                probability[fold] = softmax(basis.classes(truth[rest], classes, strength, balanced)(rows[fold]))
+            for basis, others, fold in parts:
+                probability[fold] = softmax(basis.classes(truth[others], classes, strength, balanced)(rows[fold]))
             loss = _loss(probability, truth, balanced)
             if last is not None and loss >= last:
                 break
             last = loss
-            tried.append((loss, strength, width, probability))
-    return min(tried, key=lambda choice: choice[0])[1:]
+            choices.append((loss, strength, width, probability))
+    return min(choices, key=lambda choice: choice[0])[1:]
 
 
 def choose_of_values(
     rows: np.ndarray, values: np.ndarray, folds: list[np.ndarray], readout: str
 ) -> tuple[float, float | None, np.ndarray]:
     """Strength and width with the smallest cross-validated squared error, and the left-out predictions (n,)."""
-    tried = []
+    choices = []
     for width in READOUTS[readout]:
-        parts = [(Basis(rows[rest], width), rest, fold) for rest, fold in outside_and_inside(folds, len(values))]
+        parts = [(Basis(rows[others], width), others, fold) for others, fold in outside_and_inside(folds, len(values))]
         for strength in STRENGTHS:
             predicted = np.empty(len(values))
-            for basis, rest, fold in parts:
-                predicted[fold] = basis.values(values[rest], strength)(rows[fold])[:, 0]
-            tried.append((((predicted - values) ** 2).mean(), strength, width, predicted))
-    return min(tried, key=lambda choice: choice[0])[1:]
+            for basis, others, fold in parts:
+                predicted[fold] = basis.values(values[others], strength)(rows[fold])[:, 0]
+            choices.append((((predicted - values) ** 2).mean(), strength, width, predicted))
+    return min(choices, key=lambda choice: choice[0])[1:]
 
 
 def check_readout(readout: str) -> None:

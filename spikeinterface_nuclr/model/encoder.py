@@ -39,7 +39,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.config = config
-        self._input = input_of(config)
+        self._compute_input = input_of(config)
         self.read_in = nn.Linear(config.input_width, config.dim)
         self.temporal_blocks = nn.ModuleList(TemporalBlock(config) for _ in range(config.temporal_blocks))
         self.spatiotemporal_blocks = nn.ModuleList(
@@ -62,9 +62,9 @@ class Encoder(nn.Module):
         -------
         Tensor, shape (n, dim)
         """
-        return self.embed_shown(*self.shown(patches, sizes))
+        return self.embed_inputs(*self.inputs(patches, sizes))
 
-    def shown(self, patches: torch.Tensor, sizes) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+    def inputs(self, patches: torch.Tensor, sizes) -> tuple[torch.Tensor, list[tuple[int, int]]]:
         """Input of the first layer, (n, L, width), and the populations as runs of equal size; as in `forward`."""
         expected = (self.config.num_patches, self.config.patch_size)
         if patches.ndim != 3 or tuple(patches.shape[1:]) != expected:
@@ -80,14 +80,14 @@ class Encoder(nn.Module):
         # In float32, because bfloat16 cannot represent all counts above 256.
         with torch.autocast(patches.device.type, enabled=False):
             patches = patches.to(torch.promote_types(self.read_in.weight.dtype, torch.float32))
-            return self._input(patches, runs), runs
+            return self._compute_input(patches, runs), runs
 
-    def embed_shown(self, shown: torch.Tensor, runs: list[tuple[int, int]]) -> torch.Tensor:
-        """Embed the neurons from what `shown` returns."""
+    def embed_inputs(self, inputs: torch.Tensor, runs: list[tuple[int, int]]) -> torch.Tensor:
+        """Embed the neurons from what `inputs` returns."""
         dtype = self.read_in.weight.dtype
         if not runs:
-            return shown.new_zeros((0, self.config.dim), dtype=dtype)
-        x = self.read_in(shown.to(dtype).transpose(0, 1))
+            return inputs.new_zeros((0, self.config.dim), dtype=dtype)
+        x = self.read_in(inputs.to(dtype).transpose(0, 1))
         rotation = tuple(t.to(x.device, dtype) for t in (self._angles.cos(), self._angles.sin()))
         for block in self.temporal_blocks:
             x = block(x, rotation)
@@ -112,8 +112,8 @@ class Ensemble(nn.Module):
 
     def forward(self, patches: torch.Tensor, sizes) -> torch.Tensor:
         """Like `Encoder.forward`; shape (n, members · dim)."""
-        shown = self.members[0].shown(patches, sizes)
-        return torch.cat([member.embed_shown(*shown) for member in self.members], dim=1)
+        inputs = self.members[0].inputs(patches, sizes)
+        return torch.cat([member.embed_inputs(*inputs) for member in self.members], dim=1)
 
 
 def network_of(config: EncoderConfig) -> nn.Module:
