@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from recordings import TEST, read, unseen
-from scoring import RANDOM, SEEDS, model_features, random_weights, scored
+from scoring import RANDOM, SEEDS, cached_baselines, model_features, random_weights, scored
 from tqdm import tqdm
 
-from spikeinterface_nuclr import Checkpoint, Population, embed, evaluate
+from spikeinterface_nuclr import Checkpoint, Population, UnitEmbeddings, embed, evaluate
 from spikeinterface_nuclr.decoding import scores
-from spikeinterface_nuclr.decoding.baselines import baseline_features
 from spikeinterface_nuclr.decoding.readout import READOUTS
 
 SCORE = "balanced accuracy"
@@ -21,6 +20,7 @@ GROUPS = {
     "MB": "MRN SCm SCs APN PAG",
 }
 GROUP_OF = {area: group for group, areas in GROUPS.items() for area in areas.split()}
+_EMBEDDINGS: dict[tuple[str, str], UnitEmbeddings] = {}  # several tasks embed the same recordings
 Labels = Callable[[Population], np.ndarray]  # a label for each unit, or an empty text
 
 
@@ -65,14 +65,11 @@ def leave_one_out(title: str, model: Checkpoint, populations, labels, animals: l
     """Score of every method by each read-out in each animal, which a decoder of the other animals predicts."""
     classes = {a: set(np.concatenate([v for v, b in zip(labels, animals, strict=True) if a == b])) for a in animals}
     tested = [a for a in dict.fromkeys(animals) if len(classes[a] - {""}) > 1 and (tested is None or a in tested)]
-    baselines = [baseline_features(population) for population in tqdm(populations, desc="baselines")]
-    inputs: dict[str, tuple] = {}  # of each checkpoint
+    baselines = [cached_baselines(population) for population in tqdm(populations, desc="baselines")]
     values: dict[str, dict[str, dict[str, float]]] = {}
     for animal in tqdm(tested, desc=title):
         checkpoint = unseen(model, animal)
-        if checkpoint.sha256 not in inputs:
-            inputs[checkpoint.sha256] = _inputs(checkpoint, populations, baselines)
-        embeddings, others = inputs[checkpoint.sha256]
+        embeddings, others = _inputs(checkpoint, populations, baselines)
         for readout in READOUTS:
             evaluation = evaluate(
                 embeddings, labels, animals, protocol="zero-shot", test_animals=[animal], others=others,
@@ -93,7 +90,11 @@ def leave_one_out(title: str, model: Checkpoint, populations, labels, animals: l
 
 def _inputs(checkpoint: Checkpoint, populations, baselines: list[dict]) -> tuple[list, dict[str, list]]:
     """Embeddings, and the features of all other methods."""
-    embeddings = [embed(population, checkpoint, progress=False) for population in populations]
+    for population in populations:
+        key = checkpoint.sha256, population.fingerprint()
+        if key not in _EMBEDDINGS:
+            _EMBEDDINGS[key] = embed(population, checkpoint, progress=False)
+    embeddings = [_EMBEDDINGS[checkpoint.sha256, population.fingerprint()] for population in populations]
     others = {name: [rows[name] for rows in baselines] for name in baselines[0]}
     for seed in SEEDS:
         features = model_features(random_weights(checkpoint, seed))

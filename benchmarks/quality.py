@@ -44,7 +44,9 @@ def run(data: Path, model: Checkpoint, only: list[str]) -> dict:
     result = {}
     for task in only:
         for function in (*reidentification.TASKS.get(task, ()), *decoding.TASKS.get(task, ())):
-            result |= function(data, model)
+            tables = function(data, model)
+            print(as_markdown(tables), flush=True)
+            result |= tables
     return result
 
 
@@ -103,11 +105,12 @@ def main():
         import calcium
 
         result, facts = calcium.run(options.data, options.folder), {"settings": str(calcium.SETTINGS.name)}
+        print(as_markdown(result))
     else:
         model = load_checkpoint(options.model)
         result = run(options.data, model, options.only)
         facts = {"model": model.name, "sha256": model.sha256}
-    print(f"{', '.join(f'{key} {value}' for key, value in facts.items())}\n\n{as_markdown(result)}")
+    print(", ".join(f"{key} {value}" for key, value in facts.items()))
     if options.figure:
         figure_of(result).savefig(options.figure, dpi=150)
     if options.json:

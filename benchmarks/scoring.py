@@ -15,6 +15,9 @@ from spikeinterface_nuclr.model.encoder import network_of
 
 SEEDS = range(3)
 RANDOM = "random weights"
+# Several tasks and pairs need the same recordings.
+_EMBEDDINGS: dict[tuple[str, str], np.ndarray] = {}
+_BASELINES: dict[str, dict[str, np.ndarray]] = {}
 Features = Callable[[Population], np.ndarray]  # (n_units, k), NaN rows where features are undefined
 
 
@@ -63,7 +66,7 @@ class Rows:
         """Features of neurons for which every method has them."""
         functions = {name: [model_features(checkpoint)]}
         functions[RANDOM] = [model_features(random_weights(checkpoint, seed)) for seed in SEEDS]
-        baselines = [baseline_features(side) for side in pair.sides]
+        baselines = [cached_baselines(side) for side in pair.sides]
         methods = {name: [tuple(map(functions[name][0], pair.sides))]}
         methods |= {baseline: [tuple(side[baseline] for side in baselines)] for baseline in baselines[0]}
         methods[RANDOM] = [tuple(map(function, pair.sides)) for function in functions[RANDOM]]
@@ -104,12 +107,27 @@ def model_features(checkpoint: Checkpoint) -> Features:
     """Embeddings as features; NaN rows for units, or whole recordings, without a window."""
 
     def features(population: Population) -> np.ndarray:
-        try:
-            return embed(population, checkpoint, progress=False).embedding.astype(float)
-        except InputError:
-            return np.full((population.n_units, checkpoint.config.embedding_dim), np.nan)
+        key = checkpoint.sha256, population.fingerprint()
+        if key not in _EMBEDDINGS:
+            _EMBEDDINGS[key] = _features(checkpoint, population)
+        return _EMBEDDINGS[key]
 
     return features
+
+
+def cached_baselines(population: Population) -> dict[str, np.ndarray]:
+    """As `baseline_features`."""
+    key = population.fingerprint()
+    if key not in _BASELINES:
+        _BASELINES[key] = baseline_features(population)
+    return _BASELINES[key]
+
+
+def _features(checkpoint: Checkpoint, population: Population) -> np.ndarray:
+    try:
+        return embed(population, checkpoint, progress=False).embedding.astype(float)
+    except InputError:
+        return np.full((population.n_units, checkpoint.config.embedding_dim), np.nan)
 
 
 def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:
