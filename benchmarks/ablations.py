@@ -1,10 +1,10 @@
 """Ablations of the training recipe: short training runs that differ in one setting, scored on validation animals.
 
-    python benchmarks/ablations.py STORE DATA --config docs/models/nuclr-starter.toml --steps 400 \\
+    python benchmarks/ablations.py STORE DATA --config docs/models/laptop.toml --steps 400 \\
         --hold-out T223 --hold-out T224 --hold-out P1?HMH ... --exclude ... [--only NAME ...]
 
-STORE holds the sources of `docs/models/nuclr-starter.csv`, DATA the recordings of rats. All runs have the same number
-of steps. The first columns are the last line of a log: top-1 re-identification accuracy of held-out animals' neurons
+STORE holds recordings of rats, and those of `docs/models/nuclr-starter.csv`; DATA is the folder of all. All runs have
+the same number of steps. The first columns are the last line of a log: top-1 re-identification accuracy of held-out animals' neurons
 within their population and among the neurons of all recordings, and RankMe. The others are of the validation rats:
 re-identification in the other half of the recording, and balanced accuracy of narrow and broad spikes, which a linear
 and a kernel read-out of the other rats predict, inside striatum and over all areas.

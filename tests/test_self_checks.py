@@ -112,7 +112,9 @@ def test_files_without_or_with_damaged_examples_say_so(nuclr, checkpoint, tmp_pa
     save_file(without, tmp_path / "without.safetensors", metadata)
     done = nuclr("info", "--check", tmp_path / "without.safetensors", code=4)
     assert "holds no example to check: save it again" in done.stderr
-    assert load_checkpoint(tmp_path / "without.safetensors").sha256 == checkpoint.sha256
+    old = load_checkpoint(tmp_path / "without.safetensors")
+    assert old.sha256 == checkpoint.sha256
+    assert load_checkpoint(old.save(tmp_path / "again.safetensors")).check() < 1e-6
     for changed in (
         {"example/input": arrays["example/input"][:, :1]},
         {"example/input": arrays["example/input"][:3]},

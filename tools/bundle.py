@@ -1,9 +1,9 @@
 """Make the bundled models and decoders.
 
-    python tools/bundle.py DATA MEMBER.safetensors …
+    python tools/bundle.py DATA [MEMBER.safetensors …]
 
-The members are trainings of `docs/models/nuclr-starter.toml` (docs/starter.md lists the commands); they become
-`nuclr-starter`. DATA holds the folder `rat-neuropixels`. Decoders are fitted to the embeddings of the new model.
+Several members become `nuclr-starter`; without any, the present model is saved again, with an example for its
+self-check. DATA holds the folder `rat-neuropixels`. Decoders are fitted to the embeddings of the model.
 """
 
 import argparse
@@ -59,9 +59,11 @@ def decoder_of_rats(name: str, label: str, data: Path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("members", nargs="+")
+    parser.add_argument("members", nargs="*")
     options = parser.parse_args()
-    model = Checkpoint.joined([load_checkpoint(member) for member in options.members], card_of("nuclr-starter"))
+    model = load_checkpoint("nuclr-starter")
+    if options.members:
+        model = Checkpoint.joined([load_checkpoint(member) for member in options.members], card_of("nuclr-starter"))
     model.save(loading.BUNDLED / "nuclr-starter.safetensors", overwrite=True)
     model = load_checkpoint("nuclr-starter")
     calcium = load_checkpoint("nuclr-starter-calcium")

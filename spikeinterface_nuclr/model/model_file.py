@@ -64,7 +64,10 @@ class Saved:
 
     @cached_property
     def example(self) -> dict[str, np.ndarray]:
-        """A small input and its output: as in the file that the model was loaded from, otherwise as computed here."""
+        """A small input and its output: what the file held from which the model was loaded, otherwise computed here."""
+        return self._compute_example()
+
+    def _compute_example(self) -> dict[str, np.ndarray]:
         example = self._example_input()
         return {**example, **self._example_output(example)} if example else {}
 
@@ -111,7 +114,8 @@ class Saved:
     @property
     def _bytes(self) -> bytes:
         arrays, facts = self._content()
-        arrays |= {f"{_EXAMPLE}{name}": values for name, values in self.example.items()}
+        example = self.example or self._compute_example()
+        arrays |= {f"{_EXAMPLE}{name}": values for name, values in example.items()}
         return to_bytes(self.KIND, arrays, facts, self.card, self.sha256)
 
     def save(self, path, *, overwrite: bool = False) -> Path:
