@@ -4,10 +4,10 @@
         --hold-out T223 --hold-out T224 --hold-out P1?HMH ... --exclude ... [--only NAME ...]
 
 STORE holds recordings of rats, and those of `docs/models/nuclr-starter.csv`; DATA is the folder of all. All runs have
-the same number of steps. The first columns are the last line of a log: top-1 re-identification accuracy of held-out animals' neurons
-within their population and among the neurons of all recordings, and RankMe. The others are of the validation rats:
-re-identification in the other half of the recording, and balanced accuracy of narrow and broad spikes, which a linear
-and a kernel read-out of the other rats predict, inside striatum and over all areas.
+the same number of steps. The first columns are the last line of a log: top-1 re-identification accuracy of held-out
+animals' neurons within their population and among the neurons of all recordings, and RankMe. The others are of the
+validation rats: re-identification in the other half of the recording, and balanced accuracy of narrow and broad spikes,
+which a linear and a kernel read-out of the other rats predict, inside striatum and over all areas.
 """
 
 import argparse
