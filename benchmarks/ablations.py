@@ -29,7 +29,11 @@ _SHORT_PATCHES = ["encoder.patch_size=400", "encoder.num_patches=10", "samples=2
 # Name -> settings that differ, and sources (prefixes of session names) that are left out.
 VARIATIONS = {
     "full recipe": ([], ()),
-    "no population context": (["encoder.temporal_blocks=3", "encoder.spatiotemporal_blocks=0"], ()),
+    "no attention among neurons": (["encoder.temporal_blocks=2", "encoder.spatiotemporal_blocks=0"], ()),
+    "no population context": (
+        ["encoder.temporal_blocks=2", "encoder.spatiotemporal_blocks=0", "encoder.input_scale=log1p+acg"],
+        (),
+    ),
     "all units in both views": (["min_unit_fraction=1.0"], ()),
     "the same window twice": (["max_view_distance_s=0"], ()),
     "second window anywhere": (["max_view_distance_s=10000"], ()),

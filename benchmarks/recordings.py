@@ -33,4 +33,6 @@ def unseen(model: Checkpoint, animal: str) -> Checkpoint:
 
 
 def _trained_on(member: Checkpoint, animal: str) -> bool:
+    if "training_animals" not in member.card:
+        raise SystemExit(f"{member.name}: its card does not name its training_animals, which this benchmark needs")
     return animal.upper() in map(str.upper, member.card["training_animals"])

@@ -12,6 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from decoding import waveform_class
 from matplotlib.figure import Figure
@@ -28,8 +29,10 @@ CURVES = {"share": label_efficiency, "animals": animal_scaling}
 
 
 def baseline_as_embeddings(population, embeddings: UnitEmbeddings) -> UnitEmbeddings:
-    """Baseline features in the place of the embeddings of the same units."""
+    """Baseline features in the place of the embeddings of the same units; undefined ones are replaced by the mean."""
     rows = baseline_features(population)[BASELINE].astype("float32")
+    rows = np.where(np.isfinite(rows), rows, np.nanmean(rows, axis=0))
+    rows[np.isnan(embeddings.embedding).any(axis=1)] = np.nan
     provenance = embeddings.provenance.replace(checkpoint_sha256="0" * 64, model=None)
     return UnitEmbeddings(
         embeddings.unit_ids, rows, embeddings.num_windows, embeddings.split_half_similarity, provenance,

@@ -1,6 +1,6 @@
 """Speed of a training step compared with a plain eager float32 step, and the fraction of time spent reading windows.
 
-    python benchmarks/training.py              # widths 128 and 256, and the inputs of nuclr-starter
+    python benchmarks/training.py              # widths 128 and 256, and several inputs
     python benchmarks/training.py --quick      # width 128, fewer steps
 
 A step is that of `nuclr train`: eight samples of 64 units in two views, forward, loss, backward, clipping, AdamW, with
@@ -8,9 +8,9 @@ the published dropout. The plain step does the same with the network of `plain.p
 the machine affects both equally. The store holds 20 sessions of 80 units and one hour. It was just written, so that it
 is in the page cache, but each step reads new windows.
 
-Below, steps with different inputs of the first layer, which also alternate: the previous starter (patches of 2 s in
-bins of 20 ms, counts and autocorrelograms, four blocks), and the present one (patches of 10 s in bins of 5 ms,
-correlograms, two blocks) with each of its inputs.
+Below, steps with different inputs of the first layer, which also alternate: patches of 2 s in bins of 20 ms, counts and
+autocorrelograms, four blocks (`nuclr-starter`); and patches of 10 s in bins of 5 ms, two blocks
+(`docs/models/laptop.toml`), with each input.
 """
 
 import argparse

@@ -175,6 +175,44 @@ def test_in_an_analyzer(decoder, model, population):
     np.testing.assert_array_equal(analyzer.get_sorting_property("nuclr_cell_type_agreement"), identities.agreement)
 
 
+def test_the_agreement_of_an_earlier_decoder_does_not_stay(decoder, model, population):
+    analyzer = build_analyzer(population, format="memory", folder=None)
+    analyzer.compute("nuclr_embedding", model=model, precision="float32")
+    analyzer.compute("nuclr_identity", decoder=decoder, publish=True)
+    analyzer.compute("nuclr_embedding", model="nuclr-starter", precision="float32")
+    analyzer.compute("nuclr_identity", decoder="simulated-cell-type", publish=True)
+    assert analyzer.get_extension("nuclr_identity").get_identities().agreement is None
+    assert np.isnan(analyzer.get_sorting_property("nuclr_cell_type_agreement")).all()
+
+
+def test_a_member_is_found_again_from_another_folder(nuclr, model, population, tmp_path, monkeypatch):
+    monkeypatch.chdir(model.parent)
+    analyzer = build_analyzer(population, format="memory", folder=None)
+    analyzer.compute("nuclr_embedding", model=f"{model.name}#2", precision="float32")
+    monkeypatch.chdir(tmp_path)
+    merged = analyzer.merge_units([analyzer.unit_ids[:2]])
+    embeddings = merged.get_extension("nuclr_embedding").get_embeddings()
+    assert embeddings.provenance.checkpoint == f"{model}#2"
+    assert np.isfinite(embeddings.embedding).all()
+    assert load_checkpoint(f"{model}#2").sha256 in nuclr("info", f"{model}#2").stdout
+    assert "computes the same here" in nuclr("info", "--check", f"{model}#2").stdout
+
+
+def test_embeddings_that_do_not_name_their_members_are_refused(decoder, model, population):
+    embeddings = embed(population, model, **QUICK)
+    unknown = dataclasses.replace(embeddings, provenance=embeddings.provenance.replace(model=None))
+    with pytest.raises(InputError, match="reads the members of an ensemble, which these embeddings do not name"):
+        Decoder.load(decoder).predict(unknown)
+
+
+@pytest.mark.parametrize("cards", [3, ["a", "b", "c"], [None, {}, {}], [{}]])
+def test_a_card_that_was_edited_by_hand_does_no_harm(model, cards):
+    joined = load_checkpoint(model)
+    edited = dataclasses.replace(joined, card={"members": cards})
+    assert [member.card for member in edited.members] == [{}, {}, {}]
+    assert [member.sha256 for member in edited.members] == [member.sha256 for member in joined.members]
+
+
 def test_members_are_trained_one_by_one(model, tmp_path):
     with pytest.raises(InputError, match=r"encoder\.members must be 1"):
         PretrainConfig(encoder=dataclasses.replace(CONFIG, members=2))

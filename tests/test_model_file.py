@@ -348,6 +348,7 @@ def test_each_is_told_from_the_others(files):
         {"bin_s": float("nan")}, {"bin_s": 1e-300}, {"dropout": "0.1"}, {"dim": True}, {"signal": ["spikes"]},
         {"dropout": 10**400}, {"rotary_fraction": None}, {"spatiotemporal_blocks": 1000, "dim": 100_000},
         {"members": 0}, {"members": 1000}, {"members": 90, "temporal_blocks": 500},
+        {"members": 100, "num_patches": 10_000, "head_dim": 1000, "temporal_blocks": 0, "spatiotemporal_blocks": 0},
     ],
 )  # fmt: skip
 def test_absurd_configs_are_refused_before_anything_is_built(change):

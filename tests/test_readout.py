@@ -1,5 +1,6 @@
 """Read-outs: linear and kernel maps, their choices, and their files."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -122,12 +123,23 @@ def test_damaged_kernels_are_refused(recordings, tmp_path):
         with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
             Decoder.load(tmp_path / "bad.safetensors")
     widths = json.loads(metadata["nuclr_decoder"])["widths"]
-    for bad in ({"other": 1.0}, {SHA256: -1.0}, {}):
+    for bad in ({"other": 1.0}, {SHA256: -1.0}, {SHA256: 1e-200}, {SHA256: 1e9}, {}):
         changed = {k: v.replace(json.dumps(widths), json.dumps(bad)) for k, v in metadata.items()}
         assert changed != metadata
         save_file(arrays, tmp_path / "bad.safetensors", changed)
         with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
             Decoder.load(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("readout", ["linear", "kernel"])
+def test_a_recording_in_which_no_unit_is_embedded(recordings, readout):
+    embeddings, labels = recordings
+    radius = [np.hypot(*e.embedding[:, :2].T) for e in embeddings]
+    nothing = dataclasses.replace(embeddings[0], embedding=np.full_like(embeddings[0].embedding, np.nan))
+    decoder = fit_decoder(embeddings, labels, target="ring", readout=readout)
+    assert set(decoder.predict(nothing).reason) == {"no embedding"}
+    regressor = fit_regressor(embeddings, radius, target="radius", readout=readout)
+    assert np.isnan(regressor.predict(nothing).value).all()
 
 
 def test_an_unknown_readout_is_refused(recordings):

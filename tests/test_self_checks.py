@@ -56,6 +56,8 @@ def test_bundled_models_compute_here_what_they_did_there(nuclr, name):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", bundled_models())
 def test_bundled_models_compute_the_same_on_a_gpu(name):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
     assert load_checkpoint(name).check(device="cuda", precision="float32") < 1e-3
     assert load_checkpoint(name).check(device="cuda", precision="bfloat16") < 0.05
 
@@ -116,6 +118,7 @@ def test_files_without_or_with_damaged_examples_say_so(nuclr, checkpoint, tmp_pa
     assert old.sha256 == checkpoint.sha256
     assert load_checkpoint(old.save(tmp_path / "again.safetensors")).check() < 1e-6
     for changed in (
+        {"example/input": arrays["example/input"][:0], "example/embedding": arrays["example/embedding"][:0]},
         {"example/input": arrays["example/input"][:, :1]},
         {"example/input": arrays["example/input"][:3]},
         {"example/embedding": arrays["example/embedding"][:2]},
@@ -126,11 +129,32 @@ def test_files_without_or_with_damaged_examples_say_so(nuclr, checkpoint, tmp_pa
         assert "damaged.safetensors: its example is damaged" in done.stderr
 
 
-def test_a_device_that_is_absent_is_no_damage(checkpoint):
+def test_only_what_a_file_states_is_compared(checkpoint, tmp_path):
+    """Comparing a result with itself would say nothing."""
+    with pytest.raises(CheckpointError, match="holds no example"):
+        checkpoint.check()
+    torch.manual_seed(1)
+    other = Checkpoint(checkpoint.config, Encoder(checkpoint.config).state_dict())
+    path = Checkpoint.joined([checkpoint, other]).save(tmp_path / "two.safetensors")
+    assert max(member.check() for member in load_checkpoint(path).members) < 1e-6
+    changed = {"example/embedding": load_file(path)["example/embedding"]}
+    changed["example/embedding"][:, -1] += 1
+    first, second = load_checkpoint(rewritten(path, tmp_path / "b.safetensors", changed)).members
+    assert first.check() < 1e-6
+    assert second.check() > 0.01
+
+
+def test_an_output_that_is_no_number_is_not_the_same(decoders, monkeypatch):
+    decoder = Decoder.load(decoders[0])
+    monkeypatch.setattr(Decoder, "_novelty", lambda self, tables: np.full(8, np.nan))
+    assert not decoder.check() <= 1
+
+
+def test_a_device_that_is_absent_is_no_damage(checkpoint, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(DeviceError):
-        checkpoint.check(device="cuda")
+        load_checkpoint(checkpoint.save(tmp_path / "a.safetensors")).check(device="cuda")
 
 
 def test_a_window_that_is_not_small_has_no_example(tmp_path):
@@ -139,6 +163,14 @@ def test_a_window_that_is_not_small_has_no_example(tmp_path):
     assert not large.example
     with pytest.raises(CheckpointError, match="holds no example"):
         load_checkpoint(large.save(tmp_path / "large.safetensors")).check()
+
+
+def test_damaged_examples_of_decoders_say_so(nuclr, decoders, tmp_path):
+    for path, output in zip(decoders, ("example/probability", "example/value"), strict=True):
+        arrays = load_file(path)
+        name = next(key for key in arrays if key.startswith("example/input/"))
+        other = rewritten(path, tmp_path / "x.safetensors", {name: arrays[name][:0], output: arrays[output][:0]})
+        assert "x.safetensors: its example is damaged" in nuclr("info", "--check", other, code=4).stderr
 
 
 def test_only_models_can_be_checked(nuclr, units_file):

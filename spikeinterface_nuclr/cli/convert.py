@@ -29,10 +29,15 @@ def convert(
     from ..files import check_format, check_writable
     from ..model.checkpoint import Checkpoint
     from ..model.loading import load_checkpoint
+    from ..model.public_weights import convert_checkpoint
 
     check_format(output, ".safetensors")
     check_writable(output, overwrite=overwrite)
-    checkpoints = [load_checkpoint(source) for source in sources]
-    checkpoint = checkpoints[0] if len(checkpoints) == 1 else Checkpoint.joined(checkpoints)
+    if len(sources) == 1 and Path(sources[0]).is_file() and Path(sources[0]).suffix != ".safetensors":
+        checkpoint = convert_checkpoint(sources[0])
+    elif len(sources) == 1:
+        checkpoint = load_checkpoint(sources[0])
+    else:
+        checkpoint = Checkpoint.joined([load_checkpoint(source) for source in sources])
     checkpoint.save(output, overwrite=overwrite)
     say(f"{output}: {checkpoint.config.members} network(s), sha256 {checkpoint.sha256}")

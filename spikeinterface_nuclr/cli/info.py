@@ -51,13 +51,15 @@ def info(
     """
     from ..decoding.storage import bundled_decoders, is_decoder
     from ..model.loading import PICKLED, bundled_models
+    from ..model.model_file import split_member
     from ..training.store import is_store
     from . import facts
 
-    path = Path(name)
+    whole, _ = split_member(name)
+    path = Path(whole)
     if name in bundled_decoders() or is_decoder(path):
         lines = facts.check_of_decoder(name) if check else facts.of_decoder(name)
-    elif name.startswith("hf://") or name in bundled_models() or path.suffix in (".safetensors", *PICKLED):
+    elif name.startswith("hf://") or whole in bundled_models() or path.suffix in (".safetensors", *PICKLED):
         lines = facts.check_of_checkpoint(name, device, precision) if check else facts.of_checkpoint(name)
     elif check:
         raise typer.BadParameter("--check is for models and decoders")

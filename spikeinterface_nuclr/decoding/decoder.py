@@ -198,6 +198,11 @@ class Decoder(storage.Fitted):
                 f"{self.name or self.target}: averages {len(self.checkpoints)} checkpoints: give a tuple with the "
                 "embeddings of each"
             )
+        if not self.references.keys() <= tables.keys():
+            raise InputError(
+                f"{self.name or self.target}: reads the members of an ensemble, which these embeddings do not name: "
+                "embed again"
+            )
         if self.columns and features is None:
             raise InputError(f"{self.name or self.target}: also reads features: give {', '.join(self.columns)}")
         missing = [column for column in self.columns if column not in columns]
@@ -311,8 +316,8 @@ def fit_decoder(
         Other features of each unit, such as SpikeInterface's metrics. They get a classifier of their own, whose
         probabilities are averaged with those of the embeddings.
     readout : {"linear", "kernel"}
-        "kernel" also finds classes that no linear map separates (`Kernel`). The linear read-out shows what an embedding
-        represents explicitly, and needs fewer labels.
+        "kernel", Gaussian functions at some training units, also finds classes that no linear map separates. The
+        linear read-out shows what an embedding represents explicitly, and needs fewer labels.
     balanced : bool, default: True
         Weight classes equally, however many units they have.
     card : dict, optional

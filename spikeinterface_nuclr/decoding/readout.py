@@ -41,6 +41,8 @@ class Kernel:
         """Values (n, m) of standardised rows (n, k)."""
         from sklearn.metrics.pairwise import rbf_kernel
 
+        if not len(rows):  # which scikit-learn refuses
+            return np.empty((0, len(self.landmarks)))
         return rbf_kernel(rows, self.landmarks, gamma=1 / (4 * self.width**2 * rows.shape[1]))
 
 

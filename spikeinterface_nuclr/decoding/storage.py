@@ -15,6 +15,7 @@ KINDS = {
     "nuclr_regressor": "reads numbers: use Regressor.load, in Python",
 }
 _EXAMPLE_ROWS = 8
+_MOST_LANDMARKS = 10_000
 _PARTS = ("mean", "scale", "weight", "bias")
 
 
@@ -37,8 +38,11 @@ class Fitted(model_file.Saved):
         }
 
     def _example_tables(self, example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The tables of an example."""
-        return {name: example[f"input/{name}"] for name in self.readouts}
+        """The tables of an example; ValueError if they have other shapes."""
+        return {
+            name: array_of(example, f"input/{name}", np.float64, (_EXAMPLE_ROWS, len(readout.mean)))
+            for name, readout in self.readouts.items()
+        }
 
     @classmethod
     def load(cls, name: str | Path, *, sha256: str | None = None):
@@ -106,6 +110,8 @@ def read_readouts(arrays: dict[str, np.ndarray], facts: dict, outputs: int) -> d
         if name in widths:
             landmarks = array_of(arrays, f"{name}/landmarks", np.float64, (None, size))
             kernel = Kernel(landmarks, positive_of(widths[name], "width"))
+            if len(landmarks) > _MOST_LANDMARKS or not 1e-3 <= kernel.width <= 1e3:
+                raise ValueError(f"{name} has a kernel of {len(landmarks)} landmarks and width {kernel.width:g}")
         shapes = {"mean": (size,), "scale": (size,), "bias": (outputs,)}
         shapes["weight"] = (outputs, len(kernel.landmarks) if kernel else size)
         parts = {part: array_of(arrays, f"{name}/{part}", np.float64, shapes[part]) for part in _PARTS}

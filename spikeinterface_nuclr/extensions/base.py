@@ -10,6 +10,7 @@ from spikeinterface.core import SortingAnalyzer, split_job_kwargs
 
 from ..errors import REFUSALS, CheckpointError, InputError, RecordingWarning
 from ..io.spikeinterface_api import StagedExtension, attach_extension, dependent_extensions, detach_extension
+from ..model.model_file import split_member
 from . import storage
 
 
@@ -237,8 +238,8 @@ def computed_extension(analyzer: SortingAnalyzer, name: str) -> RowsExtension | 
 
 def named_file(name, bundled: list[str]) -> str:
     """A bundled name as it is, a file by its absolute path: what is recorded must mean the same in another folder."""
-    name = str(name)
-    return os.path.abspath(name) if name not in bundled and Path(name).is_file() else name
+    file, member = split_member(str(name))
+    return (os.path.abspath(file) if file not in bundled and Path(file).is_file() else file) + member
 
 
 def relocated_file(name: str, analyzer: SortingAnalyzer) -> str:
@@ -247,12 +248,13 @@ def relocated_file(name: str, analyzer: SortingAnalyzer) -> str:
     A project folder that is moved, or mounted elsewhere, takes its models with it. Whoever loads the file checks its
     hash.
     """
-    path = Path(name)
+    file, member = split_member(name)
+    path = Path(file)
     if not path.is_absolute() or os.path.exists(path):  # False, too, of a name that no file system takes
         return name
     endings = [Path(*path.parts[k:]) for k in range(1, len(path.parts))]
     candidates = (folder / ending for folder in Path(analyzer.folder).absolute().parents for ending in endings)
-    return str(next((file for file in candidates if os.path.isfile(file)), path))
+    return str(next((file for file in candidates if os.path.isfile(file)), path)) + member
 
 
 def population_of(analyzer: SortingAnalyzer):

@@ -180,8 +180,10 @@ class ComputeNuCLRIdentity(RowsExtension):
         """``nuclr_<target>`` and ``nuclr_<target>_probability``; with several members ``nuclr_<target>_agreement``."""
         key = _NO_FILE_NAME.sub("_", f"nuclr_{data['target'][0]}")
         values = {key: label_of(data["best_label"], data["reason"]), f"{key}_probability": data["confidence"]}
-        if not np.isnan(data["agreement"]).all():
-            values[f"{key}_agreement"] = data["agreement"]
+        agreement = f"{key}_agreement"
+        # NaN replaces that of an earlier decoder, which may have had several members.
+        if not np.isnan(data["agreement"]).all() or agreement in self.sorting_analyzer.get_sorting_property_keys():
+            values[agreement] = data["agreement"]
         return values
 
 

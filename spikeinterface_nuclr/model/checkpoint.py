@@ -116,14 +116,18 @@ class Checkpoint(model_file.Saved):
         """The checkpoints of an ensemble, named ``NAME#1``, ``NAME#2``, …; otherwise the checkpoint itself."""
         if self.config.members == 1:
             return [self]
-        config, cards = replace(self.config, members=1), self.card.get("members", [])
+        config, number = replace(self.config, members=1), self.config.members
+        cards = self.card.get("members")
+        if not isinstance(cards, list) or [type(card) for card in cards] != [dict] * number:
+            cards = [{}] * number  # edited by hand
+        parts = np.split(self.example["embedding"], number, axis=1) if self.example else []
         checkpoints = []
-        for i in range(self.config.members):
+        for i in range(number):
             start = f"members.{i}."
             weights = {key.removeprefix(start): w for key, w in self.weights.items() if key.startswith(start)}
-            card = dict(cards[i]) if i < len(cards) else {}
-            card.pop("sha256", None)
-            checkpoints.append(Checkpoint(config, weights, card, f"{self.name}#{i + 1}", self.revision))
+            card = {key: value for key, value in cards[i].items() if key != "sha256"}
+            member = Checkpoint(config, weights, card, f"{self.name}#{i + 1}", self.revision)
+            checkpoints.append(member._with_example({**self.example, "embedding": parts[i]}) if parts else member)
         return checkpoints
 
     def encoder(self, device="cpu", dtype: torch.dtype = torch.float32) -> Encoder | Ensemble:

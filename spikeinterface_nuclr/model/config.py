@@ -31,6 +31,7 @@ _LARGEST = {
 }
 _MOST_PARAMETERS = 10_000_000_000
 _MOST_BLOCKS = 2_000
+_MOST_ANGLES = 10_000_000
 _BIN_S = (1e-4, 1e3)
 
 
@@ -66,8 +67,8 @@ class EncoderConfig:
         Content of a bin: a spike count, or a frame of a trace.
     input_scale : {"counts", "log1p", "log1p+acg", "correlograms"}
         Input of the first layer for a patch: its values; log(1 + value); the latter together with log(1 + c), where c
-        is the patch's autocorrelogram; or counts together with correlograms of the neuron with itself and with the
-        summed others, and its correlations with them, in the patch and in the window (`Correlograms`). From
+        is the patch's autocorrelogram; or counts together with, for the whole window, correlograms of the neuron
+        with itself and with the summed others, and its correlations with the others (`model.inputs`). From
         correlograms, a linear layer can read intervals between spikes independently of their position in the patch, and
         how a neuron fires relative to its population.
     dim, heads, head_dim : int
@@ -129,8 +130,10 @@ class EncoderConfig:
             raise CheckpointError(
                 f"encoder config: input_scale must be one of {tuple(INPUT_SCALES)}, not {shown(self.input_scale)}"
             )
-        if self.members * (self.temporal_blocks + self.spatiotemporal_blocks) > _MOST_BLOCKS:
+        if self.members * max(self.temporal_blocks + self.spatiotemporal_blocks, 1) > _MOST_BLOCKS:
             raise CheckpointError(f"encoder config: all members together may have at most {_MOST_BLOCKS} blocks")
+        if self.members * self.num_patches * self.head_dim > _MOST_ANGLES:
+            raise CheckpointError(f"encoder config: members × num_patches × head_dim may be at most {_MOST_ANGLES:,}")
         if self.num_parameters > _MOST_PARAMETERS:
             raise CheckpointError(
                 f"encoder config: {self.num_parameters:,} parameters, at most {_MOST_PARAMETERS:,} are supported: "
@@ -195,8 +198,8 @@ class EncoderConfig:
 class Correlograms:
     """Bins of the encoder's input "correlograms".
 
-    Counts are in at most about a hundred coarse bins per patch. Bins of lags widen with the lag, by a quarter or half
-    of an octave. Correlations are those of counts in bins of 1, 5, 25, … bins, up to a third of a patch.
+    Counts are in 100 to 199 coarse bins per patch (in all bins of a shorter one). Bins of lags widen with the lag, by a
+    quarter or half of an octave. Correlations are those of counts in bins of 1, 5, 25, … bins, up to a third of a patch.
 
     Parameters
     ----------

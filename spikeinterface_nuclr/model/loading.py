@@ -1,6 +1,5 @@
 """load_checkpoint: find the file of a model by name or path, and read it."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,13 +51,13 @@ def load_checkpoint(
     if isinstance(model, Checkpoint):
         return model
     model = DEFAULT_MODELS[signal] if model is None else str(model)
-    whole, _, number = model.rpartition("#")
-    if whole and number.isdecimal() and not os.path.exists(model):
-        members = load_checkpoint(whole).members
-        if not 1 <= int(number) <= len(members):
+    whole, ending = model_file.split_member(model)
+    if ending:
+        members, number = load_checkpoint(whole).members, int(ending[1:])
+        if not 1 <= number <= len(members):
             raise CheckpointError(f"{model}: {whole} has {len(members)} member(s), numbered from 1")
-        model_file.check_sha256(members[int(number) - 1], model, sha256)
-        return members[int(number) - 1]
+        model_file.check_sha256(members[number - 1], model, sha256)
+        return members[number - 1]
     path, name, revision = model_file.find(
         model, BUNDLED, Checkpoint.KIND, "checkpoint", sha256=sha256, default_file="model.safetensors"
     )
@@ -67,7 +66,7 @@ def load_checkpoint(
     else:
         checkpoint = Checkpoint._read(path, name)
     if revision:
-        checkpoint = replace(checkpoint, revision=revision)
+        checkpoint = replace(checkpoint, revision=revision)._with_example(checkpoint.example)
     model_file.check_sha256(checkpoint, name, sha256)
     return checkpoint
 

@@ -62,10 +62,15 @@ class Saved:
         """What this machine computes from a small input, in arrays of other names; with settings such as a device."""
         raise NotImplementedError
 
-    @cached_property
+    @property
     def example(self) -> dict[str, np.ndarray]:
-        """A small input and its output: what the file held from which the model was loaded, otherwise computed here."""
-        return self._compute_example()
+        """A small input and its output, from the file that the model was loaded from; empty if that held none."""
+        return self.__dict__.get("_example", {})
+
+    def _with_example(self, example: dict[str, np.ndarray]):
+        """This model, with the example of the file that it comes from."""
+        self.__dict__["_example"] = example
+        return self
 
     def _compute_example(self) -> dict[str, np.ndarray]:
         example = self._example_input()
@@ -95,13 +100,14 @@ class Saved:
         try:
             computed = self._example_output(inputs, **settings)
             pairs = [(self.example[name], values) for name, values in computed.items()]
-            if any(stored.shape != values.shape or not np.isfinite(stored).all() for stored, values in pairs):
+            if any(a.shape != b.shape or not a.size or not np.isfinite(a).all() for a, b in pairs):
                 raise ValueError("its output has another shape")
+            # numpy's maximum keeps NaN.
+            return float(np.max([np.abs(a - b).max() / max(np.abs(a).max(), 1e-30) for a, b in pairs]))
         except DeviceError:
             raise
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{self.name}: its example is damaged ({reason_of(error)}): fetch it again") from None
-        return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in pairs)
 
     @cached_property
     def sha256(self) -> str:
@@ -148,8 +154,13 @@ class Saved:
             raise CheckpointError(f"{name}: states no identity: damaged, or made by an older version: {cls.REMEDY}")
         if identity != loaded.sha256:
             raise CheckpointError(f"{name}: damaged: its content does not match its identity: fetch it again")
-        loaded.__dict__["example"] = example
-        return loaded
+        return loaded._with_example(example)
+
+
+def split_member(name: str) -> tuple[str, str]:
+    """A model's name, and the ending ``#1``, ``#2``, … that names a member of an ensemble; "" if there is none."""
+    whole, _, number = name.rpartition("#")
+    return (whole, f"#{number}") if whole and number.isdecimal() and not os.path.exists(name) else (name, "")
 
 
 def check_sha256(model: Saved, name: str, expected: str | None) -> None:
