@@ -199,7 +199,7 @@ class Correlograms:
     """Bins of the encoder's input "correlograms".
 
     Counts are in 100 to 199 coarse bins per patch (in all bins of a shorter one). Bins of lags widen with the lag, by a
-    quarter or half of an octave. Correlations are those of counts in bins of 1, 5, 25, … bins, up to a third of a patch.
+    quarter or half of an octave. Correlations are those of counts in 1, 5, 25, … bins, up to a third of a patch.
 
     Parameters
     ----------
