@@ -10,7 +10,6 @@ from spikeinterface.core import SortingAnalyzer, split_job_kwargs
 
 from ..errors import REFUSALS, CheckpointError, InputError, RecordingWarning
 from ..io.spikeinterface_api import StagedExtension, attach_extension, dependent_extensions, detach_extension
-from ..model.model_file import split_member
 from . import storage
 
 
@@ -238,6 +237,8 @@ def computed_extension(analyzer: SortingAnalyzer, name: str) -> RowsExtension | 
 
 def named_file(name, bundled: list[str]) -> str:
     """A bundled name as it is, a file by its absolute path: what is recorded must mean the same in another folder."""
+    from ..model.model_file import split_member
+
     file, member = split_member(str(name))
     return (os.path.abspath(file) if file not in bundled and Path(file).is_file() else file) + member
 
@@ -248,6 +249,8 @@ def relocated_file(name: str, analyzer: SortingAnalyzer) -> str:
     A project folder that is moved, or mounted elsewhere, takes its models with it. Whoever loads the file checks its
     hash.
     """
+    from ..model.model_file import split_member
+
     file, member = split_member(name)
     path = Path(file)
     if not path.is_absolute() or os.path.exists(path):  # False, too, of a name that no file system takes
