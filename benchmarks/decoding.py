@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from recordings import TEST, read, unseen
-from scoring import RANDOM, SEEDS, cached_baselines, model_features, random_weights, scored
+from scoring import RANDOM, SEEDS, cached_baselines, cached_embeddings, model_features, random_weights, scored
 from tqdm import tqdm
 
-from spikeinterface_nuclr import Checkpoint, Population, UnitEmbeddings, embed, evaluate
+from spikeinterface_nuclr import Checkpoint, Population, evaluate
 from spikeinterface_nuclr.decoding import scores
 from spikeinterface_nuclr.decoding.readout import READOUTS
 
@@ -20,7 +20,6 @@ GROUPS = {
     "MB": "MRN SCm SCs APN PAG",
 }
 GROUP_OF = {area: group for group, areas in GROUPS.items() for area in areas.split()}
-_EMBEDDINGS: dict[tuple[str, str], UnitEmbeddings] = {}  # several tasks embed the same recordings
 Labels = Callable[[Population], np.ndarray]  # a label for each unit, or an empty text
 
 
@@ -90,11 +89,7 @@ def leave_one_out(title: str, model: Checkpoint, populations, labels, animals: l
 
 def _inputs(checkpoint: Checkpoint, populations, baselines: list[dict]) -> tuple[list, dict[str, list]]:
     """Embeddings, and the features of all other methods."""
-    for population in populations:
-        key = checkpoint.sha256, population.fingerprint()
-        if key not in _EMBEDDINGS:
-            _EMBEDDINGS[key] = embed(population, checkpoint, progress=False)
-    embeddings = [_EMBEDDINGS[checkpoint.sha256, population.fingerprint()] for population in populations]
+    embeddings = [cached_embeddings(population, checkpoint) for population in populations]
     others = {name: [rows[name] for rows in baselines] for name in baselines[0]}
     for seed in SEEDS:
         features = model_features(random_weights(checkpoint, seed))

@@ -17,10 +17,10 @@ import pandas as pd
 from decoding import waveform_class
 from matplotlib.figure import Figure
 from recordings import TEST, read, unseen
+from scoring import cached_baselines, cached_embeddings
 from tqdm import tqdm
 
-from spikeinterface_nuclr import Checkpoint, UnitEmbeddings, animal_scaling, embed, label_efficiency, load_checkpoint
-from spikeinterface_nuclr.decoding.baselines import baseline_features
+from spikeinterface_nuclr import Checkpoint, UnitEmbeddings, animal_scaling, label_efficiency, load_checkpoint
 from spikeinterface_nuclr.decoding.readout import READOUTS
 
 BASELINE = "rate, intervals, autocorrelogram, population"
@@ -30,7 +30,7 @@ CURVES = {"share": label_efficiency, "animals": animal_scaling}
 
 def baseline_as_embeddings(population, embeddings: UnitEmbeddings) -> UnitEmbeddings:
     """Baseline features in the place of the embeddings of the same units; undefined ones are replaced by the mean."""
-    rows = baseline_features(population)[BASELINE].astype("float32")
+    rows = cached_baselines(population)[BASELINE].astype("float32")
     rows = np.where(np.isfinite(rows), rows, np.nanmean(rows, axis=0))
     rows[np.isnan(embeddings.embedding).any(axis=1)] = np.nan
     provenance = embeddings.provenance.replace(checkpoint_sha256="0" * 64, model=None)
@@ -46,7 +46,7 @@ def run(data: Path, model: Checkpoint) -> pd.DataFrame:
     tables = []
     for rat in tqdm(TEST["rats"], desc="rats"):
         checkpoint = unseen(model, rat)
-        embeddings = [embed(population, checkpoint, progress=False) for _, population in recordings]
+        embeddings = [cached_embeddings(population, checkpoint) for _, population in recordings]
         baselines = [baseline_as_embeddings(p, e) for (_, p), e in zip(recordings, embeddings, strict=True)]
         for title, region in TASKS.items():
             labels = [waveform_class(population, region) for _, population in recordings]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from spikeinterface_nuclr import Checkpoint, InputError, Population, embed
+from spikeinterface_nuclr import Checkpoint, InputError, Population, UnitEmbeddings, embed
 from spikeinterface_nuclr.decoding import scores
 from spikeinterface_nuclr.decoding.baselines import baseline_features
 from spikeinterface_nuclr.decoding.readout import moments, standardised
@@ -16,7 +16,7 @@ from spikeinterface_nuclr.model.encoder import network_of
 SEEDS = range(3)
 RANDOM = "random weights"
 # Several tasks and pairs need the same recordings.
-_EMBEDDINGS: dict[tuple[str, str], np.ndarray] = {}
+_EMBEDDINGS: dict[tuple[str, str], UnitEmbeddings] = {}
 _BASELINES: dict[str, dict[str, np.ndarray]] = {}
 Features = Callable[[Population], np.ndarray]  # (n_units, k), NaN rows where features are undefined
 
@@ -107,12 +107,20 @@ def model_features(checkpoint: Checkpoint) -> Features:
     """Embeddings as features; NaN rows for units, or whole recordings, without a window."""
 
     def features(population: Population) -> np.ndarray:
-        key = checkpoint.sha256, population.fingerprint()
-        if key not in _EMBEDDINGS:
-            _EMBEDDINGS[key] = _features(checkpoint, population)
-        return _EMBEDDINGS[key]
+        try:
+            return cached_embeddings(population, checkpoint).embedding.astype(float)
+        except InputError:
+            return np.full((population.n_units, checkpoint.config.embedding_dim), np.nan)
 
     return features
+
+
+def cached_embeddings(population: Population, checkpoint: Checkpoint) -> UnitEmbeddings:
+    """As `embed`."""
+    key = checkpoint.sha256, population.fingerprint()
+    if key not in _EMBEDDINGS:
+        _EMBEDDINGS[key] = embed(population, checkpoint, progress=False)
+    return _EMBEDDINGS[key]
 
 
 def cached_baselines(population: Population) -> dict[str, np.ndarray]:
@@ -121,13 +129,6 @@ def cached_baselines(population: Population) -> dict[str, np.ndarray]:
     if key not in _BASELINES:
         _BASELINES[key] = baseline_features(population)
     return _BASELINES[key]
-
-
-def _features(checkpoint: Checkpoint, population: Population) -> np.ndarray:
-    try:
-        return embed(population, checkpoint, progress=False).embedding.astype(float)
-    except InputError:
-        return np.full((population.n_units, checkpoint.config.embedding_dim), np.nan)
 
 
 def random_weights(checkpoint: Checkpoint, seed: int) -> Checkpoint:

@@ -33,11 +33,13 @@ def convert(
 
     check_format(output, ".safetensors")
     check_writable(output, overwrite=overwrite)
-    if len(sources) == 1 and Path(sources[0]).is_file() and Path(sources[0]).suffix != ".safetensors":
-        checkpoint = convert_checkpoint(sources[0])
-    elif len(sources) == 1:
-        checkpoint = load_checkpoint(sources[0])
-    else:
-        checkpoint = Checkpoint.joined([load_checkpoint(source) for source in sources])
+    checkpoints = [
+        # Public checkpoints may have any suffix.
+        convert_checkpoint(source)
+        if Path(source).is_file() and Path(source).suffix != ".safetensors"
+        else load_checkpoint(source)
+        for source in sources
+    ]
+    checkpoint = checkpoints[0] if len(checkpoints) == 1 else Checkpoint.joined(checkpoints)
     checkpoint.save(output, overwrite=overwrite)
     say(f"{output}: {checkpoint.config.members} network(s), sha256 {checkpoint.sha256}")

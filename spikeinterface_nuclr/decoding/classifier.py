@@ -35,15 +35,15 @@ class Classifier:
         """Calibrated probabilities, shape (n, k)."""
         return tempered(self.raw(tables), self.temperatures)
 
-    def agreement(self, tables: dict[str, np.ndarray]) -> np.ndarray | None:
-        """Fraction of the checkpoints' read-outs whose most probable class is that of their mean; None for one.
+    @property
+    def members(self) -> int:
+        """Number of checkpoints, or members of an ensemble, that are read; other features do not count."""
+        return len(self.readouts.keys() - {FEATURES})
 
-        Shape (n,). Checkpoints include members of an ensemble, but not other features.
-        """
-        names = [name for name in self.readouts if name != FEATURES]
-        if len(names) < 2:
-            return None
+    def agreement(self, tables: dict[str, np.ndarray]) -> np.ndarray:
+        """Fraction of the members whose most probable class is that of their mean, shape (n,)."""
         best = self.probability(tables).argmax(axis=1)
+        names = [name for name in self.readouts if name != FEATURES]
         return np.mean([self.readouts[name](tables[name]).argmax(axis=1) == best for name in names], axis=0)
 
     def raw(self, tables: dict[str, np.ndarray]) -> np.ndarray:

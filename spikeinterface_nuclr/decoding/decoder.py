@@ -140,10 +140,10 @@ class Decoder(storage.Fitted):
         probability[mask] = self.classifier.probability(embedded_rows)
         novelty = np.full(len(mask), np.nan, dtype=np.float32)
         novelty[mask] = self._novelty(embedded_rows)
-        agreement = self.classifier.agreement(embedded_rows)
-        if agreement is not None:
-            agreement_of_embedded, agreement = agreement, np.full(len(mask), np.nan, dtype=np.float32)
-            agreement[mask] = agreement_of_embedded
+        agreement = None
+        if self.classifier.members > 1:
+            agreement = np.full(len(mask), np.nan, dtype=np.float32)
+            agreement[mask] = self.classifier.agreement(embedded_rows)
         confidence = probability.max(axis=1)
         threshold = self.threshold(target_error)
         best_label = np.where(mask, self.classes[np.where(mask, np.nan_to_num(probability).argmax(axis=1), 0)], "")

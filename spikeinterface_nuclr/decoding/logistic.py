@@ -1,9 +1,9 @@
 """Multinomial logistic regression of the same rows for many penalties and labels.
 
 The minimum is that of scikit-learn's LogisticRegression, but it is reached faster. The Gram matrix of the rows, which
-depends on neither penalty nor labels, is computed once. The Gram matrix also sets the scale of each
-direction (preconditioning), which saves most of the hundreds of steps that L-BFGS otherwise takes on the strongly
-correlated dimensions of embeddings.
+depends on neither penalty nor labels, is computed once. It also sets the scale of each direction (preconditioning),
+which saves most of the hundreds of steps that L-BFGS otherwise takes on the strongly correlated dimensions of
+embeddings.
 """
 
 import numpy as np

@@ -142,7 +142,6 @@ def choose_of_classes(
     rows: np.ndarray, truth: np.ndarray, folds: list[np.ndarray], classes: int, balanced: bool, readout: str
 ) -> tuple[float, float | None, np.ndarray]:
     """Strength and width with the smallest cross-validated loss, and the left-out probabilities (n, k) with them."""
-
     choices = []
     for width in READOUTS[readout]:
         parts = [(Basis(rows[others], width), others, fold) for others, fold in outside_and_inside(folds, len(truth))]
