@@ -3,8 +3,8 @@
     python benchmarks/ablations.py STORE DATA --config docs/models/laptop.toml --steps 400 \\
         --hold-out T223 --hold-out T224 --hold-out P1?HMH ... --exclude ... [--only NAME ...]
 
-STORE holds recordings of rats, and those of `docs/models/nuclr-starter.csv`; DATA is the folder of all. All runs have
-the same number of steps. The first columns are the last line of a log: top-1 re-identification accuracy of held-out
+STORE holds the recordings of `docs/models/nuclr-starter.csv` or more; DATA is the folder of all. All runs have the same
+number of steps. The first columns are the last line of a log: top-1 re-identification accuracy of held-out
 animals' neurons within their population and among the neurons of all recordings, and RankMe. The others are of the
 validation rats: re-identification in the other half of the recording, and balanced accuracy of narrow and broad spikes,
 which a linear and a kernel read-out of the other rats predict, inside striatum and over all areas.
@@ -26,7 +26,7 @@ from spikeinterface_nuclr.decoding.readout import READOUTS
 from spikeinterface_nuclr.training.config import read_config
 
 _SHORT_PATCHES = ["encoder.patch_size=400", "encoder.num_patches=10", "samples=2"]
-# Name -> settings that differ, and sources (prefixes of session names) that are left out.
+# Name -> settings that differ, and sources (prefixes of the names of files) that are left out.
 VARIATIONS = {
     "full recipe": ([], ()),
     "no attention among neurons": (["encoder.temporal_blocks=2", "encoder.spatiotemporal_blocks=0"], ()),
@@ -51,6 +51,9 @@ VARIATIONS = {
     "without Aplysia": ([], ("aplysia",)),
     "without cultures": ([], ("culture",)),
     "without retina": ([], ("retina",)),
+    "without rats' decisions": ([], ("rat-decisions",)),
+    "without mouse Neuropixels": ([], ("steinmetz",)),
+    "without mouse basal ganglia": ([], ("mouse-snr", "mouse-stn")),
 }
 
 
@@ -81,8 +84,10 @@ def scores_of_rats(data: Path, checkpoint: Checkpoint) -> list[float]:
 
 
 def animals_of(store: Store, kinds: tuple[str, ...], keep: list[str]) -> list[str]:
-    """Animals whose sessions' names begin with one of these kinds, without those that match the patterns `keep`."""
-    animals = {probe.animal for probe in store.probes if probe.session.startswith(kinds)} if kinds else set()
+    """Animals whose files' names begin with one of these kinds, without those that match the patterns `keep`."""
+    animals = {probe.animal for probe in store.probes if probe.path.parent.name.startswith(kinds)}
+    if kinds and not animals:
+        raise SystemExit(f"{store.path}: no recording is named {kinds[0]}…: build the store from all recordings")
     return sorted(animal for animal in animals if not any(fnmatchcase(animal, pattern) for pattern in keep))
 
 

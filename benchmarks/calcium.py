@@ -1,8 +1,9 @@
 """Quality of embeddings of imaged neurons: the calcium part of `benchmarks/quality.py` (--calcium).
 
-Each worm of DATA/worm is left out in turn: a model is pretrained on all others, without labels, with the settings in
-docs/models/nuclr-starter-calcium.toml, and its embeddings are scored on that worm alone. The settings were selected on
-VALIDATION, which has no labels, by the re-identification of its neurons.
+Each worm of DATA/worm is left out in turn: a model is pretrained on all others, and on further folders of DATA if they
+are named (--also), without labels, with the settings in docs/models/nuclr-starter-calcium.toml, and its embeddings are
+scored on that worm alone. The settings were selected on VALIDATION, which has no labels, by the re-identification of
+its neurons.
 """
 
 from pathlib import Path
@@ -33,11 +34,12 @@ BLOCKS = {"alternating 30 s": 30.0, "first and second half": None}
 MODEL = "nuclr, pretrained on the other worms"
 
 
-def run(data: Path, folder: Path) -> dict:
+def run(data: Path, folder: Path, also: list[str]) -> dict:
     """All tables by title."""
     config = read_config(SETTINGS)
     worms = {p.metadata["subject"]: p for p in map(_read, sorted((data / "worm").glob("*.nwb")))}
-    models = _models(list(worms.values()), config, folder)
+    others = [_read(path) for name in also for path in sorted((data / name).glob("*.nwb"))]
+    models = _models(list(worms.values()), others, config, folder / "-".join(["worm", *also]))
     result = {}
     for title, block in BLOCKS.items():
         title = f"Worms: top-1 re-identification in the other half ({title})"
@@ -51,10 +53,12 @@ def _read(path: Path) -> Population:
     return read_population(path, series=SERIES)
 
 
-def _models(worms: list[Population], config: PretrainConfig, folder: Path) -> dict[str, Checkpoint]:
+def _models(
+    worms: list[Population], others: list[Population], config: PretrainConfig, folder: Path
+) -> dict[str, Checkpoint]:
     """A model for each worm that was not trained on it; models that are already in the folder are reused."""
     folder.mkdir(parents=True, exist_ok=True)
-    store, _ = build_store(worms, folder / "store", frame_rate=1 / config.encoder.bin_s, progress=False)
+    store, _ = build_store([*worms, *others], folder / "store", frame_rate=1 / config.encoder.bin_s, progress=False)
     models = {}
     for worm in tqdm([population.metadata["subject"] for population in worms], desc="pretraining"):
         path = folder / f"without-{worm}.safetensors"

@@ -1,7 +1,7 @@
 """Quality of a model's embeddings compared with baselines, on animals that it was not trained on.
 
     python benchmarks/quality.py DATA [--model MODEL] [--only TASK …] [--json FILE] [--figure FILE]
-    python benchmarks/quality.py DATA --calcium [--folder FOLDER] [--json FILE] [--figure FILE]
+    python benchmarks/quality.py DATA --calcium [--also KIND …] [--folder FOLDER] [--json FILE] [--figure FILE]
 
 DATA contains a folder of NWB files for each kind of recording. Tasks:
 
@@ -23,7 +23,8 @@ are read by a linear and by a kernel read-out, each from the embeddings and from
 intervals over animals, for three or more animals; points in the figure are animals.
 
 With `--calcium`, the imaged neurons of `worm` are scored instead (`benchmarks/calcium.py`), with models that are
-pretrained for this purpose, which takes half an hour on two cores. They are stored in FOLDER and reused.
+pretrained for this purpose, which takes half an hour on two cores. They are stored in FOLDER and reused. `--also`
+pretrains on further folders of DATA.
 """
 
 import argparse
@@ -97,6 +98,7 @@ def main():
     parser.add_argument("--model", default=None)
     parser.add_argument("--only", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--calcium", action="store_true")
+    parser.add_argument("--also", nargs="+", default=[], metavar="KIND")
     parser.add_argument("--folder", type=Path, default=Path("calcium-models"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
@@ -104,13 +106,14 @@ def main():
     if options.calcium:
         import calcium
 
-        result, facts = calcium.run(options.data, options.folder), {"settings": str(calcium.SETTINGS.name)}
+        result = calcium.run(options.data, options.folder, options.also)
+        facts = {"settings": calcium.SETTINGS.name, "also": options.also}
         print(as_markdown(result))
     else:
         model = load_checkpoint(options.model)
         result = run(options.data, model, options.only)
         facts = {"model": model.name, "sha256": model.sha256}
-    print(", ".join(f"{key} {value}" for key, value in facts.items()))
+    print(", ".join(f"{key} {value}" for key, value in facts.items() if value))
     if options.figure:
         figure_of(result).savefig(options.figure, dpi=150)
     if options.json:
