@@ -123,7 +123,7 @@ def embed(
     >>> from spikeinterface_nuclr import embed, simulate_population
     >>> embeddings = embed(simulate_population(10, 30.0), progress=False)
     >>> embeddings.embedding.shape
-    (10, 128)
+    (10, 384)
     >>> embeddings.provenance.checkpoint
     'nuclr-starter'
     """

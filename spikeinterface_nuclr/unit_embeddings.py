@@ -51,9 +51,9 @@ class UnitEmbeddings:
     >>> path = embed(simulate_population(10, 30.0), progress=False).save("mouse.npz")
     >>> embeddings = UnitEmbeddings.load(path)
     >>> embeddings
-    UnitEmbeddings(10 units, dim 128, 10 embedded)
+    UnitEmbeddings(10 units, dim 384, 10 embedded)
     >>> embeddings.to_dataframe().shape
-    (10, 131)
+    (10, 387)
     """
 
     unit_ids: np.ndarray

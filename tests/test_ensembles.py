@@ -1,6 +1,7 @@
 """Ensembles: several trainings in one checkpoint, and the agreement of what is read from each."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -56,12 +57,20 @@ def session(population, path):
     return write_nwb_file(path, add_units(new_nwb(), population.spike_times, unit_name=population.unit_ids))
 
 
-@pytest.fixture(scope="module")
-def decoder(model, tmp_path_factory):
+def decoder_of(model, path):
     populations = [simulate_population(20, 30.0, seed=seed) for seed in range(4)]
     embeddings = [embed(population, model, **QUICK) for population in populations]
-    fitted = fit_decoder(embeddings, [p.properties["cell_type"] for p in populations], target="cell_type")
-    return fitted.save(tmp_path_factory.mktemp("decoder") / "three.safetensors")
+    return fit_decoder(embeddings, [p.properties["cell_type"] for p in populations], target="cell_type").save(path)
+
+
+@pytest.fixture(scope="module")
+def decoder(model, tmp_path_factory):
+    return decoder_of(model, tmp_path_factory.mktemp("decoder") / "three.safetensors")
+
+
+@pytest.fixture(scope="module")
+def decoder_of_one(model, tmp_path_factory):
+    return decoder_of(f"{model}#1", tmp_path_factory.mktemp("decoder") / "one.safetensors")
 
 
 def test_an_ensemble_holds_its_members(members, model):
@@ -122,8 +131,8 @@ def test_a_decoder_averages_the_members_and_states_their_agreement(members, deco
         fitted.predict(embed(population, members[0], **QUICK))
 
 
-def test_one_member_has_no_agreement(population):
-    identities = Decoder.load("simulated-cell-type").predict(embed(population, "nuclr-starter", **QUICK))
+def test_one_member_has_no_agreement(decoder_of_one, model, population):
+    identities = Decoder.load(decoder_of_one).predict(embed(population, f"{model}#1", **QUICK))
     assert identities.agreement is None
     assert "agreement" not in identities.to_dataframe()
 
@@ -175,12 +184,12 @@ def test_in_an_analyzer(decoder, model, population):
     np.testing.assert_array_equal(analyzer.get_sorting_property("nuclr_cell_type_agreement"), identities.agreement)
 
 
-def test_the_agreement_of_an_earlier_decoder_does_not_stay(decoder, model, population):
+def test_the_agreement_of_an_earlier_decoder_does_not_stay(decoder, decoder_of_one, model, population):
     analyzer = build_analyzer(population, format="memory", folder=None)
     analyzer.compute("nuclr_embedding", model=model, precision="float32")
     analyzer.compute("nuclr_identity", decoder=decoder, publish=True)
-    analyzer.compute("nuclr_embedding", model="nuclr-starter", precision="float32")
-    analyzer.compute("nuclr_identity", decoder="simulated-cell-type", publish=True)
+    analyzer.compute("nuclr_embedding", model=f"{model}#1", precision="float32")
+    analyzer.compute("nuclr_identity", decoder=decoder_of_one, publish=True)
     assert analyzer.get_extension("nuclr_identity").get_identities().agreement is None
     assert np.isnan(analyzer.get_sorting_property("nuclr_cell_type_agreement")).all()
 
@@ -195,6 +204,13 @@ def test_a_member_is_found_again_from_another_folder(nuclr, model, population, t
     assert embeddings.provenance.checkpoint == f"{model}#2"
     assert np.isfinite(embeddings.embedding).all()
     assert load_checkpoint(f"{model}#2").sha256 in nuclr("info", f"{model}#2").stdout
+    listed = dict(line.split(maxsplit=1) for line in nuclr("info", model).stdout.splitlines())
+    assert listed["members"] == "3"
+    assert listed[f"{model}#2"] == f"sha256 {load_checkpoint(f'{model}#2').sha256[:12]}…"
+    described = dict(line.split(maxsplit=1) for line in nuclr("info", "nuclr-starter").stdout.splitlines())
+    assert described["nuclr-starter#1"].endswith("May2214, T182, T179")
+    assert "trained on 195 animals, not on" in described["nuclr-starter#1"]
+    assert re.match("195: .*, T209, ", nuclr("info", "nuclr-starter#1").stdout.split("training_animals")[1].strip())
     assert "computes the same here" in nuclr("info", "--check", f"{model}#2").stdout
 
 
@@ -213,9 +229,13 @@ def test_a_card_that_was_edited_by_hand_does_no_harm(model, cards):
     assert [member.sha256 for member in edited.members] == [member.sha256 for member in joined.members]
 
 
-def test_members_are_trained_one_by_one(model, tmp_path):
+def test_members_are_trained_one_by_one(nuclr, model, tmp_path):
     with pytest.raises(InputError, match=r"encoder\.members must be 1"):
         PretrainConfig(encoder=dataclasses.replace(CONFIG, members=2))
     populations = [simulate_population(12, 30.0, seed=seed) for seed in range(2)]
     with pytest.raises(InputError, match="is an ensemble: start from one of its members"):
         pretrain(populations, tmp_path / "m.safetensors", initial=model, progress=False)
+    session(simulate_population(12, 30.0), tmp_path / "a.nwb")
+    arguments = ("train", tmp_path / "a.nwb", "-o", tmp_path / "m.safetensors", "--set", "steps=1", "-q")
+    assert "start from one of its members" in nuclr(*arguments, "--from", model, code=3).stderr
+    nuclr(*arguments, "--from", f"{model}#2")

@@ -35,7 +35,7 @@ def test_spikeinterface(run):
     assert 0 < len(kept) < len(embeddings) == 20
     assert all(np.array_equal(row, embeddings[unit]) for unit, row in kept.items())
     merged = after["merged"].get_extension("nuclr_embedding").get_data()
-    assert merged.shape == (19, 128)
+    assert merged.shape == (19, 384)
     assert np.isfinite(merged).all()
 
 

@@ -12,6 +12,7 @@ from ..extensions import computed_embedding
 from ..io import kind_of, read_population
 from ..io.nwb.session import Session, read_session
 from ..io.spikeinterface import load_spikeinterface
+from ..model.checkpoint import Checkpoint
 from ..model.device import choose_device, choose_precision
 from ..model.loading import load_checkpoint
 from ..population import Population
@@ -208,13 +209,29 @@ def _check(name: str, difference: float, precision: str) -> dict:
 
 
 def of_checkpoint(model: str) -> dict:
-    """Facts of a model: its size, config and card."""
+    """Facts of a model: its size, config and card. Those of an ensemble's members are in brief."""
     checkpoint = load_checkpoint(model)
+    card = dict(checkpoint.card)
+    if checkpoint.config.members > 1:
+        card.pop("members", None)
+        card |= {member.name: _training_of(member) for member in checkpoint.members}
+    if isinstance(animals := card.get("training_animals"), list):
+        card["training_animals"] = f"{len(animals)}: {', '.join(map(str, animals))}"
     return {
         "model": checkpoint.name,
         "revision": checkpoint.revision or "none",
         "sha256": checkpoint.sha256,
         "parameters": sum(w.numel() for w in checkpoint.weights.values()),
         **checkpoint.config.to_dict(),
-        **checkpoint.card,
+        **card,
     }
+
+
+def _training_of(member: Checkpoint) -> str:
+    """A member of an ensemble in one line. `nuclr info MODEL#1` describes it in full."""
+    parts = [f"sha256 {member.sha256[:12]}…"]
+    if isinstance(animals := member.card.get("training_animals"), list):
+        parts.append(f"trained on {len(animals)} animals")
+    if excluded := [name for key in ("held_out", "excluded") for name in member.card.get(key) or []]:
+        parts.append(f"not on {', '.join(map(str, excluded))}")
+    return ", ".join(parts)

@@ -4,6 +4,7 @@ import logging
 import shlex
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -103,7 +104,7 @@ def train(
     checkpoint = pretrain(
         sources,
         output,
-        read_config(config, settings or (), PretrainConfig(encoder=start.config) if start else None),
+        read_config(config, settings or (), PretrainConfig(encoder=replace(start.config, members=1)) if start else None),
         initial=start,
         hold_out=hold_out or (),
         exclude=exclude or (),

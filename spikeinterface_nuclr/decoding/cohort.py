@@ -46,7 +46,7 @@ class Cohort:
     >>> from spikeinterface_nuclr import EmbeddingSettings, LabelRule, read_cohort, simulate_population
     >>> cohort = read_cohort([simulate_population(20, 30.0)], LabelRule("cell_type"), EmbeddingSettings(progress=False))
     >>> cohort.embeddings[0].embedding.shape, cohort.labels[0].shape
-    ((20, 128), (20,))
+    ((20, 384), (20,))
     """
 
     names: list[str]

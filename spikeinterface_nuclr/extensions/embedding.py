@@ -262,7 +262,7 @@ def compute_nuclr_embedding(
     >>> from spikeinterface_nuclr.simulation import simulate_analyzer
     >>> analyzer = simulate_analyzer(10, 30.0)
     >>> compute_nuclr_embedding(analyzer, progress_bar=False).get_data().shape
-    (10, 128)
+    (10, 384)
     """
     return computed_safely(ComputeNuCLREmbedding, analyzer, save, kwargs)
 
