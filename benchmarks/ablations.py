@@ -1,6 +1,6 @@
 """Ablations of the training recipe: short training runs that differ in one setting, scored on validation animals.
 
-    python benchmarks/ablations.py STORE DATA --config docs/models/laptop.toml --steps 400 \\
+    python benchmarks/ablations.py STORE DATA --config docs/models/nuclr-starter.toml --steps 400 \\
         --hold-out T223 --hold-out T224 --hold-out P1?HMH ... --exclude ... [--only NAME ...]
 
 STORE holds the recordings of `docs/models/nuclr-starter.csv` or more; DATA is the folder of all. All runs have the same

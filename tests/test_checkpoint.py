@@ -35,7 +35,8 @@ def test_the_default_is_bundled_and_carries_its_card():
     checkpoint = load_checkpoint()
     assert checkpoint.name == "nuclr-starter"
     assert "nuclr-starter" in bundled_models()
-    assert {"training_data", "command", "date", "license", "good_for", "not_for"} <= checkpoint.card.keys()
+    assert {"training_data", "date", "license", "good_for", "not_for"} <= checkpoint.card.keys()
+    assert all({"command", "training", "training_animals"} <= member.card.keys() for member in checkpoint.members)
     assert checkpoint.config.layout.window_s == 20
 
 
