@@ -86,7 +86,7 @@ def test_codes_are_classes_and_scales_are_not():
     assert fit_decoder(embeddings, gap, target="cluster").classes.tolist() == ["0", "1", "2", "3"]
     depths = [rng.integers(3840, size=80) for _ in embeddings]
     for scale in (depths, [of.astype(str) for of in depths], [of + 0.5 for of in depths]):
-        with pytest.raises(InputError, match=r"use fit_regressor for numbers$"):
+        with pytest.raises(InputError, match=r"use fit_regressor for numbers \(--value\)$"):
             fit_decoder(embeddings, scale, target="depth")
         with pytest.raises(InputError, match="fit_regressor"):
             evaluate(embeddings, scale, progress=False)

@@ -219,7 +219,7 @@ def test_they_are_written_to_zarr(session, embeddings, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda one: [one, one], "two of the identities are of cell_type"),
+        (lambda one: [one, one], "two of the predictions are of cell_type"),
         (lambda one: dataclasses.replace(one, unit_ids=np.array([f"x{k}" for k in range(12)])), "unit x0 is not among"),
         (lambda one: dataclasses.replace(one, provenance={}), "predicted from other embeddings"),
         (

@@ -12,8 +12,14 @@ import numpy as np
 import pynwb
 import pytest
 import yaml
-from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitIdentities
-from ndx_nuclr.testing.mock import mock_NuCLRModel, mock_UnitEmbeddings, mock_UnitIdentities, mock_units
+from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitEstimates, UnitIdentities
+from ndx_nuclr.testing.mock import (
+    mock_NuCLRModel,
+    mock_UnitEmbeddings,
+    mock_UnitEstimates,
+    mock_UnitIdentities,
+    mock_units,
+)
 
 DATA = Path(__file__).parent / "data"
 PACKAGE = DATA.parents[1]
@@ -59,7 +65,12 @@ def test_one_version_everywhere():
 
 def test_every_field_is_documented():
     types = yaml.safe_load((PACKAGE / "spec" / "ndx-nuclr.extensions.yaml").read_text())["groups"]
-    assert [t["neurodata_type_def"] for t in types] == ["NuCLRModel", "UnitEmbeddings", "UnitIdentities"]
+    assert [t["neurodata_type_def"] for t in types] == [
+        "NuCLRModel",
+        "UnitEmbeddings",
+        "UnitIdentities",
+        "UnitEstimates",
+    ]
     for made in types:
         for field in (*made.get("attributes", ()), *made["datasets"], *made.get("links", ())):
             assert len(field["doc"].split()) >= 4, field
@@ -95,11 +106,23 @@ def check_mock_file(path):
         assert identities["probability"][:].shape == (5, 2)
         assert identities.target == "cell_type"
         assert identities.decoder_sha256 == "5f" * 32
+        estimates = module["depth_um"]
+        assert estimates.embeddings is embeddings
+        assert estimates["value"][:].tolist() == [0, 100, 200, 300, 400]
+        assert estimates["low"][:].tolist() == [-50, 50, 150, 250, 350]
+        assert estimates["high"][:].tolist() == [50, 150, 250, 350, 450]
+        assert estimates["spread"][:].tolist() == [5] * 5
+        assert (estimates.coverage, estimates.target, estimates.decoder) == (0.9, "depth_um", "mock")
+
+
+def mock_predictions(nwbfile):
+    identities = mock_UnitIdentities(nwbfile=nwbfile)
+    mock_UnitEstimates(nwbfile=nwbfile, embeddings=identities.embeddings)
 
 
 def test_what_is_written_is_read(tmp_path):
     nwbfile = new_file()
-    mock_UnitIdentities(nwbfile=nwbfile)
+    mock_predictions(nwbfile)
     path = written(nwbfile, tmp_path / "mock.nwb")
     check_mock_file(path)
     assert pynwb.validate(path=path) == []
@@ -206,7 +229,7 @@ def test_rows_of_an_imaging_plane_survive(tmp_path):
 
 def test_tables_can_be_exported(tmp_path):
     nwbfile = new_file()
-    mock_UnitIdentities(nwbfile=nwbfile)
+    mock_predictions(nwbfile)
     path = written(nwbfile, tmp_path / "a.nwb")
     with pynwb.NWBHDF5IO(path, "r") as source, pynwb.NWBHDF5IO(tmp_path / "b.nwb", "w") as target:
         target.export(source)
@@ -277,6 +300,33 @@ def test_identities_of_the_wrong_shape_are_refused(wrong, says):
         mock_UnitIdentities(**wrong)
 
 
+WRONG_ESTIMATES = [
+    ({"value": [1.0]}, r"value has shape \(1,\), not \(5,\)"),
+    ({"high": np.ones((5, 1))}, r"high has shape \(5, 1\), not \(5,\)"),
+    ({"low": np.full(5, 250.0)}, r"row 0 has the value 0\.0, outside its interval 250\.0 to 50\.0"),
+    ({"low": np.full(5, np.nan)}, "row 0 has the value 0.0, outside its interval nan to 50.0"),
+    ({"low": None}, "the column 'low' is missing"),
+    ({"coverage": 1.0}, r"coverage must lie between 0 and 1, not 1\.0"),
+    ({"provenance": "[]"}, "provenance must be a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), WRONG_ESTIMATES)
+def test_estimates_that_cannot_be_are_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        mock_UnitEstimates(**wrong)
+
+
+def test_neurons_without_an_embedding_have_no_estimate(tmp_path):
+    nwbfile = new_file()
+    rows = {name: [np.nan, 1, 2, 3, 4] for name in ("value", "low", "high")}
+    mock_UnitEstimates(nwbfile=nwbfile, **rows, spread=None)
+    with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "nan.nwb"), "r") as io:
+        table = io.read().processing["nuclr"]["depth_um"]
+        assert np.isnan(table["value"][:]).tolist() == [True, False, False, False, False]
+        assert "spread" not in table.colnames
+
+
 def test_rows_of_no_table_are_refused():
     columns = dict(neuron=[0], embedding=[[1.0]], num_windows=[1], split_half_similarity=[1.0])
     with pytest.raises(ValueError, match="neuron_table is missing"):
@@ -302,6 +352,7 @@ def test_mocks_are_of_their_type():
     assert isinstance(mock_NuCLRModel(), NuCLRModel)
     assert isinstance(mock_UnitEmbeddings(), UnitEmbeddings)
     assert isinstance(mock_UnitIdentities(), UnitIdentities)
+    assert isinstance(mock_UnitEstimates(), UnitEstimates)
 
 
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):

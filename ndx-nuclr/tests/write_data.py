@@ -5,9 +5,10 @@ from pathlib import Path
 
 import ndx_nuclr
 import pynwb
-from ndx_nuclr.testing.mock import mock_UnitIdentities
+from ndx_nuclr.testing.mock import mock_UnitEstimates, mock_UnitIdentities
 
 nwbfile = pynwb.NWBFile("test", "id-1", datetime(2026, 1, 1, tzinfo=timezone.utc))
-mock_UnitIdentities(nwbfile=nwbfile)
+identities = mock_UnitIdentities(nwbfile=nwbfile)
+mock_UnitEstimates(nwbfile=nwbfile, embeddings=identities.embeddings)
 with pynwb.NWBHDF5IO(Path(__file__).parent / "data" / f"ndx-nuclr-{ndx_nuclr.__version__}.nwb", "w") as io:
     io.write(nwbfile)

@@ -1,4 +1,4 @@
-"""nuclr decoder fit: fits a decoder of one property to labelled recordings."""
+"""nuclr decoder fit: fits a decoder of one property, a label or a number, to labelled recordings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,8 @@ from .options import (
     Sources,
     Target,
     Traces,
+    Value,
+    Values,
     label_rule,
     read_card,
     read_options,
@@ -33,7 +35,9 @@ from .options import (
 )
 
 decoder = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Fit decoders of cell type, brain region or another label."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Fit decoders of cell type, brain region, depth or another property.",
 )
 app.add_typer(decoder, name="decoder")
 
@@ -46,6 +50,8 @@ def decoder_fit(
     ],
     label: Label = None,
     labels: Labels = None,
+    value: Value = None,
+    values: Values = None,
     level: Level = None,
     classes: Classes = None,
     target: Target = None,
@@ -68,30 +74,32 @@ def decoder_fit(
     The recordings are embedded first. Run `nuclr evaluate` to see how well a decoder predicts the label in new animals.
 
     Units are left out if their label is empty or reads "nan", "none", "na", "n/a", "null", "unknown" or "unlabeled".
-    For numbers, such as depth, use fit_regressor in Python.
+    For numbers, such as depth, give --value or --values: the predictions are numbers with intervals.
 
     Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
     """
     from ..decoding.cohort import read_cohort
     from ..decoding.decoder import fit_decoder
     from ..decoding.readout import check_readout
+    from ..decoding.regressor import fit_regressor
     from ..embedding import EmbeddingSettings
     from ..files import check_format, check_writable
 
-    name = target_name(target, label, labels)
+    name = target_name(target, label, labels, value, values)
     check_readout(readout)
     check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
     description = read_card(card) if card else {}
     cohort = read_cohort(
-        sources, label_rule(label, labels, level, classes),
+        sources, label_rule(label, labels, value, values, level, classes),
         EmbeddingSettings(model, device, precision, progress=not quiet),
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency),
     )  # fmt: skip
     list_skipped(cohort.left_out)
-    fitted = fit_decoder(
-        cohort.embeddings, cohort.labels, cohort.animals, target=name, readout=readout, balanced=balanced,
-        card=description,
-    )  # fmt: skip
+    known = (cohort.embeddings, cohort.labels, cohort.animals)
+    if value or values:
+        fitted = fit_regressor(*known, target=name, readout=readout, card=description)
+    else:
+        fitted = fit_decoder(*known, target=name, readout=readout, balanced=balanced, card=description)
     fitted.save(output, overwrite=overwrite)
     say(f"{output}: {fitted!r}, calibrated on {fitted.card['calibrated_on']}, sha256 {fitted.sha256}")
     exit_if_skipped(cohort.left_out)

@@ -203,8 +203,8 @@ def _up_to_date(
         )
     if not outdated and (session.published or not publish):
         return True
-    if table.identities:
-        targets = ", ".join(identities.target for identities in table.identities)
+    if table.predictions:
+        targets = ", ".join(one.target for one in table.predictions)
         raise InputError(
             f"{shown}: {targets} was predicted from {name!r} and would be removed with it: give {option} to allow that"
         )
@@ -214,7 +214,7 @@ def _up_to_date(
 def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_exists: str) -> str:
     """Compute nuclr_embedding for the analyzer saved in `source`, and save it there."""
     from ..embedding import expected_provenance
-    from ..extensions import compute_nuclr_embedding, computed_embedding, computed_identity
+    from ..extensions import compute_nuclr_embedding, computed_embedding, computed_estimate, computed_identity
     from ..io import read_population
     from ..model.loading import load_checkpoint
 
@@ -236,12 +236,11 @@ def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_e
             if publish:
                 existing.publish_properties()
             return f"{source}: nuclr_embedding is up to date, nothing to do (--if-exists replace recomputes it)"
-        identity = computed_identity(analyzer)
-        if identity:
-            target = identity.get_identities(warn=False).target
+        predicted = [found.target for found in (computed_identity(analyzer), computed_estimate(analyzer)) if found]
+        if predicted:
             raise InputError(
-                f"{source}: {target} was predicted from nuclr_embedding and would be removed with it: give "
-                "--if-exists replace to allow that"
+                f"{source}: {', '.join(predicted)} was predicted from nuclr_embedding and would be removed with it: "
+                "give --if-exists replace to allow that"
             )
     extension = compute_nuclr_embedding(
         analyzer, model=settings.model, precision=settings.precision, overlap=settings.overlap,

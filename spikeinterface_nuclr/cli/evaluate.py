@@ -97,13 +97,13 @@ def evaluate(
     from ..widgets import plot_nuclr_evaluation
     from .report import check_report, write_report
 
-    name = target_name(target, label, labels)
+    name = target_name(target, label, labels, None, None)
     check_protocol(protocol, test_animal or ())
     check_jobs(n_jobs)
     check_readout(readout)
     check_report(output, overwrite=overwrite)
     cohort = read_cohort(
-        sources, label_rule(label, labels, level, classes),
+        sources, label_rule(label, labels, None, None, level, classes),
         EmbeddingSettings(model, device, precision, progress=not quiet),
         cache=output / "embeddings", baselines=True, control=control, depth=depth,
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency),

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from ..decoding.decoder import Decoder
+from ..decoding.loading import load_predictor
 from ..decoding.regressor import Regressor
-from ..decoding.storage import is_regressor
 from ..errors import CheckpointError
 from ..extensions import computed_embedding
 from ..io import kind_of, read_population
@@ -121,8 +121,8 @@ def _in_session(session: Session) -> dict:
         same = provenance.population_fingerprint == provenance.units_fingerprint
         note = "" if same else f" (embedded from another copy of the {copy})"
         lines |= _stored_with_units(title, table.embeddings, outdated, note)
-        if table.identities:
-            lines[f"{title}: predicted"] = ", ".join(identities.target for identities in table.identities)
+        if table.predictions:
+            lines[f"{title}: predicted"] = ", ".join(one.target for one in table.predictions)
     return lines
 
 
@@ -159,12 +159,11 @@ def of_store(path: Path) -> dict:
 
 def of_decoder(name: str) -> dict:
     """Facts of a decoder or regressor: target, training animals, expected coverage and card."""
-    if is_regressor(name):
-        fitted = Regressor.load(name)
+    fitted = load_predictor(name)
+    if isinstance(fitted, Regressor):
         classes = {}
         trust = {f"{part:.0%} of true values within": f"± {fitted.half_width(part):.4g}" for part in (0.5, 0.9)}
     else:
-        fitted = Decoder.load(name)
         classes = {"classes": ", ".join(fitted.classes)}
         trust = {f"labelled at {error:.0%} target error": _coverage(fitted, error) for error in (0.05, 0.1)}
     return {
@@ -186,7 +185,7 @@ def _coverage(decoder: Decoder, target_error: float) -> str:
 
 def check_of_decoder(name: str) -> dict:
     """Whether a decoder or regressor computes the same here as where it was made."""
-    fitted = (Regressor if is_regressor(name) else Decoder).load(name)
+    fitted = load_predictor(name)
     return _check(fitted.name, fitted.check(), "float64")
 
 

@@ -78,9 +78,24 @@ Labels = Annotated[
         show_default=False,
     ),
 ]
+Value = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Unit property (or column of the units table) with numbers, such as depths, in place of --label.",
+        show_default=False,
+    ),
+]
+Values = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        help="CSV file of numbers, in place of --value, with the columns source, unit and value.", show_default=False
+    ),
+]
 Target = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="Name of the predicted property.", show_default="name of the label or of the CSV file"),
+    typer.Option(
+        help="Name of the predicted property.", show_default="name of the label, of the value or of the CSV file"
+    ),
 ]
 Level = Annotated[
     Optional[str],  # noqa: UP045
@@ -158,16 +173,28 @@ def open_analyzer(source: Path, if_exists: str):
     return analyzer
 
 
-def target_name(target: str | None, label: str | None, labels: Path | None) -> str:
-    """The name of the predicted property; a usage error unless exactly one source of labels is given."""
-    if (label is None) == (labels is None):
-        raise typer.BadParameter("give either --label, a property of the units, or --labels, a CSV file")
-    return target or label or labels.stem
+def target_name(
+    target: str | None, label: str | None, labels: Path | None, value: str | None, values: Path | None
+) -> str:
+    """The name of the predicted property; a usage error unless exactly one source of labels or numbers is given."""
+    given = [source for source in (label, labels, value, values) if source is not None]
+    if len(given) != 1:
+        raise typer.BadParameter(
+            "give one of --label (a property of the units), --labels (a CSV file), --value and --values (for numbers)"
+        )
+    return target or (given[0].stem if isinstance(given[0], Path) else given[0])
 
 
-def label_rule(label: str | None, labels: Path | None, level: str | None, classes: Path | None):
-    """The source of labels: a LabelRule for a unit property, or a LabelTable for a CSV file."""
-    from ..decoding.label_sources import LabelRule, LabelTable, read_classes
+def label_rule(
+    label: str | None, labels: Path | None, value: str | None, values: Path | None, level: str | None,
+    classes: Path | None,
+):  # fmt: skip
+    """The source of labels or numbers: a rule for a unit property, or a table for a CSV file."""
+    from ..decoding.label_sources import LabelRule, LabelTable, ValueRule, ValueTable, read_classes
 
+    if value is not None or values is not None:
+        if level or classes:
+            raise typer.BadParameter("--level and --classes group labels: leave them out for numbers")
+        return ValueRule(value) if values is None else ValueTable.read(values)
     mapping = read_classes(classes) if classes else {}
     return LabelRule(label, level or "", mapping) if labels is None else LabelTable.read(labels, level or "", mapping)

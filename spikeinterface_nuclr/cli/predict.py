@@ -1,4 +1,4 @@
-"""nuclr predict: writes predicted identities to a table, an NWB file, or an analyzer's folder.
+"""nuclr predict: writes predicted labels or numbers to a table, an NWB file, or an analyzer's folder.
 
 Embeddings that are up to date are reused; otherwise the recording is embedded with the decoder's model.
 """
@@ -45,12 +45,19 @@ def predict(
         typer.Option("--output", "-o", help="File to write: .csv, or a copy of the NWB file.", show_default=False),
     ] = None,
     in_place: Annotated[
-        bool, typer.Option("--in-place", help="Add the identities to the NWB file itself, in one safe step.")
+        bool, typer.Option("--in-place", help="Add the predictions to the NWB file itself, in one safe step.")
     ] = False,
     target_error: Annotated[
-        float,
-        typer.Option(help="Largest acceptable fraction of wrong labels; units are left 'unknown' to stay below it."),
-    ] = 0.1,
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Labels: largest acceptable fraction of wrong ones; units are left 'unknown' to stay below it.",
+            show_default="0.1",
+        ),
+    ] = None,
+    coverage: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Numbers: fraction of true values inside their intervals.", show_default="0.9"),
+    ] = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Path of the decoder's model, if it is not found by name.", show_default="the decoder's"),
@@ -66,16 +73,20 @@ def predict(
     if_exists: IfExists = "error",
     quiet: Quiet = False,
 ) -> None:
-    """Predict the cell type, region or other label of every unit. The recording is embedded first if needed.
+    """Predict a label of every unit, such as its cell type, or a number, such as its depth.
+
+    The recording is embedded first if needed.
 
     nuclr predict session.nwb --decoder D -o units.csv: a table with one row per unit.
 
     nuclr predict session.nwb --decoder D --in-place (or -o copy.nwb): next to the embeddings in processing/nuclr.
 
-    nuclr predict ANALYZER --decoder D: the extension nuclr_identity, saved in the analyzer's folder.
+    nuclr predict ANALYZER --decoder D: the extension nuclr_identity (for numbers nuclr_estimate), saved in the
+    analyzer's folder.
 
-    `nuclr decoder fit` fits a decoder to your own labels.
+    `nuclr decoder fit` fits a decoder to your own labels or numbers.
     """
+    from ..decoding.loading import load_predictor
     from ..embedding import EmbeddingSettings
     from ..io import kind_of
 
@@ -91,58 +102,72 @@ def predict(
     check_replacing(inside=output is None, overwrite=overwrite, if_exists=if_exists)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency)
+    reader = _Reader(load_predictor(decoder), decoder, target_error, coverage)
     if into_nwb:
-        line = _into_nwb(
-            source, decoder, output, settings, reading, target_error, overwrite=overwrite, if_exists=if_exists
-        )
+        line = _into_nwb(source, reader, output, settings, reading, overwrite=overwrite, if_exists=if_exists)
     elif output is not None:
-        line = _into_file(source, kind, decoder, output, settings, reading, target_error, overwrite=overwrite)
+        line = _into_file(source, kind, reader, output, settings, reading, overwrite=overwrite)
     else:
-        line = _into_analyzer(source, decoder, settings, reading["group_by"], target_error, if_exists=if_exists)
+        line = _into_analyzer(source, reader, settings, reading["group_by"], if_exists=if_exists)
     say(line)
 
 
+class _Reader:
+    """A decoder or regressor, and how it is to predict: `settings` are a keyword of its `predict`."""
+
+    def __init__(self, fitted, name: str, target_error: float | None, coverage: float | None):
+        from ..decoding.regressor import Regressor
+        from ..predictions import check_coverage, check_target_error
+
+        self.fitted, self.name = fitted, name
+        self.numbers = isinstance(fitted, Regressor)
+        wrong = target_error if self.numbers else coverage
+        if wrong is not None:
+            kind, options = ("numbers", "--coverage") if self.numbers else ("labels", "--target-error")
+            raise typer.BadParameter(f"{name}: predicts {kind}, which take {options}")
+        self.settings = {}
+        if coverage is not None:
+            check_coverage(coverage)
+            self.settings = {"coverage": coverage}
+        elif target_error is not None:
+            check_target_error(target_error)
+            self.settings = {"target_error": target_error}
+
+    def predict(self, embeddings):
+        """What it reads from embeddings."""
+        return self.fitted.predict(embeddings, **self.settings)
+
+
 def _into_file(
-    source: Path,
-    kind: str,
-    decoder: str,
-    output: Path,
-    settings,
-    reading: dict,
-    target_error: float,
-    *,
-    overwrite: bool,
+    source: Path, kind: str, reader: _Reader, output: Path, settings, reading: dict, *, overwrite: bool
 ) -> str:
     """Write a ``.csv`` with one row per unit; `kind` is that of the source."""
-    from ..decoding.decoder import Decoder
     from ..files import check_format, check_writable, written_whole
     from ..io import read_population
     from ..io.nwb.session import read_session
     from ..text import for_csv
 
     check_writable(check_format(output, ".csv"), overwrite=overwrite)
-    fitted = Decoder.load(decoder)
+    fitted = reader.fitted
     if kind == "analyzer":
         embeddings = _analyzer_embeddings(source, fitted, settings, reading)
     elif kind == "nwb":
         _, embeddings = _session_embeddings(read_session(source, **reading), fitted, settings)
     else:
         embeddings = settings.embed(read_population(source, **reading), _model(fitted, settings))
-    identities = fitted.predict(embeddings, target_error=target_error)
+    prediction = reader.predict(embeddings)
     with written_whole(output, overwrite=overwrite) as temporary:
-        for_csv(identities.to_dataframe()).to_csv(temporary)
-    return f"{output}: {_summary(identities)}"
+        for_csv(prediction.to_dataframe()).to_csv(temporary)
+    return f"{output}: {_summary(prediction)}"
 
 
 def _into_nwb(
-    source: Path, decoder: str, output: Path | None, settings, reading: dict, target_error: float, *, overwrite: bool,
-    if_exists: str,
-) -> str:  # fmt: skip
-    """Write identities, and embeddings if there are none, into a copy of an NWB file, or into the file itself.
+    source: Path, reader: _Reader, output: Path | None, settings, reading: dict, *, overwrite: bool, if_exists: str
+) -> str:
+    """Write predictions, and embeddings if there are none, into a copy of an NWB file, or into the file itself.
 
-    Embeddings of other models, and identities predicted from them, are kept.
+    Embeddings of other models, and what was predicted from them, are kept.
     """
-    from ..decoding.decoder import Decoder
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
     from ..io.nwb.writing import TABLE, Request, check_choices, write_request
@@ -153,39 +178,52 @@ def _into_nwb(
     session = read_session(source, **reading)
     imaged = session.population.signal == "traces"
     check_places(source, destination, in_place=in_place, overwrite=overwrite, imaged=imaged, pointers=session.pointers)
-    fitted = Decoder.load(decoder)
-    name, embeddings = _session_embeddings(session, fitted, settings)
-    identities = fitted.predict(embeddings, target_error=target_error)
-    request = Request(embeddings, [identities], name, "replace" if overwrite else if_exists)
+    name, embeddings = _session_embeddings(session, reader.fitted, settings)
+    prediction = reader.predict(embeddings)
+    request = Request(embeddings, [prediction], name, "replace" if overwrite else if_exists)
     write_request(source, destination, request, overwrite=overwrite or in_place, session=session)
-    return f"{source if in_place else destination}: {_summary(identities)}, in processing/nuclr/{identities.target}"
+    return f"{source if in_place else destination}: {_summary(prediction)}, in processing/nuclr/{prediction.target}"
 
 
-def _into_analyzer(
-    source: Path, decoder: str, settings, group_by: str | None, target_error: float, *, if_exists: str
-) -> str:
-    """Compute nuclr_identity, and nuclr_embedding if it is missing or stale, for the analyzer saved in `source`."""
-    from ..decoding.decoder import Decoder
-    from ..extensions import compute_nuclr_embedding, compute_nuclr_identity, computed_embedding, computed_identity
+def _into_analyzer(source: Path, reader: _Reader, settings, group_by: str | None, *, if_exists: str) -> str:
+    """Compute nuclr_identity or nuclr_estimate for the analyzer saved in `source`.
 
-    analyzer = open_analyzer(source, if_exists)
-    fitted, extension, existing = Decoder.load(decoder), computed_embedding(analyzer), computed_identity(analyzer)
+    And nuclr_embedding before, if it is missing or stale.
+    """
+    from ..extensions import (
+        compute_nuclr_embedding,
+        compute_nuclr_estimate,
+        compute_nuclr_identity,
+        computed_embedding,
+        computed_estimate,
+        computed_identity,
+    )
+
+    analyzer, fitted = open_analyzer(source, if_exists), reader.fitted
+    name = "nuclr_estimate" if reader.numbers else "nuclr_identity"
+    extension, existing = (
+        computed_embedding(analyzer),
+        (computed_estimate if reader.numbers else computed_identity)(analyzer),
+    )
     usable = extension is not None and _accepts(fitted, extension.get_embeddings(warn=False))
     if if_exists == "error" and extension and not usable:
         raise InputError(f"{source}: nuclr_embedding is of another model: give --if-exists replace to replace it")
-    if if_exists == "error" and existing and existing.get_identities(warn=False).target != fitted.target:
-        raise InputError(f"{source}: nuclr_identity is of another property: give --if-exists replace to replace it")
+    if if_exists == "error" and existing and existing.target != fitted.target:
+        raise InputError(f"{source}: {name} is of another property: give --if-exists replace to replace it")
     if not usable or extension.stale:
         model = _model(fitted, settings)
         with warnings.catch_warnings():
-            # They are computed next.
-            warnings.filterwarnings("ignore", "nuclr_identity was computed from the previous", RecordingWarning)
+            # It is computed next.
+            warnings.filterwarnings("ignore", f"{name} was computed from the previous", RecordingWarning)
             compute_nuclr_embedding(
                 analyzer, model=model.name, model_sha256=model.sha256, precision=settings.precision, group_by=group_by,
                 torch_device=settings.device, progress_bar=settings.progress,
             )  # fmt: skip
-    identities = compute_nuclr_identity(analyzer, decoder, target_error=target_error).get_identities()
-    return f"{source}: {_summary(identities)}, as nuclr_identity"
+    if reader.numbers:
+        prediction = compute_nuclr_estimate(analyzer, reader.name, **reader.settings).get_estimates()
+    else:
+        prediction = compute_nuclr_identity(analyzer, reader.name, **reader.settings).get_identities()
+    return f"{source}: {_summary(prediction)}, as {name}"
 
 
 def _analyzer_embeddings(source: Path, decoder, settings, reading: dict):
@@ -229,7 +267,7 @@ def _model(decoder, settings):
     from ..model.loading import load_checkpoint
 
     if len(decoder.checkpoints) > 1:
-        raise InputError(f"{decoder.name}: averages several checkpoints: use Decoder.predict in Python")
+        raise InputError(f"{decoder.name}: averages several checkpoints: use its predict in Python")
     [sha256] = decoder.checkpoints
     name = settings.model or decoder.card.get("checkpoints", {}).get(sha256)
     try:
@@ -238,6 +276,9 @@ def _model(decoder, settings):
         raise CheckpointError(f"{decoder.name}: needs the model that it was fitted with (--model): {error}") from None
 
 
-def _summary(identities) -> str:
-    labelled = int((~identities.abstained).sum())
-    return f"{identities.target} predicted for {labelled} of {len(identities.unit_ids)} units, the others are 'unknown'"
+def _summary(prediction) -> str:
+    target, units = prediction.target, len(prediction.unit_ids)
+    if hasattr(prediction, "coverage"):
+        return f"{target} predicted for {int(prediction.estimated.sum())} of {units} units"
+    labelled = int((~prediction.abstained).sum())
+    return f"{target} predicted for {labelled} of {units} units, the others are 'unknown'"

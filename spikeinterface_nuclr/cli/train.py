@@ -104,7 +104,9 @@ def train(
     checkpoint = pretrain(
         sources,
         output,
-        read_config(config, settings or (), PretrainConfig(encoder=replace(start.config, members=1)) if start else None),
+        read_config(
+            config, settings or (), PretrainConfig(encoder=replace(start.config, members=1)) if start else None
+        ),
         initial=start,
         hold_out=hold_out or (),
         exclude=exclude or (),

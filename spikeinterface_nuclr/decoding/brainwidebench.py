@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import written_whole
-from ..identities import Identities
+from ..predictions import Identities
 from .regions import COSMOS, roll_up
 
 TASK = "ts3-unit_cosmos"

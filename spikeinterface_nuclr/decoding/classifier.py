@@ -35,11 +35,6 @@ class Classifier:
         """Calibrated probabilities, shape (n, k)."""
         return tempered(self.raw(tables), self.temperatures)
 
-    @property
-    def members(self) -> int:
-        """Number of checkpoints, or members of an ensemble, that are read; other features do not count."""
-        return len(self.readouts.keys() - {FEATURES})
-
     def agreement(self, tables: dict[str, np.ndarray]) -> np.ndarray:
         """Fraction of the members whose most probable class is that of their mean, shape (n,)."""
         best = self.probability(tables).argmax(axis=1)

@@ -18,8 +18,8 @@ from ..model.loading import load_checkpoint
 from ..population import Population
 from ..unit_embeddings import UnitEmbeddings, stored_embeddings
 from .baselines import CONTROLS, CONTROLS_VERSION, BaselineFeatures
-from .label_sources import LabelRule, LabelTable, unit_property
-from .labels import LabelError, check_classes, warn_of_similar
+from .label_sources import LabelSource, unit_property
+from .labels import LabelError, check_classes, is_labelled, warn_of_similar
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Cohort:
     ----------
     names, animals : list of str
     embeddings : list of UnitEmbeddings
-    labels : list of str array, shape (n_units,)
+    labels : list of str array, or float64 array for numbers, shape (n_units,)
     probes : list of str array, shape (n_units,)
         Probe of each unit.
     positions : list of float arrays, shape (n_units,); or None
@@ -75,7 +75,7 @@ class _Recording:
 
 
 def read_cohort(
-    sources, rule: LabelRule | LabelTable, settings: EmbeddingSettings, *, group_by: str | None = "group",
+    sources, rule: LabelSource, settings: EmbeddingSettings, *, group_by: str | None = "group",
     cache: Path | None = None, baselines: bool = False, control: bool = False, depth: str | None = None, **keywords,
 ) -> Cohort:  # fmt: skip
     """Read, label and embed every recording in `sources`, one at a time.
@@ -88,8 +88,8 @@ def read_cohort(
     ----------
     sources
         As in `list_sources`.
-    rule : LabelRule or LabelTable
-        Source of the labels.
+    rule : LabelRule, LabelTable, ValueRule or ValueTable
+        Source of the labels, or of numbers.
     settings : EmbeddingSettings
         How to embed.
     group_by : str or None
@@ -173,7 +173,7 @@ def read_cohort(
 class _Reader:
     """Reads recordings with the arguments of `read_cohort`; `checkpoints` are those loaded so far, by signal."""
 
-    rule: LabelRule | LabelTable
+    rule: LabelSource
     settings: EmbeddingSettings
     checkpoints: dict[str, Checkpoint]
     reading: dict
@@ -191,7 +191,7 @@ class _Reader:
         animal = _animal(source, population)
         positions = _positions(population, self.depth, source.name) if self.depth else None
         labels = self.rule.labels_of(population, source.name)
-        if not (labels != "").any():
+        if not is_labelled(labels).any():
             raise InputError(f"{source.name}: no unit has a usable label ({self.rule.name})")
         if previous and population.signal != previous[0].signal:
             raise InputError(

@@ -1,15 +1,12 @@
 """Decoder: predicts a label for each unit from its embedding, with calibrated probabilities and abstention."""
 
-import platform
 import warnings
 from dataclasses import dataclass, field
-from importlib.metadata import version
 
 import numpy as np
 
-from ..errors import InputError, RecordingWarning
-from ..identities import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities
-from ..provenance import Provenance
+from ..errors import RecordingWarning
+from ..predictions import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities, check_target_error
 from . import storage
 from .calibration import CONFIDENCE, Reference, abstention_threshold, fit_reference, name_of
 from .classifier import Classifier, HeldOut, fit_classifier
@@ -19,14 +16,12 @@ from .labelled import (
     Recording,
     by_each,
     check_fit,
-    checkpoint_of,
     embedded,
     facts_of,
     label_units,
-    tables_of,
 )
-from .labels import key_of
 from .parallel import on_one_thread
+from .predictor import Predictor, expanded
 from .readout import Readout, check_readout
 
 # Classes with fewer units get a warning.
@@ -34,7 +29,7 @@ _FEW = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Decoder(storage.Fitted):
+class Decoder(Predictor):
     """Predicts one label, such as "cell_type", from embeddings.
 
     Attributes
@@ -85,11 +80,6 @@ class Decoder(storage.Fitted):
         return self.classifier.classes
 
     @property
-    def checkpoints(self) -> tuple[str, ...]:
-        """sha256 of each checkpoint whose embeddings it needs."""
-        return tuple(dict.fromkeys(map(checkpoint_of, self.references)))
-
-    @property
     def readouts(self) -> dict[str, Readout]:
         """Read-outs of its tables, by name."""
         return self.classifier.readouts
@@ -129,21 +119,16 @@ class Decoder(storage.Fitted):
         RecordingWarning
             The recording is of a training animal.
         """
-        if not 0 < target_error <= 1:
-            raise InputError(f"target_error must lie in (0, 1], not {target_error!r}")
+        check_target_error(target_error)
         tables = self._tables(embeddings, features)
         first = by_each(embeddings)[0]
-        self._warn_of_training_animal(first.provenance)
+        self._warn_of_training_animal(first)
         mask = embedded(tables)
         embedded_rows = {name: rows[mask] for name, rows in tables.items()}
-        probability = np.full((len(mask), len(self.classes)), np.nan, dtype=np.float32)
-        probability[mask] = self.classifier.probability(embedded_rows)
-        novelty = np.full(len(mask), np.nan, dtype=np.float32)
-        novelty[mask] = self._novelty(embedded_rows)
-        agreement = None
-        if self.classifier.members > 1:
-            agreement = np.full(len(mask), np.nan, dtype=np.float32)
-            agreement[mask] = self.classifier.agreement(embedded_rows)
+        probability = expanded(mask, self.classifier.probability(embedded_rows))
+        novelty = expanded(mask, self._novelty(embedded_rows))
+        several = len(self.members) > 1
+        agreement = expanded(mask, self.classifier.agreement(embedded_rows)) if several else None
         confidence = probability.max(axis=1)
         threshold = self.threshold(target_error)
         best_label = np.where(mask, self.classes[np.where(mask, np.nan_to_num(probability).argmax(axis=1), 0)], "")
@@ -160,59 +145,19 @@ class Decoder(storage.Fitted):
             reason=np.select(abstains, [NO_EMBEDDING, NOVEL, LOW_CONFIDENCE], ""),
             novelty=novelty,
             agreement=agreement,
-            provenance={
-                "decoder": self.name,
-                "decoder_sha256": self.sha256,
-                "checkpoint_sha256": list(self.checkpoints),
-                "population_fingerprint": first.provenance.population_fingerprint or "",
-                "target_error": target_error,
+            provenance=self._provenance(
+                embeddings,
+                target_error=target_error,
                 # JSON has no infinity.
-                "threshold": threshold if np.isfinite(threshold) else "none is safe",
-                "threshold_confidence": CONFIDENCE,
-                "novelty_limit": limit,
-                "features": list(self.columns),
-                "readout": self.card.get("readout", "linear"),
-                "calibrated_on": self.card.get("calibrated_on", ""),
-                "versions": {"spikeinterface-nuclr": version("spikeinterface-nuclr"), "numpy": np.__version__}
-                | {"python": platform.python_version()},
-            },
+                threshold=threshold if np.isfinite(threshold) else "none is safe",
+                threshold_confidence=CONFIDENCE,
+                novelty_limit=limit,
+            ),
         )
 
     def threshold(self, target_error: float) -> float:
         """Confidence below which the decoder abstains (`abstention_threshold`); infinite if no threshold is safe."""
         return abstention_threshold(self.confidence, self.correct, target_error, self.clusters)
-
-    def _tables(self, embeddings: Recording, features) -> dict[str, np.ndarray]:
-        tables, columns = tables_of(embeddings, features)
-        checkpoints = {checkpoint_of(name) for name in tables if name != FEATURES}
-        for sha256 in checkpoints:
-            if sha256 not in self.checkpoints:
-                expected = self.card.get("checkpoints", {})
-                names = ", ".join(f"{expected.get(sha, '')} {sha[:12]}".strip() for sha in self.checkpoints)
-                raise InputError(
-                    f"{self.name or self.target}: reads embeddings of {names}, these are of {sha256[:12]}: embed with "
-                    "the same model, or fit another decoder"
-                )
-        if len(checkpoints) < len(self.checkpoints):
-            raise InputError(
-                f"{self.name or self.target}: averages {len(self.checkpoints)} checkpoints: give a tuple with the "
-                "embeddings of each"
-            )
-        if not self.references.keys() <= tables.keys():
-            raise InputError(
-                f"{self.name or self.target}: reads the members of an ensemble, which these embeddings do not name: "
-                "embed again"
-            )
-        if self.columns and features is None:
-            raise InputError(f"{self.name or self.target}: also reads features: give {', '.join(self.columns)}")
-        missing = [column for column in self.columns if column not in columns]
-        if missing:
-            raise InputError(f"{self.name or self.target}: the features lack the column {missing[0]!r}")
-        if self.columns:
-            tables[FEATURES] = tables[FEATURES][:, [columns.index(column) for column in self.columns]]
-        else:
-            tables.pop(FEATURES, None)
-        return tables
 
     def _novelty(self, tables: dict[str, np.ndarray]) -> np.ndarray:
         return np.mean(
@@ -222,15 +167,6 @@ class Decoder(storage.Fitted):
             ],
             axis=0,
         )
-
-    def _warn_of_training_animal(self, provenance: Provenance) -> None:
-        animal = provenance.subject
-        if key_of(animal) in map(key_of, self.animals):
-            warnings.warn(
-                f"{self.name or self.target} was fitted to animal {animal}: its predictions are not a test",
-                RecordingWarning,
-                stacklevel=3,
-            )
 
     def _content(self) -> tuple[dict[str, np.ndarray], dict]:
         arrays = {"held_out/confidence": self.confidence, "held_out/correct": self.correct.astype(np.uint8)}

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError, RecordingWarning
 from ..files import write_folder
-from ..identities import UNKNOWN
 from ..population import Population
+from ..predictions import UNKNOWN
 from ..text import for_csv
 from . import calibration, scores
 from .baselines import comparison_tables

@@ -1,4 +1,4 @@
-"""Sources of labels: a unit property of the recordings, or a separate CSV file."""
+"""Sources of labels, or of numbers: a unit property of the recordings, or a separate CSV file."""
 
 import csv
 import dataclasses
@@ -6,15 +6,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from ..errors import InputError, reading
 from ..population import Population
-from .labels import LabelError, as_labels
+from .labels import LabelError, as_labels, as_values
 from .regions import roll_up
-
-COLUMNS = ("source", "unit", "label")
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,37 @@ class LabelRule:
         return _as_classes(labels, self.level, self.classes)
 
 
+@dataclass(frozen=True)
+class ValueRule:
+    """Numbers, such as depths, from a unit property.
+
+    Attributes
+    ----------
+    column : str
+        The property.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import ValueRule, simulate_population
+    >>> ValueRule("depth").labels_of(simulate_population(6, 10.0), "a recording").shape
+    (6,)
+    """
+
+    column: str
+
+    @property
+    def name(self) -> str:
+        """Name of the values, for messages."""
+        return repr(self.column)
+
+    def check(self, names: list[str]) -> None:
+        """Nothing: the property is checked when each recording is read."""
+
+    def labels_of(self, population: Population, name: str) -> np.ndarray:
+        """The value of each unit of the recording `name`: float64 array, shape (n_units,); NaN if it has none."""
+        return as_values(unit_property(population, self.column, name), f"{name}: {self.column!r}")[0]
+
+
 @dataclass(frozen=True, eq=False)
 class LabelTable:
     """Labels from a CSV file with the columns ``source``, ``unit`` and ``label``.
@@ -68,7 +98,7 @@ class LabelTable:
     ----------
     path : Path
         The CSV file.
-    cells : dict of str to dict of str to tuple of int and str
+    cells : dict of str to dict of str to tuple
         Source -> unit -> line number and class ("" for none).
 
     Examples
@@ -78,8 +108,10 @@ class LabelTable:
     array(['PV', '', 'SST'], dtype='<U3')
     """
 
+    COLUMN: ClassVar[str] = "label"
+
     path: Path
-    cells: dict[str, dict[str, tuple[int, str]]]
+    cells: dict[str, dict[str, tuple]]
 
     @classmethod
     def read(cls, path, level: str = "", classes: dict[str, str] | None = None) -> "LabelTable":
@@ -91,25 +123,19 @@ class LabelTable:
             The file cannot be used; the message names the line and column, if possible.
         """
         path = Path(path)
-        rows = _read_rows(path)
+        rows = _read_rows(path, "label")
         name = f"{path}: column label"
         labels, _ = as_labels([row["label"] for _, row in rows], name)
         try:
             labels = _as_classes(labels, level, classes or {})
         except InputError as error:
             raise LabelError(f"{name}: {error}") from None
-        cells: dict[str, dict[str, tuple[int, str]]] = {}
-        for (line, row), label in zip(rows, labels.tolist(), strict=True):
-            units, unit = cells.setdefault(row["source"], {}), _unit_text(row["unit"])
-            if unit in units:
-                raise _labelled_twice(path, line, unit, row["source"], units[unit][0])
-            units[unit] = (line, label)
-        return cls(path, cells)
+        return cls(path, _cells(path, rows, labels.tolist()))
 
     @property
     def name(self) -> str:
         """Name of the labels, for messages."""
-        return f"{self.path}: column label"
+        return f"{self.path}: column {self.COLUMN}"
 
     def check(self, names: list[str]) -> None:
         """InputError if a source of the table matches none, or several, of the recordings `names`."""
@@ -125,8 +151,12 @@ class LabelTable:
 
     def labels_of(self, population: Population, name: str) -> np.ndarray:
         """The class of each unit of the recording `name`: str array, shape (n_units,); "" if it has none."""
+        return np.array(self._column_of(population, name, ""), dtype=str)
+
+    def _column_of(self, population: Population, name: str, missing) -> list:
+        """The table's entry for each unit of the recording `name`."""
         ids = [_unit_text(str(unit)) for unit in population.unit_ids.tolist()]
-        labels: dict[str, tuple[int, str]] = {}
+        labels: dict[str, tuple] = {}
         for source, units in self.cells.items():
             for unit, (line, label) in units.items() if self._matches(source, name) else ():
                 if unit in labels:
@@ -140,7 +170,7 @@ class LabelTable:
                 f"{', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}): correct or remove the row, or keep rejected "
                 "units (--keep-rejected)"
             )
-        return np.array([labels.get(unit, (0, ""))[1] for unit in ids], dtype=str)
+        return [labels.get(unit, (0, missing))[1] for unit in ids]
 
     def _matches(self, source: str, name: str) -> bool:
         """Whether a source of the table is the recording `name`."""
@@ -149,6 +179,40 @@ class LabelTable:
             return path.resolve() == Path(name).resolve()
         tail = Path(source).parts
         return source == name or Path(name).absolute().parts[-len(tail) :] == tail
+
+
+class ValueTable(LabelTable):
+    """Numbers from a CSV file with the columns ``source``, ``unit`` and ``value``; otherwise as `LabelTable`.
+
+    Examples
+    --------
+    >>> table = ValueTable.read("depths.csv")  # doctest: +SKIP
+    >>> table.labels_of(read_population("m0.nwb"), "m0.nwb")  # doctest: +SKIP
+    array([ 20.,  nan, 140.])
+    """
+
+    COLUMN = "value"
+
+    @classmethod
+    def read(cls, path) -> "ValueTable":
+        """Read the file.
+
+        Raises
+        ------
+        InputError
+            The file cannot be used; the message names the line and column, if possible.
+        """
+        path = Path(path)
+        rows = _read_rows(path, "value")
+        values = [as_values([row["value"]], f"{path}: line {line}, column value")[0].item() for line, row in rows]
+        return cls(path, _cells(path, rows, values))
+
+    def labels_of(self, population: Population, name: str) -> np.ndarray:
+        """The value of each unit of the recording `name`: float64 array, shape (n_units,); NaN if it has none."""
+        return np.array(self._column_of(population, name, np.nan), dtype=np.float64)
+
+
+LabelSource = LabelRule | LabelTable | ValueRule | ValueTable
 
 
 def unit_property(population: Population, column: str, name: str) -> np.ndarray:
@@ -183,20 +247,31 @@ def _as_classes(labels: np.ndarray, level: str, classes: dict[str, str]) -> np.n
     return np.array([classes.get(label, "") for label in labels.tolist()], dtype=str) if classes else labels
 
 
-def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and entries of each row of a table of labels, without other columns."""
-    rows = []
+def _cells(path: Path, rows: list[tuple[int, dict[str, str]]], entries: list) -> dict[str, dict[str, tuple]]:
+    """Source -> unit -> line number and entry of each row."""
+    cells: dict[str, dict[str, tuple]] = {}
+    for (line, row), entry in zip(rows, entries, strict=True):
+        units, unit = cells.setdefault(row["source"], {}), _unit_text(row["unit"])
+        if unit in units:
+            raise _labelled_twice(path, line, unit, row["source"], units[unit][0])
+        units[unit] = (line, entry)
+    return cells
+
+
+def _read_rows(path: Path, answer: str) -> list[tuple[int, dict[str, str]]]:
+    """Line number and entries of each row of a table of labels, or of values (`answer`), without other columns."""
+    rows, columns = [], ("source", "unit", answer)
     with (
-        reading(path, "CSV file", "save it as UTF-8 text with the columns source, unit and label"),
+        reading(path, "CSV file", f"save it as UTF-8 text with the columns source, unit and {answer}"),
         open(path, newline="", encoding="utf-8-sig") as file,
     ):
         table = csv.reader(file, strict=True)
         header = [column.strip() for column in next(table, [])]
-        for column in COLUMNS:
+        for column in columns:
             if header.count(column) != 1:
                 raise InputError(
                     f"{path}: line 1: {'two columns are' if column in header else 'no column is'} called {column}: it "
-                    f"needs the columns source, unit and label, and has: {', '.join(header) or 'none'}"
+                    f"needs the columns source, unit and {answer}, and has: {', '.join(header) or 'none'}"
                 )
         for entries in table:
             if not any(entry.strip() for entry in entries):
@@ -206,13 +281,13 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                     f"{path}: line {table.line_num}: has {len(entries)} entries for {len(header)} columns: quote "
                     "entries that contain a comma"
                 )
-            row = {column: entries[header.index(column)].strip() for column in COLUMNS}
+            row = {column: entries[header.index(column)].strip() for column in columns}
             for column in ("source", "unit"):
                 if not row[column]:
                     raise InputError(f"{path}: line {table.line_num}, column {column}: is empty: fill it in")
             rows.append((table.line_num, row))
     if not rows:
-        raise InputError(f"{path}: has no rows: add one per unit, with its source, unit and label")
+        raise InputError(f"{path}: has no rows: add one per unit, with its source, unit and {answer}")
     return rows
 
 

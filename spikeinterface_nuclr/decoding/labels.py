@@ -62,7 +62,7 @@ def as_labels(values, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
         fractional = next((number for number in numbers if not number.is_integer()), None)
         if fractional is not None:
             raise LabelError(
-                f"{name}: holds numbers, such as {fractional:g}, not classes: use fit_regressor for numbers"
+                f"{name}: holds numbers, such as {fractional:g}, not classes: use fit_regressor for numbers (--value)"
             )
         labels[~missing] = list(map(_whole, labels[~missing].tolist()))
     return labels, ~missing
@@ -103,15 +103,22 @@ def as_values(values, name: str = "values") -> tuple[np.ndarray, np.ndarray]:
 def check_classes(labels: list[np.ndarray], name: str = "labels", *, more: bool = False) -> None:
     """LabelError if labels (of several recordings, from `as_labels`) are continuous numbers, not codes of classes.
 
-    If `more` recordings follow, only if these cannot make the numbers codes.
+    If `more` recordings follow, only if these cannot make the numbers codes. Values, from `as_values`, pass.
     """
+    if any(part.dtype.kind == "f" for part in labels):
+        return
     texts = np.concatenate(labels).tolist()
     numbers = [text for text in texts if _number(text) is not None]
     if len(set(numbers)) > (_MAX_CODES if more else min(_MAX_CODES, len(numbers) / 2)):
         raise LabelError(
             f"{name}: {len(set(numbers))} different numbers in {len(numbers)} units are values, not classes: use "
-            "fit_regressor for numbers"
+            "fit_regressor for numbers (--value)"
         )
+
+
+def is_labelled(labels: np.ndarray) -> np.ndarray:
+    """Mask of the labels, or values, that are not missing."""
+    return np.isfinite(labels) if labels.dtype.kind == "f" else labels != ""
 
 
 def as_animals(animals, count: int, name: str) -> np.ndarray:

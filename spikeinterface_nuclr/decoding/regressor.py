@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
+from ..predictions import Estimates, check_coverage
 from . import storage
 from .classifier import averaged
-from .labelled import FEATURES, Recording, by_each, check_fit, embedded, facts_of, label_units, tables_of
+from .labelled import Recording, by_each, check_fit, embedded, facts_of, label_units
 from .labels import as_values
+from .predictor import Predictor, expanded
 from .readout import Basis, Readout, check_readout, choose_of_values
 from .splits import folds_of
 
@@ -16,40 +18,7 @@ _MIN_UNITS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates:
-    """Predicted values of the units of a recording.
-
-    Attributes
-    ----------
-    target : str
-        The predicted property.
-    unit_ids : array, shape (n_units,)
-    value, low, high : float32, shape (n_units,)
-        Predicted value and limits of its prediction interval; NaN for units without an embedding.
-    provenance : dict
-
-    Examples
-    --------
-    >>> from spikeinterface_nuclr import embed, fit_regressor, simulate_population
-    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
-    >>> embeddings = [embed(population, progress=False) for population in populations]
-    >>> depths = [population.properties["depth"] for population in populations]
-    >>> regressor = fit_regressor(embeddings[:2], depths[:2], target="depth_um")
-    >>> estimates = regressor.predict(embeddings[2], coverage=0.8)
-    >>> bool((estimates.low <= estimates.value).all())
-    True
-    """
-
-    target: str
-    unit_ids: np.ndarray
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    provenance: dict
-
-
-@dataclass(frozen=True, eq=False)
-class Regressor(storage.Fitted):
+class Regressor(Predictor):
     """Predicts one number from embeddings by ridge regression.
 
     Attributes
@@ -85,7 +54,7 @@ class Regressor(storage.Fitted):
     name: str = ""
 
     def _example_output(self, example) -> dict[str, np.ndarray]:
-        return {"value": self._values(self._example_tables(example))}
+        return {"value": averaged(self._outputs(self._example_tables(example)))}
 
     def predict(self, embeddings: Recording, features=None, *, coverage: float = 0.9) -> Estimates:
         """Predict the value of every unit of one recording, with intervals.
@@ -108,30 +77,21 @@ class Regressor(storage.Fitted):
         InputError
             The embeddings are of another checkpoint, or the features do not match.
         """
-        if not 0 < coverage < 1:
-            raise InputError(f"coverage must lie between 0 and 1, not {coverage!r}")
-        tables, columns = tables_of(embeddings, features)
-        if columns != self.columns or tables.keys() != self.readouts.keys():
-            raise InputError(
-                f"{self.name or self.target}: reads {_inputs(self.readouts, self.columns)}, given were "
-                f"{_inputs(tables, columns)}: embed with the same model and give the same features"
-            )
+        check_coverage(coverage)
+        tables = self._tables(embeddings, features)
         first = by_each(embeddings)[0]
+        self._warn_of_training_animal(first)
         mask = embedded(tables)
-        value = np.full(len(mask), np.nan, dtype=np.float32)
-        value[mask] = self._values({name: rows[mask] for name, rows in tables.items()})
-        half = self.half_width(coverage)
-        provenance = {
-            "decoder": self.name,
-            "decoder_sha256": self.sha256,
-            "coverage": coverage,
-            "population_fingerprint": first.provenance.population_fingerprint or "",
-            "calibrated_on": self.card.get("calibrated_on", ""),
-        }
-        return Estimates(self.target, first.unit_ids, value, value - half, value + half, provenance)
+        outputs = self._outputs({name: rows[mask] for name, rows in tables.items()})
+        value, half = expanded(mask, averaged(outputs)), np.float32(self.half_width(coverage))
+        spread = None
+        if len(self.members) > 1:
+            spread = expanded(mask, np.std([outputs[name] for name in self.members], axis=0))
+        provenance = self._provenance(embeddings)
+        return Estimates(self.target, first.unit_ids, value, value - half, value + half, coverage, provenance, spread)
 
-    def _values(self, tables: dict[str, np.ndarray]) -> np.ndarray:
-        return averaged({name: readout(tables[name])[:, 0] for name, readout in self.readouts.items()})
+    def _outputs(self, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: readout(tables[name])[:, 0] for name, readout in self.readouts.items()}
 
     def half_width(self, coverage: float) -> float:
         """Half-width of the intervals of this coverage; infinite if there are too few left-out units for it."""
@@ -223,7 +183,3 @@ def fit_regressor(
         tuple(labelled.animal_names),
         {**(card or {}), **facts, "readout": readout, "r2_left_out": round(r2_score(values, predicted), 4)},
     )
-
-
-def _inputs(tables, columns) -> str:
-    return ", ".join([*(name[:12] for name in tables if name != FEATURES), *columns])

@@ -11,8 +11,8 @@ from .readout import Kernel, Readout
 BUNDLED = Path(__file__).parent / "bundled"
 # Key of the JSON in the file -> message for a reader of the other kind.
 KINDS = {
-    "nuclr_decoder": "reads classes: use Decoder.load, in Python",
-    "nuclr_regressor": "reads numbers: use Regressor.load, in Python",
+    "nuclr_decoder": "reads classes: use Decoder.load, or nuclr_identity in an analyzer",
+    "nuclr_regressor": "reads numbers: use Regressor.load, or nuclr_estimate in an analyzer",
 }
 _EXAMPLE_ROWS = 8
 _MOST_LANDMARKS = 10_000
@@ -60,15 +60,25 @@ class Fitted(model_file.Saved):
             The file cannot be found or downloaded, is damaged, was written by an older version, or has another
             `sha256`.
         """
-        path, name, _ = model_file.find(
-            str(name), BUNDLED, cls.KIND, "decoder", sha256=sha256, default_file="decoder.safetensors"
-        )
+        path, name = _find(name, cls.KIND, sha256)
         kind = model_file.kind_of_model(path)
         if kind in KINDS and kind != cls.KIND:
             raise CheckpointError(f"{name}: {KINDS[kind]}")
         loaded = cls._read(path, name)
         model_file.check_sha256(loaded, name, sha256)
         return loaded
+
+
+def _find(name: str | Path, kind: str, sha256: str | None = None) -> tuple[Path, str]:
+    path, name, _ = model_file.find(
+        str(name), BUNDLED, kind, "decoder", sha256=sha256, default_file="decoder.safetensors"
+    )
+    return path, name
+
+
+def place_of(name: str | Path) -> Path:
+    """The file of a decoder or regressor of this name; CheckpointError if there is none."""
+    return _find(name, "nuclr_decoder")[0]
 
 
 def bundled_decoders() -> list[str]:
@@ -79,11 +89,6 @@ def bundled_decoders() -> list[str]:
 def is_decoder(path) -> bool:
     """Whether a file contains a decoder or a regressor, according to its metadata."""
     return model_file.kind_of_model(path) in KINDS
-
-
-def is_regressor(name: str) -> bool:
-    """Whether the file at this path contains a regressor."""
-    return model_file.kind_of_model(name) == "nuclr_regressor"
 
 
 def readout_arrays(readouts: dict[str, Readout]) -> dict[str, np.ndarray]:

@@ -1,28 +1,19 @@
 """nuclr_identity: what a decoder reads from the embeddings, as an extension of SpikeInterface's SortingAnalyzer."""
 
-import hashlib
-import re
-import warnings
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from spikeinterface.core import SortingAnalyzer
 
-from ..errors import InputError, RecordingWarning
-from ..identities import NO_EMBEDDING, UNKNOWN, Identities, label_of
+from ..errors import InputError
 from ..io.spikeinterface_api import register_result_extension
-from ..io.untrusted import check_extension
-from .base import RowsExtension, computed_extension, computed_safely, named_file, rows_of_same_units
-
-_ROWS = ("best_label", "probability", "confidence", "reason", "novelty", "agreement")
-_NOT_DECODED = "the units were changed and could not be decoded again"
-# Properties are files of their names, which a folder on Windows takes too.
-_NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
-_METRICS = ("quality_metrics", "template_metrics", "spiketrain_metrics")
+from ..predictions import NO_EMBEDDING, UNKNOWN, Identities, label_of
+from .base import computed_extension, computed_safely
+from .prediction import PredictionExtension, decoder_params, property_name
 
 
-class ComputeNuCLRIdentity(RowsExtension):
+class ComputeNuCLRIdentity(PredictionExtension):
     """Predict a property of every unit, such as its cell type or brain region, from its embedding.
 
     Needs ``nuclr_embedding``, of the model that the decoder was fitted with; for a decoder that was fitted with other
@@ -58,110 +49,41 @@ class ComputeNuCLRIdentity(RowsExtension):
     """
 
     extension_name = "nuclr_identity"
-    depend_on = ["nuclr_embedding"]  # noqa: RUF012 (as the base class declares it)
-    need_job_kwargs = False
-    rows = _ROWS
-    model_param, provenance_sha256 = "decoder", "decoder_sha256"
+    rows = ("best_label", "probability", "confidence", "reason", "novelty", "agreement")
 
     def _set_params(self, decoder=None, target_error=0.1, publish=False, decoder_sha256=None):
-        from ..decoding.storage import bundled_decoders
+        return decoder_params(decoder, target_error=target_error, publish=publish, decoder_sha256=decoder_sha256)
 
-        if not isinstance(decoder, str | Path):
-            raise InputError(
-                f"decoder must be a name or a path, not {decoder!r}: one of {', '.join(bundled_decoders())}, or a file "
-                "of nuclr decoder fit"
-            )
-        return {
-            "decoder": named_file(decoder, bundled_decoders()),
-            "target_error": target_error,
-            "publish": publish,
-            "decoder_sha256": decoder_sha256,
-        }
-
-    def empty_rows(self, error: Exception) -> dict:
-        """No label for any unit, and the reason as ``stale``."""
-        n = len(self.sorting_analyzer.unit_ids)
-        reason = f"{_NOT_DECODED} ({error}): a merge of merging_mode='soft' keeps unchanged rows"
-        warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
-        missing = np.full(n, np.nan, dtype=np.float32)
-        columns = (
-            np.full(n, ""),
-            missing[:, None].copy(),
-            missing,
-            np.full(n, NO_EMBEDDING),
-            missing.copy(),
-            missing.copy(),
-        )
-        provenance = {"decoder": self.model_file, "decoder_sha256": self.model_sha256, "stale": reason}
-        return {
-            **dict(zip(_ROWS, columns, strict=True)), "classes": np.array([UNKNOWN]), "provenance": provenance,
-            "target": np.array([Path(self.model_file).stem]),
-        }  # fmt: skip
-
-    def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
-        """Identities of an analyzer's units, ours or one that was made of ours."""
+    def predicted(self, embeddings, features) -> Identities:
+        """What the decoder reads from embeddings."""
         from ..decoding.decoder import Decoder
 
-        embedding = computed_extension(analyzer, "nuclr_embedding")
-        if embedding is None:
-            raise InputError("nuclr_identity needs nuclr_embedding: compute it first")
         decoder = Decoder.load(self.model_file, sha256=self.model_sha256)
-        features = _metrics(analyzer) if decoder.columns else None
-        target_error = self.params["target_error"]
-        identities = decoder.predict(embedding.get_embeddings(warn=False), features, target_error=target_error)
-        provenance = {**identities.provenance, "embedding_sha256": _digest(embedding.data["embedding"])}
-        if embedding.stale:
-            provenance["stale"] = embedding.stale
-        rows = {name: getattr(identities, name) for name in _ROWS}
-        if rows["agreement"] is None:
-            rows["agreement"] = np.full(len(identities.unit_ids), np.nan, dtype=np.float32)
-        target = np.array([identities.target])
-        return {**rows, "classes": identities.classes, "provenance": provenance, "target": target}
+        table = features() if decoder.columns else None
+        return decoder.predict(embeddings, table, target_error=self.params["target_error"])
 
-    def _select_units_extension_data(self, unit_ids):
-        index = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
-        provenance = dict(self.data["provenance"])
-        embedding = computed_extension(self.sorting_analyzer, "nuclr_embedding")
-        if self.stale:
-            provenance["stale"] = self.stale
-        elif embedding is not None:
-            provenance["embedding_sha256"] = _digest(embedding.data["embedding"][index])
-        return {**self.data, **self.rows_at(index), "provenance": provenance}
+    def facts(self, prediction: Identities | None) -> dict[str, np.ndarray]:
+        """The names of the classes."""
+        return {"classes": np.array([UNKNOWN]) if prediction is None else prediction.classes}
 
-    def unchanged_rows(self, analyzer: SortingAnalyzer, error: Exception) -> dict:
-        """Our rows for units with the same spikes; the others have no label. Marked as stale."""
-        rows = rows_of_same_units(self.sorting_analyzer, analyzer)
-        reason = f"{_NOT_DECODED} ({error})"
-        warnings.warn(f"nuclr_identity: {reason}", RecordingWarning, stacklevel=4)
-        data = {**self.data, **self.rows_at(rows), "provenance": {**self.data["provenance"], "stale": reason}}
-        data["reason"] = np.where(rows < 0, NO_EMBEDDING, data["reason"])
-        return data
-
-    @property
-    def stale(self) -> str:
-        """Why the identities are not those of the analyzer's present units; empty where they are."""
-        provenance = self.data["provenance"]
-        embedding = computed_extension(self.sorting_analyzer, "nuclr_embedding")
-        if provenance.get("stale") or embedding is None:
-            return provenance.get("stale", "")
-        if provenance["embedding_sha256"] != _digest(embedding.data["embedding"]):
-            return "the embeddings are not those that it was predicted from"
-        return embedding.stale
+    def missing_rows(self, n: int) -> dict[str, np.ndarray]:
+        """No label for any unit."""
+        missing = np.full(n, np.nan, dtype=np.float32)
+        numbers = {name: missing.copy() for name in ("confidence", "novelty", "agreement")}
+        return {
+            "best_label": np.full(n, ""), "reason": np.full(n, NO_EMBEDDING), "probability": missing[:, None].copy(),
+            **numbers,
+        }  # fmt: skip
 
     def get_identities(self, *, warn: bool = True) -> Identities:
         """The result as the Identities that `Decoder.predict` gives, with a warning where it is stale."""
-        if warn and self.stale:
-            message = f"nuclr_identity is stale: {self.stale}; compute nuclr_embedding and it again"
-            warnings.warn(message, RecordingWarning, stacklevel=2)
-        # Copies: an analyzer and its copy in memory share their arrays.
-        rows = {name: self.data[name].copy() for name in _ROWS}
-        if np.isnan(rows["agreement"]).all():
-            rows["agreement"] = None
+        if warn:
+            self.warn_if_stale()
         return Identities(
-            target=str(self.data["target"][0]),
+            target=self.target,
             unit_ids=self.sorting_analyzer.unit_ids,
             classes=self.data["classes"].copy(),
-            **rows,
+            **self.own_rows(),
             provenance=dict(self.data["provenance"]),
         )
 
@@ -178,7 +100,7 @@ class ComputeNuCLRIdentity(RowsExtension):
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
         """``nuclr_<target>`` and ``nuclr_<target>_probability``; with several members ``nuclr_<target>_agreement``."""
-        key = _NO_FILE_NAME.sub("_", f"nuclr_{data['target'][0]}")
+        key = property_name(data["target"][0])
         values = {key: label_of(data["best_label"], data["reason"]), f"{key}_probability": data["confidence"]}
         agreement = f"{key}_agreement"
         # NaN replaces that of an earlier decoder, which may have had several members.
@@ -236,21 +158,3 @@ def compute_nuclr_identity(
     'cell_type'
     """
     return computed_safely(ComputeNuCLRIdentity, analyzer, save, {"decoder": decoder, **kwargs})
-
-
-def _metrics(analyzer: SortingAnalyzer):
-    """SpikeInterface's metrics of the units that are computed, as one frame."""
-    import pandas as pd
-
-    names = [name for name in _METRICS if analyzer.has_extension(name)]
-    for name in names:
-        check_extension(analyzer, name)
-    frames = [analyzer.get_extension(name).get_data() for name in names]
-    if not frames:
-        raise InputError(f"the decoder also reads metrics: compute {', '.join(_METRICS)}, whichever hold them")
-    return pd.concat(frames, axis=1).apply(pd.to_numeric, errors="coerce")
-
-
-def _digest(embedding: np.ndarray) -> str:
-    """Hash (hex) of the embeddings that identities were predicted from."""
-    return hashlib.sha256(np.ascontiguousarray(embedding).tobytes()).hexdigest()

@@ -6,8 +6,8 @@ from spikeinterface.widgets.base import BaseWidget
 
 from ..errors import InputError
 from ..extensions import computed_embedding, computed_identity
-from ..identities import UNKNOWN, Identities
 from ..io.untrusted import check_extension
+from ..predictions import UNKNOWN, Identities
 from ..text import for_figure
 from ..unit_embeddings import UnitEmbeddings
 from .drawing import GREY, class_colours, new_figure, open_spines

@@ -36,7 +36,7 @@ def attribute(name, doc, **options):
 
 
 def neuron():
-    """The first column of both tables."""
+    """The first column of all tables."""
     return NWBDatasetSpec(
         name="neuron",
         neurodata_type_inc="DynamicTableRegion",
@@ -46,7 +46,7 @@ def neuron():
 
 
 def provenance():
-    """The provenance of both tables."""
+    """The provenance of all tables."""
     return text(
         "provenance",
         "JSON object with the parameters, software versions, device and source of the computation.",
@@ -124,6 +124,20 @@ def unit_embeddings():
     )
 
 
+def decoder():
+    """Attributes of tables of predictions: what was predicted, and by which decoder."""
+    return [
+        attribute("target", "The predicted property, such as 'cell_type' or 'brain_region' or 'depth_um'."),
+        attribute("decoder", "Name of the decoder."),
+        attribute("decoder_sha256", "SHA-256 that identifies the decoder, 64 hexadecimal digits.", required=False),
+    ]
+
+
+def embeddings():
+    """Link of tables of predictions."""
+    return NWBLinkSpec(name="embeddings", doc="The embeddings used for the prediction.", target_type="UnitEmbeddings")
+
+
 def unit_identities():
     """UnitIdentities."""
     return NWBGroupSpec(
@@ -131,11 +145,7 @@ def unit_identities():
         neurodata_type_inc="DynamicTable",
         doc="One property of each neuron, such as its cell type or brain region, as predicted by a decoder from the "
         "embeddings. These are predictions, not observations. One table per property, named after it.",
-        attributes=[
-            attribute("target", "The predicted property, such as 'cell_type' or 'brain_region'."),
-            attribute("decoder", "Name of the decoder."),
-            attribute("decoder_sha256", "SHA-256 that identifies the decoder, 64 hexadecimal digits.", required=False),
-        ],
+        attributes=decoder(),
         datasets=[
             neuron(),
             column("label", "The predicted class: best_label, or 'unknown' where the decoder abstains.", "text"),
@@ -176,9 +186,45 @@ def unit_identities():
             ),
             provenance(),
         ],
-        links=[
-            NWBLinkSpec(name="embeddings", doc="The embeddings used for the prediction.", target_type="UnitEmbeddings")
+        links=[embeddings()],
+    )
+
+
+def unit_estimates():
+    """UnitEstimates."""
+    return NWBGroupSpec(
+        neurodata_type_def="UnitEstimates",
+        neurodata_type_inc="DynamicTable",
+        doc="One number for each neuron, such as its depth, as predicted from the embeddings, with a prediction "
+        "interval. These are predictions, not observations. One table per property, named after it.",
+        attributes=[
+            *decoder(),
+            NWBAttributeSpec(
+                name="coverage",
+                doc="Fraction of neurons whose interval contains the true value, between 0 and 1, in animals like "
+                "those that the decoder was fitted to.",
+                dtype="float64",
+            ),
         ],
+        datasets=[
+            neuron(),
+            column(
+                "value",
+                "The predicted value, in the unit of the values that the decoder was fitted to; NaN without embedding.",
+                "float32",
+            ),
+            column("low", "Lower limit of the prediction interval; NaN without embedding.", "float32"),
+            column("high", "Upper limit of the prediction interval; NaN without embedding.", "float32"),
+            column(
+                "spread",
+                "Standard deviation of the values predicted by the decoder's members (such as models trained with "
+                "other seeds). Absent for a decoder with one member.",
+                "float32",
+                quantity="?",
+            ),
+            provenance(),
+        ],
+        links=[embeddings()],
     )
 
 
@@ -187,12 +233,12 @@ def main(folder=None):
     builder = NWBNamespaceBuilder(
         name=NAME,
         version=VERSION,
-        doc="Embeddings of neurons, and identities predicted from them.",
+        doc="Embeddings of neurons, and identities and numbers predicted from them.",
         author=["The spikeinterface-nuclr developers"],
     )
     builder.include_namespace("core")
     folder = Path(folder or Path(__file__).parents[2] / "spec").resolve()
-    export_spec(builder, [nuclr_model(), unit_embeddings(), unit_identities()], str(folder))
+    export_spec(builder, [nuclr_model(), unit_embeddings(), unit_identities(), unit_estimates()], str(folder))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The source of write_nwb -> UnitEmbeddings, and the Identities predicted from them."""
+"""The source of write_nwb -> UnitEmbeddings, and what was predicted from them."""
 
 import dataclasses
 from pathlib import Path
 
 from ...errors import InputError
-from ...identities import Identities
+from ...predictions import Prediction
 from ...unit_embeddings import UnitEmbeddings
 
 
-def results_of(source, *, allow_stale: bool) -> tuple[UnitEmbeddings, list[Identities]]:
+def results_of(source, *, allow_stale: bool) -> tuple[UnitEmbeddings, list[Prediction]]:
     """The results in a source: an analyzer or its folder, embeddings or their ``.npz``.
 
     Raise InputError if there are none, or if they are out of date.
@@ -38,7 +38,7 @@ def _saved_analyzer(path: Path):
     return load_spikeinterface(path)
 
 
-def _of_analyzer(analyzer, name: str, allow_stale: bool) -> tuple[UnitEmbeddings, list[Identities]]:
+def _of_analyzer(analyzer, name: str, allow_stale: bool) -> tuple[UnitEmbeddings, list[Prediction]]:
     """The results of its extensions, through SpikeInterface: importing them here would make a circle."""
     extension = analyzer.get_extension("nuclr_embedding")
     if extension is None:
@@ -49,5 +49,6 @@ def _of_analyzer(analyzer, name: str, allow_stale: bool) -> tuple[UnitEmbeddings
     embeddings = extension.get_embeddings(warn=False)
     if stale:
         embeddings = dataclasses.replace(embeddings, provenance=embeddings.provenance.replace(stale=stale))
-    identity = analyzer.get_extension("nuclr_identity")
-    return embeddings, [identity.get_identities(warn=False)] if identity else []
+    identity, estimate = (analyzer.get_extension(name) for name in ("nuclr_identity", "nuclr_estimate"))
+    predictions = [identity.get_identities(warn=False)] if identity else []
+    return embeddings, predictions + ([estimate.get_estimates(warn=False)] if estimate else [])

@@ -1,24 +1,24 @@
-"""read_nwb: embeddings and predicted identities from an NWB file. ndx-nuclr need not be installed."""
+"""read_nwb: embeddings, and what was predicted from them, from an NWB file. ndx-nuclr need not be installed."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import InputError
-from ...identities import OPTIONAL_ROWS, Identities, join_identities
+from ...predictions import Estimates, Identities, Prediction, join_predictions
 from ...provenance import Provenance
 from ...unit_embeddings import UnitEmbeddings, join_embeddings
 from .file import open_nwb
 from .matching import column_texts, texts
 
 MODULE = "nuclr"
-TABLE, IDENTITIES = "UnitEmbeddings", "UnitIdentities"
+TABLE, IDENTITIES, ESTIMATES = "UnitEmbeddings", "UnitIdentities", "UnitEstimates"
 # Prefix of the matched column if neurons of several planes are named PLANE/ROI.
 PLANES = "plane/"
-# Columns that a table of identities must have.
-_PREDICTED = ("best_label", "reason", "probability", "confidence")
+_TEXTS = ("best_label", "reason")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +30,17 @@ class Stored:
     embeddings : UnitEmbeddings
     rows : int64, shape (n_units,)
         Row of each unit in the units table, or in the ROI table of its plane.
-    identities : list of Identities
+    predictions : list of Identities and Estimates
         Predicted from these embeddings.
     """
 
     embeddings: UnitEmbeddings
     rows: np.ndarray
-    identities: list[Identities]
+    predictions: list[Prediction]
 
 
-def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Identities]]:
-    """Read the embeddings in an NWB file, and the identities that were predicted from them.
+def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Prediction]]:
+    """Read the embeddings in an NWB file, and what was predicted from them.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
     embeddings : UnitEmbeddings
         With unit ids from the column by which they were matched, in the order of the table. Tables of several planes of
         one population are joined.
-    identities : list of Identities
+    predictions : list of Identities and Estimates
 
     Raises
     ------
@@ -86,7 +86,7 @@ def read_nwb(path, *, name: str | None = None) -> tuple[UnitEmbeddings, list[Ide
         if name is not None and name not in names:
             raise InputError(f"{path}: it holds no embeddings {name!r}, only {', '.join(names)}")
         result = stored(nwbfile, name or names[0])
-    return result.embeddings, result.identities
+    return result.embeddings, result.predictions
 
 
 def table_names(nwbfile) -> list[str]:
@@ -126,13 +126,13 @@ def _sets(nwbfile) -> dict[str, list[str]]:
 
 def _joined(parts: list[Stored]) -> Stored:
     """The planes of one population, concatenated."""
-    by_target: dict[str, list[Identities]] = {}
-    for identities in (identities for part in parts for identities in part.identities):
-        by_target.setdefault(identities.target, []).append(identities)
+    by_target: dict[tuple, list[Prediction]] = {}
+    for one in (one for part in parts for one in part.predictions):
+        by_target.setdefault((type(one), one.target), []).append(one)
     return Stored(
         join_embeddings([part.embeddings for part in parts]),
         np.concatenate([part.rows for part in parts]),
-        [join_identities(planes) for planes in by_target.values()],
+        [join_predictions(planes) for planes in by_target.values()],
     )
 
 
@@ -150,9 +150,9 @@ def stored_table(nwbfile, name: str) -> Stored:
         UnitEmbeddings(ids, **values, provenance=provenance),
         rows,
         [
-            _identities(other, ids, rows)
+            _prediction(other, ids, rows)
             for other in module.values()
-            if is_ours(other, IDENTITIES) and other.embeddings is table
+            if is_prediction(other) and other.embeddings is table
         ],
     )
 
@@ -184,9 +184,9 @@ def _values(container, text: str | None) -> dict:
     return values
 
 
-def stored_identities(nwbfile, name: str, source: Stored) -> Identities:
-    """The identities of this name in an open file, which were predicted from the embeddings `source`."""
-    return _identities(contents(nwbfile)[name], source.embeddings.unit_ids, source.rows)
+def stored_prediction(nwbfile, name: str, source: Stored) -> Prediction:
+    """The table of this name in an open file, which was predicted from the embeddings `source`."""
+    return _prediction(contents(nwbfile)[name], source.embeddings.unit_ids, source.rows)
 
 
 def contents(nwbfile) -> dict:
@@ -204,6 +204,11 @@ def is_ours(container, neurodata_type: str) -> bool:
     )
 
 
+def is_prediction(container) -> bool:
+    """Whether an object in the module is a table of predicted classes or numbers."""
+    return is_ours(container, IDENTITIES) or is_ours(container, ESTIMATES)
+
+
 def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
     if column is not None and column.startswith(PLANES):
         inner = _unit_ids(neurons, rows, column.removeprefix(PLANES))
@@ -218,7 +223,7 @@ def _unit_ids(neurons, rows: np.ndarray, column: str | None) -> np.ndarray:
     return np.array(column_texts(neurons, column))[rows]
 
 
-def _check_columns(table, names: tuple[str, ...]) -> None:
+def _check_columns(table, names: Sequence[str]) -> None:
     """Raise InputError if a table lacks columns, as tables of development versions before 0.1.0 do."""
     missing = [name for name in names if name not in table.colnames]
     if missing:
@@ -228,27 +233,26 @@ def _check_columns(table, names: tuple[str, ...]) -> None:
         )
 
 
-def _identities(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Identities:
+def _prediction(table, ids: np.ndarray, embedded_rows: np.ndarray) -> Prediction:
     unit_of = dict(zip(embedded_rows.tolist(), ids.tolist(), strict=True))
     rows = np.asarray(table["neuron"].data[:]).tolist()
-    _check_columns(table, _PREDICTED)
-    values = {name: table[name].data[:] for name in _PREDICTED}
-    optional = {name: np.asarray(table[name].data[:]) for name in OPTIONAL_ROWS if name in table.colnames}
+    kind = Identities if is_ours(table, IDENTITIES) else Estimates
+    required = [name for name in kind.ROWS if name != "unit_ids"]
+    _check_columns(table, required)
+    columns = [*required, *(name for name in kind.OPTIONAL_ROWS if name in table.colnames)]
+    values = {name: table[name].data[:] for name in columns}
+    facts = {"coverage": float(table.coverage)} if kind is Estimates else {"classes": np.array(texts(table.classes[:]))}
+    provenance = {"decoder": table.decoder, "decoder_sha256": table.decoder_sha256}
     try:
-        return Identities(
+        return kind(
             target=table.target,
             unit_ids=np.array([unit_of.get(row, row) for row in rows]),
-            classes=np.array(texts(table.classes[:])),
-            best_label=np.array(texts(values["best_label"]), dtype=str),
-            probability=np.asarray(values["probability"]),
-            confidence=np.asarray(values["confidence"]),
-            reason=np.array(texts(values["reason"]), dtype=str),
-            **optional,
-            provenance={
-                "decoder": table.decoder,
-                "decoder_sha256": table.decoder_sha256,
-                **_values(table, table.provenance),
+            **{
+                name: np.array(texts(column), dtype=str) if name in _TEXTS else np.asarray(column)
+                for name, column in values.items()
             },
+            **facts,
+            provenance={**provenance, **_values(table, table.provenance)},
         )
     except InputError as error:
         raise InputError(f"{table.container_source}: {error}") from None

@@ -1,4 +1,4 @@
-"""Embeddings and identities as tables of ndx-nuclr, appended to an NWB file."""
+"""Embeddings and predictions as tables of ndx-nuclr, appended to an NWB file."""
 
 import json
 import os
@@ -10,18 +10,18 @@ import h5py
 import numpy as np
 from hdmf.build import GroupBuilder
 
-from ...identities import Identities
+from ...predictions import Identities, Prediction
 from ...provenance import Provenance
 from ...unit_embeddings import UnitEmbeddings
 from .file import io_class
 from .matching import texts
-from .reading import IDENTITIES, MODULE, TABLE, is_ours
+from .reading import MODULE, TABLE, is_ours, is_prediction
 from .specification import add_specification, wants_ascii_names
 
 
 @dataclass(frozen=True)
 class Part:
-    """One table of embeddings and the identities predicted from it. Each imaging plane of a population has one.
+    """One table of embeddings and what is predicted from it. Each imaging plane of a population has one.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Part:
         Name of the table of embeddings.
     exists : bool
         Whether the file already holds this table, which then remains.
-    identities : dict of str to Identities
+    predictions : dict of str to Identities or Estimates
         By the names of their tables.
     """
 
@@ -43,7 +43,7 @@ class Part:
     rows: np.ndarray
     name: str
     exists: bool
-    identities: dict[str, Identities]
+    predictions: dict[str, Prediction]
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,17 @@ UNIT_COLUMNS = {
     "nuclr_num_windows": "Number of time windows behind the unit's NuCLR embedding.",
     "nuclr_split_half_similarity": "Cosine between the unit's NuCLR embeddings of odd and even windows.",
 }
-_DESCRIPTION = "NuCLR embeddings of neurons and identities predicted from them"
+_DESCRIPTION = "NuCLR embeddings of neurons and what is predicted from them"
 
 
 def with_dependents(nwbfile, names: list[str]) -> list[str]:
-    """Paths of the tables of these names, of identities predicted from them, and of models only they use."""
+    """Paths of the tables of these names, of what was predicted from them, and of models only they use."""
     if not names:
         return []
     existing = nwbfile.processing[MODULE].data_interfaces.values()
     tables = [table for table in existing if table.name in names]
     used = [table.model for table in existing if is_ours(table, TABLE) and table.name not in names]
-    removed = [*tables, *(table for table in existing if is_ours(table, IDENTITIES) and table.embeddings in tables)]
+    removed = [*tables, *(table for table in existing if is_prediction(table) and table.embeddings in tables)]
     for model in (table.model for table in tables):
         if model not in used and model not in removed:
             removed.append(model)
@@ -176,8 +176,8 @@ def _append(io, plan: Plan) -> tuple[list[str], object, list[str]]:
         neurons = nwbfile.units if part.plane is None else nwbfile.objects[part.plane]
         if not part.exists:
             module.add(_embeddings(ndx_nuclr, module, neurons, part, plan.units_fingerprint))
-        for name, identities in part.identities.items():
-            module.add(_identities(ndx_nuclr, module[part.name], neurons, name, identities, part))
+        for name, prediction in part.predictions.items():
+            module.add(_prediction(ndx_nuclr, module[part.name], neurons, name, prediction, part))
     for column, values in plan.columns.items():
         nwbfile.add_unit_column(column, UNIT_COLUMNS[column], data=values)
     _write_new(io, module, nwbfile.units if plan.columns else None)
@@ -214,27 +214,28 @@ def _embeddings(ndx_nuclr, module, neurons, part: Part, units_fingerprint: str):
     )
 
 
-def _identities(ndx_nuclr, embeddings, neurons, name: str, identities: Identities, part: Part):
-    """A table of identities predicted from the table `embeddings`."""
-    provenance = dict(identities.provenance)
+def _prediction(ndx_nuclr, embeddings, neurons, name: str, prediction: Prediction, part: Part):
+    """A table of what was predicted from the table `embeddings`."""
+    provenance = dict(prediction.provenance)
     decoder = provenance.pop("decoder", "")
     row = dict(zip(part.embeddings.unit_ids.tolist(), part.rows.tolist(), strict=True))
     stale = f" OUT OF DATE: {provenance['stale']}." if provenance.get("stale") else ""
-    return ndx_nuclr.UnitIdentities(
+    columns = {column: getattr(prediction, column) for column in (*prediction.ROWS, *prediction.OPTIONAL_ROWS)}
+    del columns["unit_ids"]
+    if isinstance(prediction, Identities):
+        make, facts = ndx_nuclr.UnitIdentities, {"classes": prediction.classes.tolist()}
+        columns["label"] = prediction.label
+    else:
+        make, facts = ndx_nuclr.UnitEstimates, {"coverage": float(prediction.coverage)}
+    return make(
         name=name,
-        description=f"{identities.target} of neurons as predicted, not observed.{stale}",
-        neuron=np.array([row[unit] for unit in identities.unit_ids.tolist()], dtype=np.int64),
+        description=f"{prediction.target} of neurons as predicted, not observed.{stale}",
+        neuron=np.array([row[unit] for unit in prediction.unit_ids.tolist()], dtype=np.int64),
         neuron_table=neurons,
-        label=identities.label.tolist(),
-        best_label=identities.best_label.tolist(),
-        reason=identities.reason.tolist(),
-        probability=identities.probability,
-        confidence=identities.confidence,
-        novelty=identities.novelty,
-        agreement=identities.agreement,
-        classes=identities.classes.tolist(),
+        **columns,
+        **facts,
         embeddings=embeddings,
-        target=identities.target,
+        target=prediction.target,
         decoder=_storable(decoder if decoder.startswith("hf://") else Path(decoder).name),
         decoder_sha256=provenance.pop("decoder_sha256", None),
         provenance=_storable(json.dumps(provenance, ensure_ascii=False)),

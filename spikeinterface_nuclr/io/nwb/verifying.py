@@ -15,14 +15,14 @@ import h5py
 import numpy as np
 
 from ...errors import InputError, RecordingWarning, reason_of
+from ...predictions import Identities
 from .file import OpenFile
 from .matching import texts
-from .reading import contents, stored_identities, stored_table
+from .reading import contents, stored_prediction, stored_table
 from .specification import specification_place
 from .tables import Part, Plan
 
 _OF_EMBEDDINGS = ("embedding", "num_windows", "split_half_similarity")
-_OF_IDENTITIES = ("classes", "best_label", "reason", "probability", "confidence")
 _BLOCK = 1 << 20  # bytes read at once
 _ROWS = 100_000  # values read at once
 
@@ -75,12 +75,13 @@ def check_read_back(path: Path, copy: OpenFile, plan: Plan) -> None:
 def _reads_back(nwbfile, part: Part) -> bool:
     stored = stored_table(nwbfile, part.name)
     same = np.array_equal(stored.rows, part.rows) and _same_rows(stored.embeddings, part.embeddings, _OF_EMBEDDINGS)
-    for name, written in part.identities.items():
-        read = stored_identities(nwbfile, name, stored)
-        columns = (*_OF_IDENTITIES, *written.optional_rows())
+    for name, written in part.predictions.items():
+        read = stored_prediction(nwbfile, name, stored)
+        facts = ("classes",) if isinstance(written, Identities) else ("coverage",)
+        columns = (*facts, *written.ROWS[1:], *written.optional_rows())
         same &= read.target == written.target and _same_rows(read, written, columns)
-        # A column for other readers: this package derives it.
-        same &= texts(contents(nwbfile)[name]["label"].data[:]) == written.label.tolist()
+        if isinstance(written, Identities):  # a column for other readers: this package derives it
+            same &= texts(contents(nwbfile)[name]["label"].data[:]) == written.label.tolist()
     return same
 
 

@@ -1,4 +1,4 @@
-"""write_nwb: write embeddings and the identities predicted from them to a copy of an NWB file, or in place."""
+"""write_nwb: write embeddings and what was predicted from them to a copy of an NWB file, or in place."""
 
 import dataclasses
 import warnings
@@ -10,9 +10,9 @@ import numpy as np
 
 from ...errors import InputError, RecordingWarning, reason_of
 from ...files import written_whole
-from ...identities import Identities
 from ...locks import alone
 from ...population import Population
+from ...predictions import Estimates, Identities, Prediction
 from ...unit_embeddings import UnitEmbeddings
 from . import copying, tables, verifying
 from .file import OpenFile, open_file
@@ -22,7 +22,7 @@ from .matching import column_texts
 from .neurons import Place, imaging_of, is_read_as, paths_of, places_of
 from .output import check_places, check_relative, check_space, locked, output_of, size_of, stamp
 from .population import read_nwbfile
-from .reading import IDENTITIES, TABLE, contents, is_ours, stored_table, table_names
+from .reading import TABLE, contents, is_ours, is_prediction, stored_table, table_names
 from .session import Session
 from .tables import Part, Plan
 
@@ -34,7 +34,7 @@ def write_nwb(
     source,
     output=None,
     *,
-    identities: list[Identities] | Identities = (),
+    identities: list[Prediction] | Prediction = (),
     in_place: bool = False,
     units_only: bool = False,
     match: str | None = None,
@@ -45,7 +45,7 @@ def write_nwb(
     allow_stale: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write embeddings and identities of an NWB file's neurons to ``processing["nuclr"]`` of a copy, or of the file.
+    """Write embeddings and predictions of an NWB file's neurons to ``processing["nuclr"]`` of a copy, or of the file.
 
     The copy is written beside its destination, validated, compared with the original object by object, and read back
     before it is moved to its destination in one step. If anything fails or the process is killed, the original file is
@@ -56,13 +56,14 @@ def write_nwb(
     path : str or Path
         NWB file with a units table, or ROI responses: HDF5, or Zarr with the ``zarr`` extra.
     source : SortingAnalyzer, UnitEmbeddings, str or Path
-        The results to write: an analyzer, or its folder, with ``nuclr_embedding`` (and ``nuclr_identity``, if
-        computed); embeddings; or an ``.npz`` of embeddings. `write_nwb` does not compute embeddings.
+        The results to write: an analyzer, or its folder, with ``nuclr_embedding`` (and ``nuclr_identity`` and
+        ``nuclr_estimate``, if computed); embeddings; or an ``.npz`` of embeddings. `write_nwb` does not compute
+        embeddings.
     output : str or Path, optional
         The file to write. Default: ``<name>_nuclr.nwb`` beside `path`.
-    identities : Identities or list of Identities
-        Results of `Decoder.predict` for these embeddings: one table each, named after its target. If the file already
-        holds the same embeddings, they are kept and the identities are added.
+    identities : Identities, Estimates, or list of these
+        Results of `Decoder.predict` or `Regressor.predict` for these embeddings: one table each, named after its
+        target. If the file already holds the same embeddings, they are kept and the predictions are added.
     in_place : bool, default: False
         Replace `path` itself.
     units_only : bool, default: False
@@ -79,8 +80,8 @@ def write_nwb(
     name : str, default: "UnitEmbeddings"
         Name of the table, for files with several tables, such as one per probe.
     if_exists : {"error", "replace", "new_name"}
-        What to do if the file has a table of this name, or identities of the same target. Identities that were
-        predicted from a replaced table are removed with it. "new_name" appends a number to the name.
+        What to do if the file has a table of this name, or predictions of the same target. What was predicted
+        from a replaced table is removed with it. "new_name" appends a number to the name.
     publish : bool, default: False
         Also add the columns ``nuclr_num_windows`` and ``nuclr_split_half_similarity`` to the units table. If the table
         has them already, the rows of the embedded units are updated in any case.
@@ -121,7 +122,7 @@ def write_nwb(
     imaged = series is not None or signal == "traces"
     check_places(path, output, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged)
     embeddings, predicted = results_of(source, allow_stale=allow_stale)
-    predicted += [identities] if isinstance(identities, Identities) else list(identities)
+    predicted += [identities] if isinstance(identities, Identities | Estimates) else list(identities)
     request = Request(
         embeddings, predicted, name, if_exists, match=match, series=series, units_only=units_only, publish=publish,
         allow_stale=allow_stale,
@@ -134,7 +135,7 @@ class Request:
     """The results to write, and the parameters of `write_nwb` of the same names."""
 
     embeddings: UnitEmbeddings
-    identities: list[Identities]
+    predictions: list[Prediction]
     name: str = TABLE
     if_exists: str = "error"
     match: str | None = None
@@ -148,8 +149,8 @@ class Request:
         for key in ("checkpoint", "checkpoint_sha256", "population_fingerprint"):
             if getattr(self.embeddings.provenance, key) is None:
                 raise InputError(f"the embeddings' provenance has no {key!r}: write what embed returned")
-        for identities in self.identities:
-            _check_identities(identities, self.embeddings)
+        for prediction in self.predictions:
+            _check_prediction(prediction, self.embeddings)
 
 
 def check_choices(name: str, if_exists: str) -> None:
@@ -237,7 +238,7 @@ def _parts(nwbfile, request: Request, places: list[Place], reading: dict) -> tup
     names = [f"{name}_{place.table.name}" if several else name for place in places]
     selections = [request.embeddings.select(place.units) if several else request.embeddings for place in places]
     present = [
-        bool(request.identities) and not units_only and _is_present(nwbfile, table, embeddings, place.rows)
+        bool(request.predictions) and not units_only and _is_present(nwbfile, table, embeddings, place.rows)
         for table, embeddings, place in zip(names, selections, places, strict=True)
     ]
     targets = [(table, False) if units_only or exists else _target(nwbfile, table, if_exists)
@@ -245,8 +246,8 @@ def _parts(nwbfile, request: Request, places: list[Place], reading: dict) -> tup
     unwanted = tables.with_dependents(nwbfile, [table for table, replaced in targets if replaced])
     existing, parts = {} if units_only else contents(nwbfile), []
     for (table, _), embeddings, exists, place in zip(targets, selections, present, places, strict=True):
-        identities = [one.select(np.isin(one.unit_ids, embeddings.unit_ids)) for one in request.identities]
-        named = _named(identities, f"_{place.table.name}" if several else "", existing, if_exists, unwanted)
+        predictions = [one.select(np.isin(one.unit_ids, embeddings.unit_ids)) for one in request.predictions]
+        named = _named(predictions, f"_{place.table.name}" if several else "", existing, if_exists, unwanted)
         original = {"identifier": nwbfile.identifier, "object_id": nwbfile.object_id, "units": place.table.object_id}
         provenance = embeddings.provenance.replace(matched_by=place.column, file=original, read_as=reading or None)
         embeddings = dataclasses.replace(embeddings, provenance=provenance)
@@ -265,15 +266,15 @@ def _unit_columns(nwbfile, place: Place, request: Request, unwanted: list[str]) 
     return tables.unit_columns(nwbfile.units, request.embeddings, place.rows)
 
 
-def _check_identities(identities: Identities, embeddings: UnitEmbeddings) -> None:
-    """Raise InputError if identities were not predicted from these embeddings."""
-    if not embeddings.provenance.predicts(identities.provenance):
+def _check_prediction(prediction: Prediction, embeddings: UnitEmbeddings) -> None:
+    """Raise InputError if this was not predicted from these embeddings."""
+    if not embeddings.provenance.predicts(prediction.provenance):
         raise InputError(
-            f"{identities.target}: was predicted from other embeddings than those to be written: predict it from these"
+            f"{prediction.target}: was predicted from other embeddings than those to be written: predict it from these"
         )
-    unknown = set(identities.unit_ids.tolist()) - set(embeddings.unit_ids.tolist())
+    unknown = set(prediction.unit_ids.tolist()) - set(embeddings.unit_ids.tolist())
     if unknown:
-        raise InputError(f"{identities.target}: unit {min(unknown, key=str)} is not among the embedded ones")
+        raise InputError(f"{prediction.target}: unit {min(unknown, key=str)} is not among the embedded ones")
 
 
 def _is_present(nwbfile, name: str, embeddings: UnitEmbeddings, rows: np.ndarray) -> bool:
@@ -288,17 +289,19 @@ def _is_present(nwbfile, name: str, embeddings: UnitEmbeddings, rows: np.ndarray
     )
 
 
-def _named(identities, suffix: str, existing: dict, if_exists: str, unwanted: list[str]) -> dict[str, Identities]:
-    """The identities by the names of their tables; tables that they replace are added to `unwanted`."""
-    named: dict[str, Identities] = {}
+def _named(
+    predictions: list[Prediction], suffix: str, existing: dict, if_exists: str, unwanted: list[str]
+) -> dict[str, Prediction]:
+    """The predictions by the names of their tables; tables that they replace are added to `unwanted`."""
+    named: dict[str, Prediction] = {}
     removed = {path.rpartition("/")[2] for path in unwanted}
     removed |= {*existing} if "/processing/nuclr" in unwanted else set()
-    for one in identities:
+    for one in predictions:
         name = tables.table_name(one.target + suffix)
         if name in named:
-            raise InputError(f"two of the identities are of {one.target}: write one of them, or rename its target")
+            raise InputError(f"two of the predictions are of {one.target}: write one of them, or rename its target")
         exists = name in existing and name not in removed
-        if exists and (if_exists == "error" or not is_ours(existing[name], IDENTITIES)):
+        if exists and (if_exists == "error" or not is_prediction(existing[name])):
             raise InputError(f"it holds {name!r} already: give if_exists='replace' or 'new_name'")
         if exists and if_exists == "replace":
             unwanted.append(f"/processing/nuclr/{name}")

@@ -209,12 +209,64 @@ class UnitIdentities(_NeuronTable):
             setattr(self, field, value)
 
 
+@register_class("UnitEstimates", NAMESPACE)
+class UnitEstimates(_NeuronTable):
+    """One number for each neuron, as predicted from the embeddings, with an interval. Predicted, not observed."""
+
+    _optional_columns = ("spread",)
+    __fields__ = (
+        "target", "decoder", "decoder_sha256", "coverage", "provenance", {"name": "embeddings", "child": False},
+    )  # fmt: skip
+    __columns__ = (
+        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
+        {"name": "value", "description": "The predicted value."},
+        {"name": "low", "description": "Lower limit of the prediction interval."},
+        {"name": "high", "description": "Upper limit of the prediction interval."},
+        {"name": "spread", "description": "Standard deviation over the decoder's members."},
+    )  # fmt: skip
+
+    @docval(
+        {"name": "name", "type": str, "doc": "Name of the table: the name of the target."},
+        {"name": "description", "type": str, "doc": "What was predicted.", "default": "Predicted number of neurons."},
+        *_NEURON_DOCVAL,
+        _optional("value", "float32, (n,). The predicted value; NaN without an embedding."),
+        _optional("low", "float32, (n,). Lower limit of the prediction interval."),
+        _optional("high", "float32, (n,). Upper limit of the prediction interval."),
+        _optional("spread", "float32, (n,). Standard deviation of the values that the decoder's members predict."),
+        {"name": "coverage", "type": float, "doc": "Fraction of neurons whose interval contains the true value."},
+        {"name": "target", "type": str, "doc": "The predicted property."},
+        {"name": "decoder", "type": str, "doc": "Name of the decoder."},
+        {"name": "embeddings", "type": UnitEmbeddings, "doc": "The embeddings used for the prediction."},
+        {"name": "decoder_sha256", "type": str, "doc": "SHA-256 that identifies the decoder.", "default": None},
+        {"name": "provenance", "type": str, "doc": "JSON object with parameters and versions.", "default": None},
+        *_TABLE_DOCVAL,
+        allow_positional="ERROR",
+    )
+    def __init__(self, **kwargs):
+        names = ("target", "decoder", "embeddings", "decoder_sha256", "provenance", "coverage")
+        fields = dict(zip(names, popargs(*names, kwargs), strict=True))
+        name = kwargs["name"]
+        if not self._in_construct_mode:
+            _check_json(f"{name}: provenance", fields["provenance"])
+            _check_sha256(f"{name}: decoder_sha256", fields["decoder_sha256"])
+            if not 0 < fields["coverage"] < 1:
+                raise ValueError(f"{name}: coverage must lie between 0 and 1, not {fields['coverage']!r}")
+        from_arrays = kwargs["columns"] is None
+        self._build_columns(kwargs, matrix=None)
+        if from_arrays:
+            _check_limits(name, {column.name: column.data for column in kwargs["columns"]})
+        super().__init__(**kwargs)
+        for field, value in fields.items():
+            setattr(self, field, value)
+
+
 _TEXTS = ("label", "best_label", "reason")
 _REASONS = ("low confidence", "novel", "no embedding")
 _DTYPES = {
     "neuron": np.int64, "embedding": np.float32, "num_windows": np.int64, "split_half_similarity": np.float32,
     "num_spikes": np.int64, "num_frames": np.int64, "probability": np.float32, "confidence": np.float32,
-    "novelty": np.float32, "agreement": np.float32,
+    "novelty": np.float32, "agreement": np.float32, "value": np.float32, "low": np.float32, "high": np.float32,
+    "spread": np.float32,
 }  # fmt: skip
 
 
@@ -240,6 +292,17 @@ def _check_labels(name, columns):
             raise ValueError(
                 f"{name}: label is {label!r}, not {correct!r}: it is best_label, or 'unknown' where a reason is given"
             )
+
+
+def _check_limits(name, columns):
+    """Check that each value lies in its interval, or has none."""
+    value, low, high = (columns[column] for column in ("value", "low", "high"))
+    wrong = np.flatnonzero(~((low <= value) & (value <= high)) & ~np.isnan(value))
+    if len(wrong):
+        row = wrong[0]
+        raise ValueError(
+            f"{name}: row {row} has the value {value[row]}, outside its interval {low[row]} to {high[row]}"
+        )
 
 
 def _check_rows(name, rows, table):

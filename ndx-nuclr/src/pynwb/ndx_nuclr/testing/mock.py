@@ -7,7 +7,7 @@ added to ``nwbfile.processing["nuclr"]``.
 import numpy as np
 from pynwb.misc import Units
 
-from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitIdentities
+from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitEstimates, UnitIdentities
 
 _SHA256 = "5f" * 32
 
@@ -83,6 +83,29 @@ def mock_UnitIdentities(*, nwbfile=None, **fields):
         "provenance": "{}",
     }
     return _added(UnitIdentities(**{**defaults, **fields}), nwbfile)
+
+
+def mock_UnitEstimates(*, nwbfile=None, **fields):
+    """Create a UnitEstimates of the rows of `embeddings`: by default mock embeddings."""
+    if "embeddings" not in fields:
+        fields["embeddings"] = mock_UnitEmbeddings(nwbfile=nwbfile)
+    rows = fields["embeddings"]["neuron"]
+    value = np.linspace(0.0, 400.0, len(rows))
+    defaults = {
+        "name": "depth_um",
+        "target": "depth_um",
+        "neuron_table": rows.table,
+        "neuron": rows.data[:],
+        "value": value,
+        "low": value - 50.0,
+        "high": value + 50.0,
+        "spread": np.full(len(rows), 5.0),
+        "coverage": 0.9,
+        "decoder": "mock",
+        "decoder_sha256": _SHA256,
+        "provenance": "{}",
+    }
+    return _added(UnitEstimates(**{**defaults, **fields}), nwbfile)
 
 
 def _units(nwbfile):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spikeinterface_nuclr import Identities, InputError
-from spikeinterface_nuclr.identities import join_identities
+from spikeinterface_nuclr.predictions import join_predictions
 
 REASONS = np.array(["", "low confidence", "novel", "no embedding", ""])
 NOVELTY = np.array([1, 1, 9, np.nan, 1], np.float32)
@@ -39,7 +39,7 @@ def test_rows_are_selected_and_joined():
     found = predicted()
     some = found.select([3, 0])
     assert (some.label.tolist(), some.reason.tolist()) == (["unknown", "PV"], ["no embedding", ""])
-    joined = join_identities([found.select([0, 1]), found.select(np.arange(5) > 1)])
+    joined = join_predictions([found.select([0, 1]), found.select(np.arange(5) > 1)])
     for name in ("unit_ids", "label", "best_label", "reason", "novelty"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(found, name))
 
