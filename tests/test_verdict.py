@@ -7,6 +7,7 @@ from test_decoder import cohort
 
 from spikeinterface_nuclr import RecordingWarning, evaluate
 from spikeinterface_nuclr.decoding.baselines import CONTROLS
+from spikeinterface_nuclr.decoding.scores import MAIN
 from spikeinterface_nuclr.decoding.verdict import BETTER, TOO_FEW, UNCLEAR, WORSE, compared, verdict_of
 
 CONTROL = f"embedding of {CONTROLS['spikes'][0]}"
@@ -20,8 +21,8 @@ def verdict(embedding, p=1 / 21, shuffles=20, protocol="leave-one-animal-out", *
         columns=["method", "score", "animal", "value"],
     )  # fmt: skip
     row = {"method": "embedding", "score": "macro-F1", "value": np.mean(embedding), "animals": len(embedding), "p": p}
-    comparison = compared(scores)
-    return verdict_of(pd.DataFrame([row]), comparison, {"shuffles": shuffles, "protocol": protocol})
+    comparison = compared(scores, MAIN)
+    return verdict_of(pd.DataFrame([row]), comparison, {"shuffles": shuffles, "protocol": protocol}, MAIN)
 
 
 # --- beside baselines -------------------------------------------------------------------------------------------------
@@ -79,10 +80,10 @@ def test_outcomes_are_those_of_the_interval_of_the_differences():
         [(name, "macro-F1", str(k), value) for name, of in rows.items() for k, value in enumerate(of)],
         columns=["method", "score", "animal", "value"],
     )
-    table = compared(scores)
+    table = compared(scores, MAIN)
     assert table["outcome"].to_dict() == {"a": BETTER, "b": UNCLEAR, "c": WORSE}
     assert table["higher"].tolist() == [3, 1, 0]
-    assert set(compared(scores[scores["animal"] != "2"])["outcome"]) == {TOO_FEW}
+    assert set(compared(scores[scores["animal"] != "2"], MAIN)["outcome"]) == {TOO_FEW}
 
 
 # --- controls ---------------------------------------------------------------------------------------------------------

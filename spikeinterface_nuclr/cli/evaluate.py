@@ -1,4 +1,4 @@
-"""nuclr evaluate: scores a decoder against baselines in new animals, and writes the report."""
+"""nuclr evaluate: scores a decoder or regressor against baselines in new animals, and writes the report."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -25,6 +25,8 @@ from .options import (
     Sources,
     Target,
     Traces,
+    Value,
+    Values,
     label_rule,
     read_options,
     target_name,
@@ -37,6 +39,8 @@ def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.", show_default=False)],
     label: Label = None,
     labels: Labels = None,
+    value: Value = None,
+    values: Values = None,
     level: Level = None,
     classes: Classes = None,
     target: Target = None,
@@ -77,7 +81,7 @@ def evaluate(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score how well a label is predicted in new animals. Writes a report.
+    """Score how well a label, or a number, is predicted in new animals. Writes a report.
 
     The report compares embeddings with simpler features of the same units and begins with a verdict in words. No animal
     is used for both training and test, except with --protocol within-animal.
@@ -92,38 +96,48 @@ def evaluate(
     from ..decoding.learning_curves import animal_scaling, label_efficiency
     from ..decoding.parallel import check_jobs
     from ..decoding.readout import check_readout
+    from ..decoding.regressor_evaluation import AVERAGED, evaluate_regressor
     from ..decoding.splits import check_protocol
     from ..embedding import EmbeddingSettings
-    from ..widgets import plot_nuclr_evaluation
+    from ..widgets import plot_nuclr_evaluation, plot_nuclr_regressor_evaluation
     from .report import check_report, write_report
 
-    name = target_name(target, label, labels, None, None)
+    name = target_name(target, label, labels, value, values)
+    numbers = value is not None or values is not None
+    if numbers and (curves or depth):
+        raise typer.BadParameter("--curves and --depth are for labels: leave them out for numbers")
     check_protocol(protocol, test_animal or ())
     check_jobs(n_jobs)
     check_readout(readout)
     check_report(output, overwrite=overwrite)
     cohort = read_cohort(
-        sources, label_rule(label, labels, None, None, level, classes),
+        sources, label_rule(label, labels, value, values, level, classes),
         EmbeddingSettings(model, device, precision, progress=not quiet),
         cache=output / "embeddings", baselines=True, control=control, depth=depth,
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency),
     )  # fmt: skip
     list_skipped(cohort.left_out)
+    known = (cohort.embeddings, cohort.labels, cohort.animals)
     split = {
-        "protocol": protocol, "test_animals": test_animal or (), "readout": readout, "balanced": balanced,
-        "n_jobs": n_jobs, "progress": not quiet,
+        "protocol": protocol, "test_animals": test_animal or (), "readout": readout, "n_jobs": n_jobs,
+        "progress": not quiet,
     }  # fmt: skip
-    labelled = (cohort.embeddings, cohort.labels, cohort.animals)
-    evaluation = score(
-        *labelled, **split, target=name, others=cohort.others, positions=cohort.positions, probes=cohort.probes,
-        shuffles=shuffles,
-    )  # fmt: skip
-    tables = [label_efficiency(*labelled, **split)] if curves else []
-    tables += [animal_scaling(*labelled, **split)] if curves and protocol != "within-animal" else []
-    figure = plot_nuclr_evaluation(evaluation, *tables).figure
+    compared = {"target": name, "others": cohort.others, "shuffles": shuffles, **split}
+    tables, shown = [], ["macro-F1", "balanced accuracy", "ECE"]
+    if numbers:
+        evaluation, shown = evaluate_regressor(*known, **compared), list(AVERAGED)
+        figure = plot_nuclr_regressor_evaluation(evaluation).figure
+    else:
+        split["balanced"] = balanced
+        evaluation = score(
+            *known, **compared, balanced=balanced, positions=cohort.positions, probes=cohort.probes
+        )  # fmt: skip
+        tables += [label_efficiency(*known, **split)] if curves else []
+        tables += [animal_scaling(*known, **split)] if curves and protocol != "within-animal" else []
+        figure = plot_nuclr_evaluation(evaluation, *tables).figure
     page = write_report(output, evaluation, cohort, figure, tables, overwrite=overwrite)
     say(evaluation.verdict)
-    scores = evaluation.to_dataframe()[["macro-F1", "balanced accuracy", "ECE"]].round(3)
+    scores = evaluation.to_dataframe()[shown].round(3)
     for line in scores.to_string().splitlines():
         say(line)
     say(f"report: {page}")

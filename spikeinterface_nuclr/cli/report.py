@@ -4,8 +4,12 @@ from pathlib import Path
 
 from ..decoding.calibration import CONFIDENCE
 from ..decoding.cohort import Cohort
+from ..decoding.comparison import Comparison
 from ..decoding.evaluation import Evaluation
-from ..decoding.scores import AVERAGED, EMBEDDING, MAIN, POOLED, SHUFFLED
+from ..decoding.regressor_evaluation import AVERAGED as AVERAGED_NUMBERS
+from ..decoding.regressor_evaluation import COVERAGES, RegressorEvaluation, inside
+from ..decoding.scores import AVERAGED, EMBEDDING, POOLED, SHUFFLED
+from ..decoding.splits import FEWEST_VALUES
 from ..files import check_folder, write_folder
 from ..text import for_csv, for_markdown
 
@@ -13,10 +17,7 @@ PAGE = "report.md"
 _CURVES = ("share.csv", "animals.csv")
 _TABLES = ("predictions.csv", "scores.csv", "animal_scores.csv", "per_class.csv", *_CURVES)
 _FILES = (*_TABLES, "provenance.json", "evaluation.png", PAGE)
-_READOUTS = {
-    "linear": "Embeddings and baselines are read by logistic regression.",
-    "kernel": "Embeddings and baselines are read by logistic regression of a Gaussian kernel.",
-}
+_READOUTS = {"linear": "", "kernel": " of a Gaussian kernel"}
 _PROTOCOLS = {
     "leave-one-animal-out": "Each animal was left out in turn and predicted by a decoder fitted to the others.",
     "zero-shot": "The test animals were not used for fitting or for any choice.",
@@ -30,7 +31,7 @@ def check_report(folder: Path, *, overwrite: bool) -> None:
     check_folder(folder, _FILES, overwrite=overwrite)
 
 
-def write_report(folder: Path, evaluation: Evaluation, cohort: Cohort, figure, curves, *, overwrite: bool) -> Path:
+def write_report(folder: Path, evaluation: Comparison, cohort: Cohort, figure, curves, *, overwrite: bool) -> Path:
     """Write ``report.md`` with its figure and tables into a folder, and return the path of the page.
 
     `curves` are tables of `label_efficiency` and `animal_scaling`.
@@ -47,7 +48,7 @@ def write_report(folder: Path, evaluation: Evaluation, cohort: Cohort, figure, c
         },
         overwrite=overwrite,
     )
-    for name in set(_CURVES) - set(tables):  # of the previous report
+    for name in {*_TABLES} - {*evaluation.writers(), *tables}:  # of the previous report
         (folder / name).unlink(missing_ok=True)
     return folder / PAGE
 
@@ -56,11 +57,13 @@ def _writer(curve):
     return lambda path: for_csv(curve).to_csv(path, index=False)
 
 
-def _page(evaluation: Evaluation, cohort: Cohort) -> str:
+def _page(evaluation: Comparison, cohort: Cohort) -> str:
     provenance = evaluation.provenance
     model = cohort.embeddings[0].provenance
     model_name = for_markdown(Path(model.checkpoint).name)
     num_tested = evaluation.predictions_of(EMBEDDING)["animal"].nunique()
+    numbers = isinstance(evaluation, RegressorEvaluation)
+    known, regression = ("units with a value", "ridge") if numbers else ("labelled units", "logistic")
     return "\n".join(
         [
             f"# {for_markdown(evaluation.target)}: {evaluation.protocol}",
@@ -69,39 +72,54 @@ def _page(evaluation: Evaluation, cohort: Cohort) -> str:
             "",
             _PROTOCOLS[evaluation.protocol],
             "",
-            f"{provenance['units']} labelled units of {len(provenance['animals'])} animals in {len(cohort.names)} "
+            f"{provenance['units']} {known} of {len(provenance['animals'])} animals in {len(cohort.names)} "
             f"recordings, {num_tested} test animals; embedded with {model_name} "
-            f"(sha256 {model.checkpoint_sha256[:12]}…). {_READOUTS[provenance['readout']]}",
+            f"(sha256 {model.checkpoint_sha256[:12]}…). Embeddings and baselines are read by {regression} regression"
+            f"{_READOUTS[provenance['readout']]}.",
             "",
-            "![Scores, confusions, calibration](evaluation.png)",
+            "![Scores and predictions](evaluation.png)",
             "",
             "## Scores",
             "",
             "Means over the test animals, with 95 % t intervals if there are at least three. "
             + _p_value_text(provenance["shuffles"]),
             "",
-            _scores(evaluation),
+            _scores(evaluation, AVERAGED_NUMBERS if numbers else AVERAGED),
             "## Comparison with baselines and controls",
             "",
-            "Difference in macro-F1 between the embedding and each other method, paired by animal.",
+            f"Difference in {evaluation.MAIN} between the embedding and each other method, paired by animal.",
             "",
             _comparison(evaluation),
             "## Test animals",
             "",
             _animals(evaluation),
-            "## Classes",
-            "",
-            _classes(evaluation),
-            "## Calibration and abstention",
-            "",
-            _calibration_text(evaluation),
-            "",
-            _calibration(evaluation),
+            *(_sections_of_numbers(evaluation) if numbers else _sections_of_classes(evaluation)),
             *_left_out_lines(cohort),
             "Versions: " + ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()) + ".",
             "",
         ]
     )
+
+
+def _sections_of_classes(evaluation: Evaluation) -> list[str]:
+    return [
+        "## Classes", "", _classes(evaluation),
+        "## Calibration and abstention", "", _calibration_text(evaluation), "", _calibration(evaluation),
+    ]  # fmt: skip
+
+
+def _sections_of_numbers(evaluation: RegressorEvaluation) -> list[str]:
+    listed = ", ".join(f"{for_markdown(animal)} ({count} units)" for animal, count in evaluation.unscored.items())
+    unscored = [f"Not scored, because of fewer than {FEWEST_VALUES} different values: {listed}.", ""] if listed else []
+    return [
+        *unscored,
+        "## Intervals",
+        "",
+        "Fraction of true values inside the intervals, whose widths were chosen within the training animals. If it is "
+        "far from the nominal coverage, new animals differ from the training animals.",
+        "",
+        _scores(evaluation, [inside(coverage) for coverage in COVERAGES], p_value=False),
+    ]
 
 
 def _p_value_text(shuffles: int) -> str:
@@ -124,17 +142,18 @@ def _interval(low: float, high: float, form: str = ".2f") -> str:
     return f" [{low:{form}}, {high:{form}}]" if low == low else ""  # NaN: too few animals
 
 
-def _scores(evaluation: Evaluation) -> str:
+def _scores(evaluation: Comparison, names, *, p_value: bool = True) -> str:
     table, rows = evaluation.scores.set_index(["method", "score"]), []
-    for method in [*evaluation.methods, *([SHUFFLED] if evaluation.provenance["shuffles"] else [])]:
-        cells = [table.loc[(method, score)] for score in AVERAGED]
+    shuffled = [SHUFFLED] if p_value and evaluation.provenance["shuffles"] else []
+    for method in [*evaluation.methods, *shuffled]:
+        cells = [table.loc[(method, name)] for name in names]
         p = cells[0]["p"]
         means = [f"{cell['value']:.2f}{_interval(cell['low'], cell['high'])}" for cell in cells]
-        rows.append([for_markdown(method), *means, f"{p:.3f}" if p == p else ""])
-    return _table(["", *AVERAGED, "p"], rows)
+        rows.append([for_markdown(method), *means, *([f"{p:.3f}" if p == p else ""] if p_value else [])])
+    return _table(["", *names, *(["p"] if p_value else [])], rows)
 
 
-def _comparison(evaluation: Evaluation) -> str:
+def _comparison(evaluation: Comparison) -> str:
     comparison = evaluation.comparison
     rows = [
         [
@@ -146,15 +165,15 @@ def _comparison(evaluation: Evaluation) -> str:
     return _table(["", "difference", "embedding ahead in", "outcome"], rows)
 
 
-def _animals(evaluation: Evaluation) -> str:
+def _animals(evaluation: Comparison) -> str:
     scores = evaluation.animal_scores
-    table = scores[scores["score"] == MAIN].pivot(index="animal", columns="method", values="value")
+    table = scores[scores["score"] == evaluation.MAIN].pivot(index="animal", columns="method", values="value")
     units = evaluation.predictions_of(EMBEDDING)["animal"].value_counts()
     rows = [
         [for_markdown(animal), str(units[animal]), *(f"{value:.2f}" for value in row[evaluation.methods])]
         for animal, row in table.iterrows()
     ]
-    return _table(["macro-F1", "units", *map(for_markdown, evaluation.methods)], rows)
+    return _table([evaluation.MAIN, "units", *map(for_markdown, evaluation.methods)], rows)
 
 
 def _classes(evaluation: Evaluation) -> str:

@@ -1,36 +1,33 @@
 """Evaluation of decoders on new animals, compared with baselines and controls."""
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import InputError, RecordingWarning
-from ..files import write_folder
 from ..population import Population
 from ..predictions import UNKNOWN
 from ..text import for_csv
 from . import calibration, scores
-from .baselines import comparison_tables
 from .classifier import fit_classifier, refitted_labels
-from .labelled import Labelled, by_each, checkpoint_of, label_units, per_recording
+from .comparison import Comparison
+from .labelled import Labelled, checkpoint_of, per_recording
+from .labels import as_labels
+from .methods import Methods, check_settings, methods_of
 from .neighbours import with_pooled
-from .parallel import check_jobs, in_parallel
-from .readout import check_readout
-from .scores import EMBEDDING, FUSED, TARGET_ERRORS, threshold_column
-from .splits import Split, check_seed, check_splits, scorable, split_units
-from .verdict import compared, verdict_of
+from .parallel import in_parallel
+from .scores import EMBEDDING, MAIN, TARGET_ERRORS, threshold_column
+from .splits import Split, scorable
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Predictions on test units, and their scores.
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Comparison):
+    """Predictions of classes on test units, and their scores.
 
     Attributes
     ----------
@@ -69,41 +66,10 @@ class Evaluation:
     >>> path = evaluation.save("report")
     """
 
-    target: str
-    protocol: str
+    MAIN = MAIN
+
     classes: np.ndarray
-    predictions: object
-    animal_scores: object
-    scores: object
     unscored: dict[str, int]
-    provenance: dict
-
-    @property
-    def methods(self) -> list[str]:
-        """Names of the methods with predictions, the embedding first."""
-        return list(dict.fromkeys(self.predictions["method"]))
-
-    @property
-    def comparison(self):
-        """Differences between the embedding and every other method, paired by animal: see `verdict.compared`."""
-        return compared(self.animal_scores)
-
-    @property
-    def verdict(self) -> str:
-        """The conclusion in a few sentences: what the scores show, and what follows for use."""
-        return verdict_of(self.scores, self.comparison, self.provenance)
-
-    def to_dataframe(self):
-        """The scores as a pandas DataFrame, with one row per method and one column per score.
-
-        The first column, "verdict", contains the verdict in the row of the embedding, and in the other rows the outcome
-        of the comparison with the embedding.
-        """
-        order = list(dict.fromkeys(self.scores["method"]))
-        table = self.scores.pivot(index="method", columns="score", values="value").reindex(order)
-        outcomes = {EMBEDDING: self.verdict, **self.comparison["outcome"]}
-        table.insert(0, "verdict", [outcomes.get(method, "") for method in order])
-        return table
 
     def per_class(self, method: str = EMBEDDING):
         """Precision, recall, f1 and support of each class over all test units, as a pandas DataFrame.
@@ -121,38 +87,10 @@ class Evaluation:
         rows = self.predictions_of(method)
         return scores.confusion(rows["truth"].to_numpy(), rows["best_label"].to_numpy(), self.classes)
 
-    def predictions_of(self, method: str):
-        """The predictions of one method."""
-        if method not in self.methods:
-            raise InputError(f"there is no method {method!r}: use one of {', '.join(self.methods)}")
-        return self.predictions[self.predictions["method"] == method]
-
-    def save(self, folder, *, overwrite: bool = False) -> Path:
-        """Write ``predictions.csv``, the tables of scores, and ``provenance.json`` into a folder.
-
-        Raises
-        ------
-        InputError
-            One of these files exists, and `overwrite` is False.
-        """
-        return write_folder(folder, self.writers(), overwrite=overwrite)
-
     def writers(self) -> dict[str, Callable[[Path], object]]:
         """Functions that write the files of `save`, by file name."""
-        provenance = json.dumps({"verdict": self.verdict, **self.provenance}, indent=1, ensure_ascii=False) + "\n"
-        return {
-            "predictions.csv": lambda path: for_csv(self.predictions).to_csv(path, index=False),
-            "scores.csv": lambda path: for_csv(self.scores).to_csv(path, index=False),
-            "animal_scores.csv": lambda path: for_csv(self.animal_scores).to_csv(path, index=False),
-            "per_class.csv": lambda path: for_csv(self.per_class()).to_csv(path, index_label="class"),
-            "provenance.json": lambda path: path.write_text(provenance, encoding="utf-8"),
-        }
-
-    def __repr__(self):
-        return (
-            f"{self.verdict}\nEvaluation({self.target!r}, {self.protocol}, {self.provenance['readout']} read-out, "
-            f"{len(self.methods)} methods)"
-        )
+        per_class = {"per_class.csv": lambda path: for_csv(self.per_class()).to_csv(path, index_label="class")}
+        return super().writers() | per_class
 
 
 def evaluate(
@@ -245,63 +183,41 @@ def evaluate(
     >>> evaluation.to_dataframe().index[0]
     'embedding'
     """
-    check_jobs(n_jobs)
-    check_seed(seed)
-    check_readout(readout)
-    if not isinstance(shuffles, Integral) or shuffles < 0:
-        raise InputError(f"shuffles must be a whole number from 0 on, not {shuffles!r}")
-    fused = label_units(embeddings, labels, animals, features)
-    labelled = fused.without_features()
-    recordings = embeddings if isinstance(embeddings, list) else [embeddings]
-    populations = [populations] if isinstance(populations, Population) else populations
-    tables = comparison_tables(labelled, recordings, populations, others)
-    # All methods are scored on the same units.
-    keep = np.all([np.ones(len(labelled), dtype=bool), *(np.isfinite(t).any(axis=1) for t in tables.values())], axis=0)
-    if splits is not None:
-        check_splits(splits, labelled.animals, protocol)
-        position = np.cumsum(keep) - 1
-        splits = [Split(s.name, *(position[side[keep[side]]] for side in (s.fit, s.test))) for s in splits]
-    labelled, fused = labelled.select(keep), fused.select(keep)
-    tables = {name: rows[keep] for name, rows in tables.items()}
-    if splits is None:
-        splits = split_units(labelled.animals, labelled.labels, protocol, test_animals, seed)
-    check_splits(splits, labelled.animals, protocol)
-    splits, unscored = scorable(splits, labelled.labels)
+    check_settings(readout, shuffles, seed, n_jobs)
+    methods = methods_of(
+        embeddings, labels, animals, protocol, populations=populations, others=others, features=features,
+        test_animals=test_animals, splits=splits, seed=seed, read=as_labels,
+    )  # fmt: skip
+    labelled, recordings = methods.embedding, methods.recordings
+    splits, unscored = scorable(methods.splits, labelled.labels)
+    methods = methods.with_splits(splits)
     _warn_of_unscored(unscored)
-    if shuffles and not _shuffling_changes_labels(labelled, splits):
-        warnings.warn(
-            "labels are not shuffled, since each animal holds one class: chance is not tested",
-            RecordingWarning,
-            stacklevel=2,
-        )
-        shuffles = 0
-    methods = {EMBEDDING: labelled} | ({FUSED: fused} if fused.columns else {})
-    methods |= {name: labelled.with_table(rows, name) for name, rows in tables.items()}
+    shuffles = methods.worth_shuffling(shuffles)
     positions = None if positions is None else _positions(positions, recordings)
-    numbers = sum(rows.size for rows in labelled.tables.values()) * len(splits)
-    with tqdm(total=(len(methods) + bool(shuffles)) * len(splits), desc="evaluating", disable=not progress) as bar:
-        tasks = [(name, units, split, readout, balanced, seed) for name, units in methods.items() for split in splits]
+    numbers, by_name = methods.numbers, methods.by_name
+    with tqdm(total=(len(by_name) + bool(shuffles)) * len(splits), desc="evaluating", disable=not progress) as bar:
+        tasks = [(name, units, split, readout, balanced, seed) for name, units in by_name.items() for split in splits]
         results = list(in_parallel(_fit_and_predict, tasks, n_jobs, numbers, bar))
         rng = np.random.default_rng([seed, 1])
-        shuffled = [_shuffled_labels(labelled, splits, rng) for _ in range(shuffles)]
+        groups = methods.shuffle_groups()
+        shuffled = [scores.shuffled_within(labelled.labels, groups, rng) for _ in range(shuffles)]
         tasks = [
             (classifier, labelled, split, shuffled, balanced)
             for split, (_, classifier) in zip(splits, results, strict=False)
         ]
         predicted = list(in_parallel(refitted_labels, tasks if shuffles else [], n_jobs, numbers, bar))
-    tested = np.concatenate([split.test for split in splits])
-    null = scores.of_shuffles(shuffled, predicted, labelled.animals, tested)
-    predictions = _concatenate([rows for rows, _ in results], np.unique(labelled.labels), recordings)
+    null = scores.of_shuffles(shuffled, predicted, labelled.animals, methods.tested)
+    predictions = _concatenate([rows for rows, _ in results], np.unique(labelled.labels), methods)
     if positions is not None:
-        if probes is None and populations is not None:
-            probes = [population.group for population in populations]
+        if probes is None and methods.populations is not None:
+            probes = [population.group for population in methods.populations]
         probes = None if probes is None else per_recording("probes", probes, recordings)
         predictions = with_pooled(predictions, positions, probes)
     chosen = predictions[predictions["method"] == EMBEDDING].groupby("calibration")["split"].nunique()
     provenance = {
         "target": target, "protocol": protocol,
         "checkpoint_sha256": list(dict.fromkeys(map(checkpoint_of, labelled.tables))),
-        "features": list(fused.columns),
+        "features": list(methods.columns),
         "units": len(labelled), "animals": labelled.animal_names, "test_animals": list(test_animals),
         "splits": len(splits), "unscored": unscored, "calibration": {k: int(n) for k, n in chosen.items()},
         "readout": readout, "balanced": balanced, "shuffles": shuffles, "seed": seed,
@@ -309,9 +225,8 @@ def evaluate(
     }  # fmt: skip
     animal_scores = scores.by_animal(predictions)
     table = scores.score_table(predictions, animal_scores, null)
-    return Evaluation(
-        target, protocol, np.unique(labelled.labels), predictions, animal_scores, table, unscored, provenance
-    )
+    classes = np.unique(labelled.labels)
+    return Evaluation(target, protocol, predictions, animal_scores, table, provenance, classes, unscored)
 
 
 def _warn_of_unscored(unscored: dict[str, int]) -> None:
@@ -366,33 +281,14 @@ def _fit_and_predict(method: str, labelled: Labelled, split: Split, readout: str
     return pd.DataFrame(frame), classifier
 
 
-def _shuffled_labels(labelled: Labelled, splits: list[Split], rng: np.random.Generator) -> np.ndarray:
-    """The labels, shuffled within animals; test units and other units separately."""
-    return scores.shuffled_within(labelled.labels, _shuffle_groups(labelled, splits), rng)
-
-
-def _shuffle_groups(labelled: Labelled, splits: list[Split]) -> np.ndarray:
-    """Group of each unit, within which labels are shuffled: int, shape (n,), by animal and by whether it is scored."""
-    scored = np.isin(np.arange(len(labelled)), np.concatenate([split.test for split in splits]))
-    return 2 * np.unique(labelled.animals, return_inverse=True)[1] + scored
-
-
-def _shuffling_changes_labels(labelled: Labelled, splits: list[Split]) -> bool:
-    """Whether any group has more than one class."""
-    groups = _shuffle_groups(labelled, splits)
-    return any(len(np.unique(labelled.labels[groups == group])) > 1 for group in np.unique(groups))
-
-
-def _concatenate(parts: list, classes: np.ndarray, recordings: list):
+def _concatenate(parts: list, classes: np.ndarray, methods: Methods):
     """All predictions, with unit ids, and a probability of 0 for classes without training units."""
     import pandas as pd
 
     table = pd.concat(parts, ignore_index=True)
     columns = [_column(name) for name in classes]
     table[columns] = table.reindex(columns=columns).fillna(0.0)
-    unit_ids = [by_each(recording)[0].unit_ids for recording in recordings]
-    ids = [str(unit_ids[recording][unit]) for recording, unit in zip(table["recording"], table["unit"], strict=True)]
-    table.insert(table.columns.get_loc("unit") + 1, "unit_id", ids)
+    table.insert(table.columns.get_loc("unit") + 1, "unit_id", methods.unit_ids_of(table))
     other_columns = [column for column in table.columns if column not in columns]
     return table[other_columns + columns]
 

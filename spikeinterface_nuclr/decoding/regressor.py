@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..predictions import Estimates, check_coverage
 from . import storage
 from .classifier import averaged
-from .labelled import Recording, by_each, check_fit, embedded, facts_of, label_units
+from .labelled import Labelled, Recording, by_each, check_fit, embedded, facts_of, label_units
 from .labels import as_values
 from .predictor import Predictor, expanded
 from .readout import Basis, Readout, check_readout, choose_of_values
@@ -94,10 +94,8 @@ class Regressor(Predictor):
         return {name: readout(tables[name])[:, 0] for name, readout in self.readouts.items()}
 
     def half_width(self, coverage: float) -> float:
-        """Half-width of the intervals of this coverage; infinite if there are too few left-out units for it."""
-        # The rank of split conformal prediction, which numpy's quantiles do not offer.
-        rank = int(np.ceil((len(self.errors) + 1) * coverage)) - 1
-        return float(np.sort(self.errors)[rank]) if rank < len(self.errors) else float("inf")
+        """Half-width of the intervals of this coverage (`half_width`)."""
+        return half_width(self.errors, coverage)
 
     def _content(self) -> tuple[dict[str, np.ndarray], dict]:
         return {"held_out/errors": self.errors} | storage.readout_arrays(self.readouts), {
@@ -168,13 +166,8 @@ def fit_regressor(
     labelled = label_units(embeddings, values, animals, features, read=as_values)
     if len(labelled) < _MIN_UNITS:
         raise InputError(f"a regression needs {_MIN_UNITS} labelled units or more, not {len(labelled)}")
-    folds, left_out_kind = folds_of(labelled.animals, labelled.labels, seed)
-    values, held_out, readouts = labelled.labels, {}, {}
-    for name, rows in labelled.tables.items():
-        strength, width, held_out[name] = choose_of_values(rows, values, folds, readout)
-        readouts[name] = Basis(rows, width).values(values, strength)
-    predicted = averaged(held_out)
-    facts = facts_of(labelled, embeddings, left_out_kind, seed)
+    readouts, predicted, left_out_kind = fit_readouts(labelled, readout, seed)
+    values, facts = labelled.labels, facts_of(labelled, embeddings, left_out_kind, seed)
     return Regressor(
         target,
         readouts,
@@ -183,3 +176,23 @@ def fit_regressor(
         tuple(labelled.animal_names),
         {**(card or {}), **facts, "readout": readout, "r2_left_out": round(r2_score(values, predicted), 4)},
     )
+
+
+def fit_readouts(labelled: Labelled, readout: str, seed: int) -> tuple[dict[str, Readout], np.ndarray, str]:
+    """Ridge regressions of the values on each table, the mean of what they predict for left-out units, and their kind.
+
+    The regularisation strength, and for a kernel its width, are those with the smallest error on left-out animals.
+    """
+    folds, left_out_kind = folds_of(labelled.animals, labelled.labels, seed)
+    values, held_out, readouts = labelled.labels, {}, {}
+    for name, rows in labelled.tables.items():
+        strength, width, held_out[name] = choose_of_values(rows, values, folds, readout)
+        readouts[name] = Basis(rows, width).values(values, strength)
+    return readouts, averaged(held_out), left_out_kind
+
+
+def half_width(errors: np.ndarray, coverage: float) -> float:
+    """Half-width of intervals, from absolute errors (m,) on left-out units; infinite if there are too few for it."""
+    # The rank of split conformal prediction, which numpy's quantiles do not offer.
+    rank = int(np.ceil((len(errors) + 1) * coverage)) - 1
+    return float(np.sort(errors)[rank]) if rank < len(errors) else float("inf")

@@ -12,6 +12,7 @@ PROTOCOLS = ("leave-one-animal-out", "zero-shot", "within-animal")
 # Kind of folds of whole animals, as `folds_of` returns it.
 ANIMALS = "animals"
 _FOLDS = 5
+FEWEST_VALUES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +146,31 @@ def scorable(splits: list[Split], labels: np.ndarray) -> tuple[list[Split], dict
     return remaining, dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
+def with_range(splits: list[Split], animals: np.ndarray, values: np.ndarray) -> tuple[list[Split], dict[str, int]]:
+    """Remove test animals with fewer than `FEWEST_VALUES` different values, whose ranks say nothing.
+
+    Returns the splits, and the number of removed units of each animal.
+
+    Raises
+    ------
+    InputError
+        There is nothing to score.
+    """
+    remaining, removed = [], {}
+    for split in splits:
+        keep = np.ones(len(split.test), dtype=bool)
+        for animal in np.unique(animals[split.test]).tolist():
+            units = animals[split.test] == animal
+            if len(np.unique(values[animals == animal])) < FEWEST_VALUES:
+                keep &= ~units
+                removed[animal] = removed.get(animal, 0) + int(units.sum())
+        if keep.any():
+            remaining.append(Split(split.name, split.fit, split.test[keep]))
+    if not remaining:
+        raise InputError(f"no test animal has {FEWEST_VALUES} different values: add units with a value")
+    return remaining, removed
+
+
 def folds_of(animals: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[list[np.ndarray], str]:
     """At most five folds of whole animals, for choices within the training units, and their kind.
 
@@ -171,12 +197,15 @@ def _within(animals: np.ndarray, labels: np.ndarray, seed: int) -> list[Split]:
         units = np.flatnonzero(animals == animal)
         # With fewer than two classes of several units, a fold could leave a single class to fit to.
         classes = np.unique(labels[units], return_counts=True)[1]
-        if len(units) < 2 * _FOLDS or (classes > 1).sum() < 2:
+        several = labels.dtype.kind == "f" or (classes > 1).sum() > 1
+        if len(units) < 2 * _FOLDS or not several:
             continue
         for number, test in enumerate(_stratified(labels[units], seed)):
             splits.append(Split(f"{animal}, fold {number}", np.delete(units, test), units[test]))
     if not splits:
-        raise InputError(f"within-animal needs an animal with at least {2 * _FOLDS} labelled units of two classes")
+        raise InputError(
+            f"within-animal needs an animal with at least {2 * _FOLDS} labelled units, of two classes or with numbers"
+        )
     return splits
 
 

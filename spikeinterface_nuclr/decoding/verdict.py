@@ -3,7 +3,7 @@
 import numpy as np
 
 from .baselines import CONTROLS
-from .scores import EMBEDDING, FUSED, MAIN, POOLED, interval
+from .scores import EMBEDDING, FUSED, POOLED, interval
 
 # Significance level of the comparison with chance.
 _LEVEL = 0.05
@@ -14,26 +14,28 @@ _CONTROLS = [f"embedding of {name}" for name, _ in CONTROLS.values()]
 BETTER, UNCLEAR, WORSE, TOO_FEW = "embedding better", "no clear difference", "embedding worse", "too few animals"
 
 
-def compared(animal_scores):
+def compared(animal_scores, main: str):
     """Compare the embedding with every other method, paired by animal.
 
     Parameters
     ----------
     animal_scores : pandas DataFrame
         As in `Evaluation`.
+    main : str
+        The score to compare.
 
     Returns
     -------
     pandas DataFrame
-        One row per method that does not include the embedding. Columns: ``mean`` (mean macro-F1 of the method over
-        animals), ``difference`` (mean macro-F1 of the embedding minus that of the method), ``low`` and ``high`` (95 %
+        One row per method that does not include the embedding. Columns: ``mean`` (mean score of the method over
+        animals), ``difference`` (mean score of the embedding minus that of the method), ``low`` and ``high`` (95 %
         t interval of the difference over animals), ``higher`` (number of animals in which the embedding is ahead),
         ``animals`` and ``outcome``: "embedding better" or "embedding worse" if the interval excludes 0, otherwise "no
         clear difference"; "too few animals" below three animals.
     """
     import pandas as pd
 
-    table = animal_scores[animal_scores["score"] == MAIN].pivot(index="animal", columns="method", values="value")
+    table = animal_scores[animal_scores["score"] == main].pivot(index="animal", columns="method", values="value")
     rows = {}
     for method in table.columns.drop([EMBEDDING, FUSED, POOLED], errors="ignore"):
         difference = (table[EMBEDDING] - table[method]).to_numpy()
@@ -46,7 +48,7 @@ def compared(animal_scores):
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def verdict_of(scores, comparison, provenance: dict) -> str:
+def verdict_of(scores, comparison, provenance: dict, main: str) -> str:
     """The conclusion of an evaluation in a few sentences: what it shows, and what follows for use.
 
     Parameters
@@ -57,9 +59,11 @@ def verdict_of(scores, comparison, provenance: dict) -> str:
         Result of `compared`.
     provenance : dict
         As in `Evaluation`; "protocol" and "shuffles" are used.
+    main : str
+        The score by which methods are compared.
     """
-    row = scores[(scores["method"] == EMBEDDING) & (scores["score"] == MAIN)].iloc[0]
-    score = f"macro-F1 {row['value']:.2f} over {_animals(row['animals'])}"
+    row = scores[(scores["method"] == EMBEDDING) & (scores["score"] == main)].iloc[0]
+    score = f"{main} {row['value']:.2f} over {_animals(row['animals'])}"
     controls = comparison.index.isin(_CONTROLS)
     chance = _chance_sentence(row, score, provenance["shuffles"])
     sentences = [chance or _baseline_sentences(score, comparison[~controls])]

@@ -1,21 +1,15 @@
-"""The figure of an evaluation. Each method has one colour, marker and line style in all panels, distinct in grey."""
-
-from dataclasses import dataclass
-from textwrap import fill
+"""The figure of an evaluation of a decoder."""
 
 import numpy as np
 from spikeinterface.widgets.base import BaseWidget
 
 from ..decoding import calibration
 from ..decoding.evaluation import Evaluation
-from ..decoding.scores import EMBEDDING, MAIN, SHUFFLED
+from ..decoding.scores import EMBEDDING, MAIN
 from ..text import for_figure
 from .drawing import GREY, new_figure, open_spines
+from .methods import Style, add_legend, draw_scores, styles_of
 
-_EMBEDDING_COLOUR = "#b2182b"
-_MARKERS = "sD^vP<>X"
-_LINES = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (4, 2, 1, 2, 1, 2)))
-_NAME_WIDTH = 28  # characters per line
 _MAX_NUMBERED = 12  # most classes of a confusion matrix with numbers in its cells
 
 
@@ -55,8 +49,8 @@ class NuCLREvaluationWidget(BaseWidget):
         rows = 2 + bool(curves)
         self.figure = new_figure((11, 4 * rows + 0.8), backend_kwargs)
         self.axes = self.figure.subplots(rows, 2)
-        styles = _styles_of(evaluation.methods)
-        _draw_scores(self.axes[0, 0], evaluation, styles)
+        styles = styles_of(evaluation.methods)
+        draw_scores(self.axes[0, 0], evaluation, styles)
         _draw_confusion(self.axes[0, 1], evaluation)
         _draw_reliability(self.axes[1, 0], evaluation, styles)
         _draw_risk(self.axes[1, 1], evaluation, styles)
@@ -64,56 +58,10 @@ class NuCLREvaluationWidget(BaseWidget):
             axis.set_axis_off()
         for axis, (name, table) in zip(self.axes[2:].ravel(), curves.items(), strict=False):
             _draw_curve(axis, table, name, styles)
-        _add_legend(self.figure, styles)
+        add_legend(self.figure, styles)
 
 
 plot_nuclr_evaluation = NuCLREvaluationWidget
-
-
-@dataclass(frozen=True)
-class _Style:
-    """Colour, marker and line of a method."""
-
-    color: object
-    marker: str
-    linestyle: object
-    linewidth: float
-
-
-def _styles_of(methods: list[str]) -> dict[str, _Style]:
-    """The embedding in red, the others from dark to light, each with its own marker and line style."""
-    import matplotlib.pyplot as plt
-
-    others = [method for method in methods if method != EMBEDDING]
-    colours = plt.get_cmap("cividis")(np.linspace(0.1, 0.85, max(len(others), 1)))
-    styles = {EMBEDDING: _Style(_EMBEDDING_COLOUR, "o", "-", 2.5)}
-    for k, method in enumerate(others):
-        styles[method] = _Style(tuple(colours[k]), _MARKERS[k % len(_MARKERS)], _LINES[k % len(_LINES)], 1.3)
-    return styles
-
-
-def _draw_scores(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
-    """Mean and interval of each method, each animal as a point, and the range of shuffled labels as a band."""
-    table = evaluation.scores[evaluation.scores["score"] == MAIN].set_index("method")
-    points = evaluation.animal_scores[evaluation.animal_scores["score"] == MAIN]
-    if SHUFFLED in table.index:
-        axis.axvspan(table.loc[SHUFFLED, "low"], table.loc[SHUFFLED, "high"], color="0.9", linewidth=0, zorder=0)
-    for y, (method, style) in enumerate(styles.items()):
-        row, values = table.loc[method], points.loc[points["method"] == method, "value"]
-        axis.plot(values, np.full(len(values), y + 0.25), "o", color=style.color, markersize=3, alpha=0.6)
-        if np.isfinite(row["low"]):
-            axis.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=2)
-        axis.plot(row["value"], y, style.marker, color=style.color, markersize=7)
-        axis.annotate(f"{row['value']:.2f}", (row["value"], y), (0, 6), textcoords="offset points", ha="center", size=8)
-    axis.set_yticks(range(len(styles)), [fill(for_figure(method), _NAME_WIDTH) for method in styles])
-    shuffled = ", shuffled labels (grey)" if SHUFFLED in table.index else ""
-    readout = evaluation.provenance["readout"]
-    axis.set(
-        title=f"{for_figure(evaluation.target)}: {evaluation.protocol}, {readout} read-out",
-        xlim=(0, 1.05), ylim=(len(styles) - 0.4, -0.7),
-        xlabel=f"{MAIN}: mean, 95 % interval, animals (points){shuffled}",
-    )  # fmt: skip
-    open_spines(axis)
 
 
 def _draw_confusion(axis, evaluation: Evaluation) -> None:
@@ -130,7 +78,7 @@ def _draw_confusion(axis, evaluation: Evaluation) -> None:
     axis.set(title="embedding: fraction of each true class", xlabel="predicted", ylabel="true")
 
 
-def _draw_reliability(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
+def _draw_reliability(axis, evaluation: Evaluation, styles: dict[str, Style]) -> None:
     """Accuracy of the embedding's predictions by confidence, before and after calibration."""
     rows = evaluation.predictions_of(EMBEDDING)
     correct = (rows["truth"] == rows["best_label"]).to_numpy()
@@ -155,7 +103,7 @@ def _draw_reliability(axis, evaluation: Evaluation, styles: dict[str, _Style]) -
     open_spines(axis)
 
 
-def _draw_risk(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
+def _draw_risk(axis, evaluation: Evaluation, styles: dict[str, Style]) -> None:
     """Error rate as a function of the fraction of units that are labelled, for every method."""
     for method, style in styles.items():
         rows = evaluation.predictions_of(method)
@@ -170,7 +118,7 @@ def _draw_risk(axis, evaluation: Evaluation, styles: dict[str, _Style]) -> None:
     open_spines(axis)
 
 
-def _draw_curve(axis, table, name: str, styles: dict[str, _Style]) -> None:
+def _draw_curve(axis, table, name: str, styles: dict[str, Style]) -> None:
     """A learning curve: the mean, and each test animal as a thin line."""
     means = table.groupby([name, "test_animal"])["macro_f1"].mean().unstack()
     axis.plot(means.index, means.to_numpy(), color=GREY, linewidth=1)
@@ -181,22 +129,3 @@ def _draw_curve(axis, table, name: str, styles: dict[str, _Style]) -> None:
         axis.set(title="embedding: by number of animals", xlabel="training animals", xticks=means.index.unique())
     axis.set(ylabel=f"{MAIN} (grey: each test animal)", ylim=(0, 1.05))
     open_spines(axis)
-
-
-def _add_legend(figure, styles: dict[str, _Style]) -> None:
-    """One legend below all panels."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=style.color,
-            marker=style.marker,
-            linestyle=style.linestyle,
-            linewidth=style.linewidth,
-            label=for_figure(method),
-        )
-        for method, style in styles.items()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small", handlelength=4)
