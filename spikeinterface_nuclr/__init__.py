@@ -69,6 +69,7 @@ _PUBLIC = {
     "fit_regressor": "decoding.regressor",
     "label_efficiency": "decoding.learning_curves",
     "load_checkpoint": "model.loading",
+    "pair_embeddings": "decoding.pairs",
     "plot_nuclr_embedding": "widgets",
     "plot_nuclr_evaluation": "widgets",
     "plot_nuclr_identity": "widgets",

@@ -28,6 +28,7 @@ from .options import (
     Traces,
     Value,
     Values,
+    Where,
     label_rule,
     read_card,
     read_options,
@@ -64,6 +65,7 @@ def decoder_fit(
     traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
     keep_rejected: KeepRejected = False,
+    where: Where = None,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -92,7 +94,7 @@ def decoder_fit(
     cohort = read_cohort(
         sources, label_rule(label, labels, value, values, level, classes),
         EmbeddingSettings(model, device, precision, progress=not quiet),
-        **read_options(group_by, series, traces, keep_rejected, sampling_frequency),
+        **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
     )  # fmt: skip
     list_skipped(cohort.left_out)
     known = (cohort.embeddings, cohort.labels, cohort.animals)

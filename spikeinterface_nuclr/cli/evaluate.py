@@ -27,6 +27,7 @@ from .options import (
     Traces,
     Value,
     Values,
+    Where,
     label_rule,
     read_options,
     target_name,
@@ -76,6 +77,7 @@ def evaluate(
     traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
     keep_rejected: KeepRejected = False,
+    where: Where = None,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -114,7 +116,7 @@ def evaluate(
         sources, label_rule(label, labels, value, values, level, classes),
         EmbeddingSettings(model, device, precision, progress=not quiet),
         cache=output / "embeddings", baselines=True, control=control, depth=depth,
-        **read_options(group_by, series, traces, keep_rejected, sampling_frequency),
+        **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
     )  # fmt: skip
     list_skipped(cohort.left_out)
     known = (cohort.embeddings, cohort.labels, cohort.animals)

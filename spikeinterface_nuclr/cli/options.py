@@ -36,6 +36,13 @@ SamplingFrequency = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(help="Samples or frames per second, if the source does not state them.", show_default=False),
 ]
+Where = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Use only units whose properties satisfy a condition, such as \"label == 1 and qc_neural != 'FAIL'\".",
+        show_default=False,
+    ),
+]
 KeepRejected = Annotated[
     bool, typer.Option("--keep-rejected", help="Keep phy clusters labelled 'noise' and ROIs that are not cells.")
 ]
@@ -125,6 +132,7 @@ def read_options(
     traces: str,
     keep_rejected: bool = False,
     sampling_frequency: float | None = None,
+    where: str | None = None,
 ) -> dict:
     """The keywords of `read_population` that differ from its defaults."""
     options = {
@@ -132,6 +140,7 @@ def read_options(
         "keep_rejected": (keep_rejected, False),
         "series": (series, None),
         "traces": (traces, "auto"),
+        "where": (where, None),
     }
     changed = {name: value for name, (value, default) in options.items() if value != default}
     return {"group_by": None if group_by == "none" else group_by, **changed}

@@ -13,6 +13,7 @@ from .options import (
     SamplingFrequency,
     Series,
     Traces,
+    Where,
     read_options,
 )
 
@@ -36,6 +37,7 @@ def store_build(
     traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
     keep_rejected: KeepRejected = False,
+    where: Where = None,
     frame_rate: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Resample traces to this frame rate, that of the encoder.", show_default="as recorded"),
@@ -50,7 +52,7 @@ def store_build(
     """
     from ..training.building import build_store
 
-    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency)
+    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     result, skipped = build_store(sources, output, frame_rate=frame_rate, n_jobs=n_jobs, progress=not quiet, **reading)
     say(f"{output}: {result.summary()}")
     list_skipped(skipped)

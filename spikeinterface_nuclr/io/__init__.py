@@ -12,10 +12,11 @@ from .calcium import assemble_traces, regular_frames
 from .npy import load_numbers
 from .phy import is_phy_folder, read_phy
 from .suite2p import is_suite2p_folder, read_suite2p
+from .where import select_where
 
 ACCEPTED = (
     "a SortingAnalyzer or BaseSorting (object or folder), an NWB file with a units table or ROI responses, a phy, "
-    "Kilosort or suite2p folder, neo SpikeTrains, or an array of traces (object or .npy)"
+    "Kilosort or suite2p folder, a brainsets file (.h5), neo SpikeTrains, or an array of traces (object or .npy)"
 )
 _DEFAULTS = {"sampling_frequency": None, "keep_rejected": False, "series": None, "traces": "auto"}
 
@@ -29,6 +30,7 @@ def read_population(
     keep_rejected: bool = False,
     series: str | None = None,
     traces: str = "auto",
+    where: str | None = None,
 ) -> Population:
     """Read the neurons of a recording from a SpikeInterface object, an NWB file, a folder or an array.
 
@@ -36,9 +38,9 @@ def read_population(
     ----------
     source : object or path
         A SpikeInterface SortingAnalyzer or sorting, or the folder of one; an NWBFile, or a path to one (HDF5, or Zarr
-        with the ``zarr`` extra), with a units table or ROI responses; a phy, Kilosort or suite2p folder; a neo Block,
-        Segment or list of SpikeTrains; an array of traces (n_units, n_frames), or a ``.npy`` file of one; or a
-        Population, which is returned unchanged.
+        with the ``zarr`` extra), with a units table or ROI responses; a phy, Kilosort or suite2p folder; a session of
+        brainsets, such as those of BrainWideBench (HDF5); a neo Block, Segment or list of SpikeTrains; an array of
+        traces (n_units, n_frames), or a ``.npy`` file of one; or a Population.
     group_by : str or None, default: "group"
         Unit property that names each unit's probe. Without a property "group", the probes that the source defines are
         used: the group of the main channel in a SpikeInterface object, the electrode group in an NWB file. None makes
@@ -63,6 +65,10 @@ def read_population(
         "auto" reads ROI responses of an NWB file as dF/F if their container, name or unit indicates it, else as raw
         fluorescence (1 is subtracted if the unit is a ratio such as F/F0); it is not accepted for arrays, nor for
         units such as percent.
+    where : str, optional
+        Condition that units must satisfy, by their properties: comparisons with numbers or text, joined by ``and``,
+        ``or``, ``not``, such as ``"label == 1 and qc_neural != 'FAIL'"``. The other units are not part of the
+        population, also not as context of these.
 
     Returns
     -------
@@ -87,6 +93,11 @@ def read_population(
     >>> read_population(sorting, observed=[[0.0, 10.0]]).spike_times[0].tolist()
     [0.01, 3.0]
     """
+    if where is not None:
+        options = {"group_by": group_by, "observed": observed, "sampling_frequency": sampling_frequency}
+        options |= {"keep_rejected": keep_rejected, "series": series, "traces": traces}
+        name = str(source) if isinstance(source, str | Path) else type(source).__name__
+        return select_where(read_population(source, **options), where, name)
     if isinstance(source, Population):
         return source
     source = Path(source) if isinstance(source, str) else source
@@ -140,6 +151,10 @@ def _reader_of_file(path: Path):
         raise InputError(f"{path}: no such file or folder")
     if path.suffix == ".npy":
         return _read_npy, ("sampling_frequency", "traces")
+    if path.suffix != ".nwb" and _is_brainsets(path):
+        from .brainsets import read_brainsets
+
+        return read_brainsets, ()
     if path.suffix == ".nwb" or _is_hdf5(path):
         from .nwb.population import read_nwb_path
 
@@ -211,6 +226,14 @@ def _is_hdf5(path: Path) -> bool:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
+def _is_brainsets(path: Path) -> bool:
+    if not _is_hdf5(path):
+        return False
+    from .brainsets import is_brainsets_file
+
+    return is_brainsets_file(path)
+
+
 def kind_of(path) -> str:
     """Kind of the file or folder at `path`: "nwb", "analyzer" or "other"; reads no more than is needed to decide."""
     from .nwb.file import is_zarr_nwb
@@ -219,4 +242,5 @@ def kind_of(path) -> str:
     path = Path(path)
     if path.is_dir():
         return "nwb" if is_zarr_nwb(path) else "analyzer" if is_analyzer(path) else "other"
-    return "nwb" if path.is_file() and (path.suffix == ".nwb" or _is_hdf5(path)) else "other"
+    is_nwb = path.is_file() and (path.suffix == ".nwb" or (_is_hdf5(path) and not _is_brainsets(path)))
+    return "nwb" if is_nwb else "other"

@@ -1,0 +1,86 @@
+"""Selecting units by their properties: "label == 1 and qc != 'FAIL'"."""
+
+import ast
+import operator
+
+import numpy as np
+
+from ..errors import InputError
+from ..population import Population
+
+_OPERATORS = {
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}  # fmt: skip
+_EXAMPLE = "such as \"label == 1 and region != 'root'\""
+
+
+def select_where(population: Population, where: str, name: str) -> Population:
+    """The units whose properties satisfy a condition.
+
+    Comparisons (``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``) of a property with a number or a text, joined by
+    ``and``, ``or``, ``not`` and parentheses. Text that reads as a number compares with numbers. A missing value (NaN)
+    satisfies ``!=`` only.
+
+    Raises
+    ------
+    InputError
+        The condition cannot be read, names no property of the units, or selects none.
+    """
+    try:
+        tree = ast.parse(where.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise InputError(f"where {where!r}: is no condition, {_EXAMPLE}") from None
+    mask = _mask(tree, population, where, name)
+    if not mask.any():
+        raise InputError(f"{name}: no unit satisfies {where!r}")
+    return population.select(np.flatnonzero(mask))
+
+
+def _mask(node: ast.expr, population: Population, where: str, name: str) -> np.ndarray:
+    if isinstance(node, ast.BoolOp):
+        parts = [_mask(part, population, where, name) for part in node.values]
+        return (np.logical_and if isinstance(node.op, ast.And) else np.logical_or).reduce(parts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return ~_mask(node.operand, population, where, name)
+    if isinstance(node, ast.Name):  # a column of truth values
+        return _values(node, population, name).astype(bool)
+    if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Name):
+        raise InputError(f"where {where!r}: {ast.unparse(node)!r} compares no property with a value, {_EXAMPLE}")
+    if len(node.ops) > 1:
+        raise InputError(f"where {where!r}: join comparisons by 'and', {_EXAMPLE}")
+    values, [operation], [right] = _values(node.left, population, name), node.ops, node.comparators
+    try:
+        constant = ast.literal_eval(right)
+    except ValueError:
+        raise InputError(f"where {where!r}: {ast.unparse(right)!r} is no number or text: quote text") from None
+    if isinstance(operation, ast.In | ast.NotIn):
+        if not isinstance(constant, list | tuple | set):
+            raise InputError(f"where {where!r}: after 'in' give a list, such as ['TH', 'HPF']")
+        inside = np.logical_or.reduce([_compared(values, operator.eq, one) for one in constant] or [values != values])
+        return inside if isinstance(operation, ast.In) else ~inside
+    if type(operation) not in _OPERATORS or not isinstance(constant, str | int | float):
+        raise InputError(f"where {where!r}: {ast.unparse(node)!r} is no comparison with a number or a text")
+    return _compared(values, _OPERATORS[type(operation)], constant)
+
+
+def _compared(values: np.ndarray, compare, constant) -> np.ndarray:
+    if isinstance(constant, str):
+        return compare(values.astype(str), constant)
+    if values.dtype.kind not in "iufb":
+        values = np.array([_number(value) for value in values.tolist()])
+    return compare(values.astype(float), float(constant))
+
+
+def _number(value) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _values(node: ast.Name, population: Population, name: str) -> np.ndarray:
+    if node.id not in population.properties:
+        existing = ", ".join(population.properties) or "none"
+        raise InputError(f"{name}: its units have no property {node.id!r}; they have: {existing}")
+    return population.properties[node.id]
