@@ -76,6 +76,7 @@ _PUBLIC = {
     "plot_nuclr_regressor_evaluation": "widgets",
     "plot_training": "training.curves",
     "pretrain": "training.pretrain",
+    "read_brainwidebench_embeddings": "decoding.brainwidebench",
     "read_cohort": "decoding.cohort",
     "read_nwb": "io.nwb",
     "read_population": "io",

@@ -1,15 +1,95 @@
-"""Export of predictions to BrainWideBench: task `unit_cosmos`, the ten Cosmos regions in IBL recordings."""
+"""BrainWideBench: its released embeddings, and export of predictions for `unit_cosmos`, the ten Cosmos regions."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from ..errors import InputError
+from ..errors import CheckpointError, InputError, reason_of
 from ..files import written_whole
+from ..model.checkpoint import Checkpoint
+from ..model.pickled import Pickled, Tensor, Texts
 from ..predictions import Identities
+from ..unit_embeddings import UnitEmbeddings
 from .regions import COSMOS, roll_up
 
 TASK = "ts3-unit_cosmos"
+
+
+_PARTS = ("train", "eval")
+
+
+def read_brainwidebench_embeddings(path, *, checkpoint: Checkpoint | None = None) -> dict[str, UnitEmbeddings]:
+    """Read the released embeddings of BrainWideBench's units (``nuclr_embeddings_42.pt`` …) without running code.
+
+    Parameters
+    ----------
+    path : path
+    checkpoint : Checkpoint, optional
+        The model that computed them, such as the converted ``nuclr_42.pt``. Decoders that are fitted to them then read
+        embeddings of this model. Default: they read those of this file only.
+
+    Returns
+    -------
+    dict of str to UnitEmbeddings
+        For each session id, embeddings with the unit ids of the session's file, by which they are joined to its units.
+        Numbers of windows and split-half similarities are unknown: 1, or 0 for rows of NaN, and NaN.
+
+    Raises
+    ------
+    CheckpointError
+        The file is damaged, would run code, or holds no embeddings with ids.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from spikeinterface_nuclr import read_brainwidebench_embeddings
+    >>> uids = np.array(["session-1/unit-1", "session-1/unit-2"])
+    >>> torch.save({"train_embs": torch.rand(2, 4), "train_uids": uids, "run_seed": 42}, "nuclr_embeddings_42.pt")
+    >>> read_brainwidebench_embeddings("nuclr_embeddings_42.pt")["session-1"].unit_ids.tolist()
+    ['unit-1', 'unit-2']
+    """
+    path = Path(path)
+    with Pickled(path, texts=True) as file:
+        content = file.content
+        try:
+            parts = [_part(file, content, part) for part in _PARTS if f"{part}_embs" in content]
+            seed = content.get("run_seed")
+        except Exception as error:  # any error may result from another layout
+            raise CheckpointError(f"{path}: does not hold released embeddings ({reason_of(error)})") from None
+    if not parts:
+        raise CheckpointError(f"{path}: does not hold released embeddings: it lacks train_embs and eval_embs")
+    uids, rows = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if len(np.unique(uids)) < len(uids):
+        raise CheckpointError(f"{path}: does not hold released embeddings: an id occurs twice")
+    sessions, _, units = np.char.rpartition(uids, "/").T
+    provenance = {
+        "checkpoint": checkpoint.name if checkpoint else path.name,
+        "checkpoint_sha256": checkpoint.sha256 if checkpoint else hashlib.sha256(rows.tobytes()).hexdigest(),
+        "released_seed": seed if isinstance(seed, int) else None,
+    }
+    found = {}
+    for session in np.unique(sessions).tolist():
+        of_session = np.flatnonzero(sessions == session)
+        windows = np.isfinite(rows[of_session]).all(axis=1).astype(np.int64)
+        unknown = np.full(len(of_session), np.nan, dtype=np.float32)
+        found[session] = UnitEmbeddings(units[of_session], rows[of_session], windows, unknown, provenance)
+    return found
+
+
+def _part(file: Pickled, content: dict, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (n,) and embeddings (n, dim) of the training or evaluation units."""
+    rows, uids = content[f"{part}_embs"], content[f"{part}_uids"]
+    if not isinstance(rows, Tensor) or not isinstance(uids, Texts | list):
+        raise ValueError(f"{part}_embs is no tensor, or {part}_uids no array of text")
+    names = uids.values() if isinstance(uids, Texts) else np.array([str(text) for text in uids])
+    values = file.tensor(rows).to(torch.float32).numpy().copy()
+    if values.ndim != 2 or len(values) != len(names):
+        raise ValueError(f"{part}_embs has shape {values.shape} for {len(names)} ids")
+    if not all("/" in name for name in names.tolist()):
+        raise ValueError(f"{part}_uids are not of the form SESSION/UNIT")
+    return names, values
 
 
 def export_brainwidebench(

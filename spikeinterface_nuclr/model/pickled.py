@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..errors import CheckpointError, reading
@@ -26,6 +27,13 @@ _INERT = {
     "torch": ("Size", "device", "float16", "bfloat16", "float32", "float64", "int32", "int64"),
     **dict.fromkeys(("__builtin__", "builtins"), ("dict", "list", "int", "long", "float", "str", "bool", "set")),
 }
+# Further ones of a numpy array of text, in a file that may hold some.
+_ARRAYS = {
+    "numpy": ("ndarray", "dtype"),
+    "numpy.core.multiarray": ("_reconstruct",),
+    "numpy._core.multiarray": ("_reconstruct",),
+    "_codecs": ("encode",),
+}
 _MAPPINGS = {"collections": ("OrderedDict", "defaultdict", "Counter")}
 _TENSORS = {"torch._utils": ("_rebuild_tensor", "_rebuild_tensor_v2")}
 _PARAMETERS = {"torch._utils": ("_rebuild_parameter",), "torch.nn.parameter": ("Parameter",)}
@@ -37,6 +45,7 @@ _STORAGES = {
 # Opcodes that torch never writes, or that could use more memory than the size of the file.
 _REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"}
 _LONGEST_PICKLE = 2_000_000  # bytes; a real one has about 20,000
+_LONGEST_WITH_TEXTS = 200_000_000
 _MOST_TUPLES = 50_000
 _LARGEST_INT = 2**80
 # Values and characters of settings, and their depth; a real file has a few hundred.
@@ -52,12 +61,64 @@ class Tensor:
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
 
+class Texts:
+    """Description of a numpy array of text in the file."""
+
+    def __init__(self, *_):
+        self._state = None
+
+    def __setstate__(self, state):
+        self._state = state
+
+    def values(self) -> np.ndarray:
+        """The texts, shape (n,); ValueError if the description is no array of text."""
+        if not isinstance(self._state, tuple) or len(self._state) != 5:
+            raise ValueError("an array of text is incomplete")
+        _, shape, dtype, _, content = self._state
+        kind = getattr(dtype, "name", None)
+        if not isinstance(kind, str) or not isinstance(shape, tuple) or len(shape) != 1 or type(shape[0]) is not int:
+            raise ValueError("an array holds no text")
+        if kind.startswith("O") and isinstance(content, list):
+            texts = content
+        elif kind[:1] in ("U", "S") and kind[1:].isdigit() and isinstance(content, bytes):
+            if dtype.order not in ("<", "|"):
+                raise ValueError("an array of text is big-endian")
+            size = (4 if kind[0] == "U" else 1) * int(kind[1:])
+            if not size or len(content) != size * shape[0]:
+                raise ValueError("an array of text is incomplete")
+            texts = np.frombuffer(content, dtype=f"{'<' if kind[0] == 'U' else '|'}{kind}").astype(str).tolist()
+        else:
+            raise ValueError("an array holds no text")
+        if len(texts) != shape[0] or not all(type(text) is str for text in texts):
+            raise ValueError("an array of text is incomplete")
+        return np.array(texts, dtype=str)
+
+
+class _Dtype:
+    """Description of a numpy dtype in the file."""
+
+    def __init__(self, name="", *_):
+        self.name, self.order = name, "|"
+
+    def __setstate__(self, state):
+        self.order = state[1] if isinstance(state, tuple) and len(state) > 1 else ""
+
+
+def _latin_1(text, encoding):
+    """What old pickles call to make bytes."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ValueError("bytes are not encoded in latin1")
+    return text.encode("latin-1")
+
+
 class Pickled:
     """A ``.pt`` file, open for reading.
 
     Parameters
     ----------
     path : Path
+    texts : bool
+        Whether it may hold numpy arrays of text, which are read as `Texts`.
 
     Attributes
     ----------
@@ -70,10 +131,10 @@ class Pickled:
         The file is damaged, would run code, or declares more data than it holds.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, texts: bool = False):
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file")
-        self._path = path
+        self._path, self._texts = path, texts
         self._zip = None
         self._storages: dict[str, bytearray] = {}
         with reading(path, ".pt file", "fetch it again", error=CheckpointError):
@@ -135,10 +196,10 @@ class Pickled:
 
     def _unpickled(self, stream: io.BytesIO, sizes: dict[str, int] | None = None):
         begin = stream.tell()
-        _check_opcodes(stream)
+        _check_opcodes(stream, _LONGEST_WITH_TEXTS if self._texts else _LONGEST_PICKLE)
         end = stream.tell()
         stream.seek(begin)
-        content = _Unpickler(stream, self._path, {} if sizes is None else sizes).load()
+        content = _Unpickler(stream, self._path, {} if sizes is None else sizes, self._texts).load()
         stream.seek(end)
         return content
 
@@ -194,9 +255,9 @@ class _Mapping(dict):
 class _Unpickler(pickle.Unpickler):
     """Creates new stand-ins for each pickle, so that changes to them have no effect on other files."""
 
-    def __init__(self, stream, path: Path, sizes: dict[str, int]):
+    def __init__(self, stream, path: Path, sizes: dict[str, int], texts: bool):
         super().__init__(stream)
-        self._path, self._sizes = path, sizes
+        self._path, self._sizes, self._texts = path, sizes, texts
 
     def find_class(self, module, name):
         if name in _INERT.get(module, ()):
@@ -209,6 +270,9 @@ class _Unpickler(pickle.Unpickler):
             return lambda data, *_: data
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
+        if self._texts and name in _ARRAYS.get(module, ()):
+            stand_in = {"dtype": _Dtype, "_reconstruct": Texts, "ndarray": _Inert}
+            return _latin_1 if name == "encode" else type(name, (stand_in[name],), {})
         raise CheckpointError(
             f"{self._path}: refused: it asks for {module}.{name}, which could run code: fetch it again from a source "
             "that you trust"
@@ -220,14 +284,14 @@ class _Unpickler(pickle.Unpickler):
         return dtype, key
 
 
-def _check_opcodes(stream: io.BytesIO) -> None:
+def _check_opcodes(stream: io.BytesIO, longest: int) -> None:
     """ValueError if unpickling could take more time or memory than the size of the pickle allows."""
     begin, tuples = stream.tell(), 0
     for opcode, value, position in pickletools.genops(stream):
         read = position - begin
         tuples += opcode.name.startswith("TUPLE")  # hashing nested tuples takes time
         if (
-            read > _LONGEST_PICKLE
+            read > longest
             or tuples > _MOST_TUPLES
             or opcode.name in _REFUSED_OPCODES
             or (opcode.name.endswith("PUT") and int(value) > read)
