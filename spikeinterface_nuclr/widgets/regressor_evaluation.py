@@ -61,10 +61,15 @@ def _draw_predictions(axis, evaluation: RegressorEvaluation, colour) -> None:
     axis.plot(truth, value, "o", color=colour, markersize=2.5, alpha=min(1.0, 60 / np.sqrt(len(rows)) / 10 + 0.1))
     scores = evaluation.scores[evaluation.scores["method"] == EMBEDDING].set_index("score")["value"]
     axis.set(
-        title=f"embedding: r2 {scores['r2']:.2f}, mean absolute error {scores['mean absolute error']:.3g}",
+        title=f"embedding: r2 {scores['r2']:.2f}, mean error {_short(scores['mean absolute error'])}",
         xlabel=f"true {for_figure(evaluation.target)}", ylabel="predicted",
     )  # fmt: skip
     open_spines(axis)
+
+
+def _short(value: float) -> str:
+    """A number without needless digits: 1,633 or 0.0123."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _draw_intervals(axis, evaluation: RegressorEvaluation, styles) -> None:
@@ -98,6 +103,7 @@ def _draw_errors(axis, evaluation: RegressorEvaluation, colour) -> None:
         animals.append(f"{for_figure(animal)} ({len(part)})")
     if len(animals) <= _MAX_NAMED:
         axis.set_yticks(range(len(animals)), animals)
+    axis.locator_params(axis="x", nbins=6)
     axis.set(
         title="embedding: errors in each animal (units)", xlabel="predicted minus true", ylim=(len(animals) - 0.4, -0.6)
     )
