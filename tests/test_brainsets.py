@@ -10,7 +10,10 @@ from spikeinterface_nuclr.io import kind_of
 REGIONS = np.array(["TH", "HPF", "Isocortex", "root"])
 
 
-def session(path, units: int = 24, duration: float = 60.0, rate: float = 5.0, seed: int = 0, gap=True, text="S"):
+def session(
+    path, units: int = 24, duration: float = 60.0, rate: float = 5.0, seed: int = 0, gap=True, text="S",
+    subject: str = "NYU-11", session_id: str = "6713a4a7", region=REGIONS,
+):  # fmt: skip
     """A session of two probes in the layout of BrainWideBench; returns the spike times of each unit."""
     temporaldata = pytest.importorskip("temporaldata")
     Data, ArrayDict, Interval = temporaldata.Data, temporaldata.ArrayDict, temporaldata.Interval
@@ -29,18 +32,19 @@ def session(path, units: int = 24, duration: float = 60.0, rate: float = 5.0, se
         "id": np.array([f"unit-{k:05d}" for k in range(units)]).astype(text),
         "probe_id": np.repeat(["probe-a", "probe-b"], [units // 2, units - units // 2]).astype(text),
         "depths": 20.0 * np.arange(units), "location": rng.standard_normal((units, 3)),
-        "region_cosmos": np.resize(REGIONS, units).astype(text), "label": np.resize([1.0, 0.5, 1.0], units),
+        "region_cosmos": np.resize(region, units).astype(text), "label": np.resize([1.0, 0.5, 1.0], units),
         "qc_neural": np.resize(["PASS", "FAIL"], units).astype(text), "firing_rate": np.full(units, rate),
     }  # fmt: skip
     data = Data(
         brainset=Data(id="ibl_brain_wide_bench_2026", unit_filtering="selected_units", derived_version="1.0"),
-        subject=Data(id="NYU-11", species="MUS_MUSCULUS"),
-        session=Data(id="6713a4a7"),
+        subject=Data(id=subject, species="MUS_MUSCULUS"),
+        session=Data(id=session_id),
         spikes=temporaldata.IrregularTimeSeries(timestamps=times, unit_index=index, domain=domain),
         units=ArrayDict(**columns),
         probes=ArrayDict(id=np.array(["probe-a", "probe-b"]).astype(text)),
         domain=domain,
     )
+    path.parent.mkdir(exist_ok=True)
     with h5py.File(path, "w") as file:
         data.to_hdf5(file)
     return [times[index == k] for k in range(units)]

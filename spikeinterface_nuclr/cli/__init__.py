@@ -7,7 +7,18 @@ only when they run, so that help and usage errors appear immediately.
 import os
 import sys
 
-from . import convert, decoder, demo, embed, evaluate, info, predict, store, train  # noqa: F401 (each adds its command)
+from . import (  # noqa: F401 (each adds its command)
+    brainwidebench,
+    convert,
+    decoder,
+    demo,
+    embed,
+    evaluate,
+    info,
+    predict,
+    store,
+    train,
+)
 from .app import app
 
 

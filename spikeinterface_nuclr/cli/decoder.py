@@ -11,6 +11,7 @@ from .options import (
     Card,
     Classes,
     Device,
+    Embeddings,
     GroupBy,
     KeepRejected,
     Label,
@@ -57,6 +58,7 @@ def decoder_fit(
     classes: Classes = None,
     target: Target = None,
     model: Model = None,
+    embeddings: Embeddings = None,
     readout: Readout = "linear",
     balanced: Balanced = True,
     card: Card = None,
@@ -93,7 +95,7 @@ def decoder_fit(
     description = read_card(card) if card else {}
     cohort = read_cohort(
         sources, label_rule(label, labels, value, values, level, classes),
-        EmbeddingSettings(model, device, precision, progress=not quiet),
+        EmbeddingSettings(model, device, precision, progress=not quiet), released=embeddings or (),
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
     )  # fmt: skip
     list_skipped(cohort.left_out)

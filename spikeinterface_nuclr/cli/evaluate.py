@@ -10,6 +10,7 @@ from .options import (
     Balanced,
     Classes,
     Device,
+    Embeddings,
     GroupBy,
     KeepRejected,
     Label,
@@ -72,6 +73,7 @@ def evaluate(
         int, typer.Option("--n-jobs", "-j", help="Processes that fit decoders in parallel; -1: one per core.")
     ] = -1,
     model: Model = None,
+    embeddings: Embeddings = None,
     group_by: GroupBy = "group",
     series: Series = None,
     traces: Traces = "auto",
@@ -115,7 +117,8 @@ def evaluate(
     cohort = read_cohort(
         sources, label_rule(label, labels, value, values, level, classes),
         EmbeddingSettings(model, device, precision, progress=not quiet),
-        cache=output / "embeddings", baselines=True, control=control, depth=depth,
+        cache=output / "embeddings", baselines=True, control=control and not embeddings, depth=depth,
+        released=embeddings or (),
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
     )  # fmt: skip
     list_skipped(cohort.left_out)

@@ -98,6 +98,15 @@ Values = Annotated[
         help="CSV file of numbers, in place of --value, with the columns source, unit and value.", show_default=False
     ),
 ]
+Embeddings = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option(
+        "--embeddings",
+        help="Released embeddings of BrainWideBench (nuclr_embeddings_42.pt, …), in place of embedding its sessions. "
+        "Repeatable: a decoder averages those of several files. With one file, --model names the model they are of.",
+        show_default=False,
+    ),
+]
 Target = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(

@@ -6,6 +6,7 @@ from ..decoding.calibration import CONFIDENCE
 from ..decoding.cohort import Cohort
 from ..decoding.comparison import Comparison
 from ..decoding.evaluation import Evaluation
+from ..decoding.labelled import by_each
 from ..decoding.regressor_evaluation import AVERAGED as AVERAGED_NUMBERS
 from ..decoding.regressor_evaluation import COVERAGES, RegressorEvaluation, inside
 from ..decoding.scores import AVERAGED, EMBEDDING, POOLED, SHUFFLED
@@ -59,7 +60,7 @@ def _writer(curve):
 
 def _page(evaluation: Comparison, cohort: Cohort) -> str:
     provenance = evaluation.provenance
-    model = cohort.embeddings[0].provenance
+    model = by_each(cohort.embeddings[0])[0].provenance
     model_name = for_markdown(Path(model.checkpoint).name)
     num_tested = evaluation.predictions_of(EMBEDDING)["animal"].nunique()
     numbers = isinstance(evaluation, RegressorEvaluation)

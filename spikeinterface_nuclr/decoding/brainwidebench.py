@@ -10,8 +10,10 @@ from ..errors import CheckpointError, InputError, reason_of
 from ..files import written_whole
 from ..model.checkpoint import Checkpoint
 from ..model.pickled import Pickled, Tensor, Texts
+from ..population import Population
 from ..predictions import Identities
 from ..unit_embeddings import UnitEmbeddings
+from .labelled import Recording
 from .regions import COSMOS, roll_up
 
 TASK = "ts3-unit_cosmos"
@@ -76,6 +78,41 @@ def read_brainwidebench_embeddings(path, *, checkpoint: Checkpoint | None = None
         unknown = np.full(len(of_session), np.nan, dtype=np.float32)
         found[session] = UnitEmbeddings(units[of_session], rows[of_session], windows, unknown, provenance)
     return found
+
+
+def embeddings_of(population: Population, released: list[dict[str, UnitEmbeddings]], name: str) -> Recording:
+    """The released embeddings of a session's units, in their order; of several files, a tuple.
+
+    Parameters
+    ----------
+    population : Population
+        With the session's id in its metadata.
+    released : list of dict
+        Results of `read_brainwidebench_embeddings`.
+    name : str
+        The recording, for messages.
+
+    Raises
+    ------
+    InputError
+        The session, or all of its units, are not in a file.
+    """
+    session = str(population.metadata.get("session", ""))
+    ids, parts = population.unit_ids.astype(str), []
+    for of_file in released:
+        if session not in of_file:
+            raise InputError(f"{name}: the released embeddings hold no session {session!r}")
+        found = of_file[session]
+        row = {unit: k for k, unit in enumerate(found.unit_ids.tolist())}
+        index = np.array([row.get(unit, -1) for unit in ids.tolist()])
+        if (index < 0).all():
+            raise InputError(f"{name}: the released embeddings hold none of its units, such as {ids[0]}")
+        rows = np.where(index[:, None] < 0, np.nan, found.embedding[index]).astype(np.float32)
+        windows = np.where(index < 0, 0, found.num_windows[index])
+        provenance = found.provenance.replace(source=dict(population.metadata))
+        unknown = np.full(len(ids), np.nan, dtype=np.float32)
+        parts.append(UnitEmbeddings(population.unit_ids, rows, windows, unknown, provenance))
+    return parts[0] if len(parts) == 1 else tuple(parts)
 
 
 def _part(file: Pickled, content: dict, part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,9 @@ from ..model.loading import load_checkpoint
 from ..population import Population
 from ..unit_embeddings import UnitEmbeddings, stored_embeddings
 from .baselines import CONTROLS, CONTROLS_VERSION, BaselineFeatures
+from .brainwidebench import embeddings_of, read_brainwidebench_embeddings
 from .label_sources import LabelSource, unit_property
+from .labelled import Recording
 from .labels import LabelError, check_classes, is_labelled, warn_of_similar
 
 
@@ -29,7 +31,7 @@ class Cohort:
     Attributes
     ----------
     names, animals : list of str
-    embeddings : list of UnitEmbeddings
+    embeddings : list of UnitEmbeddings, or of tuples of them
     labels : list of str array, or float64 array for numbers, shape (n_units,)
     probes : list of str array, shape (n_units,)
         Probe of each unit.
@@ -51,7 +53,7 @@ class Cohort:
 
     names: list[str]
     animals: list[str]
-    embeddings: list[UnitEmbeddings]
+    embeddings: list[Recording]
     labels: list[np.ndarray]
     probes: list[np.ndarray]
     positions: list[np.ndarray] | None
@@ -66,7 +68,7 @@ class _Recording:
     name: str
     animal: str
     signal: str
-    embeddings: UnitEmbeddings
+    embeddings: Recording
     labels: np.ndarray
     probes: np.ndarray
     positions: np.ndarray | None
@@ -76,7 +78,8 @@ class _Recording:
 
 def read_cohort(
     sources, rule: LabelSource, settings: EmbeddingSettings, *, group_by: str | None = "group",
-    cache: Path | None = None, baselines: bool = False, control: bool = False, depth: str | None = None, **keywords,
+    cache: Path | None = None, baselines: bool = False, control: bool = False, depth: str | None = None, released=(),
+    **keywords,
 ) -> Cohort:  # fmt: skip
     """Read, label and embed every recording in `sources`, one at a time.
 
@@ -102,6 +105,10 @@ def read_cohort(
         Embed each recording's control (`CONTROLS`).
     depth : str, optional
         Property with each unit's position.
+    released : list of paths
+        Released embeddings of BrainWideBench (`read_brainwidebench_embeddings`), by which sessions are looked up in
+        place of embedding them. With several files, a recording has a tuple of embeddings. With one file,
+        `settings.model` may name the model that they are of, which decoders then name.
     **keywords
         Passed to `read_population`.
 
@@ -139,7 +146,9 @@ def read_cohort(
     rule.check([source.name for source in listed])
     choose_precision(settings.precision, choose_device(settings.device))
     checkpoints = {} if settings.model is None else dict.fromkeys(("spikes", "traces"), load_checkpoint(settings.model))
-    reader = _Reader(rule, settings, checkpoints, {"group_by": group_by, **keywords}, cache, baselines, control, depth)
+    tables = released_tables(list(released), settings.model, checkpoints.get("spikes"), control)
+    reading = {"group_by": group_by, **keywords}
+    reader = _Reader(rule, settings, checkpoints, reading, cache, baselines, control, depth, tables)
 
     recordings: list[_Recording] = []
     left_out = []
@@ -169,6 +178,19 @@ def read_cohort(
     )  # fmt: skip
 
 
+def released_tables(
+    paths: list, model, checkpoint: Checkpoint | None, control: bool
+) -> list[dict[str, UnitEmbeddings]]:
+    """The released embeddings in these files, of the model's checkpoint if it is named."""
+    if paths and control:
+        raise InputError("released embeddings come without a control: leave out the control")
+    if len(paths) > 1 and model is not None:
+        raise InputError(
+            "several files of released embeddings are of several models: leave out the model, or fit to one"
+        )
+    return [read_brainwidebench_embeddings(path, checkpoint=checkpoint) for path in paths]
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Reads recordings with the arguments of `read_cohort`; `checkpoints` are those loaded so far, by signal."""
@@ -181,6 +203,7 @@ class _Reader:
     baselines: bool
     control: bool
     depth: str | None
+    released: list[dict[str, UnitEmbeddings]]
 
     def read(self, source: Listed, previous: list[_Recording]) -> _Recording:
         """Read, label and embed a recording, after the `previous` ones.
@@ -200,7 +223,10 @@ class _Reader:
             )
         check_classes([*(recording.labels for recording in previous), labels], self.rule.name, more=True)
         files: dict[Path, UnitEmbeddings | BaselineFeatures] = {}
-        embeddings = self._embed(population, self._path(source), files)
+        if self.released:
+            embeddings = embeddings_of(population, self.released, source.name)
+        else:
+            embeddings = self._embed(population, self._path(source), files)
         others = self._features(population, self._path(source, ".features"), files) if self.baselines else {}
         if self.control:
             name, function = CONTROLS[population.signal]

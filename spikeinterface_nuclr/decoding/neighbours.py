@@ -1,7 +1,10 @@
 """Pooling of probabilities over neighbouring units, which mostly lie in the same brain region."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from ..predictions import Identities
 from .scores import EMBEDDING, POOLED
 
 RADIUS_UM = 60.0
@@ -47,6 +50,24 @@ def pooled(
             nearest = np.argsort(row, kind="stable")[:count]
             mean[unit] = probability[units[nearest[row[nearest] <= radius]]].mean(axis=0)
     return mean
+
+
+def with_neighbours(identities: Identities, position: np.ndarray, probe: np.ndarray) -> Identities:
+    """Identities whose probabilities are averaged over neighbours on the same probe, as `pooled` does.
+
+    The best label and the confidence are those of the averages. The reasons to abstain are those of the units
+    themselves, because thresholds of averages are not known.
+    """
+    probability = pooled(identities.probability.astype(np.float64), position, probe).astype(np.float32)
+    known = np.isfinite(probability).all(axis=1)
+    best = identities.classes[np.nan_to_num(probability).argmax(axis=1)]
+    return replace(
+        identities,
+        probability=probability,
+        confidence=probability.max(axis=1),
+        best_label=np.where(known, best, ""),
+        agreement=None,
+    )
 
 
 def with_pooled(predictions, positions: list[np.ndarray], probes: list | None):
