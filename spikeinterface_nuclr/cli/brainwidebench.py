@@ -62,16 +62,20 @@ def brainwidebench(
     from ..model.loading import load_checkpoint
 
     fitted = Decoder.load(decoder)
+    # Its own averages are the multi-unit predictions.
+    multi_unit = multi_unit and not fitted.neighbours
     released = released_tables(embeddings, model, load_checkpoint(model) if model else None, control=False)
     single, multi, ids, skipped = [], [], [], []
     for source in tqdm(list_sources(sources), desc="predicting", unit="session", disable=quiet):
         try:
             population = read_population(source.source, **source.reading({"where": where}))
-            identities = fitted.predict(embeddings_of(population, released, source.name), target_error=1.0)
+            depths = unit_property(population, _DEPTHS, source.name)
+            places = {"positions": depths, "probes": population.group}
+            found = embeddings_of(population, released, source.name)
+            identities = fitted.predict(found, target_error=1.0, **(places if fitted.neighbours else {}))
             known = np.isfinite(identities.confidence)
             session = population.metadata.get("session", "")
             if multi_unit:
-                depths = unit_property(population, _DEPTHS, source.name)
                 multi.append(with_neighbours(identities, depths, population.group).select(known))
             single.append(identities.select(known))
             ids.append([f"{session}/{unit}" for unit in population.unit_ids[known]])

@@ -1,7 +1,7 @@
 """nuclr decoder fit: fits a decoder of one property, a label or a number, to labelled recordings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -61,6 +61,13 @@ def decoder_fit(
     embeddings: Embeddings = None,
     readout: Readout = "linear",
     balanced: Balanced = True,
+    depth: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Unit property with depths in µm: average probabilities over neighbouring units, as suits regions.",
+            show_default=False,
+        ),
+    ] = None,
     card: Card = None,
     group_by: GroupBy = "group",
     series: Series = None,
@@ -90,12 +97,14 @@ def decoder_fit(
     from ..files import check_format, check_writable
 
     name = target_name(target, label, labels, value, values)
+    if depth and (value or values):
+        raise typer.BadParameter("--depth is for labels: leave it out for numbers")
     check_readout(readout)
     check_writable(check_format(output, ".safetensors"), overwrite=overwrite)
     description = read_card(card) if card else {}
     cohort = read_cohort(
         sources, label_rule(label, labels, value, values, level, classes),
-        EmbeddingSettings(model, device, precision, progress=not quiet), released=embeddings or (),
+        EmbeddingSettings(model, device, precision, progress=not quiet), released=embeddings or (), depth=depth,
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
     )  # fmt: skip
     list_skipped(cohort.left_out)
@@ -103,7 +112,9 @@ def decoder_fit(
     if value or values:
         fitted = fit_regressor(*known, target=name, readout=readout, card=description)
     else:
-        fitted = fit_decoder(*known, target=name, readout=readout, balanced=balanced, card=description)
+        places = {"positions": cohort.positions, "probes": cohort.probes} if depth else {}
+        described = {**description, "position": depth} if depth else description
+        fitted = fit_decoder(*known, target=name, readout=readout, balanced=balanced, card=described, **places)
     fitted.save(output, overwrite=overwrite)
     say(f"{output}: {fitted!r}, calibrated on {fitted.card['calibrated_on']}, sha256 {fitted.sha256}")
     exit_if_skipped(cohort.left_out)

@@ -133,9 +133,18 @@ class _Reader:
             check_target_error(target_error)
             self.settings = {"target_error": target_error}
 
-    def predict(self, embeddings):
-        """What it reads from embeddings."""
-        return self.fitted.predict(embeddings, **self.settings)
+    def predict(self, embeddings, population):
+        """What it reads from the embeddings of a population."""
+        from ..decoding.label_sources import unit_property
+
+        places = {}
+        if not self.numbers and self.fitted.neighbours:
+            name = str(self.fitted.card.get("position", "depth"))
+            positions = unit_property(population, name, str(population.metadata.get("source", "the recording")))
+            row = {str(unit): k for k, unit in enumerate(population.unit_ids.tolist())}
+            rows = [row[str(unit)] for unit in embeddings.unit_ids.tolist()]
+            places = {"positions": positions[rows], "probes": population.group[rows]}
+        return self.fitted.predict(embeddings, **self.settings, **places)
 
 
 def _into_file(
@@ -150,12 +159,14 @@ def _into_file(
     check_writable(check_format(output, ".csv"), overwrite=overwrite)
     fitted = reader.fitted
     if kind == "analyzer":
-        embeddings = _analyzer_embeddings(source, fitted, settings, reading)
+        population, embeddings = _analyzer_embeddings(source, fitted, settings, reading)
     elif kind == "nwb":
-        _, embeddings = _session_embeddings(read_session(source, **reading), fitted, settings)
+        session = read_session(source, **reading)
+        population, (_, embeddings) = session.population, _session_embeddings(session, fitted, settings)
     else:
-        embeddings = settings.embed(read_population(source, **reading), _model(fitted, settings))
-    prediction = reader.predict(embeddings)
+        population = read_population(source, **reading)
+        embeddings = settings.embed(population, _model(fitted, settings))
+    prediction = reader.predict(embeddings, population)
     with written_whole(output, overwrite=overwrite) as temporary:
         for_csv(prediction.to_dataframe()).to_csv(temporary)
     return f"{output}: {_summary(prediction)}"
@@ -179,7 +190,7 @@ def _into_nwb(
     imaged = session.population.signal == "traces"
     check_places(source, destination, in_place=in_place, overwrite=overwrite, imaged=imaged, pointers=session.pointers)
     name, embeddings = _session_embeddings(session, reader.fitted, settings)
-    prediction = reader.predict(embeddings)
+    prediction = reader.predict(embeddings, session.population)
     request = Request(embeddings, [prediction], name, "replace" if overwrite else if_exists)
     write_request(source, destination, request, overwrite=overwrite or in_place, session=session)
     return f"{source if in_place else destination}: {_summary(prediction)}, in processing/nuclr/{prediction.target}"
@@ -227,18 +238,18 @@ def _into_analyzer(source: Path, reader: _Reader, settings, group_by: str | None
 
 
 def _analyzer_embeddings(source: Path, decoder, settings, reading: dict):
-    """The saved analyzer's embeddings if they are current and of the decoder's model, otherwise new ones."""
+    """The saved analyzer's population; its embeddings if they are current and of the decoder's model, or new ones."""
     from ..extensions import computed_embedding
     from ..io import read_population
     from ..io.spikeinterface import load_spikeinterface
 
     analyzer = load_spikeinterface(source)
-    extension = computed_embedding(analyzer)
+    population, extension = read_population(analyzer, **reading), computed_embedding(analyzer)
     if extension and not extension.stale:
         embeddings = extension.get_embeddings(warn=False)
         if _accepts(decoder, embeddings):
-            return embeddings
-    return settings.embed(read_population(analyzer, **reading), _model(decoder, settings))
+            return population, embeddings
+    return population, settings.embed(population, _model(decoder, settings))
 
 
 def _session_embeddings(session, decoder, settings):

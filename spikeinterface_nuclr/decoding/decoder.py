@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import RecordingWarning
+from ..errors import InputError, RecordingWarning
 from ..predictions import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities, check_target_error
+from ..unit_embeddings import UnitEmbeddings
 from . import storage
 from .calibration import CONFIDENCE, Reference, abstention_threshold, fit_reference, name_of
 from .classifier import Classifier, HeldOut, fit_classifier
@@ -19,7 +20,9 @@ from .labelled import (
     embedded,
     facts_of,
     label_units,
+    per_recording,
 )
+from .neighbours import pooled
 from .parallel import on_one_thread
 from .predictor import Predictor, expanded
 from .readout import Readout, check_readout
@@ -51,6 +54,8 @@ class Decoder(Predictor):
         Description of the training data and settings, as plain values for JSON.
     name : str
         Name or path that it was loaded from.
+    neighbours : bool
+        Whether probabilities are averaged over neighbouring units on the probe.
 
     Examples
     --------
@@ -73,6 +78,7 @@ class Decoder(Predictor):
     animals: tuple[str, ...]
     card: dict = field(default_factory=dict)
     name: str = ""
+    neighbours: bool = False
 
     @property
     def classes(self) -> np.ndarray:
@@ -88,7 +94,9 @@ class Decoder(Predictor):
         tables = self._example_tables(example)
         return {"probability": self.classifier.probability(tables), "novelty": self._novelty(tables)}
 
-    def predict(self, embeddings: Recording, features=None, *, target_error: float = 0.1) -> Identities:
+    def predict(
+        self, embeddings: Recording, features=None, *, target_error: float = 0.1, positions=None, probes=None
+    ) -> Identities:
         """Predict the label of every unit of one recording.
 
         Parameters
@@ -101,6 +109,9 @@ class Decoder(Predictor):
         target_error : float, default: 0.1
             Largest fraction of wrong labels among those given, in animals like the training animals; above 0, at
             most 1. With 1, the decoder abstains only from novel units and those without an embedding.
+        positions, probes : arrays, optional
+            For a decoder that was fitted with positions: those of the units in µm, (n_units,) or (n_units, d), and the
+            probe of each unit (default: one probe). Probabilities are averaged over neighbours.
 
         Returns
         -------
@@ -127,6 +138,10 @@ class Decoder(Predictor):
         embedded_rows = {name: rows[mask] for name, rows in tables.items()}
         probability = expanded(mask, self.classifier.probability(embedded_rows))
         novelty = expanded(mask, self._novelty(embedded_rows))
+        if self.neighbours:
+            probability = pooled(probability, *self._places(positions, probes, first)).astype(np.float32)
+        elif positions is not None:
+            raise InputError(f"{self.name or self.target}: was fitted without positions: leave them out")
         several = len(self.members) > 1
         agreement = expanded(mask, self.classifier.agreement(embedded_rows)) if several else None
         confidence = probability.max(axis=1)
@@ -159,6 +174,22 @@ class Decoder(Predictor):
         """Confidence below which the decoder abstains (`abstention_threshold`); infinite if no threshold is safe."""
         return abstention_threshold(self.confidence, self.correct, target_error, self.clusters)
 
+    def _places(self, positions, probes, first: UnitEmbeddings) -> tuple[np.ndarray, np.ndarray]:
+        """Position and probe of each unit; InputError unless there is one for each."""
+        count = len(first.unit_ids)
+        if positions is None:
+            raise InputError(
+                f"{self.name or self.target}: averages over neighbouring units: give positions=, in µm along the probe"
+            )
+        probes = np.zeros(count) if probes is None else np.asarray(probes)
+        try:
+            positions = np.asarray(positions, dtype=float)
+        except (TypeError, ValueError):
+            raise InputError("positions must be numbers, in µm") from None
+        if len(positions) != count or positions.ndim > 2 or probes.shape != (count,):
+            raise InputError(f"positions {positions.shape} and probes {probes.shape} do not match {count} units")
+        return positions, probes
+
     def _novelty(self, tables: dict[str, np.ndarray]) -> np.ndarray:
         return np.mean(
             [
@@ -180,6 +211,7 @@ class Decoder(Predictor):
             "novelty": {name: [reference.typical, reference.limit] for name, reference in self.references.items()},
             "columns": list(self.columns),
             "animals": list(self.animals),
+            **({"neighbours": True} if self.neighbours else {}),
         }
 
     @classmethod
@@ -210,6 +242,7 @@ class Decoder(Predictor):
             storage.texts_of(facts["animals"], "animals"),
             storage.card_of(card),
             name,
+            facts.get("neighbours") is True,
         )
 
     def __repr__(self):
@@ -223,6 +256,8 @@ def fit_decoder(
     *,
     target: str,
     features=None,
+    positions=None,
+    probes=None,
     readout: str = "linear",
     balanced: bool = True,
     card: dict | None = None,
@@ -251,6 +286,11 @@ def fit_decoder(
     features : pandas DataFrame or list of DataFrames, optional
         Other features of each unit, such as SpikeInterface's metrics. They get a classifier of their own, whose
         probabilities are averaged with those of the embeddings.
+    positions, probes : list of arrays, optional
+        Positions of the units of each recording in µm, (n_units,) or (n_units, d), and their probes (default: one
+        probe). The decoder then averages the probabilities of each unit and its neighbours, the five nearest units
+        within 60 µm on the probe, which suits brain regions; thresholds are chosen for these averages. `predict` needs
+        positions too.
     readout : {"linear", "kernel"}
         "kernel", Gaussian functions at some training units, also finds classes that no linear map separates. The
         linear read-out shows what an embedding represents explicitly, and needs fewer labels.
@@ -291,19 +331,41 @@ def fit_decoder(
     labelled = label_units(embeddings, labels, animals, features)
     _warn_of_classes(labelled)
     classifier, held_out = on_one_thread(fit_classifier, labelled, readout=readout, balanced=balanced, seed=seed)
-    confidence = held_out.predicted.max(axis=1)
+    predicted = held_out.predicted
+    if positions is not None:
+        recordings = embeddings if isinstance(embeddings, list) else [embeddings]
+        predicted = _pooled_left_out(predicted, labelled.select(held_out.units), recordings, positions, probes)
+    confidence = predicted.max(axis=1)
     facts = {"readout": readout, "balanced": balanced, "calibration": name_of(classifier.temperatures)}
     return Decoder(
         target,
         classifier,
         _fit_references(labelled, classifier.readouts, held_out, seed),
         confidence.astype(np.float32),
-        held_out.predicted.argmax(axis=1) == held_out.truth,
+        predicted.argmax(axis=1) == held_out.truth,
         held_out.clusters,
         labelled.columns,
         tuple(labelled.animal_names),
         {**(card or {}), **facts_of(labelled, embeddings, held_out.left_out, seed), **facts},
+        neighbours=positions is not None,
     )
+
+
+def _pooled_left_out(predicted: np.ndarray, units: Labelled, recordings: list, positions, probes) -> np.ndarray:
+    """Predictions on left-out units (n, k), averaged over neighbours among the labelled units of their recording."""
+    positions = per_recording("positions", positions, recordings)
+    probes = None if probes is None else per_recording("probes", probes, recordings)
+    averaged = predicted.copy()
+    for number in np.unique(units.recordings):
+        rows = np.flatnonzero(units.recordings == number)
+        at = units.units[rows]
+        probe = np.zeros(len(rows)) if probes is None else np.asarray(probes[number])[at]
+        try:
+            position = np.asarray(positions[number], dtype=float)[at]
+        except (TypeError, ValueError):
+            raise InputError("positions must be numbers, in µm") from None
+        averaged[rows] = pooled(predicted[rows], position, probe)
+    return averaged
 
 
 def _fit_references(

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..io.spikeinterface_api import register_result_extension
 from ..predictions import Estimates
 from .base import computed_extension, computed_safely
-from .prediction import PredictionExtension, decoder_params, property_name
+from .prediction import PredictionExtension, decoder_params, metrics_of, property_name
 
 
 class ComputeNuCLREstimate(PredictionExtension):
@@ -50,12 +50,12 @@ class ComputeNuCLREstimate(PredictionExtension):
     def _set_params(self, decoder=None, coverage=0.9, publish=False, decoder_sha256=None):
         return decoder_params(decoder, coverage=coverage, publish=publish, decoder_sha256=decoder_sha256)
 
-    def predicted(self, embeddings, features) -> Estimates:
-        """What the regressor reads from embeddings."""
+    def predicted(self, analyzer: SortingAnalyzer, embeddings) -> Estimates:
+        """What the regressor reads from an analyzer's embeddings."""
         from ..decoding.regressor import Regressor
 
         regressor = Regressor.load(self.model_file, sha256=self.model_sha256)
-        table = features() if regressor.columns else None
+        table = metrics_of(analyzer) if regressor.columns else None
         return regressor.predict(embeddings, table, coverage=self.params["coverage"])
 
     def facts(self, prediction: Estimates | None) -> dict[str, np.ndarray]:

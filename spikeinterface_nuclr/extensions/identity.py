@@ -10,15 +10,16 @@ from ..errors import InputError
 from ..io.spikeinterface_api import register_result_extension
 from ..predictions import NO_EMBEDDING, UNKNOWN, Identities, label_of
 from .base import computed_extension, computed_safely
-from .prediction import PredictionExtension, decoder_params, property_name
+from .prediction import PredictionExtension, decoder_params, metrics_of, places_of, property_name
 
 
 class ComputeNuCLRIdentity(PredictionExtension):
     """Predict a property of every unit, such as its cell type or brain region, from its embedding.
 
-    Needs ``nuclr_embedding``, of the model that the decoder was fitted with; for a decoder that was fitted with other
-    features as well, SpikeInterface's metrics of these names. Identities are recomputed after merges and splits, and
-    removed when the embeddings are recomputed.
+    Needs ``nuclr_embedding``, of the model that the decoder was fitted with. For a decoder that was fitted with other
+    features as well, it needs SpikeInterface's metrics of these names; for one that averages over neighbouring units,
+    ``unit_locations``. Identities are recomputed after merges and splits, and removed when the embeddings are
+    recomputed.
 
     Parameters
     ----------
@@ -54,13 +55,14 @@ class ComputeNuCLRIdentity(PredictionExtension):
     def _set_params(self, decoder=None, target_error=0.1, publish=False, decoder_sha256=None):
         return decoder_params(decoder, target_error=target_error, publish=publish, decoder_sha256=decoder_sha256)
 
-    def predicted(self, embeddings, features) -> Identities:
-        """What the decoder reads from embeddings."""
+    def predicted(self, analyzer: SortingAnalyzer, embeddings) -> Identities:
+        """What the decoder reads from an analyzer's embeddings."""
         from ..decoding.decoder import Decoder
 
         decoder = Decoder.load(self.model_file, sha256=self.model_sha256)
-        table = features() if decoder.columns else None
-        return decoder.predict(embeddings, table, target_error=self.params["target_error"])
+        table = metrics_of(analyzer) if decoder.columns else None
+        places = places_of(analyzer) if decoder.neighbours else {}
+        return decoder.predict(embeddings, table, target_error=self.params["target_error"], **places)
 
     def facts(self, prediction: Identities | None) -> dict[str, np.ndarray]:
         """The names of the classes."""

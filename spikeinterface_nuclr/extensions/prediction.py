@@ -11,7 +11,7 @@ from spikeinterface.core import SortingAnalyzer
 from ..errors import InputError, RecordingWarning
 from ..io.untrusted import check_extension
 from ..predictions import Prediction
-from .base import RowsExtension, computed_extension, named_file, rows_of_same_units
+from .base import RowsExtension, computed_extension, named_file, population_of, rows_of_same_units
 
 _NOT_DECODED = "the units were changed and could not be decoded again"
 # Properties are files of their names, which a folder on Windows takes too.
@@ -31,8 +31,8 @@ class PredictionExtension(RowsExtension):
     need_job_kwargs = False
     model_param, provenance_sha256 = "decoder", "decoder_sha256"
 
-    def predicted(self, embeddings, features) -> Prediction:
-        """What the decoder of the parameters reads from embeddings; `features` returns a table of metrics."""
+    def predicted(self, analyzer: SortingAnalyzer, embeddings) -> Prediction:
+        """What the decoder of the parameters reads from an analyzer's embeddings."""
         raise NotImplementedError
 
     def facts(self, prediction: Prediction | None) -> dict[str, np.ndarray]:
@@ -48,7 +48,7 @@ class PredictionExtension(RowsExtension):
         embedding = computed_extension(analyzer, "nuclr_embedding")
         if embedding is None:
             raise InputError(f"{self.extension_name} needs nuclr_embedding: compute it first")
-        prediction = self.predicted(embedding.get_embeddings(warn=False), lambda: _metrics(analyzer))
+        prediction = self.predicted(analyzer, embedding.get_embeddings(warn=False))
         provenance = {**prediction.provenance, "embedding_sha256": _digest(embedding.data["embedding"])}
         if embedding.stale:
             provenance["stale"] = embedding.stale
@@ -134,7 +134,7 @@ def property_name(target: str) -> str:
     return _NO_FILE_NAME.sub("_", f"nuclr_{target}")
 
 
-def _metrics(analyzer: SortingAnalyzer):
+def metrics_of(analyzer: SortingAnalyzer):
     """SpikeInterface's metrics of the units that are computed, as one frame."""
     import pandas as pd
 
@@ -145,6 +145,15 @@ def _metrics(analyzer: SortingAnalyzer):
     if not frames:
         raise InputError(f"the decoder also reads metrics: compute {', '.join(_METRICS)}, whichever hold them")
     return pd.concat(frames, axis=1).apply(pd.to_numeric, errors="coerce")
+
+
+def places_of(analyzer: SortingAnalyzer) -> dict[str, np.ndarray]:
+    """Positions of the units in µm, from the extension unit_locations, and their probes."""
+    if not analyzer.has_extension("unit_locations"):
+        raise InputError("the decoder averages over neighbouring units: compute unit_locations first")
+    check_extension(analyzer, "unit_locations")
+    locations = analyzer.get_extension("unit_locations").get_data()
+    return {"positions": np.asarray(locations, dtype=float)[:, :2], "probes": population_of(analyzer).group}
 
 
 def _digest(embedding: np.ndarray) -> str:
