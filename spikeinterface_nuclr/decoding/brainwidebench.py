@@ -71,9 +71,9 @@ def read_brainwidebench_embeddings(path, *, checkpoint: Checkpoint | None = None
         "checkpoint_sha256": checkpoint.sha256 if checkpoint else hashlib.sha256(rows.tobytes()).hexdigest(),
         "released_seed": seed if isinstance(seed, int) else None,
     }
-    found = {}
-    for session in np.unique(sessions).tolist():
-        of_session = np.flatnonzero(sessions == session)
+    found, (names, which) = {}, np.unique(sessions, return_inverse=True)
+    first = np.searchsorted(np.sort(which), np.arange(1, len(names)))
+    for session, of_session in zip(names.tolist(), np.split(np.argsort(which, kind="stable"), first), strict=True):
         windows = np.isfinite(rows[of_session]).all(axis=1).astype(np.int64)
         unknown = np.full(len(of_session), np.nan, dtype=np.float32)
         found[session] = UnitEmbeddings(units[of_session], rows[of_session], windows, unknown, provenance)
