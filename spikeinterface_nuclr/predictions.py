@@ -21,7 +21,8 @@ class _Rows:
 
     def select(self, units):
         """The rows at these positions (or where a mask is True)."""
-        index = np.arange(len(self.unit_ids))[np.asarray(units)]
+        units = np.asarray(units)
+        index = np.arange(len(self.unit_ids))[units if units.size else units.astype(np.int64)]
         return replace(self, **{name: getattr(self, name)[index] for name in (*self.ROWS, *self.optional_rows())})
 
     def optional_rows(self) -> list[str]:

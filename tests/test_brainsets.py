@@ -126,6 +126,33 @@ def test_damaged_sessions_are_refused_in_one_line(tmp_path, what, message):
     assert str(path) in str(caught.value)
 
 
+def test_data_of_other_files_are_refused(tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("0123456789" * 24)
+    for name, add in (
+        ("storage", lambda file: file.create_dataset("units/x", (24,), "S10", external=[(str(secret), 0, 240)])),
+        ("link", lambda file: file["units"].__setitem__("x", h5py.ExternalLink(str(tmp_path / "other.h5"), "/x"))),
+    ):
+        path = tmp_path / f"{name}.h5"
+        session(path)
+        with h5py.File(path, "r+") as file:
+            add(file)
+        with pytest.raises(InputError, match="other file") as caught:
+            read_population(path)
+        assert "0123" not in str(caught.value)
+
+
+def test_more_data_than_the_file_holds_are_refused(tmp_path):
+    path = tmp_path / "s.h5"
+    session(path)
+    with h5py.File(path, "r+") as file:
+        for name, kind in (("timestamps", "f8"), ("unit_index", "i8")):
+            del file[f"spikes/{name}"]
+            file.create_dataset(f"spikes/{name}", (600_000_000,), kind, chunks=(10_000,))
+    with pytest.raises(InputError, match=r"claims .* GB and has .* MB on disk"):
+        read_population(path)
+
+
 def test_a_truncated_session_is_refused(tmp_path):
     path = tmp_path / "s.h5"
     session(path)
@@ -189,11 +216,23 @@ def test_units_are_selected_by_their_properties(population, where, selected):
         ("region in 'TH'", "give a list"),
         ("label == [1]", "is no comparison with a number or a text"),
         ("label > 3", "no unit satisfies 'label > 3'"),
+        ("label", "label holds no truth values"),
+        ("ks and good", "ks holds no truth values"),
+        ("label < 0x" + 400 * "f", "is no condition"),
+        ("label in [None]", "give a list"),
+        ("label in [[1]]", "give a list"),
+        ("label < " + 900 * "-" + "1", "is no"),
+        ("good or " * 300 + "good", "where has 2,404 characters"),
     ],
 )
 def test_conditions_that_cannot_be_are_refused(population, where, message):
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         read_population(population, where=where)
+
+
+def test_a_column_with_a_micro_sign_can_be_named():
+    population = Population(["a", "b"], [[1.0], [2.0]], stop=3.0, properties={"depth_\u00b5m": np.array([10.0, 20.0])})
+    assert read_population(population, where="depth_\u00b5m > 15").unit_ids.tolist() == ["b"]
 
 
 def test_units_that_are_left_out_are_no_context(checkpoint, tmp_path):

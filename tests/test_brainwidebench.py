@@ -132,6 +132,17 @@ def test_a_decoder_of_the_model_reads_recordings_that_are_embedded_by_it(nuclr, 
     assert [path.name for path in (tmp_path / "p").iterdir()] == ["nuclr"]
 
 
+def test_existing_predictions_stay(nuclr, benchmark, decoder, tmp_path):
+    released = [part for seed in (42, 43) for part in ("--embeddings", benchmark / f"nuclr_embeddings_{seed}.pt")]
+    export = ("brainwidebench", benchmark / "eval" / "*.h5", "--decoder", decoder, *released, "--seed", 42, "-q")
+    standing = tmp_path / "p" / "nuclr-multi-unit" / "ts3-unit_cosmos" / "seed_42.safetensors"
+    standing.parent.mkdir(parents=True)
+    standing.write_text("mine")
+    assert "exists already" in nuclr(*export, "-o", tmp_path / "p", code=3).stderr
+    assert [path.name for path in (tmp_path / "p").iterdir()] == ["nuclr-multi-unit"]
+    assert "name no file" in nuclr(*export, "-o", tmp_path / "q", "--name", "../evil", code=3).stderr
+
+
 def test_an_evaluation_takes_them_too(nuclr, benchmark, tmp_path):
     done = nuclr("evaluate", benchmark / "train" / "*.h5", "--label", "region_cosmos", "--embeddings",
                  benchmark / "nuclr_embeddings_42.pt", "--depth", "depths", "--shuffles", 0, "-o", tmp_path / "r", "-q",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pynwb
 import pytest
+import spikeinterface.core as si
 from analyzers import build_analyzer, reload
 from nwb_files import add_units, new_nwb, write_nwb_file
 
@@ -25,6 +26,7 @@ from spikeinterface_nuclr import (
     compute_nuclr_embedding,
     compute_nuclr_estimate,
     embed,
+    fit_decoder,
     fit_regressor,
     read_nwb,
     read_population,
@@ -210,9 +212,23 @@ def test_an_analyzer_holds_them(nuclr, population, regressor, model, expected, t
     np.testing.assert_allclose(pd.read_csv(out)["value"], found.value, rtol=1e-4)
 
 
-def reload_estimates(folder) -> Estimates:
-    import spikeinterface.core as si
+def test_a_stale_analyzer_keeps_its_other_prediction(nuclr, population, regressor, model, tmp_path):
+    train = [simulate_population(30, 60.0, seed=k) for k in range(4)]
+    embeddings = [embed(one, model, precision="float32", progress=False) for one in train]
+    decoder = fit_decoder(embeddings, [one.properties["cell_type"] for one in train], target="cell_type")
+    decoder.save(tmp_path / "d.safetensors")
+    folder = tmp_path / "analyzer"
+    build_analyzer(population, format="binary_folder", folder=folder)
+    nuclr("predict", folder, "--decoder", tmp_path / "d.safetensors", *EXACT, model, "-q")
+    analyzer = si.load_sorting_analyzer(folder)
+    extension = analyzer.get_extension("nuclr_embedding")
+    extension.data["provenance"] = {**extension.data["provenance"], "stale": "the spikes have changed"}
+    extension.save()
+    refused = nuclr("predict", folder, "--decoder", regressor, *EXACT, model, "-q", code=3)
+    assert "cell_type was predicted from embeddings that have to be computed again" in refused.stderr
 
+
+def reload_estimates(folder) -> Estimates:
     analyzer = si.load_sorting_analyzer(folder)
     return analyzer.get_extension(NAME).get_estimates()
 
@@ -261,8 +277,6 @@ def test_it_is_computed_loaded_and_published(analyzer, expected):
 
 
 def test_both_predictions_go_into_the_nwb_file(population, regressor, model, session, tmp_path):
-    from spikeinterface_nuclr import fit_decoder
-
     train = [simulate_population(30, 60.0, seed=k) for k in range(4)]
     embeddings = [embed(one, model, precision="float32", progress=False) for one in train]
     decoder = fit_decoder(embeddings, [one.properties["cell_type"] for one in train], target="cell_type")

@@ -136,6 +136,16 @@ def test_animals_without_a_range_are_not_scored():
         evaluate_regressor(embeddings, [np.ones(80)] * 4, **QUIET)
 
 
+def test_too_few_values_to_fit_to_are_refused():
+    embeddings, values = animals(2)
+    values[1][1:] = np.nan
+    values[1][5] = 3.0
+    with pytest.raises(InputError, match="split 'm0': a regression needs 10 labelled units or more, not 1"):
+        evaluate_regressor(embeddings, values, **QUIET)
+    with pytest.warns(RecordingWarning, match="one animal only"):
+        fit_regressor(embeddings[0], values[0], target="x")
+
+
 def test_nonsense_is_refused_in_one_line():
     embeddings, values = animals(3)
     for settings, message in (

@@ -8,7 +8,18 @@ from ..errors import REFUSALS, CheckpointError, DeviceError, InputError, Recordi
 from ..text import printable
 
 EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, OSError: 3, MemoryError: 5}
-_ORDER_OF_USE = ("demo", "embed", "predict", "info", "decoder", "evaluate", "store", "train", "convert")
+_ORDER_OF_USE = (
+    "demo",
+    "embed",
+    "predict",
+    "info",
+    "decoder",
+    "evaluate",
+    "store",
+    "train",
+    "convert",
+    "brainwidebench",
+)
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -27,7 +27,7 @@ def brainwidebench(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the predictions.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Seed of the benchmark, such as 42.", show_default=False)],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the benchmark, such as 42.", show_default=False)],
     name: Annotated[str, typer.Option(help="Name of the submission.")] = "nuclr",
     where: Where = None,
     model: Annotated[
@@ -51,16 +51,20 @@ def brainwidebench(
     import numpy as np
     from tqdm.auto import tqdm
 
-    from ..decoding.brainwidebench import embeddings_of, export_brainwidebench
-    from ..decoding.cohort import released_tables
+    from ..decoding.brainwidebench import embeddings_of, export_brainwidebench, place_of_predictions
+    from ..decoding.cohort import depths_of, released_tables
     from ..decoding.decoder import Decoder
-    from ..decoding.label_sources import unit_property
     from ..decoding.neighbours import with_neighbours
     from ..errors import InputError
+    from ..files import check_writable
     from ..io import read_population
     from ..io.manifest import list_sources
     from ..model.loading import load_checkpoint
 
+    names = [name, f"{name}-multi-unit"]
+    for label in names:
+        if (place := place_of_predictions(output, label, seed)).exists():
+            check_writable(place, overwrite=overwrite)
     fitted = Decoder.load(decoder)
     # Its own averages are the multi-unit predictions.
     multi_unit = multi_unit and not fitted.neighbours
@@ -69,10 +73,10 @@ def brainwidebench(
     for source in tqdm(list_sources(sources), desc="predicting", unit="session", disable=quiet):
         try:
             population = read_population(source.source, **source.reading({"where": where}))
-            depths = unit_property(population, _DEPTHS, source.name)
-            places = {"positions": depths, "probes": population.group}
+            depths = depths_of(population, _DEPTHS, source.name) if multi_unit or fitted.neighbours else None
+            places = {"positions": depths, "probes": population.group} if fitted.neighbours else {}
             found = embeddings_of(population, released, source.name)
-            identities = fitted.predict(found, target_error=1.0, **(places if fitted.neighbours else {}))
+            identities = fitted.predict(found, target_error=1.0, **places)
             known = np.isfinite(identities.confidence)
             session = population.metadata.get("session", "")
             if multi_unit:
@@ -84,8 +88,7 @@ def brainwidebench(
     list_skipped(skipped)
     if not single:
         raise InputError(f"no session can be used: {skipped[0]}")
-    names = {name: single, **({f"{name}-multi-unit": multi} if multi_unit else {})}
-    for label, predictions in names.items():
+    for label, predictions in zip(names, (single, multi) if multi_unit else (single,), strict=False):
         path = export_brainwidebench(predictions, output, label, seed=seed, entity_ids=ids, overwrite=overwrite)
         say(f"{path}: {sum(len(part.unit_ids) for part in predictions)} units of {len(predictions)} sessions")
     exit_if_skipped(skipped)

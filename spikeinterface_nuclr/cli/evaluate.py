@@ -108,8 +108,8 @@ def evaluate(
 
     name = target_name(target, label, labels, value, values)
     numbers = value is not None or values is not None
-    if numbers and (curves or depth):
-        raise typer.BadParameter("--curves and --depth are for labels: leave them out for numbers")
+    if numbers and (curves or depth or not balanced):
+        raise typer.BadParameter("--curves, --depth and --no-balanced are for labels: leave them out for numbers")
     check_protocol(protocol, test_animal or ())
     check_jobs(n_jobs)
     check_readout(readout)

@@ -165,6 +165,8 @@ def of_decoder(name: str) -> dict:
         trust = {f"{part:.0%} of true values within": f"± {fitted.half_width(part):.4g}" for part in (0.5, 0.9)}
     else:
         classes = {"classes": ", ".join(fitted.classes)}
+        if fitted.neighbours:
+            classes["averaged over"] = "neighbouring units on the probe"
         trust = {f"labelled at {error:.0%} target error": _coverage(fitted, error) for error in (0.05, 0.1)}
     return {
         fitted.WHAT: fitted.name,

@@ -222,6 +222,12 @@ def _into_analyzer(source: Path, reader: _Reader, settings, group_by: str | None
     if if_exists == "error" and existing and existing.target != fitted.target:
         raise InputError(f"{source}: {name} is of another property: give --if-exists replace to replace it")
     if not usable or extension.stale:
+        other = (computed_identity if reader.numbers else computed_estimate)(analyzer)
+        if if_exists == "error" and other:
+            raise InputError(
+                f"{source}: {other.target} was predicted from embeddings that have to be computed again, and would be "
+                "removed with them: give --if-exists replace to allow that"
+            )
         model = _model(fitted, settings)
         with warnings.catch_warnings():
             # It is computed next.

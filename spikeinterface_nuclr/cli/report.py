@@ -20,7 +20,7 @@ _TABLES = ("predictions.csv", "scores.csv", "animal_scores.csv", "per_class.csv"
 _FILES = (*_TABLES, "provenance.json", "evaluation.png", PAGE)
 _READOUTS = {"linear": "", "kernel": " of a Gaussian kernel"}
 _PROTOCOLS = {
-    "leave-one-animal-out": "Each animal was left out in turn and predicted by a decoder fitted to the others.",
+    "leave-one-animal-out": "Each animal was left out in turn and predicted from a fit to the others.",
     "zero-shot": "The test animals were not used for fitting or for any choice.",
     "within-animal": "**Within animals: training and test units come from the same recordings, so the scores may "
     "reflect the session and say little about new animals.**",
@@ -149,9 +149,14 @@ def _scores(evaluation: Comparison, names, *, p_value: bool = True) -> str:
     for method in [*evaluation.methods, *shuffled]:
         cells = [table.loc[(method, name)] for name in names]
         p = cells[0]["p"]
-        means = [f"{cell['value']:.2f}{_interval(cell['low'], cell['high'])}" for cell in cells]
+        means = [_cell(name, cell) for name, cell in zip(names, cells, strict=True)]
         rows.append([for_markdown(method), *means, *([f"{p:.3f}" if p == p else ""] if p_value else [])])
     return _table(["", *names, *(["p"] if p_value else [])], rows)
+
+
+def _cell(name: str, cell) -> str:
+    form = ".3g" if name == "mean absolute error" else ".2f"  # in the unit of the values
+    return f"{cell['value']:{form}}{_interval(cell['low'], cell['high'], form)}"
 
 
 def _comparison(evaluation: Comparison) -> str:

@@ -1,12 +1,14 @@
 """BrainWideBench: its released embeddings, and export of predictions for `unit_cosmos`, the ten Cosmos regions."""
 
 import hashlib
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..errors import CheckpointError, InputError, reason_of
+from ..errors import CheckpointError, InputError, RecordingWarning, reason_of
 from ..files import written_whole
 from ..model.checkpoint import Checkpoint
 from ..model.pickled import Pickled, Tensor, Texts
@@ -58,14 +60,16 @@ def read_brainwidebench_embeddings(path, *, checkpoint: Checkpoint | None = None
         try:
             parts = [_part(file, content, part) for part in _PARTS if f"{part}_embs" in content]
             seed = content.get("run_seed")
+            if not parts:
+                raise ValueError("it lacks train_embs and eval_embs")
+            uids, rows = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            if len(np.unique(uids)) < len(uids):
+                raise ValueError("an id occurs twice")
+            sessions, _, units = np.char.rpartition(uids, "/").T
         except Exception as error:  # any error may result from another layout
             raise CheckpointError(f"{path}: does not hold released embeddings ({reason_of(error)})") from None
-    if not parts:
-        raise CheckpointError(f"{path}: does not hold released embeddings: it lacks train_embs and eval_embs")
-    uids, rows = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    if len(np.unique(uids)) < len(uids):
-        raise CheckpointError(f"{path}: does not hold released embeddings: an id occurs twice")
-    sessions, _, units = np.char.rpartition(uids, "/").T
+    if checkpoint is not None:
+        _check_model(path, checkpoint, rows.shape[1], seed)
     provenance = {
         "checkpoint": checkpoint.name if checkpoint else path.name,
         "checkpoint_sha256": checkpoint.sha256 if checkpoint else hashlib.sha256(rows.tobytes()).hexdigest(),
@@ -78,6 +82,23 @@ def read_brainwidebench_embeddings(path, *, checkpoint: Checkpoint | None = None
         unknown = np.full(len(of_session), np.nan, dtype=np.float32)
         found[session] = UnitEmbeddings(units[of_session], rows[of_session], windows, unknown, provenance)
     return found
+
+
+def _check_model(path: Path, checkpoint: Checkpoint, width: int, seed) -> None:
+    """CheckpointError if these rows cannot be of a model; a RecordingWarning if they seem to be of another seed."""
+    config = checkpoint.config
+    if config.members > 1 or config.dim != width:
+        raise CheckpointError(
+            f"{path}: its embeddings have {width} dimensions, those of {checkpoint.name} {config.embedding_dim}: name "
+            "the model that computed them"
+        )
+    named = re.search(r"nuclr_(\d+)", checkpoint.name)
+    if named and isinstance(seed, int) and int(named[1]) != seed:
+        warnings.warn(
+            f"{path}: is of seed {seed}, and {checkpoint.name} seems to be of another: name the model that computed it",
+            RecordingWarning,
+            stacklevel=3,
+        )
 
 
 def embeddings_of(population: Population, released: list[dict[str, UnitEmbeddings]], name: str) -> Recording:
@@ -118,13 +139,13 @@ def embeddings_of(population: Population, released: list[dict[str, UnitEmbedding
 def _part(file: Pickled, content: dict, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Ids (n,) and embeddings (n, dim) of the training or evaluation units."""
     rows, uids = content[f"{part}_embs"], content[f"{part}_uids"]
-    if not isinstance(rows, Tensor) or not isinstance(uids, Texts | list):
+    if not isinstance(rows, Tensor) or not isinstance(uids, Texts):
         raise ValueError(f"{part}_embs is no tensor, or {part}_uids no array of text")
-    names = uids.values() if isinstance(uids, Texts) else np.array([str(text) for text in uids])
+    names = uids.values()
     values = file.tensor(rows).to(torch.float32).numpy().copy()
     if values.ndim != 2 or len(values) != len(names):
         raise ValueError(f"{part}_embs has shape {values.shape} for {len(names)} ids")
-    if not all("/" in name for name in names.tolist()):
+    if not len(names) or not all("/" in name for name in names.tolist()):
         raise ValueError(f"{part}_uids are not of the form SESSION/UNIT")
     return names, values
 
@@ -170,9 +191,12 @@ def export_brainwidebench(
     """
     from safetensors.numpy import save_file
 
+    path = place_of_predictions(folder, label, seed)
     entity_ids = [recording.unit_ids for recording in identities] if entity_ids is None else entity_ids
     ids = np.concatenate([np.asarray(part).astype(str) for part in entity_ids])
     probability = np.concatenate([_cosmos(recording) for recording in identities])
+    if not len(ids):
+        raise InputError("no unit has probabilities: embed the units first")
     if len(ids) != len(probability):
         raise InputError(f"entity_ids has {len(ids)} ids for {len(probability)} units: give one per unit")
     if len(np.unique(ids)) < len(ids):
@@ -183,7 +207,6 @@ def export_brainwidebench(
     missing = np.isnan(probability).any(axis=1)
     if missing.any():
         raise InputError(f"unit {ids[missing][0]} has no probabilities: leave it out, or embed it")
-    path = Path(folder) / label / TASK / f"seed_{seed}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = np.array([text.encode() for text in ids.tolist()])
     arrays = {
@@ -194,6 +217,13 @@ def export_brainwidebench(
     with written_whole(path, overwrite=overwrite) as temporary:
         save_file(arrays, temporary, metadata)
     return path
+
+
+def place_of_predictions(folder, label: str, seed: int) -> Path:
+    """The file of a submission; InputError unless its label is a plain name."""
+    if label in ("", ".", "..") or "/" in label or "\\" in label or seed < 0:
+        raise InputError(f"label {label!r} and seed {seed} name no file: give a plain name, and a seed from 0 on")
+    return Path(folder) / label / TASK / f"seed_{seed}.safetensors"
 
 
 def _cosmos(identities: Identities) -> np.ndarray:

@@ -145,8 +145,9 @@ def read_cohort(
     # Errors that affect all recordings are raised before the first is read.
     rule.check([source.name for source in listed])
     choose_precision(settings.precision, choose_device(settings.device))
+    released = [released] if isinstance(released, str | Path) else list(released)
     checkpoints = {} if settings.model is None else dict.fromkeys(("spikes", "traces"), load_checkpoint(settings.model))
-    tables = released_tables(list(released), settings.model, checkpoints.get("spikes"), control)
+    tables = released_tables(released, settings.model, checkpoints.get("spikes"), control)
     reading = {"group_by": group_by, **keywords}
     reader = _Reader(rule, settings, checkpoints, reading, cache, baselines, control, depth, tables)
 
@@ -212,7 +213,7 @@ class _Reader:
         """
         population = read_population(source.source, **source.reading(self.reading))
         animal = _animal(source, population)
-        positions = _positions(population, self.depth, source.name) if self.depth else None
+        positions = depths_of(population, self.depth, source.name) if self.depth else None
         labels = self.rule.labels_of(population, source.name)
         if not is_labelled(labels).any():
             raise InputError(f"{source.name}: no unit has a usable label ({self.rule.name})")
@@ -280,7 +281,7 @@ def _animal(source: Listed, population: Population) -> str:
     return animal
 
 
-def _positions(population: Population, depth: str, name: str) -> np.ndarray:
+def depths_of(population: Population, depth: str, name: str) -> np.ndarray:
     """The property with each unit's position, as numbers."""
     values = unit_property(population, depth, name)
     try:

@@ -186,7 +186,7 @@ class Decoder(Predictor):
             positions = np.asarray(positions, dtype=float)
         except (TypeError, ValueError):
             raise InputError("positions must be numbers, in µm") from None
-        if len(positions) != count or positions.ndim > 2 or probes.shape != (count,):
+        if positions.ndim not in (1, 2) or len(positions) != count or probes.shape != (count,):
             raise InputError(f"positions {positions.shape} and probes {probes.shape} do not match {count} units")
         return positions, probes
 

@@ -33,6 +33,15 @@ def pair_embeddings(embeddings: UnitEmbeddings, pairs=None, *, directed: bool = 
         directed. The ids are "a -> b" and "a -- b". A decoder of pairs does not read embeddings of units, nor of pairs
         of the other kind.
 
+    Notes
+    -----
+    All pairs of 300 units take 0.2 GB for each 128 dimensions, and several times that while they are made: choose pairs
+    in larger populations.
+
+    Pairs share units. Split by animal, and where units of different animals have names in common, by name as well: a
+    decoder may otherwise recognise the unit instead of the connection. Within one animal, scores and intervals are too
+    good for the same reason.
+
     Raises
     ------
     InputError
@@ -46,6 +55,10 @@ def pair_embeddings(embeddings: UnitEmbeddings, pairs=None, *, directed: bool = 
     >>> pairs.unit_ids.tolist()
     ['u000 -> u001', 'u001 -> u000']
     """
+    if not isinstance(embeddings, UnitEmbeddings):
+        raise InputError(f"embeddings are UnitEmbeddings of one recording, not {type(embeddings).__name__}")
+    if embeddings.provenance.checkpoint_sha256 is None:
+        raise InputError("the checkpoint of the embeddings is unknown: embed again, or load what `save` wrote")
     embedded = np.isfinite(embeddings.embedding).all(axis=1)
     ids = np.asarray(embeddings.unit_ids).astype(str)
     if pairs is None:
@@ -53,6 +66,8 @@ def pair_embeddings(embeddings: UnitEmbeddings, pairs=None, *, directed: bool = 
     else:
         first, second = _positions(pairs, ids, directed)
     members = ((embeddings.provenance.model or {}).get("config") or {}).get("members", 1)
+    if not isinstance(members, int) or members < 1 or embeddings.embedding.shape[1] % members:
+        raise InputError(f"embeddings of {embeddings.embedding.shape[1]} dimensions do not divide into {members!r}")
     parts = np.split(embeddings.embedding.astype(np.float64), members, axis=1)
     rows = np.hstack([_features(part, embedded, first, second, directed) for part in parts])
     arrow = "->" if directed else "--"
@@ -61,7 +76,7 @@ def pair_embeddings(embeddings: UnitEmbeddings, pairs=None, *, directed: bool = 
     sha256 = hashlib.sha256(f"{kind} of {provenance.checkpoint_sha256}".encode()).hexdigest()
     return UnitEmbeddings(
         np.array([f"{a} {arrow} {b}" for a, b in zip(ids[first], ids[second], strict=True)], dtype=str),
-        rows.astype(np.float32),
+        rows,
         np.minimum(embeddings.num_windows[first], embeddings.num_windows[second]),
         np.minimum(embeddings.split_half_similarity[first], embeddings.split_half_similarity[second]),
         provenance.replace(checkpoint=f"{kind} of {provenance.checkpoint}", checkpoint_sha256=sha256),
@@ -73,7 +88,7 @@ def _features(
 ) -> np.ndarray:
     """Features of pairs from the embeddings (n, k) of one member."""
     z = standardised(rows, *moments(rows[embedded])) if embedded.any() else rows
-    a, b = z[first], z[second]
+    a, b = z[first].astype(np.float32), z[second].astype(np.float32)
     alone = [a, b] if directed else [a + b]
     features = np.hstack([*alone, a * b, np.abs(a - b)])
     features[~(embedded[first] & embedded[second])] = np.nan

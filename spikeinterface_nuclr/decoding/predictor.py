@@ -71,6 +71,10 @@ class Predictor(storage.Fitted):
             raise InputError(
                 f"{name}: reads the members of an ensemble, which these embeddings do not name: embed again"
             )
+        for table in self.members:
+            width, expected = tables[table].shape[1], len(self.readouts[table].mean)
+            if width != expected:
+                raise InputError(f"{name}: reads embeddings of {expected} dimensions, these have {width}: embed again")
         if self.columns and features is None:
             raise InputError(f"{name}: also reads features: give {', '.join(self.columns)}")
         missing = [column for column in self.columns if column not in columns]

@@ -1,10 +1,11 @@
 """Regressor: predicts a number, such as depth, from embeddings, with a prediction interval."""
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, RecordingWarning
 from ..predictions import Estimates, check_coverage
 from . import storage
 from .classifier import averaged
@@ -150,6 +151,11 @@ def fit_regressor(
         Arrays of a recording do not match its units, or a value is not a number (the message names them); or there are
         fewer than ten units with a value.
 
+    Warns
+    -----
+    RecordingWarning
+        There is a single animal, or names of two animals differ only by case or blanks.
+
     Examples
     --------
     >>> from spikeinterface_nuclr import embed, fit_regressor, simulate_population
@@ -164,8 +170,14 @@ def fit_regressor(
     check_fit(target, card, seed)
     check_readout(readout)
     labelled = label_units(embeddings, values, animals, features, read=as_values)
-    if len(labelled) < _MIN_UNITS:
-        raise InputError(f"a regression needs {_MIN_UNITS} labelled units or more, not {len(labelled)}")
+    check_enough(len(labelled))
+    if len(labelled.animal_names) == 1:
+        warnings.warn(
+            f"one animal only ({labelled.animal_names[0]}): intervals are those of its own units, the error in other "
+            "animals is unknown",
+            RecordingWarning,
+            stacklevel=2,
+        )
     readouts, predicted, left_out_kind = fit_readouts(labelled, readout, seed)
     values, facts = labelled.labels, facts_of(labelled, embeddings, left_out_kind, seed)
     return Regressor(
@@ -176,6 +188,12 @@ def fit_regressor(
         tuple(labelled.animal_names),
         {**(card or {}), **facts, "readout": readout, "r2_left_out": round(r2_score(values, predicted), 4)},
     )
+
+
+def check_enough(count: int, where: str = "") -> None:
+    """InputError if there are too few units with a value to fit to."""
+    if count < _MIN_UNITS:
+        raise InputError(f"{where}a regression needs {_MIN_UNITS} labelled units or more, not {count}")
 
 
 def fit_readouts(labelled: Labelled, readout: str, seed: int) -> tuple[dict[str, Readout], np.ndarray, str]:

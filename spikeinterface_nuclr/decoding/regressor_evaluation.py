@@ -17,7 +17,7 @@ from .labels import as_values
 from .methods import check_settings, methods_of
 from .parallel import in_parallel
 from .readout import Basis, Readout
-from .regressor import fit_readouts, half_width
+from .regressor import check_enough, fit_readouts, half_width
 from .scores import EMBEDDING, SHUFFLED, interval, of_animals, shuffled_within
 from .splits import FEWEST_VALUES, Split, with_range
 
@@ -164,6 +164,8 @@ def evaluate_regressor(
             RecordingWarning,
             stacklevel=2,
         )
+    for split in splits:
+        check_enough(len(split.fit), f"split {split.name!r}: ")
     methods = methods.with_splits(splits)
     numbers, by_name = methods.numbers, methods.by_name
     with tqdm(total=(len(by_name) + bool(shuffles)) * len(splits), desc="evaluating", disable=not progress) as bar:

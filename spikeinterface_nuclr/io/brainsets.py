@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from ..errors import InputError, reading
+from ..files import check_declared
 from ..population import Population
 from .assembly import assemble
 from .columns import as_text, plain_columns
@@ -26,8 +27,8 @@ def is_brainsets_file(path: Path) -> bool:
     """Whether an HDF5 file holds spikes and units as temporaldata writes them."""
     try:
         with h5py.File(path, "r") as file:
-            return all(name in file for name in (*_SPIKES, "units"))
-    except OSError:  # reported by the reader of NWB files
+            return {"spikes", "units"} <= file.keys() and "unit_index" in file["spikes"]
+    except (OSError, RuntimeError, KeyError, AttributeError, TypeError):  # reported by the reader of NWB files
         return False
 
 
@@ -35,6 +36,7 @@ def read_brainsets(path: Path, *, group_by: str | None, observed) -> Population:
     """The units of a session, with the columns of ``units`` as properties; one population for each probe."""
     name = os.fspath(path)
     with reading(path, "brainsets file", _REMEDY), h5py.File(path, "r") as file:
+        _check_own(file, name)
         properties = _columns(file["units"], name)
         count = _number_of_units(file["units"], properties, name)
         trains = _trains(file, count, name)
@@ -47,6 +49,29 @@ def read_brainsets(path: Path, *, group_by: str | None, observed) -> Population:
         name, ids, trains, observed=observed, recorded=recorded,
         group=choose_group(name, properties, group_by, lambda: probes), properties=properties, metadata=metadata,
     )  # fmt: skip
+
+
+def _check_own(file: h5py.File, name: str) -> None:
+    """InputError if data lie in other files, which could be any of this machine, or are more than the file holds."""
+
+    elsewhere, datasets = [], []
+
+    def visit_link(place, link):
+        if isinstance(link, h5py.ExternalLink):
+            elsewhere.append(place)
+
+    def visit(place, item):
+        if isinstance(item, h5py.Dataset):
+            datasets.append((place, item))
+            if item.external or item.is_virtual:
+                elsewhere.append(place)
+
+    file.visititems_links(visit_link)
+    file.visititems(visit)
+    if elsewhere:
+        raise InputError(f"{name}: {elsewhere[0]} takes its data from another file: refused")
+    for place, item in datasets:
+        check_declared(f"{name}: {place}", item.nbytes, item.id.get_storage_size())
 
 
 def _columns(units: h5py.Group, name: str) -> dict[str, np.ndarray]:
@@ -94,7 +119,9 @@ def _observed(file: h5py.File, name: str) -> np.ndarray | None:
 def _ids(properties: dict[str, np.ndarray], count: int, name: str) -> np.ndarray:
     """Unique ids of the units: a column, else their position."""
     for key in _IDS:
-        if key in properties and len(np.unique(properties[key])) == count:
+        if key in properties:
+            if len(np.unique(properties[key])) < count:
+                raise InputError(f"{name}: units/{key} names units twice: {_REMEDY}")
             return properties[key]
     return np.arange(count)
 

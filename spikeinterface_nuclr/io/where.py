@@ -2,6 +2,7 @@
 
 import ast
 import operator
+import unicodedata
 
 import numpy as np
 
@@ -12,6 +13,7 @@ _OPERATORS = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }  # fmt: skip
+_LONGEST = 2_000
 _EXAMPLE = "such as \"label == 1 and region != 'root'\""
 
 
@@ -19,19 +21,23 @@ def select_where(population: Population, where: str, name: str) -> Population:
     """The units whose properties satisfy a condition.
 
     Comparisons (``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``) of a property with a number or a text, joined by
-    ``and``, ``or``, ``not`` and parentheses. Text that reads as a number compares with numbers. A missing value (NaN)
-    satisfies ``!=`` only.
+    ``and``, ``or``, ``not`` and parentheses; a property of truth values may stand alone. Text that reads as a number
+    compares with numbers. A missing value (NaN) satisfies ``!=``, ``not in``, and ``not`` of a comparison.
 
     Raises
     ------
     InputError
         The condition cannot be read, names no property of the units, or selects none.
     """
+    if len(where) > _LONGEST:
+        raise InputError(f"where has {len(where):,} characters: use at most {_LONGEST:,}")
     try:
         tree = ast.parse(where.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+        mask = _mask(tree, population, where, name)
+    except InputError:
+        raise
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
         raise InputError(f"where {where!r}: is no condition, {_EXAMPLE}") from None
-    mask = _mask(tree, population, where, name)
     if not mask.any():
         raise InputError(f"{name}: no unit satisfies {where!r}")
     return population.select(np.flatnonzero(mask))
@@ -43,8 +49,11 @@ def _mask(node: ast.expr, population: Population, where: str, name: str) -> np.n
         return (np.logical_and if isinstance(node.op, ast.And) else np.logical_or).reduce(parts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return ~_mask(node.operand, population, where, name)
-    if isinstance(node, ast.Name):  # a column of truth values
-        return _values(node, population, name).astype(bool)
+    if isinstance(node, ast.Name):
+        values = _values(node, population, name)
+        if values.dtype.kind != "b":
+            raise InputError(f"where {where!r}: {node.id} holds no truth values: compare it with a value")
+        return values
     if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Name):
         raise InputError(f"where {where!r}: {ast.unparse(node)!r} compares no property with a value, {_EXAMPLE}")
     if len(node.ops) > 1:
@@ -55,7 +64,7 @@ def _mask(node: ast.expr, population: Population, where: str, name: str) -> np.n
     except ValueError:
         raise InputError(f"where {where!r}: {ast.unparse(right)!r} is no number or text: quote text") from None
     if isinstance(operation, ast.In | ast.NotIn):
-        if not isinstance(constant, list | tuple | set):
+        if not isinstance(constant, list | tuple) or not all(isinstance(one, str | int | float) for one in constant):
             raise InputError(f"where {where!r}: after 'in' give a list, such as ['TH', 'HPF']")
         inside = np.logical_or.reduce([_compared(values, operator.eq, one) for one in constant] or [values != values])
         return inside if isinstance(operation, ast.In) else ~inside
@@ -80,7 +89,9 @@ def _number(value) -> float:
 
 
 def _values(node: ast.Name, population: Population, name: str) -> np.ndarray:
-    if node.id not in population.properties:
+    # Python normalises names in code: the micro sign becomes the letter mu.
+    columns = {unicodedata.normalize("NFKC", column): column for column in population.properties}
+    if node.id not in columns:
         existing = ", ".join(population.properties) or "none"
         raise InputError(f"{name}: its units have no property {node.id!r}; they have: {existing}")
-    return population.properties[node.id]
+    return population.properties[columns[node.id]]

@@ -46,6 +46,7 @@ _STORAGES = {
 _REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"}
 _LONGEST_PICKLE = 2_000_000  # bytes; a real one has about 20,000
 _LONGEST_WITH_TEXTS = 200_000_000
+_LONGEST_TEXT = 1_000
 _MOST_TUPLES = 50_000
 _LARGEST_INT = 2**80
 # Values and characters of settings, and their depth; a real file has a few hundred.
@@ -91,6 +92,8 @@ class Texts:
             raise ValueError("an array holds no text")
         if len(texts) != shape[0] or not all(type(text) is str for text in texts):
             raise ValueError("an array of text is incomplete")
+        if max(map(len, texts), default=0) > _LONGEST_TEXT:
+            raise ValueError(f"a text has more than {_LONGEST_TEXT} characters")
         return np.array(texts, dtype=str)
 
 
@@ -104,11 +107,20 @@ class _Dtype:
         self.order = state[1] if isinstance(state, tuple) and len(state) > 1 else ""
 
 
-def _latin_1(text, encoding):
-    """What old pickles call to make bytes."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise ValueError("bytes are not encoded in latin1")
-    return text.encode("latin-1")
+def _encoder(most: int):
+    """A function that old pickles call to make bytes, of at most `most` in total."""
+    made = 0
+
+    def encode(text, encoding):
+        nonlocal made
+        if not isinstance(text, str) or encoding != "latin1":
+            raise ValueError("bytes are not encoded in latin1")
+        made += len(text)
+        if made > most:
+            raise ValueError("its bytes are more than its pickle holds")
+        return text.encode("latin-1")
+
+    return encode
 
 
 class Pickled:
@@ -258,6 +270,7 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, stream, path: Path, sizes: dict[str, int], texts: bool):
         super().__init__(stream)
         self._path, self._sizes, self._texts = path, sizes, texts
+        self._encode = _encoder(len(stream.getbuffer()))
 
     def find_class(self, module, name):
         if name in _INERT.get(module, ()):
@@ -272,7 +285,7 @@ class _Unpickler(pickle.Unpickler):
             return _STORAGES[name]
         if self._texts and name in _ARRAYS.get(module, ()):
             stand_in = {"dtype": _Dtype, "_reconstruct": Texts, "ndarray": _Inert}
-            return _latin_1 if name == "encode" else type(name, (stand_in[name],), {})
+            return self._encode if name == "encode" else type(name, (stand_in[name],), {})
         raise CheckpointError(
             f"{self._path}: refused: it asks for {module}.{name}, which could run code: fetch it again from a source "
             "that you trust"
