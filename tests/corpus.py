@@ -53,6 +53,11 @@ def make_originals(folder: Path) -> dict[str, Path]:
     found["rois.nwb"] = write_nwb_file(folder / "rois.nwb", imaged)
     found["units.nwb.zarr"] = _to_zarr(found["units.nwb"], folder / "units.nwb.zarr")
     found["embeddings.npz"] = embeddings.save(folder / "embeddings.npz")
+    found["session.h5"] = _session(folder / "session.h5", population)
+    found["released.pt"] = folder / "released.pt"
+    uids = np.array([f"session/{unit}" for unit in population.unit_ids])
+    rows = torch.zeros(len(uids), 4)
+    torch.save({"train_embs": rows, "train_uids": uids, "run_seed": 42}, found["released.pt"])
     found["traces.npy"] = folder / "traces.npy"
     np.save(found["traces.npy"], activity(8, 400))
     found["phy"] = _phy(folder / "phy", population)
@@ -97,6 +102,20 @@ def _to_zarr(source: Path, target: Path) -> Path:
     with pynwb.NWBHDF5IO(source, "r") as reading, NWBZarrIO(str(target), "w") as writing:
         writing.export(src_io=reading, write_args={"link_data": False})
     return target
+
+
+def _session(path: Path, population) -> Path:
+    """In the layout of temporaldata."""
+    times = np.concatenate(population.spike_times)
+    index = np.repeat(np.arange(population.n_units), population.num_spikes)
+    order = np.argsort(times)
+    with h5py.File(path, "w") as file:
+        file["spikes/timestamps"], file["spikes/unit_index"] = times[order], index[order]
+        file["spikes/domain/start"], file["spikes/domain/end"] = [0.0], [50.0]
+        file["units/id"] = np.array(population.unit_ids).astype("S")
+        file["units/probe_id"] = np.array(["a", "b"]).repeat(population.n_units // 2).astype("S")
+        file.create_group("subject").attrs["id"] = "mouse"
+    return path
 
 
 def _phy(folder: Path, population) -> Path:
@@ -320,6 +339,7 @@ def _other_dataset(path, rng):
 
 def reading(name: str, path: Path, good: dict[str, Path], scratch: Path, rng) -> list:
     """What is done with an input: commands (lists of text) and calls."""
+    from spikeinterface_nuclr import read_brainwidebench_embeddings
     from spikeinterface_nuclr.cli.options import read_card
     from spikeinterface_nuclr.decoding.label_sources import read_classes
     from spikeinterface_nuclr.training.config import read_config
@@ -335,6 +355,8 @@ def reading(name: str, path: Path, good: dict[str, Path], scratch: Path, rng) ->
     if name == "decoder.safetensors":
         predicted = ["predict", str(good["embedded.nwb"]), "--decoder", str(path), "-o", str(scratch / "p.csv"), *quiet]
         return [info, predicted]
+    if name == "released.pt":
+        return [lambda: read_brainwidebench_embeddings(path)]
     if path.suffix in (".safetensors", ".pt"):
         return [info]
     if name == "embeddings.npz":
