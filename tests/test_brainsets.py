@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from spikeinterface_nuclr import InputError, Population, embed, read_population
+from spikeinterface_nuclr import InputError, Population, UnitEmbeddings, embed, read_population
 from spikeinterface_nuclr.io import kind_of
 
 REGIONS = np.array(["TH", "HPF", "Isocortex", "root"])
@@ -242,3 +242,31 @@ def test_units_that_are_left_out_are_no_context(checkpoint, tmp_path):
     alone = embed(chosen, checkpoint, precision="float32", progress=False)
     every = embed(read_population(tmp_path / "s.h5"), checkpoint, precision="float32", progress=False)
     assert not np.allclose(alone.embedding, every.embedding[::2])
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_commands_select_units(nuclr, mice, tmp_path):
+    exact, out = ("--model", mice / "small.safetensors", "-q"), tmp_path / "e.npz"
+    nuclr("embed", mice / "m0.nwb", "-o", out, "--where", "depth > 1000", *exact)
+    kept = read_population(mice / "m0.nwb", where="depth > 1000")
+    assert UnitEmbeddings.load(out).unit_ids.tolist() == kept.unit_ids.tolist()
+    decoder = tmp_path / "d.safetensors"
+    fit = ("decoder", "fit", mice, "--where", "depth > 1000", *exact, "-o", decoder)
+    table = tmp_path / "labels.csv"
+    every = read_population(mice / "m0.nwb")
+    rows = zip(every.unit_ids, every.properties["cell_type"], strict=True)
+    table.write_text("source,unit,label\n" + "".join(f"m0.nwb,{unit},{label}\n" for unit, label in rows))
+    nuclr(*fit, "--label", "cell_type")
+    nuclr("decoder", "fit", mice / "m0.nwb", "--where", "depth > 1000", *exact, "-o", tmp_path / "t.safetensors",
+          "--labels", table)  # fmt: skip
+    nuclr("predict", mice / "m0.nwb", "--decoder", decoder, "-o", tmp_path / "u.csv", "--where", "depth > 1000", *exact)
+    assert len((tmp_path / "u.csv").read_text().splitlines()) == kept.n_units + 1
+    inside = ("--in-place", "--where", "depth > 1", *exact)
+    for wrong in (("embed", mice / "m0.nwb"), ("predict", mice / "m0.nwb", "--decoder", decoder)):
+        assert "--where is for output files" in nuclr(*wrong, *inside, code=2).stderr
+    nuclr("store", "build", mice / "m0.nwb", "-o", tmp_path / "store", "-q", "--where", "depth > 1000")
+    train = ("train", tmp_path / "store", "-o", tmp_path / "m.safetensors", "--where", "depth > 1", "-q")
+    assert "when a store is built" in nuclr(*train, code=3).stderr
+    assert "is no condition" in nuclr(*fit, "--label", "cell_type", "--where", "depth >", "--overwrite", code=3).stderr

@@ -20,6 +20,7 @@ from .options import (
     Series,
     Source,
     Traces,
+    Where,
     check_replacing,
     check_source,
     open_analyzer,
@@ -69,6 +70,7 @@ def embed(
     traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
     keep_rejected: KeepRejected = False,
+    where: Where = None,
     overwrite: Overwrite = False,
     if_exists: IfExists = "error",
     quiet: Quiet = False,
@@ -94,7 +96,7 @@ def embed(
     if in_place and (output is not None or units_only):
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output and --units-only")
     settings = EmbeddingSettings(model, device, precision, overlap, min_spikes, skip_silence, progress=not quiet)
-    reading, kind = read_options(group_by, series, traces, keep_rejected, sampling_frequency), kind_of(source)
+    reading, kind = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where), kind_of(source)
     into_nwb = in_place or units_only or (output is not None and output.suffix in _NWB)
     if into_nwb and kind != "nwb":
         if output is None or not output.suffix == ".nwb" or in_place or units_only:
@@ -104,6 +106,8 @@ def embed(
             "embeddings to the session's NWB file, use write_nwb('session.nwb', …) in Python"
         )
     inside = in_place or (output is None and kind == "analyzer")
+    if where is not None and (output is None or into_nwb):
+        raise typer.BadParameter("--where is for output files: -o FILE.npz or .csv")
     check_replacing(inside=inside, overwrite=overwrite, if_exists=if_exists)
     if into_nwb:
         places = {"in_place": in_place, "units_only": units_only, "overwrite": overwrite, "if_exists": if_exists}

@@ -23,6 +23,7 @@ from .options import (
     Series,
     Source,
     Traces,
+    Where,
     check_replacing,
     check_source,
     open_analyzer,
@@ -67,6 +68,7 @@ def predict(
     traces: Traces = "auto",
     sampling_frequency: SamplingFrequency = None,
     keep_rejected: KeepRejected = False,
+    where: Where = None,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -99,9 +101,11 @@ def predict(
         raise typer.BadParameter("--in-place is for NWB files")
     if output is None and not in_place and kind != "analyzer":
         raise typer.BadParameter("name a file to write: -o FILE.csv" + ", -o FILE.nwb or --in-place" * (kind == "nwb"))
+    if where is not None and (output is None or into_nwb):
+        raise typer.BadParameter("--where is for output files: -o FILE.csv")
     check_replacing(inside=output is None, overwrite=overwrite, if_exists=if_exists)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
-    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency)
+    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     reader = _Reader(load_predictor(decoder), decoder, target_error, coverage)
     if into_nwb:
         line = _into_nwb(source, reader, output, settings, reading, overwrite=overwrite, if_exists=if_exists)
@@ -158,9 +162,9 @@ def _into_file(
 
     check_writable(check_format(output, ".csv"), overwrite=overwrite)
     fitted = reader.fitted
-    if kind == "analyzer":
+    if kind == "analyzer" and "where" not in reading:
         population, embeddings = _analyzer_embeddings(source, fitted, settings, reading)
-    elif kind == "nwb":
+    elif kind == "nwb" and "where" not in reading:
         session = read_session(source, **reading)
         population, (_, embeddings) = session.population, _session_embeddings(session, fitted, settings)
     else:

@@ -211,10 +211,11 @@ class _Reader:
 
         Raises any error of this recording; a LabelError if the labels of all recordings cannot be used.
         """
-        population = read_population(source.source, **source.reading(self.reading))
+        whole = read_population(source.source, **source.reading({**self.reading, "where": None}))
+        population = read_population(whole, where=self.reading.get("where"))
         animal = _animal(source, population)
         positions = depths_of(population, self.depth, source.name) if self.depth else None
-        labels = self.rule.labels_of(population, source.name)
+        labels = self.rule.labels_of(whole, source.name)[_positions_in(whole, population)]
         if not is_labelled(labels).any():
             raise InputError(f"{source.name}: no unit has a usable label ({self.rule.name})")
         if previous and population.signal != previous[0].signal:
@@ -272,6 +273,12 @@ class _Reader:
         if path:
             files[path] = computed
         return dict(computed.features)
+
+
+def _positions_in(whole: Population, part: Population) -> np.ndarray:
+    """Position of each unit of a part in the whole population."""
+    row = {unit: k for k, unit in enumerate(whole.unit_ids.tolist())}
+    return np.array([row[unit] for unit in part.unit_ids.tolist()], dtype=np.int64)
 
 
 def _animal(source: Listed, population: Population) -> str:

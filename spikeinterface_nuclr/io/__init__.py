@@ -96,7 +96,7 @@ def read_population(
     if where is not None:
         options = {"group_by": group_by, "observed": observed, "sampling_frequency": sampling_frequency}
         options |= {"keep_rejected": keep_rejected, "series": series, "traces": traces}
-        name = str(source) if isinstance(source, str | Path) else type(source).__name__
+        name = str(source) if isinstance(source, str | Path) else "the recording"
         return select_where(read_population(source, **options), where, name)
     if isinstance(source, Population):
         return source

@@ -342,10 +342,10 @@ def _resolved_config(start: Checkpoint | None, config: PretrainConfig | None) ->
 def _store(sources, run: Run, config: PretrainConfig, reading: dict, *, several: bool, progress: bool) -> Store:
     if isinstance(sources, list | tuple) and len(sources) == 1 and is_store(sources[0]):
         [sources] = sources
-    if isinstance(sources, Store):
-        return sources
-    if is_store(sources):
-        return Store(sources)
+    if isinstance(sources, Store) or is_store(sources):
+        if "where" in reading:
+            raise InputError("where selects units when a store is built: give it to build_store (nuclr store build)")
+        return sources if isinstance(sources, Store) else Store(sources)
     if several:
         raise InputError("several processes train from one store: build it first with `nuclr store build`")
     frame_rate = 1 / config.encoder.bin_s if config.encoder.signal == "traces" else None
