@@ -489,7 +489,7 @@ def test_a_pickle_in_our_folder_is_never_loaded(analyzer_folder, format):
 
 
 def test_metrics_of_an_analyzer_are_checked_before_they_are_loaded(analyzer_folder, tmp_path):
-    from spikeinterface_nuclr.extensions.identity import _metrics
+    from spikeinterface_nuclr.extensions.prediction import metrics_of
 
     folder = analyzer_folder("empty", "binary_folder")
     metrics = folder / "extensions" / "quality_metrics"
@@ -498,7 +498,7 @@ def test_metrics_of_an_analyzer_are_checked_before_they_are_loaded(analyzer_fold
     (metrics / "run_info.json").write_text(json.dumps({"run_completed": True, "runtime_s": 1.0}))
     (metrics / "metrics.pkl").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(InputError, match=r"metrics\.pkl: is a pickle"):
-        _metrics(opened(folder))
+        metrics_of(opened(folder))
 
 
 # --- a model that moved with its project ------------------------------------------------------------------------------

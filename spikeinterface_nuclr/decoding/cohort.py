@@ -12,6 +12,7 @@ from ..embedding import EmbeddingSettings, expected_provenance
 from ..errors import CheckpointError, DeviceError, InputError
 from ..io import read_population
 from ..io.manifest import Listed, list_sources
+from ..io.where import select_where
 from ..model.checkpoint import Checkpoint
 from ..model.device import choose_device, choose_precision
 from ..model.loading import load_checkpoint
@@ -211,8 +212,11 @@ class _Reader:
 
         Raises any error of this recording; a LabelError if the labels of all recordings cannot be used.
         """
-        whole = read_population(source.source, **source.reading({**self.reading, "where": None}))
-        population = read_population(whole, where=self.reading.get("where"))
+        where = self.reading.get("where")
+        reading = {key: value for key, value in self.reading.items() if key != "where"}
+        whole = read_population(source.source, **source.reading(reading))
+        # Labels may name units that are left out.
+        population = whole if where is None else select_where(whole, where, source.name)
         animal = _animal(source, population)
         positions = depths_of(population, self.depth, source.name) if self.depth else None
         labels = self.rule.labels_of(whole, source.name)[_positions_in(whole, population)]
