@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..errors import CheckpointError, InputError, RecordingWarning, reason_of
 from ..files import written_whole
@@ -142,7 +141,7 @@ def _part(file: Pickled, content: dict, part: str) -> tuple[np.ndarray, np.ndarr
     if not isinstance(rows, Tensor) or not isinstance(uids, Texts):
         raise ValueError(f"{part}_embs is no tensor, or {part}_uids no array of text")
     names = uids.values()
-    values = file.tensor(rows).to(torch.float32).numpy().copy()
+    values = file.tensor(rows).float().numpy().copy()
     if values.ndim != 2 or len(values) != len(names):
         raise ValueError(f"{part}_embs has shape {values.shape} for {len(names)} ids")
     if not len(names) or not all("/" in name for name in names.tolist()):

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..unit_embeddings import UnitEmbeddings
+from .labelled import tables_of
 from .readout import moments, standardised
 
 
@@ -57,19 +58,14 @@ def pair_embeddings(embeddings: UnitEmbeddings, pairs=None, *, directed: bool = 
     """
     if not isinstance(embeddings, UnitEmbeddings):
         raise InputError(f"embeddings are UnitEmbeddings of one recording, not {type(embeddings).__name__}")
-    if embeddings.provenance.checkpoint_sha256 is None:
-        raise InputError("the checkpoint of the embeddings is unknown: embed again, or load what `save` wrote")
+    members, _ = tables_of(embeddings)
     embedded = np.isfinite(embeddings.embedding).all(axis=1)
     ids = np.asarray(embeddings.unit_ids).astype(str)
     if pairs is None:
         first, second = _all_pairs(np.flatnonzero(embedded), directed)
     else:
         first, second = _positions(pairs, ids, directed)
-    members = ((embeddings.provenance.model or {}).get("config") or {}).get("members", 1)
-    if not isinstance(members, int) or members < 1 or embeddings.embedding.shape[1] % members:
-        raise InputError(f"embeddings of {embeddings.embedding.shape[1]} dimensions do not divide into {members!r}")
-    parts = np.split(embeddings.embedding.astype(np.float64), members, axis=1)
-    rows = np.hstack([_features(part, embedded, first, second, directed) for part in parts])
+    rows = np.hstack([_features(part, embedded, first, second, directed) for part in members.values()])
     arrow = "->" if directed else "--"
     kind = f"{'directed' if directed else 'undirected'} pairs"
     provenance = embeddings.provenance

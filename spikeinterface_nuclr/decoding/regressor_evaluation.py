@@ -18,7 +18,7 @@ from .methods import check_settings, methods_of
 from .parallel import in_parallel
 from .readout import Basis, Readout
 from .regressor import check_enough, fit_readouts, half_width
-from .scores import EMBEDDING, SHUFFLED, interval, of_animals, shuffled_within
+from .scores import EMBEDDING, SHUFFLED, interval, of_shuffles, shuffled_within
 from .splits import FEWEST_VALUES, Split, with_range
 
 MAIN = "rank correlation"
@@ -175,7 +175,7 @@ def evaluate_regressor(
         shuffled = [shuffled_within(labelled.labels, groups, rng) for _ in range(shuffles)]
         tasks = [(fitted, labelled, split, shuffled) for split, (_, fitted) in zip(splits, results, strict=False)]
         predicted = list(in_parallel(_refitted, tasks if shuffles else [], n_jobs, numbers, bar))
-    null = _null(shuffled, predicted, labelled.animals, methods.tested)
+    null = of_shuffles(shuffled, predicted, labelled.animals, methods.tested, AVERAGED)
     predictions = _concatenate([rows for rows, _ in results], methods)
     animal_scores = _by_animal(predictions)
     provenance = {
@@ -218,17 +218,6 @@ def _refitted(readouts: dict[str, Readout], labelled: Labelled, split: Split, sh
                 }
             )
             for values in shuffled
-        ]
-    )
-
-
-def _null(shuffled: list[np.ndarray], predicted: list[np.ndarray], animals: np.ndarray, units: np.ndarray):
-    """Scores (`AVERAGED`) of regressors of shuffled values: float array, shape (shuffles, 3)."""
-    rows = np.concatenate(predicted, axis=1) if predicted else []
-    return np.array(
-        [
-            [of_animals(score, truth[units], row, animals[units]).mean() for score in AVERAGED.values()]
-            for truth, row in zip(shuffled, rows, strict=True)
         ]
     )
 

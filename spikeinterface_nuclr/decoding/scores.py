@@ -88,24 +88,26 @@ def shuffled_within(labels: np.ndarray, animals: np.ndarray, rng: np.random.Gene
 
 
 def of_shuffles(
-    shuffled: list[np.ndarray], predicted: list[np.ndarray], animals: np.ndarray, units: np.ndarray
+    shuffled: list[np.ndarray], predicted: list[np.ndarray], animals: np.ndarray, units: np.ndarray, averaged=AVERAGED
 ) -> np.ndarray:
-    """Scores (`AVERAGED`) of decoders of shuffled labels: float array, shape (shuffles, 2).
+    """Scores of decoders of shuffled labels: float array, shape (shuffles, scores).
 
     Parameters
     ----------
-    shuffled : list of str array, shape (n,)
-        Labels of all units, one array per shuffle.
-    predicted : list of str array, shape (shuffles, units of a split)
+    shuffled : list of arrays, shape (n,)
+        Labels, or values, of all units, one array per shuffle.
+    predicted : list of arrays, shape (shuffles, units of a split)
         Predictions for the test units, one array per split.
     animals : str array, shape (n,)
     units : int array, shape (m,)
         Positions of the test units of all splits.
+    averaged : dict of str to callable
+        The scores, which are averaged over animals.
     """
     rows = np.concatenate(predicted, axis=1) if predicted else []
     return np.array(
         [
-            [of_animals(score, truth[units], row, animals[units]).mean() for score in AVERAGED.values()]
+            [of_animals(score, truth[units], row, animals[units]).mean() for score in averaged.values()]
             for truth, row in zip(shuffled, rows, strict=True)
         ]
     )

@@ -145,6 +145,16 @@ class UnitEmbeddings(_NeuronTable):
             setattr(self, field, value)
 
 
+# Of tables of predictions.
+_DECODER_DOCVAL = [
+    {"name": "target", "type": str, "doc": "The predicted property."},
+    {"name": "decoder", "type": str, "doc": "Name of the decoder."},
+    {"name": "embeddings", "type": UnitEmbeddings, "doc": "The embeddings used for the prediction."},
+    {"name": "decoder_sha256", "type": str, "doc": "SHA-256 that identifies the decoder.", "default": None},
+    {"name": "provenance", "type": str, "doc": "JSON object with parameters and versions.", "default": None},
+]
+
+
 @register_class("UnitIdentities", NAMESPACE)
 class UnitIdentities(_NeuronTable):
     """One property of each neuron, as predicted by a decoder from the embeddings. Predicted, not observed."""
@@ -181,11 +191,7 @@ class UnitIdentities(_NeuronTable):
             "doc": "text, (k,). Names of the classes.",
             "shape": (None,),
         },
-        {"name": "target", "type": str, "doc": "The predicted property."},
-        {"name": "decoder", "type": str, "doc": "Name of the decoder."},
-        {"name": "embeddings", "type": UnitEmbeddings, "doc": "The embeddings used for the prediction."},
-        {"name": "decoder_sha256", "type": str, "doc": "SHA-256 that identifies the decoder.", "default": None},
-        {"name": "provenance", "type": str, "doc": "JSON object with parameters and versions.", "default": None},
+        *_DECODER_DOCVAL,
         *_TABLE_DOCVAL,
         allow_positional="ERROR",
     )
@@ -234,11 +240,7 @@ class UnitEstimates(_NeuronTable):
         _optional("high", "float32, (n,). Upper limit of the prediction interval."),
         _optional("spread", "float32, (n,). Standard deviation of the values that the decoder's members predict."),
         {"name": "coverage", "type": float, "doc": "Fraction of neurons whose interval contains the true value."},
-        {"name": "target", "type": str, "doc": "The predicted property."},
-        {"name": "decoder", "type": str, "doc": "Name of the decoder."},
-        {"name": "embeddings", "type": UnitEmbeddings, "doc": "The embeddings used for the prediction."},
-        {"name": "decoder_sha256", "type": str, "doc": "SHA-256 that identifies the decoder.", "default": None},
-        {"name": "provenance", "type": str, "doc": "JSON object with parameters and versions.", "default": None},
+        *_DECODER_DOCVAL,
         *_TABLE_DOCVAL,
         allow_positional="ERROR",
     )
