@@ -1,12 +1,10 @@
 """nuclr_estimate: a number that a regressor reads from the embeddings, as an extension of the SortingAnalyzer."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from spikeinterface.core import SortingAnalyzer
 
-from ..errors import InputError
 from ..io.spikeinterface_api import register_result_extension
 from ..predictions import Estimates
 from .base import computed_extension, computed_safely
@@ -45,6 +43,7 @@ class ComputeNuCLREstimate(PredictionExtension):
     """
 
     extension_name = "nuclr_estimate"
+    shown = "value"
     rows = ("value", "low", "high", "spread")
 
     def _set_params(self, decoder=None, coverage=0.9, publish=False, decoder_sha256=None):
@@ -78,16 +77,7 @@ class ComputeNuCLREstimate(PredictionExtension):
             provenance=dict(self.data["provenance"]),
         )
 
-    def _get_data(self, outputs: Literal["dataframe", "numpy", "by_unit"] = "dataframe"):
-        """As asked for: a frame with all columns, or the values as an array or a dict."""
-        if outputs not in ("dataframe", "numpy", "by_unit"):
-            raise InputError(f"outputs must be 'dataframe', 'numpy' or 'by_unit', not {outputs!r}")
-        estimates = self.get_estimates()
-        if outputs == "dataframe":
-            return estimates.to_dataframe()
-        if outputs == "numpy":
-            return estimates.value
-        return dict(zip(estimates.unit_ids, estimates.value, strict=True))
+    get_prediction = get_estimates
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
         """``nuclr_<target>``, ``nuclr_<target>_low`` and ``nuclr_<target>_high``."""

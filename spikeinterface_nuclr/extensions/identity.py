@@ -1,12 +1,10 @@
 """nuclr_identity: what a decoder reads from the embeddings, as an extension of SpikeInterface's SortingAnalyzer."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from spikeinterface.core import SortingAnalyzer
 
-from ..errors import InputError
 from ..io.spikeinterface_api import register_result_extension
 from ..predictions import NO_EMBEDDING, UNKNOWN, Identities, label_of
 from .base import computed_extension, computed_safely
@@ -50,6 +48,7 @@ class ComputeNuCLRIdentity(PredictionExtension):
     """
 
     extension_name = "nuclr_identity"
+    shown = "label"
     rows = ("best_label", "probability", "confidence", "reason", "novelty", "agreement")
 
     def _set_params(self, decoder=None, target_error=0.1, publish=False, decoder_sha256=None):
@@ -89,16 +88,7 @@ class ComputeNuCLRIdentity(PredictionExtension):
             provenance=dict(self.data["provenance"]),
         )
 
-    def _get_data(self, outputs: Literal["dataframe", "numpy", "by_unit"] = "dataframe"):
-        """As asked for: a frame with all columns, or labels, "unknown" where it abstains, as an array or a dict."""
-        if outputs not in ("dataframe", "numpy", "by_unit"):
-            raise InputError(f"outputs must be 'dataframe', 'numpy' or 'by_unit', not {outputs!r}")
-        identities = self.get_identities()
-        if outputs == "dataframe":
-            return identities.to_dataframe()
-        if outputs == "numpy":
-            return identities.label
-        return dict(zip(identities.unit_ids, identities.label, strict=True))
+    get_prediction = get_identities
 
     def published(self, data: dict) -> dict[str, np.ndarray]:
         """``nuclr_<target>`` and ``nuclr_<target>_probability``; with several members ``nuclr_<target>_agreement``."""

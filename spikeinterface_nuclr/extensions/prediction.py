@@ -4,6 +4,7 @@ import hashlib
 import re
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from spikeinterface.core import SortingAnalyzer
@@ -30,6 +31,11 @@ class PredictionExtension(RowsExtension):
     depend_on = ["nuclr_embedding"]  # noqa: RUF012 (as the base class declares it)
     need_job_kwargs = False
     model_param, provenance_sha256 = "decoder", "decoder_sha256"
+    shown: str  # attribute of the prediction that get_data gives as an array
+
+    def get_prediction(self, *, warn: bool = True) -> Prediction:
+        """The result as what the decoder gave, with a warning where it is stale."""
+        raise NotImplementedError
 
     def predicted(self, analyzer: SortingAnalyzer, embeddings) -> Prediction:
         """What the decoder of the parameters reads from an analyzer's embeddings."""
@@ -87,6 +93,16 @@ class PredictionExtension(RowsExtension):
         elif embedding is not None:
             provenance["embedding_sha256"] = _digest(embedding.data["embedding"][index])
         return {**self.data, **self.rows_at(index), "provenance": provenance}
+
+    def _get_data(self, outputs: Literal["dataframe", "numpy", "by_unit"] = "dataframe"):
+        """As asked for: a frame with all columns; labels ("unknown" without one) or values as an array or a dict."""
+        if outputs not in ("dataframe", "numpy", "by_unit"):
+            raise InputError(f"outputs must be 'dataframe', 'numpy' or 'by_unit', not {outputs!r}")
+        prediction = self.get_prediction()
+        if outputs == "dataframe":
+            return prediction.to_dataframe()
+        values = getattr(prediction, self.shown)
+        return values if outputs == "numpy" else dict(zip(prediction.unit_ids, values, strict=True))
 
     @property
     def target(self) -> str:
