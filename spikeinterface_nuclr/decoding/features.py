@@ -4,16 +4,11 @@ Inter-spike intervals that contain a gap in the observed time are not counted. S
 used, because they do not take gaps into account.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..errors import InputError
-from ..intervals import numbers_in, union
 from ..population import Population
-from ..windows import Timeline
-from ..windows.binning import bin_activity
+from ..windows.observed import ObservedBins, typical_length
 
 # log10 of seconds: 0.3 ms to 100 s.
 INTERVAL_EDGES = np.linspace(-3.5, 2.0, 31)
@@ -137,12 +132,9 @@ LAGS = (-4, -1, 0, 1, 4)
 ZERO_LAG = LAGS.index(0)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-# Most values (neurons × bins) in memory at once, and most bins summed in single precision.
+# Most correlations in memory at once.
 _BLOCK = 4_000_000
-_BLOCK_BINS = 16_384
-# Standard deviations below this fraction of the largest value, and variances below this fraction of the total, are
-# rounding errors.
-_CONSTANT = 1e-6
+# Variances below this fraction of the total are rounding errors.
 _ROUNDING = 1e-5
 
 
@@ -171,117 +163,25 @@ def population_features(population: Population) -> np.ndarray:
     Activity is read in blocks of about 16 MB. In addition, memory grows with the square of the number of neurons in a
     group: 8 bytes per pair.
     """
-    typical = _typical_length(population)
+    typical = typical_length(population)
     columns = []
     for scale in SCALES_S[population.signal]:
         rows = np.full((population.n_units, len(LAGS) + len(QUANTILES) + 1), np.nan)
         bin_s = np.clip(typical, SCALES_S[population.signal][0], scale)
         for _, units in population.groups():
             if len(units) > 1:
-                rows[units] = _group_features(_Binned.of(population, units, bin_s))
+                rows[units] = _group_features(ObservedBins.of(population, units, bin_s))
         columns.append(rows)
     return np.hstack(columns)
 
 
-@dataclass(frozen=True, eq=False)
-class _Binned:
-    """Bins of a group's observed time, and the bins in which each neuron was observed."""
-
-    population: Population
-    units: np.ndarray
-    line: Timeline  # of bins; for traces, of frames
-    frames: int  # frames per bin; 1 for spikes
-    slices: list[np.ndarray]  # slices of bins (k, 2) of each distinct set of observed intervals
-    which: np.ndarray  # index of each unit's set
-
-    @classmethod
-    def of(cls, population: Population, units: np.ndarray, bin_s: float) -> "_Binned":
-        sets, which = population.observed_sets(units)
-        frames = 1
-        if population.traces is not None:
-            rate = population.sampling_frequency
-            frames, bin_s = max(round(bin_s * rate), 1), 1 / rate
-            sets = [population.start + population.frames_of(intervals) / rate for intervals in sets]
-        pieces = union(np.concatenate(sets))
-        coarse = _timeline(pieces, frames * bin_s, 1)
-        line = _timeline(pieces, bin_s, frames)
-        return cls(population, units, line, frames, [coarse.slices(intervals) for intervals in sets], which)
-
-    def __len__(self) -> int:
-        return self.line.num_bins // self.frames
-
-    def activity(self, low: int, high: int) -> np.ndarray:
-        """Spike counts, or mean traces, in the bins [low, high): float32, shape (n, high - low)."""
-        values = bin_activity(self.population, self.units, self.line, low * self.frames, high * self.frames)
-        if self.population.traces is not None:
-            return values.reshape(len(values), -1, self.frames).mean(axis=2)
-        return values.astype(np.float32)
-
-    def mask(self, low: int, high: int) -> np.ndarray:
-        """Whether bins [low, high) lie completely in each set of intervals: bool, shape (sets, high - low)."""
-        mask = np.zeros((len(self.slices), high - low), dtype=bool)
-        for row, bins in zip(mask, self.slices, strict=True):
-            first, last = np.searchsorted(bins[:, 1], low, side="right"), np.searchsorted(bins[:, 0], high)
-            row[numbers_in(np.clip(bins[first:last], low, high) - low)] = True
-        return mask
-
-    def per_unit(self, values: np.ndarray) -> np.ndarray:
-        """Rows per set as rows per unit, or a single row that broadcasts."""
-        return values if len(self.slices) == 1 else values[self.which]
-
-    def piece_of(self, bins: np.ndarray) -> np.ndarray:
-        """Index of the contiguous piece of observed time of each bin."""
-        return np.searchsorted(self.line.piece_first, bins * self.frames, side="right") - 1
-
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Consecutive ranges of bins that fit into memory."""
-        step = np.clip(_BLOCK // len(self.units), 4 * max(LAGS), _BLOCK_BINS)
-        for low in range(0, len(self), step):
-            yield low, min(low + step, len(self))
-
-
-def _timeline(pieces: np.ndarray, bin_s: float, multiple: int) -> Timeline:
-    """The complete bins of each piece of time (k, 2), in multiples of `multiple`."""
-    # As in `windows`, a bin that ends on the border is inside, despite rounding of the division.
-    counts = np.floor(np.ptp(pieces, axis=1) / (multiple * bin_s) + 1e-8).astype(np.int64) * multiple
-    pieces, counts = pieces[counts > 0], counts[counts > 0]
-    first = np.concatenate([[0], np.cumsum(counts)])
-    runs = np.stack([first[:-1], first[1:]], axis=1)
-    return Timeline(bin_s, pieces[:, 0], first, runs, 1, "", float(np.ptp(pieces, axis=1).sum()))
-
-
-def _typical_length(population: Population) -> float:
-    """The length in seconds for which 90 % of the observed time is in intervals of at least that length."""
-    sets, _ = population.observed_sets(range(population.n_units))
-    lengths = np.sort(np.ptp(np.concatenate(sets), axis=1))
-    total = np.cumsum(lengths)
-    return float(lengths[np.searchsorted(total, 0.1 * total[-1])]) if len(lengths) else 0.0
-
-
-def _moments(binned: _Binned) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each neuron's observed bins, float64 (n,); 0 deviation for constant activity."""
-    sums, squares, largest = np.zeros((3, len(binned.units)))
-    count = np.zeros(len(binned.slices))
-    for low, high in binned.blocks():
-        mask = binned.mask(low, high)
-        values = binned.activity(low, high) * binned.per_unit(mask)
-        sums += values.sum(axis=1, dtype=np.float64)
-        squares += np.einsum("ij,ij->i", values, values, dtype=np.float64)
-        largest = np.maximum(largest, np.abs(values).max(axis=1))
-        count += mask.sum(axis=1)
-    count = np.maximum(count[binned.which], 1)
-    mean = sums / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return mean, np.where(deviation > _CONSTANT * largest, deviation, 0)
-
-
-def _group_features(binned: _Binned) -> np.ndarray:
+def _group_features(binned: ObservedBins) -> np.ndarray:
     """Population coupling and distribution of correlations of a group's neurons: shape (n, lags + 6)."""
-    mean, deviation = _moments(binned)
+    mean, deviation = binned.moments()
     unit = deviation if binned.population.signal == "traces" else np.ones_like(deviation)
     scale = np.divide(1.0, unit, out=np.zeros_like(unit), where=deviation > 0)
     sums = _Sums(binned)
-    for low, high in binned.blocks():
+    for low, high in binned.blocks(4 * max(LAGS)):
         sums.add(low, high, mean, scale)
     deviation = np.where(deviation > 0, deviation * scale, np.nan)
     distribution = _distribution(sums.products, sums.shared, binned.which, deviation)
@@ -305,7 +205,7 @@ class _Sums:
         Number of bins of a set in which, at each lag, other neurons are observed.
     """
 
-    def __init__(self, binned: _Binned):
+    def __init__(self, binned: ObservedBins):
         n, sets = len(binned.units), len(binned.slices)
         self.binned = binned
         self.members = np.bincount(binned.which, minlength=sets)
