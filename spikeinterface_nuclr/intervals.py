@@ -81,3 +81,18 @@ def inside(times: np.ndarray, intervals: np.ndarray) -> np.ndarray:
         return np.zeros(len(times), dtype=bool)
     k = np.searchsorted(intervals[:, 0], times, side="right") - 1
     return (k >= 0) & (times <= intervals[np.maximum(k, 0), 1])
+
+
+def alternating(intervals: np.ndarray, block_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Split intervals (k, 2) into two sets of alternating blocks, each of `block_s` seconds inside the intervals."""
+    before = np.concatenate([[0.0], np.cumsum(np.ptp(intervals, axis=1))])  # seconds before each interval
+    cuts = np.arange(0.0, before[-1], block_s)
+    edges = np.unique(np.concatenate([before, cuts]))
+    edges = edges[np.concatenate([np.diff(edges) > 1e-9, [True]])]
+    begin, end = edges[:-1], edges[1:]
+    middle = (begin + end) / 2
+    which = np.clip(np.searchsorted(before, middle, side="right") - 1, 0, len(intervals) - 1)
+    shift = (intervals[which, 0] - before[which])[:, None]
+    blocks = np.stack([begin, end], axis=1) + shift
+    odd = (middle // block_s).astype(np.int64) % 2 == 1
+    return blocks[~odd], blocks[odd]

@@ -5,6 +5,7 @@ regularity of their spikes, in bursting and in how strongly they follow the driv
 cannot be identified from single neurons, and in `simulate_sequences` not from correlations of spike counts either.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,7 @@ _ACTIVATION_SHORTEST, _ACTIVATION_MEAN = 0.15, 0.3
 _BACKGROUND = 2.0  # spikes per second
 
 _STEP = 0.01  # seconds between two values of a drive
+_DRIVES = 12  # of `simulate_days`
 
 
 def simulate_population(n_units: int = 60, duration: float = 300.0, seed: int = 0) -> Population:
@@ -201,6 +203,78 @@ def simulate_sequences(n_units: int = 60, duration: float = 300.0, seed: int = 0
     )
 
 
+def simulate_days(
+    days: int = 3,
+    n_units: int = 60,
+    duration: float = 300.0,
+    *,
+    drift: float = 0.1,
+    turnover: float = 0.2,
+    seed: int = 0,
+) -> list[Population]:
+    """Simulate sessions of one animal on several days, with known identities of the neurons.
+
+    Neurons follow shared drives, each to its own degree. From day to day their rates and these degrees drift, some
+    neurons are lost, and as many new ones appear, as with chronic probes.
+
+    Parameters
+    ----------
+    days : int, default: 3
+    n_units : int, default: 60
+        Neurons on each day.
+    duration : float, default: 300.0
+        Seconds of each day.
+    drift : float, default: 0.1
+        Per day: the part of a neuron's drive that is replaced by new dependences, and the standard deviation of the
+        change of the logarithm of its rate.
+    turnover : float, default: 0.2
+        Fraction of the neurons that are lost, and replaced, from one day to the next.
+    seed : int, default: 0
+
+    Returns
+    -------
+    list of Population
+        One of each day, in random order of the units, with the properties ``neuron`` (the same on all days) and
+        ``cell_type``.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import simulate_days
+    >>> first, second = simulate_days(2, n_units=10, duration=30.0)
+    >>> len(set(first.properties["neuron"]) & set(second.properties["neuron"]))
+    8
+    """
+    _check(n_units, duration, seed)
+    if days < 1 or not (0 <= drift <= 1 and 0 <= turnover <= 1):
+        raise InputError(f"give a day or more, and drift and turnover from 0 to 1, not {days=}, {drift=}, {turnover=}")
+    rng = np.random.default_rng(seed)
+    steps = int(np.ceil(duration / _STEP))
+    neurons, sessions, names = [], [], 0
+    for _ in range(days):
+        lost = rng.permutation(len(neurons))[: round(turnover * n_units)]
+        neurons = [_drifted(neuron, drift, rng) for k, neuron in enumerate(neurons) if k not in lost]
+        while len(neurons) < n_units:
+            neurons.append({**_new_neuron(rng), "name": f"n{names:04d}"})
+            names += 1
+        drives = np.stack([_drive(steps, constant, rng) for constant in np.resize(list(REGIONS.values()), _DRIVES)])
+        order = rng.permutation(n_units)
+        trains = [_spikes(n["cell"], n["loading"] @ drives, duration, rng, spread=0.0) for n in neurons]
+        sessions.append([(neurons[k], trains[k]) for k in order])
+    return [
+        Population(
+            [f"u{i:03d}" for i in range(n_units)],
+            [train for _, train in session],
+            stop=duration,
+            properties={
+                "neuron": np.array([neuron["name"] for neuron, _ in session]),
+                "cell_type": np.array([neuron["cell_type"] for neuron, _ in session]),
+            },
+            metadata=_metadata("days", seed) | {"session": f"day {day + 1}", "source": f"day {day + 1} (seed {seed})"},
+        )
+        for day, session in enumerate(sessions)
+    ]
+
+
 def simulate_fluorescence(
     population: Population, frame_rate: float = 5.0, *, decay: float = 0.7, noise: float = 0.2, seed: int = 0
 ) -> np.ndarray:
@@ -298,9 +372,14 @@ def _drive(steps: int, constant: float, rng: np.random.Generator) -> np.ndarray:
     return lfilter([1.0], [1.0, -decay], noise, zi=[decay * rng.standard_normal()])[0]
 
 
-def _spikes(cell: CellType, drive: np.ndarray, duration: float, rng: np.random.Generator) -> np.ndarray:
-    """Spike times of a gamma renewal process in time warped by the drive, with bursts."""
-    base = cell.rate * np.exp(0.4 * rng.standard_normal())
+def _spikes(
+    cell: CellType, drive: np.ndarray, duration: float, rng: np.random.Generator, spread: float = 0.4
+) -> np.ndarray:
+    """Spike times of a gamma renewal process in time warped by the drive, with bursts.
+
+    `spread` is the standard deviation of the logarithm of the rate.
+    """
+    base = cell.rate * np.exp(spread * rng.standard_normal())
     rate = base * np.exp(cell.drive * drive - cell.drive**2 / 2)
     warped = np.concatenate([[0.0], np.cumsum(rate * _STEP)])
     count = int(warped[-1] + 10 * np.sqrt(warped[-1]) + 10)
@@ -310,6 +389,27 @@ def _spikes(cell: CellType, drive: np.ndarray, duration: float, rng: np.random.G
     followers = rng.poisson(cell.burst, len(times)) if cell.burst else np.zeros(len(times), dtype=int)
     bursts = [t + np.cumsum(rng.uniform(0.003, 0.008, k)) for t, k in zip(times, followers, strict=True)]
     return _in_order(np.concatenate([times, *bursts]), duration)
+
+
+def _new_neuron(rng: np.random.Generator) -> dict:
+    """A neuron of `simulate_days`: its type, its rate, and how it depends on the drives (a vector of length 1)."""
+    cell_type = str(rng.choice(list(CELL_TYPES)))
+    cell = CELL_TYPES[cell_type]
+    loading = rng.standard_normal(_DRIVES) * rng.exponential(size=_DRIVES)
+    rate = cell.rate * np.exp(0.4 * rng.standard_normal())
+    return {
+        "cell_type": cell_type,
+        "cell": dataclasses.replace(cell, rate=rate),
+        "loading": loading / np.linalg.norm(loading),
+    }
+
+
+def _drifted(neuron: dict, drift: float, rng: np.random.Generator) -> dict:
+    """The neuron of `simulate_days` on the next day."""
+    loading = (1 - drift) * neuron["loading"] + drift * _new_neuron(rng)["loading"]
+    rate = neuron["cell"].rate * np.exp(drift * rng.standard_normal())
+    cell = dataclasses.replace(neuron["cell"], rate=rate)
+    return {**neuron, "cell": cell, "loading": loading / np.linalg.norm(loading)}
 
 
 def _triplet(ordered: bool, odd: bool, duration: float, rng: np.random.Generator) -> list[np.ndarray]:

@@ -1,0 +1,265 @@
+"""The same neuron again: matches of real recordings whose neurons are known, beside baselines; simulated drift.
+
+    python benchmarks/matching.py DATA -o matching.json [--figure matching.png] [--cache FOLDER] [--tasks …]
+
+DATA holds the folders mouse-ca1-days, aplysia, human and rat-neuropixels. Only animals that took no part in training
+the model or in any choice are scored; `days` also shows the three mice in which settings were chosen, marked as such.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from recordings import TEST, read, unseen
+from reidentification import MOUSE_EVENTS, RAT_SPIKES
+from scoring import random_weights, with_interval
+
+from spikeinterface_nuclr import (
+    InputError,
+    Population,
+    embed,
+    evaluate_matches,
+    fit_matcher,
+    load_checkpoint,
+    match_units,
+    simulate_days,
+)
+from spikeinterface_nuclr.decoding.scores import interval
+from spikeinterface_nuclr.intervals import alternating, union
+from spikeinterface_nuclr.matching.evaluation import MATCHES, MatchEvaluation
+
+RANDOM = "random weights"
+ERRORS = (0.05, 0.10)
+BLOCK_S = {"human": 10.0, "rats": 20.0}
+
+
+def halves(population: Population, block_s: float) -> list[Population]:
+    """Halves of alternating blocks of the observed time."""
+    observed = union(np.concatenate(population.observed_sets(range(population.n_units))[0]))
+    return [population.within(blocks) for blocks in alternating(observed, block_s)]
+
+
+def score(populations: list[Population], truth, model, names: list[str], cache, matcher=None) -> dict:
+    """Matches of several recordings of one animal at each error, and their evaluation with all baselines."""
+    options = {"names": names, "model": model, "cache": cache, "progress": False}
+    matcher = matcher or fit_matcher(populations, **options)
+    random = random_weights(model, 0)
+    others = {RANDOM: [embed(population, random, progress=False).embedding for population in populations]}
+    result = {}
+    for error in ERRORS:
+        matches = match_units(populations, matcher=matcher, target_error=error, **options)
+        baselines = {"populations": populations, "others": others} if error == ERRORS[0] else {}
+        result[error] = evaluate_matches(matches, truth, **baselines)
+    return result
+
+
+def rows_of(evaluations: dict[float, MatchEvaluation], **about) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The scores of two errors in one table, and the calibration."""
+    first = evaluations[ERRORS[0]].scores.assign(target_error=ERRORS[0], **about)
+    second = evaluations[ERRORS[1]].scores.query("method == @MATCHES").assign(target_error=ERRORS[1], **about)
+    return pd.concat([first, second]), evaluations[ERRORS[0]].calibration.assign(**about)
+
+
+def days(data: Path, model, cache):
+    """All sessions of an environment; scored one, four and seven sessions later."""
+    for animal, recordings in read(data, "mouse-ca1-days").items():
+        for environment in "ab":
+            sessions = [p for p in recordings if f"-{environment}-" in Path(str(p.metadata["source"])).name]
+            sessions = [p.select(p.num_spikes >= MOUSE_EVENTS) for p in sessions]
+            truth = [np.asarray(p.properties["unit_name"]).astype(str) for p in sessions]
+            names = [str(k) for k in range(len(sessions))]
+            tables = rows_of(score(sessions, truth, model, names, cache), animal=animal)
+            apart = tables[0]["recording_b"].astype(int) - tables[0]["recording_a"].astype(int)
+            tables[0]["task"] = apart.map({1: "next session", 4: "four sessions later", 7: "seven sessions later"})
+            tables[1]["task"] = "sessions of a mouse"
+            yield tables[0].dropna(subset="task"), tables[1], animal in TEST["days"]
+
+
+def aplysia(data: Path, model, cache):
+    """All three recordings of each animal."""
+    for animal, recordings in read(data, "aplysia", TEST["aplysia"]).items():
+        names = [str(k) for k in range(len(recordings))]
+        truth = [np.asarray(p.unit_ids).astype(str) for p in recordings]
+        yield (
+            *rows_of(score(recordings, truth, unseen(model, animal), names, cache), animal=animal, task="aplysia"),
+            True,
+        )
+
+
+def _halves_of(kind: str, folder: str, least: int):
+    def run(data: Path, model, cache):
+        for animal, recordings in read(data, folder, TEST[kind]).items():
+            for number, population in enumerate(recordings):
+                parts = halves(population, BLOCK_S[kind])
+                units = np.min([part.num_spikes for part in parts], axis=0) >= max(least, 1)
+                if units.sum() < 5:
+                    continue
+                parts = [part.select(units) for part in parts]
+                truth = [np.asarray(part.unit_ids).astype(str) for part in parts]
+                name = f"{animal} {number}"
+                try:
+                    found = score(parts, truth, unseen(model, animal), [f"{name} 1", f"{name} 2"], cache)
+                except InputError as error:
+                    print(f"{name}: {error}")
+                    continue
+                yield *rows_of(found, animal=animal, task=f"{kind}, halves"), True
+
+    return run
+
+
+def controls(data: Path, model, cache):
+    """Recordings without a common neuron (of two animals), and of another environment of one mouse."""
+    mice = read(data, "mouse-ca1-days")
+    slugs = read(data, "aplysia", TEST["aplysia"])
+    rats = read(data, "rat-neuropixels", TEST["rats"][:3])
+    slug, other = slugs.values()
+    first, second, third = rats.values()
+    mouse, *more = mice.values()
+    pairs = [("two Aplysia", slug[k], other[k], TEST["aplysia"][0]) for k in range(3)]
+    pairs += [("two rats", first[0], second[0], TEST["rats"][0]), ("two rats", second[0], third[0], TEST["rats"][1])]
+    pairs += [("two mice", mouse[k], one[k], "") for k, one in enumerate(more)]
+    pairs += [("one mouse, two environments", one[k], one[k + 8], "") for one in mice.values() for k in (0, 4)]
+    for kind, a, b, animal in pairs:
+        chosen = [p.select(p.num_spikes >= MOUSE_EVENTS) for p in (a, b)]
+        for error in ERRORS:
+            matches = match_units(
+                chosen, names=["a", "b"], model=unseen(model, animal) if animal else model, target_error=error,
+                cache=cache, progress=False,
+            )  # fmt: skip
+            probability = matches.probability
+            yield {
+                "task": kind, "target_error": error, "units": min(len(ids) for ids in matches.unit_ids),
+                "named": int(matches.named.sum()), "over one half": int((probability > 0.5).sum()),
+            }  # fmt: skip
+
+
+def simulated():
+    """Recall and precision at 5 and 10 % error of simulated days, as drift and turnover grow."""
+    for name, settings in {
+        "drift": [{"drift": drift, "turnover": 0.2} for drift in (0.0, 0.05, 0.1, 0.2, 0.3)],
+        "turnover": [{"drift": 0.05, "turnover": turnover} for turnover in (0.0, 0.2, 0.4, 0.6)],
+    }.items():
+        for setting in settings:
+            for seed in range(3):
+                sessions = simulate_days(2, 100, 600.0, seed=seed, **setting)
+                matcher = fit_matcher(sessions, progress=False)
+                for error in ERRORS:
+                    matches = match_units(sessions, matcher=matcher, target_error=error, progress=False)
+                    scores = evaluate_matches(matches, "neuron", sessions).scores.query("method == @MATCHES").iloc[0]
+                    columns = ("top_1", "precision", "recall", "named", "right", "common")
+                    yield {"varied": name, **setting, "seed": seed, "target_error": error, **scores[list(columns)]}
+
+
+TASKS = {
+    "days": days,
+    "aplysia": aplysia,
+    "human": _halves_of("human", "human", 1),
+    "rats": _halves_of("rats", "rat-neuropixels", RAT_SPIKES),
+}
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean over animals, with 95 % interval from three animals on, of each task and method."""
+    rows = []
+    for (task, method), group in scores.query("target_error == @ERRORS[0]").groupby(["task", "method"], sort=False):
+        animals = group.groupby("animal")["top_1"].mean()
+        rows.append({"task": task, "method": method, "animals": len(animals), "top_1": _text(animals),
+                     "auc": _text(group.groupby("animal")["auc"].mean())})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def at_errors(scores: pd.DataFrame) -> pd.DataFrame:
+    """Named pairs, precision and recall of the matches at each error, over all animals of a task."""
+    found = scores.query("method == @MATCHES").groupby(["task", "target_error"], sort=False)
+    table = found[["common", "named", "judged", "right"]].sum()
+    return table.assign(precision=table.right / table.judged.where(table.judged > 0), recall=table.right / table.common)
+
+
+def _text(values: pd.Series) -> str:
+    numbers = with_interval(float(values.mean()), *interval(values.to_numpy()))
+    return f"{numbers[0]:.3f}" + (f" [{numbers[1]:.3f}, {numbers[2]:.3f}]" if len(numbers) > 1 else "")
+
+
+def draw(path: Path, scores: pd.DataFrame, calibration: pd.DataFrame, drifted: pd.DataFrame) -> None:
+    """Top-1 of each animal by method, calibration, and recall in simulated days."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained", width_ratios=(2.2, 1, 1))
+    methods = [MATCHES, "embedding alone", "rate, intervals, autocorrelogram, population",
+               "rate, intervals, autocorrelogram, population + relations", f"{RANDOM} + relations", "chance"]  # fmt: skip
+    tasks = list(scores["task"].unique())
+    for k, method in enumerate(methods):
+        for number, task in enumerate(tasks):
+            chosen = scores.query("task == @task and method == @method and target_error == @ERRORS[0]")
+            values = chosen.groupby("animal")["top_1"].mean()
+            x = number + (k - 2.5) / 8
+            axes[0].plot(np.full(len(values), x), values, ".", color=f"C{k}", ms=7, alpha=0.6)
+            axes[0].plot(x, values.mean(), "_", color=f"C{k}", ms=12, mew=2.5, label=method if number == 0 else None)
+    axes[0].set(xticks=range(len(tasks)), ylabel="top-1 accuracy", ylim=(0, 1), title="The same neuron again")
+    axes[0].set_xticklabels([task.replace(" ", "\n", 1) for task in tasks])
+    axes[0].legend(fontsize=7, loc="upper left")
+    axes[1].plot([0, 1], [0, 1], color="0.8")
+    for number, (task, group) in enumerate(calibration.groupby("task", sort=False)):
+        weighted = group.assign(bin=np.digitize(group["probability"], (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)))
+        means = weighted.groupby("bin")[["probability", "same", "pairs"]].apply(
+            lambda part: pd.Series(
+                {name: np.average(part[name], weights=part["pairs"]) for name in ("probability", "same")}
+            )
+        )
+        axes[1].plot(means["probability"], means["same"], "o-", color=f"C{number}", ms=4, label=task)
+    axes[1].set(xlabel="stated probability", ylabel="fraction that is the same neuron", title="Calibration")
+    axes[1].legend(fontsize=7)
+    if len(drifted):
+        for number, (name, error) in enumerate((n, e) for n in ("drift", "turnover") for e in ERRORS):
+            part = drifted.query("varied == @name and target_error == @error").groupby(name)["recall"].mean()
+            axes[2].plot(part.index, part, ["o-", "o--", "s-", "s--"][number], label=f"{name}, error {error:.0%}", ms=4)
+        axes[2].set(xlabel="drift or turnover", ylabel="recall", ylim=(0, 1), title="Simulated days")
+        axes[2].legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Run the tasks and write their scores."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--model", default="nuclr-starter")
+    parser.add_argument("--tasks", nargs="+", default=[*TASKS, "controls", "simulated"])
+    arguments = parser.parse_args()
+    model = load_checkpoint(arguments.model)
+    scores, calibration = [], []
+    for name in TASKS:
+        if name in arguments.tasks:
+            for table, curve, held_out in TASKS[name](arguments.data, model, arguments.cache):
+                scores.append(table.assign(held_out=held_out))
+                calibration.append(curve.assign(held_out=held_out))
+                print(table.groupby(["animal", "task", "method"], sort=False)["top_1"].mean().round(3).to_string())
+    result = {}
+    if scores:
+        scores, calibration = pd.concat(scores), pd.concat(calibration)
+        result = {"scores": scores, "calibration": calibration}
+        for held_out, title in ((True, "held-out animals"), (False, "animals in which settings were chosen")):
+            chosen = scores[scores["held_out"] == held_out]
+            if len(chosen):
+                print(
+                    f"\n{title}\n{summary(chosen).to_string(index=False)}\n\n{at_errors(chosen).round(3).to_string()}"
+                )
+    if "controls" in arguments.tasks:
+        result["controls"] = pd.DataFrame(controls(arguments.data, model, arguments.cache))
+        print(result["controls"].groupby(["task", "target_error"], sort=False).sum().to_string())
+    if "simulated" in arguments.tasks:
+        result["simulated"] = pd.DataFrame(simulated())
+        varied = result["simulated"].groupby(["varied", "drift", "turnover", "target_error"])
+        print(varied[["top_1", "precision", "recall"]].mean().round(3).to_string())
+    arguments.output.write_text(json.dumps({k: json.loads(v.to_json(orient="records")) for k, v in result.items()}))
+    if arguments.figure and len(scores):
+        held_out = scores[scores["held_out"]], calibration[calibration["held_out"]]
+        draw(arguments.figure, *held_out, result.get("simulated", pd.DataFrame()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Which unit of one recording is which of another: evidence, matching of relations, calibration, identities."""

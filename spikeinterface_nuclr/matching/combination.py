@@ -1,0 +1,150 @@
+"""Other evidence, such as waveforms or locations, combined with the activity.
+
+Which values of a feature speak for the same neuron is learnt from the recordings to be matched, by expectation
+maximisation: the activity says, with a probability, which pairs are the same; a logistic model learns from this how the
+features of such pairs differ from those of others; both together say better which pairs are the same; and so on.
+Features and activity are taken to err independently.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import InputError
+from .calibration import capped
+from .evidence import RecordingEvidence
+
+# Pairs that the activity gives no chance have this probability, so that features can still speak for them.
+FLOOR = 1e-4
+_STEPS = 15
+# Of each two recordings, pairs without a chance that are kept for learning.
+_OTHERS = 20_000
+
+
+def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, list[np.ndarray]]:
+    """The arrays of features by name: one of each recording, or one of similarities for two recordings."""
+    tables = {}
+    for name, arrays in (features or {}).items():
+        sizes = [len(recording.unit_ids) for recording in recordings]
+        try:
+            single = isinstance(arrays, np.ndarray) and arrays.ndim == 2
+            arrays = [np.asarray(array, dtype=float) for array in ([arrays] if single else arrays)]
+        except (TypeError, ValueError):
+            raise InputError(f"features: {name}: contains values that are not numbers") from None
+        similarities = len(arrays) == 1 and len(sizes) == 2 and arrays[0].shape == tuple(sizes)
+        arrays = arrays if similarities else [a[:, None] if a.ndim == 1 else a for a in arrays]
+        if not similarities and ([len(a) for a in arrays] != sizes or len({a.shape[1:] for a in arrays}) != 1):
+            raise InputError(
+                f"features: {name}: give one array (n_units, k) for each recording, with the same k, or for two "
+                f"recordings one array of similarities (n_first, n_second); they have {sizes} units"
+            )
+        tables[str(name)] = arrays
+    return tables
+
+
+def feature_similarity(arrays: list[np.ndarray], first: int, second: int) -> np.ndarray:
+    """Similarity of the units of two recordings: float64, shape (n_first, n_second); NaN where a feature is.
+
+    Of tables, the negative Euclidean distance; columns are standardised over all recordings.
+    """
+    if len(arrays) == 1:
+        return arrays[0]
+    deviation = np.nanstd(np.concatenate(arrays), axis=0)
+    a, b = (arrays[k] / np.where(deviation > 0, deviation, 1) for k in (first, second))
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    return -np.sqrt(np.maximum(squares, 0))
+
+
+@dataclass
+class Combination:
+    """Learns the weights of features over all pairs of recordings.
+
+    Attributes
+    ----------
+    names : list of str
+    """
+
+    names: list[str]
+    _rows: list[np.ndarray] = field(default_factory=list)
+    _prior: list[np.ndarray] = field(default_factory=list)
+    _counts: list[np.ndarray] = field(default_factory=list)
+    _weights: np.ndarray | None = None
+    _moments: tuple = ()
+    _base: float = 0.0
+
+    def add(self, probability: np.ndarray, similarities: list[np.ndarray]) -> None:
+        """Add the pairs of two recordings: probabilities by activity, and similarities by each feature."""
+        rows = np.stack([similarity.ravel() for similarity in similarities], axis=1)
+        prior = np.maximum(probability.ravel(), FLOOR)
+        known = np.isfinite(rows).all(axis=1)
+        likely, others = np.flatnonzero(known & (prior > FLOOR)), np.flatnonzero(known & (prior <= FLOOR))
+        step = max(len(others) // _OTHERS, 1)
+        chosen = others[::step]
+        count = len(others) / max(len(chosen), 1)
+        self._rows.append(rows[np.concatenate([likely, chosen])])
+        self._prior.append(prior[np.concatenate([likely, chosen])])
+        self._counts.append(np.concatenate([np.ones(len(likely)), np.full(len(chosen), count)]))
+
+    def fit(self) -> None:
+        """Learn the weights from all pairs that were added."""
+        rows, prior, counts = (np.concatenate(parts) for parts in (self._rows, self._prior, self._counts))
+        if not len(rows):
+            raise InputError("features: they are NaN for all units: leave them out")
+        mean = np.average(rows, axis=0, weights=counts)
+        deviation = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=counts))
+        self._moments = mean, np.where(deviation > 0, deviation, 1)
+        design, activity = self._design(rows), _logit(prior)
+        self._base = float(_logit(np.average(prior, weights=counts)))
+        same = prior
+        for _ in range(_STEPS):
+            self._weights = _logistic(design, same, counts)
+            ratio = design @ self._weights - _logit(np.average(same, weights=counts))
+            same = 1 / (1 + np.exp(-np.clip(activity + ratio, -50, 50)))
+
+    def probabilities(self, probability: np.ndarray, similarities: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (n_first, n_second) by features and activity together, and by features alone."""
+        rows = np.stack([similarity.ravel() for similarity in similarities], axis=1)
+        known = np.isfinite(rows).all(axis=1)
+        ratio = np.zeros(len(rows))
+        ratio[known] = self._design(rows[known]) @ self._weights - self._base
+        ratio = ratio.reshape(probability.shape)
+        both = _logit(np.maximum(probability, FLOOR)) + ratio
+        return tuple(capped(1 / (1 + np.exp(-np.clip(x, -50, 50)))) for x in (both, self._base + ratio))
+
+    def to_dict(self) -> dict:
+        """The weights, for provenance: log odds per standard deviation of each feature, and of its square."""
+        k = len(self.names)
+        return {
+            "names": self.names, "mean": self._moments[0].tolist(), "scale": self._moments[1].tolist(),
+            "weight": self._weights[1 : 1 + k].tolist(), "weight_of_square": self._weights[1 + k :].tolist(),
+        }  # fmt: skip
+
+    def _design(self, rows: np.ndarray) -> np.ndarray:
+        mean, scale = self._moments
+        z = np.clip((rows - mean) / scale, -5, 5)
+        return np.hstack([np.ones((len(z), 1)), z, z * np.abs(z)])
+
+
+def _logistic(design: np.ndarray, same: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Weights of a logistic model of soft labels, by Newton's method with a weak penalty.
+
+    By hand: scikit-learn's takes no soft labels.
+    """
+    weights = np.zeros(design.shape[1])
+    weights[0] = _logit(np.average(same, weights=counts))
+    penalty = np.full(design.shape[1], 1.0)
+    penalty[0] = 1e-6
+    for _ in range(25):
+        predicted = 1 / (1 + np.exp(-np.clip(design @ weights, -50, 50)))
+        gradient = design.T @ (counts * (same - predicted)) - penalty * weights
+        curvature = (design * (counts * predicted * (1 - predicted))[:, None]).T @ design + np.diag(penalty)
+        step = np.linalg.solve(curvature, gradient)
+        weights = weights + step
+        if np.abs(step).max() < 1e-6:
+            break
+    return weights
+
+
+def _logit(probability):
+    probability = np.clip(probability, 1e-9, 1 - 1e-9)
+    return np.log(probability) - np.log1p(-probability)

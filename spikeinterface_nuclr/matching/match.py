@@ -1,0 +1,395 @@
+"""match_units: which unit of one recording is which of another. fit_matcher: how probably, learnt from recordings."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..embedding import EmbeddingSettings
+from ..errors import InputError
+from ..io.manifest import Listed, list_sources
+from ..predictions import check_target_error
+from ..unit_embeddings import UnitEmbeddings
+from ..unit_matches import LEAST_PROBABILITY, UnitMatches, named_pairs
+from .calibration import features_of, imitations
+from .combination import Combination, check_features, feature_similarity
+from .evidence import GroupEvidence, RecordingEvidence
+from .matcher import Matcher, fitted
+from .neurons import neuron_ids
+from .relations import compare
+from .sources import EvidenceReader
+
+
+def match_units(
+    *sources,
+    names: list[str] | None = None,
+    features=None,
+    matcher: Matcher | str | Path | None = None,
+    target_error: float = 0.05,
+    model=None,
+    device: str = "auto",
+    precision: str = "auto",
+    group_by: str | None = "group",
+    cache: str | Path | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    **keywords,
+) -> UnitMatches:
+    """Find the same neurons in several recordings, such as sessions of one animal on several days.
+
+    Units are compared by their embeddings and by their correlations with the other units, which are matched at the same
+    time. Probabilities are learnt from halves of the same recordings, made harder to imitate drift and units that are
+    lost or new (`matching.calibration`); no labels are needed. Units of one group (probe) are compared with those of
+    the group of the same name.
+
+    Parameters
+    ----------
+    *sources : two or more recordings, or one list of them
+        Sources of `read_population`: populations, analyzers, sortings, NWB files, folders. In a list of paths also
+        patterns and manifests, as in `list_sources`. Embeddings that are stored with a recording, up to date and of the
+        model, are used. UnitEmbeddings (or their ``.npz``) can be matched with a `matcher`, but hold no correlations.
+    names : list of str, optional
+        Names of the recordings. Default: names of files, or sessions.
+    features : dict of str to list, optional
+        Other evidence about the units: for each kind, one array (n_units, k) for each recording, such as locations in
+        µm or waveforms, in the order of the units; or, for two recordings, one array (n_first, n_second) of
+        similarities, such as SpikeInterface's template similarity. Its weights are learnt from the recordings to be
+        matched (`matching.combination`).
+    matcher : Matcher or path, optional
+        From `fit_matcher`. Default: fitted to these recordings.
+    target_error : float, default: 0.05
+        Pairs are named so that a fraction of at most this is expected to be wrong.
+    model, device, precision
+        As in `embed`.
+    group_by : str or None, default: "group"
+        As in `read_population`. None compares all units with one another.
+    cache : str or Path, optional
+        Folder in which to keep what was computed of each recording, so that a run that was stopped goes on from there.
+    seed : int, default: 0
+        Of the units that are removed and mixed in the calibration.
+    progress : bool, default: True
+    **keywords
+        Passed to `read_population`.
+
+    Returns
+    -------
+    UnitMatches
+
+    Raises
+    ------
+    InputError
+        A recording cannot be read or embedded, signals or groups do not correspond, or there is too little activity to
+        calibrate.
+    CheckpointError, DeviceError
+        As in `embed`.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import match_units, simulate_days
+    >>> first, second = simulate_days(2, n_units=30, duration=180.0)
+    >>> matches = match_units(first, second, progress=False)
+    >>> matches.to_dataframe().columns[:6].tolist()
+    ['recording_a', 'unit_a', 'recording_b', 'unit_b', 'probability', 'named']
+    """
+    check_target_error(target_error)
+    matcher = Matcher.load(matcher) if isinstance(matcher, str | Path) else matcher
+    settings = EmbeddingSettings(model, device, precision)
+    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, None if cache is None else Path(cache))
+    recordings = read_evidence(sources, names, reader, progress=progress)
+    if len(recordings) < 2:
+        raise InputError("give two recordings or more")
+    tables = check_features(features, recordings)
+    if matcher is None:
+        matcher = fit_to_halves(recordings, seed, progress=progress)
+    numbers = [(a, b) for a in range(len(recordings)) for b in range(a + 1, len(recordings))]
+    compared = [
+        _Compared.of((a, b), recordings[a], recordings[b], matcher)
+        for a, b in tqdm(numbers, desc="matching", unit="pair", disable=not progress)
+    ]
+    about = _about(recordings, "", seed) | {"matcher": asdict(matcher), "target_error": target_error}
+    if tables:
+        combination = Combination(list(tables))
+        for one in compared:
+            combination.add(one.dense(), similarities(tables, *one.recordings))
+        combination.fit()
+        about["features"] = combination.to_dict()
+        compared = [one.combined(combination, similarities(tables, *one.recordings)) for one in compared]
+    return _matches(recordings, compared, target_error, about)
+
+
+def fit_matcher(
+    *sources, truth=None, names: list[str] | None = None, model=None, device: str = "auto", precision: str = "auto",
+    group_by: str | None = "group", cache: str | Path | None = None, seed: int = 0, progress: bool = True, **keywords,
+) -> Matcher:  # fmt: skip
+    """Learn how probably two units are the same neuron.
+
+    Parameters
+    ----------
+    *sources : one or more recordings, or one list of them
+        As in `match_units`.
+    truth : list of array-like of str, or str, optional
+        Name of each unit's neuron in each recording, the same in all recordings, empty where it is not known; or the
+        property that holds these names. The matcher is then fitted to all pairs of these recordings. Units of unknown
+        neurons are left out. Default: fitted without labels, to halves of each recording.
+    names, model, device, precision, group_by, cache, seed, progress, **keywords
+        As in `match_units`.
+
+    Returns
+    -------
+    Matcher
+
+    Raises
+    ------
+    InputError
+        As in `match_units`; or the names of neurons do not fit the recordings.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import fit_matcher, simulate_days
+    >>> days = simulate_days(2, n_units=30, duration=120.0)
+    >>> matcher = fit_matcher(days, truth="neuron", progress=False)
+    >>> matcher.provenance["fitted_to"]
+    'labelled pairs'
+    """
+    settings = EmbeddingSettings(model, device, precision)
+    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, None if cache is None else Path(cache))
+    recordings = read_evidence(sources, names, reader, truth=truth, progress=progress)
+    if truth is None:
+        return fit_to_halves(recordings, seed, progress=progress)
+    rows, same = [], []
+    for a, first in enumerate(recordings):
+        for second in recordings[a + 1 :]:
+            for one, other in corresponding(first, second):
+                pairs, of_pairs = features_of(compare(one.whole, other.whole, weights_of(one, other)))
+                neurons = first.neurons[one.units][pairs[:, 0]], second.neurons[other.units][pairs[:, 1]]
+                known = (neurons[0] != "") & (neurons[1] != "")
+                rows.append(of_pairs[known])
+                same.append((neurons[0] == neurons[1])[known])
+    if not rows:
+        raise InputError("give two recordings or more, or leave out truth")
+    return fitted(np.concatenate(rows), np.concatenate(same), _about(recordings, "labelled pairs", seed))
+
+
+def fit_to_halves(recordings: list[RecordingEvidence], seed: int, *, progress: bool) -> Matcher:
+    """The matcher for these recordings, from comparisons of their own halves."""
+    groups = [group for recording in recordings for group in recording.groups.values()]
+    rows, same = [], []
+    for number, group in enumerate(tqdm(groups, desc="calibrating", unit="group", disable=not progress)):
+        for of_pairs, labels in imitations(group, np.random.default_rng([seed, number])):
+            rows.append(of_pairs)
+            same.append(labels)
+    if not rows:
+        raise InputError(
+            "no recording is long enough, or holds enough units, to be compared with itself: give longer ones, or a "
+            "matcher that was fitted to others (matcher=, --matcher)"
+        )
+    return fitted(np.concatenate(rows), np.concatenate(same), _about(recordings, "halves of recordings", seed))
+
+
+def read_evidence(
+    sources, names: list[str] | None, reader: EvidenceReader, *, truth=None, progress: bool
+) -> list[RecordingEvidence]:
+    """The evidence of each recording, of one signal and model; with names of neurons if `truth` is given."""
+    listed = _listed(sources)
+    names = _names(listed) if names is None else [str(name) for name in names]
+    if len(names) != len(listed) or len(set(names)) < len(names):
+        raise InputError(f"names: give a different one for each of the {len(listed)} recordings")
+    if truth is not None and not isinstance(truth, str) and len(truth) != len(listed):
+        raise InputError(f"truth: give the names of the neurons of each of the {len(listed)} recordings")
+    recordings = []
+    for number, (source, name) in enumerate(
+        tqdm(list(zip(listed, names, strict=True)), desc="reading", unit="recording", disable=not progress)
+    ):
+        try:
+            known = truth if truth is None or isinstance(truth, str) else truth[number]
+            recording = reader.read(source.source, name, neurons=known)
+        except InputError as error:
+            raise InputError(source.refusal(error)) from None
+        first = recordings[0] if recordings else recording
+        if recording.signal != first.signal:
+            raise InputError(
+                f"{name}: holds {recording.signal}, {first.name} {first.signal}: match recordings of one kind"
+            )
+        if recording.checkpoint_sha256 != first.checkpoint_sha256:
+            raise InputError(f"{name}: was embedded by another model than {first.name}: embed both with one model")
+        recordings.append(recording)
+    return recordings
+
+
+def corresponding(first: RecordingEvidence, second: RecordingEvidence) -> list[tuple[GroupEvidence, GroupEvidence]]:
+    """The groups of two recordings that may hold the same neurons: of the same name, or the only ones."""
+    if len(first.groups) == len(second.groups) == 1:
+        return [(*first.groups.values(), *second.groups.values())]
+    shared = [label for label in first.groups if label in second.groups]
+    if not shared:
+        raise InputError(
+            f"{first.name} and {second.name} have no group of units in common ({', '.join(first.groups)}; "
+            f"{', '.join(second.groups)}): name the probes alike, or give group_by=None (--group-by none)"
+        )
+    return [(first.groups[label], second.groups[label]) for label in shared]
+
+
+def weights_of(first: GroupEvidence, second: GroupEvidence) -> np.ndarray:
+    """Weights of the scales of correlations for comparing two groups."""
+    scales = min(len(first.weights), len(second.weights))
+    return np.sqrt(first.weights[:scales] * second.weights[:scales])
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """Two recordings compared: the pairs of units that have a chance, and each unit's best pair.
+
+    Attributes
+    ----------
+    recordings : two ints
+        Positions of the recordings.
+    shape : two ints
+        Their numbers of units.
+    pairs : int64, shape (m, 2)
+        Positions of the units.
+    probability, similarity, agreement : float, shape (m,)
+    alone : dict of str to float arrays, shape (m,)
+    """
+
+    recordings: tuple[int, int]
+    shape: tuple[int, int]
+    pairs: np.ndarray
+    probability: np.ndarray
+    similarity: np.ndarray
+    agreement: np.ndarray
+    alone: dict[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls, numbers: tuple[int, int], first: RecordingEvidence, second: RecordingEvidence, matcher: Matcher
+    ) -> "_Compared":
+        """Compare two recordings by their activity."""
+        parts = []
+        for one, other in corresponding(first, second):
+            raw = compare(one.whole, other.whole, weights_of(one, other))
+            probability = matcher.probability(raw)
+            rows = np.argwhere(_kept(probability + 1e-9 * raw.weight))
+            units = np.stack([one.units[rows[:, 0]], other.units[rows[:, 1]]], axis=1)
+            parts.append((units, *(values[tuple(rows.T)] for values in (probability, raw.similarity, raw.agreement))))
+        return cls(
+            numbers, (len(first.unit_ids), len(second.unit_ids)), *map(np.concatenate, zip(*parts, strict=True)), {}
+        )
+
+    def dense(self, values: np.ndarray, elsewhere: float = 0.0) -> np.ndarray:
+        """Values (m,) of the pairs as an array (n_first, n_second)."""
+        result = np.full(self.shape, elsewhere)
+        result[tuple(self.pairs.T)] = values
+        return result
+
+    def combined(self, combination: Combination, similarities: list[np.ndarray]) -> "_Compared":
+        """With the probability from features and activity together."""
+        activity = self.dense(self.probability)
+        both, features = combination.probabilities(activity, similarities)
+        embedded = self._embedded()
+        pairs = np.argwhere(_kept(np.where(embedded, both, 0)) & embedded)
+        at = tuple(pairs.T)
+        alone = {"activity": activity[at], "features": features[at]}
+        others = (self.dense(values, np.nan)[at] for values in (self.similarity, self.agreement))
+        return _Compared(self.recordings, self.shape, pairs, both[at], *others, alone)
+
+    def _embedded(self) -> np.ndarray:
+        """Pairs of units that both have an embedding, and so at least one pair: bool, shape (n_first, n_second)."""
+        has = [np.isin(np.arange(n), self.pairs[:, side]) for side, n in enumerate(self.shape)]
+        return has[0][:, None] & has[1]
+
+
+def _kept(probability: np.ndarray) -> np.ndarray:
+    """The pairs with a chance, and the best of each unit: bool, of the same shape."""
+    kept = probability > LEAST_PROBABILITY
+    if probability.size:
+        for axis in (0, 1):
+            best = probability == probability.max(axis=axis, keepdims=True)
+            kept |= best & ~kept.any(axis=axis, keepdims=True) & (probability > 0)
+    return kept
+
+
+def similarities(tables: dict[str, list[np.ndarray]], first: int, second: int) -> list[np.ndarray]:
+    """Similarities of the units of two recordings by each feature."""
+    return [feature_similarity(arrays, first, second) for arrays in tables.values()]
+
+
+def _matches(
+    recordings: list[RecordingEvidence], compared: list[_Compared], target_error: float, about: dict
+) -> UnitMatches:
+    """Name pairs and neurons."""
+    named = [named_pairs(one.pairs, one.probability, target_error) for one in compared]
+    columns = {
+        name: np.concatenate([getattr(one, name) for one in compared]).astype(np.float32)
+        for name in ("probability", "similarity", "agreement")
+    }
+    columns |= {
+        "pair_recordings": np.repeat(
+            np.array([one.recordings for one in compared], dtype=np.int32), [len(one.pairs) for one in compared], axis=0
+        ),
+        "pair_units": np.concatenate([one.pairs for one in compared]).astype(np.int64),
+        "named": np.concatenate(named),
+    }
+    alone = {
+        name: np.concatenate([one.alone[name] for one in compared]).astype(np.float32) for name in compared[0].alone
+    }
+    sizes = [len(recording.unit_ids) for recording in recordings]
+    pairs = (columns[name] for name in ("pair_recordings", "pair_units", "probability", "named"))
+    return UnitMatches(
+        tuple(recording.name for recording in recordings), tuple(recording.unit_ids for recording in recordings),
+        tuple(recording.embedding for recording in recordings), tuple(neuron_ids(sizes, *pairs)), **columns,
+        target_error=target_error, alone=alone, provenance=about,
+    )  # fmt: skip
+
+
+def _about(recordings: list[RecordingEvidence], fitted_to: str, seed: int) -> dict:
+    """What the result was computed from, as plain values for JSON."""
+    about = {
+        "recordings": {
+            recording.name: {"fingerprint": recording.fingerprint, "source": _portable(recording.source)}
+            for recording in recordings
+        },
+        "checkpoint_sha256": recordings[0].checkpoint_sha256, "seed": seed,
+        "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy", "scikit-learn")},
+    }  # fmt: skip
+    return about | ({"fitted_to": fitted_to} if fitted_to else {})
+
+
+def _portable(source: dict) -> dict:
+    """A recording's identifiers with the name of its file instead of its path."""
+    return {key: Path(value).name if key == "source" else value for key, value in source.items()}
+
+
+def _listed(sources) -> list[Listed]:
+    """The recordings of `match_units(a, b, …)` or `match_units([a, b, …])`."""
+    if len(sources) == 1 and isinstance(sources[0], list | tuple):
+        sources = sources[0]
+    listed = []
+    for number, source in enumerate(sources):
+        if isinstance(source, str | Path):
+            listed += list_sources(source)
+        else:
+            listed.append(Listed(source, _name_of(source) or f"recording {number + 1}"))
+    if not listed:
+        raise InputError("no recording is listed")
+    return listed
+
+
+def _name_of(source) -> str:
+    """The session of a population or of embeddings; empty if it is not stated."""
+    about = source.provenance.source if isinstance(source, UnitEmbeddings) else getattr(source, "metadata", {})
+    return str(about.get("session") or about.get("source") or "") if isinstance(about, dict | Mapping) else ""
+
+
+def _names(listed: list[Listed]) -> list[str]:
+    """Different names for the recordings: of their files, with as many folders as it takes, or numbered."""
+    names = [source.name for source in listed]
+    paths = [Path(name).parts if isinstance(source.source, Path) else (name,)
+             for name, source in zip(names, listed, strict=True)]  # fmt: skip
+    for depth in range(1, 1 + max(map(len, paths))):
+        short = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(short)) == len(short):
+            return short
+    return [f"{name} ({number})" for number, name in enumerate(short, start=1)]

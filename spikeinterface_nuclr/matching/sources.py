@@ -1,0 +1,213 @@
+"""From recordings to evidence: reading them, embedding them whole and in halves, and keeping what was computed."""
+
+import dataclasses
+import hashlib
+import json
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..decoding.label_sources import unit_property
+from ..embedding import EmbeddingSettings, expected_provenance
+from ..errors import DeviceError, InputError, RecordingWarning
+from ..files import written_whole
+from ..intervals import alternating, union
+from ..io import kind_of, read_population
+from ..io.nwb.session import read_session
+from ..io.spikeinterface import load_spikeinterface
+from ..model.checkpoint import Checkpoint
+from ..model.loading import load_checkpoint
+from ..population import Population
+from ..unit_embeddings import UnitEmbeddings, read_array
+from .evidence import Evidence, GroupEvidence, RecordingEvidence, correlations
+
+# Raise it when evidence changes, so that it is computed again.
+EVIDENCE_VERSION = 1
+
+
+@dataclass
+class EvidenceReader:
+    """Reads the evidence of one recording after another, all with one model for each signal.
+
+    Attributes
+    ----------
+    settings : EmbeddingSettings
+    reading : dict
+        Keywords of `read_population`.
+    cache : Path or None
+        Folder in which evidence is kept.
+    checkpoints : dict of str to Checkpoint
+        Those loaded so far, by signal.
+    """
+
+    settings: EmbeddingSettings
+    reading: dict
+    cache: Path | None = None
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+
+    def read(self, source, name: str, *, neurons=None) -> RecordingEvidence:
+        """The evidence of a recording: a source of `read_population`, or UnitEmbeddings, or the ``.npz`` of these.
+
+        `neurons` are the name of each unit's neuron, or the property that holds them.
+        """
+        evidence, population = self._read(source, name)
+        if neurons is None:
+            return evidence
+        return dataclasses.replace(evidence, neurons=neuron_names(neurons, evidence.unit_ids, population, name))
+
+    def _read(self, source, name: str) -> tuple[RecordingEvidence, Population | None]:
+        if not isinstance(source, UnitEmbeddings) and Path(str(source)).suffix == ".npz":
+            source = UnitEmbeddings.load(source)
+        if isinstance(source, UnitEmbeddings):
+            return _of_embeddings(source, name), None
+        population, stored = self._population(source)
+        checkpoint = self._checkpoint(population.signal)
+        expected = expected_provenance(population, checkpoint, self.settings)
+        path = self.cache and self.cache / f"evidence-{_key(expected)}.npz"
+        if path and (kept := _load(path, name)) is not None:
+            return kept, population
+        current = next((e for e in stored if e.provenance.embeds(population) and not e.provenance.difference(expected)),
+                       None)  # fmt: skip
+        embeddings = current or self.settings.embed(population, checkpoint, progress=False)
+        evidence = self._evidence(population, embeddings, checkpoint, name)
+        if path:
+            _save(path, evidence)
+        return evidence, population
+
+    def _population(self, source) -> tuple[Population, list[UnitEmbeddings]]:
+        """The units of a source, and the embeddings that are stored with them."""
+        if isinstance(source, str | Path) and not Path(source).exists():
+            raise InputError(f"{source}: no such file or folder")
+        if isinstance(source, str | Path) and kind_of(source) == "nwb" and "where" not in self.reading:
+            session = read_session(Path(source), **self.reading)
+            return session.population, [t.embeddings for k, t in session.tables.items() if not session.outdated[k]]
+        if isinstance(source, str | Path) and kind_of(source) == "analyzer":
+            source = load_spikeinterface(Path(source))
+        population = read_population(source, **self.reading)
+        extension = source.get_extension("nuclr_embedding") if hasattr(source, "get_extension") else None
+        stored = [] if extension is None or extension.stale else [extension.get_embeddings(warn=False)]
+        return population, stored
+
+    def _checkpoint(self, signal: str) -> Checkpoint:
+        if signal not in self.checkpoints:
+            self.checkpoints[signal] = load_checkpoint(self.settings.model, signal=signal)
+        return self.checkpoints[signal]
+
+    def _evidence(
+        self, population: Population, embeddings: UnitEmbeddings, checkpoint: Checkpoint, name: str
+    ) -> RecordingEvidence:
+        halves = self._halves(population, checkpoint)
+        groups = {}
+        for label, units in population.groups():
+            units = units[np.isfinite(embeddings.embedding[units]).all(axis=1)]
+            whole = Evidence(embeddings.embedding[units], correlations(population, units))
+            pair = None
+            if halves is not None:
+                both = units[np.all([np.isfinite(half.embedding[units]).all(axis=1) for _, half in halves], axis=0)]
+                pair = tuple(Evidence(half.embedding[both], correlations(part, both)) for part, half in halves)
+            groups[label] = GroupEvidence(units, whole, pair)
+        source = {key: value for key, value in population.metadata.items() if isinstance(value, str | int | float)}
+        return RecordingEvidence(
+            name, population.unit_ids, embeddings.embedding, groups, population.fingerprint(), population.signal,
+            checkpoint.sha256, source,
+        )  # fmt: skip
+
+    def _halves(self, population: Population, checkpoint: Checkpoint):
+        """Halves of a recording of alternating blocks, and their embeddings; None if they hold no window."""
+        intervals = union(np.concatenate(population.observed_sets(range(population.n_units))[0]))
+        window_s = checkpoint.config.layout.of(population.sampling_frequency).window_s
+        blocks = alternating(intervals, window_s)
+        if not all(len(half) for half in blocks):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RecordingWarning)  # the same as of the whole recording
+            try:
+                parts = [population.within(half) for half in blocks]
+                return [(part, self.settings.embed(part, checkpoint, progress=False)) for part in parts]
+            except DeviceError:
+                raise
+            except InputError:
+                return None
+
+
+def neuron_names(neurons, unit_ids: np.ndarray, population: Population | None, name: str) -> np.ndarray:
+    """The name of each unit's neuron, str (n_units,), empty where it is not known, from an array or a property."""
+    if isinstance(neurons, str):
+        if population is None:
+            raise InputError(f"truth: {neurons!r}: embeddings have no properties: give the recordings, or names")
+        neurons = unit_property(population, neurons, name)
+    names = np.asarray(["" if is_missing(value) else str(value).strip() for value in np.asarray(neurons).tolist()])
+    if len(names) != len(unit_ids):
+        raise InputError(f"truth: {name} has {len(unit_ids)} units, not {len(names)}")
+    unique, counts = np.unique(names[names != ""], return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"truth: {name}: two units are called {unique[counts > 1][0]}: a neuron is one unit of it")
+    return names
+
+
+def is_missing(value) -> bool:
+    """Whether an entry of a property is none or NaN."""
+    return value is None or value != value
+
+
+def _of_embeddings(embeddings: UnitEmbeddings, name: str) -> RecordingEvidence:
+    """Evidence of embeddings alone: one group, without correlations or halves."""
+    units = np.flatnonzero(np.isfinite(embeddings.embedding).all(axis=1))
+    whole = Evidence(embeddings.embedding[units], np.zeros((0, len(units), len(units)), dtype=np.float32))
+    provenance = embeddings.provenance
+    return RecordingEvidence(
+        name, embeddings.unit_ids, embeddings.embedding, {"": GroupEvidence(units, whole, None)},
+        provenance.population_fingerprint or "", provenance.signal, provenance.checkpoint_sha256 or "",
+        dict(provenance.source),
+    )  # fmt: skip
+
+
+def _key(expected) -> str:
+    """A file name for what decides the evidence."""
+    names = ("checkpoint_sha256", "precision", "overlap", "min_spikes", "skip_silence", "population_fingerprint",
+             "context_fingerprint")  # fmt: skip
+    text = json.dumps([EVIDENCE_VERSION, *(getattr(expected, name) for name in names)])
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _save(path: Path, evidence: RecordingEvidence) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {
+        "fingerprint": evidence.fingerprint, "signal": evidence.signal, "source": evidence.source,
+        "checkpoint_sha256": evidence.checkpoint_sha256, "groups": list(evidence.groups),
+        "halves": [group.halves is not None for group in evidence.groups.values()],
+    }  # fmt: skip
+    arrays = {"about": np.array(json.dumps(about)), "unit_ids": evidence.unit_ids, "embedding": evidence.embedding}
+    for k, group in enumerate(evidence.groups.values()):
+        arrays[f"units_{k}"] = group.units
+        for part, one in zip(("whole", "first", "second"), (group.whole, *(group.halves or ())), strict=False):
+            arrays |= {f"{part}_{k}_embedding": one.embedding, f"{part}_{k}_correlations": one.correlations}
+    with written_whole(path, overwrite=True) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def _load(path: Path, name: str) -> RecordingEvidence | None:
+    """The evidence in a file; None if there is none, or it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        with zipfile.ZipFile(path) as file:
+            arrays = {i.filename.removesuffix(".npy"): read_array(file, i, path) for i in file.infolist()}
+        about = json.loads(str(arrays["about"]))
+        groups = {}
+        for k, (label, halved) in enumerate(zip(about["groups"], about["halves"], strict=True)):
+            parts = {
+                part: Evidence(arrays[f"{part}_{k}_embedding"], arrays[f"{part}_{k}_correlations"])
+                for part in ("whole", *(("first", "second") if halved else ()))
+            }
+            pair = (parts["first"], parts["second"]) if halved else None
+            groups[label] = GroupEvidence(arrays[f"units_{k}"], parts["whole"], pair)
+        return RecordingEvidence(
+            name, arrays["unit_ids"], arrays["embedding"], groups, about["fingerprint"], about["signal"],
+            about["checkpoint_sha256"], about["source"],
+        )  # fmt: skip
+    except Exception:  # a damaged file is computed again
+        return None
