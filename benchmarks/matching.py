@@ -28,7 +28,7 @@ from spikeinterface_nuclr import (
 )
 from spikeinterface_nuclr.decoding.scores import interval
 from spikeinterface_nuclr.intervals import alternating, union
-from spikeinterface_nuclr.matching.evaluation import MATCHES, MatchEvaluation
+from spikeinterface_nuclr.matching.evaluation import MATCHES, WITH_RELATIONS, MatchEvaluation
 
 RANDOM = "random weights"
 ERRORS = (0.05, 0.10)
@@ -187,11 +187,12 @@ def draw(path: Path, scores: pd.DataFrame, calibration: pd.DataFrame, drifted: p
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained", width_ratios=(2.2, 1, 1))
-    methods = [MATCHES, "embedding alone", "rate, intervals, autocorrelogram, population",
-               "rate, intervals, autocorrelogram, population + relations", f"{RANDOM} + relations", "chance"]  # fmt: skip
+    features = "rate, intervals, autocorrelogram, population"
+    started = [start + WITH_RELATIONS for start in (features, RANDOM)]
+    methods = [MATCHES, "embedding alone", features, *started, "chance"]
     tasks = list(scores["task"].unique())
     for k, method in enumerate(methods):
-        for number, task in enumerate(tasks):
+        for number, task in enumerate(tasks):  # noqa: B007 (the query reads it)
             chosen = scores.query("task == @task and method == @method and target_error == @ERRORS[0]")
             values = chosen.groupby("animal")["top_1"].mean()
             x = number + (k - 2.5) / 8

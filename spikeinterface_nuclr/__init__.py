@@ -84,6 +84,7 @@ _PUBLIC = {
     "pretrain": "training.pretrain",
     "read_brainwidebench_embeddings": "decoding.brainwidebench",
     "read_cohort": "decoding.cohort",
+    "read_matches": "io.nwb",
     "read_nwb": "io.nwb",
     "read_population": "io",
     "resampled": "traces",
@@ -93,6 +94,7 @@ _PUBLIC = {
     "simulate_population": "simulation",
     "simulate_relations": "simulation",
     "simulate_sequences": "simulation",
+    "write_matches": "io.nwb",
     "write_nwb": "io.nwb",
 }
 __all__ = sorted(_PUBLIC)

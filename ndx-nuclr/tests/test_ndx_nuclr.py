@@ -12,12 +12,13 @@ import numpy as np
 import pynwb
 import pytest
 import yaml
-from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitEstimates, UnitIdentities
+from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitEstimates, UnitIdentities, UnitMatches
 from ndx_nuclr.testing.mock import (
     mock_NuCLRModel,
     mock_UnitEmbeddings,
     mock_UnitEstimates,
     mock_UnitIdentities,
+    mock_UnitMatches,
     mock_units,
 )
 
@@ -70,6 +71,7 @@ def test_every_field_is_documented():
         "UnitEmbeddings",
         "UnitIdentities",
         "UnitEstimates",
+        "UnitMatches",
     ]
     for made in types:
         for field in (*made.get("attributes", ()), *made["datasets"], *made.get("links", ())):
@@ -113,11 +115,20 @@ def check_mock_file(path):
         assert estimates["high"][:].tolist() == [50, 150, 250, 350, 450]
         assert estimates["spread"][:].tolist() == [5] * 5
         assert (estimates.coverage, estimates.target, estimates.decoder) == (0.9, "depth_um", "mock")
+        matches = module["UnitMatches"]
+        assert matches["neuron"].table is nwbfile.units
+        assert matches["neuron"].data[:].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+        assert matches["neuron_id"][:].tolist() == matches["neuron"].data[:].tolist()
+        assert matches["other_unit"][:].tolist() == [f"u{k}" for k in range(10)]
+        assert matches["named"][:].tolist() == [True, False] * 5
+        assert np.allclose(matches["probability"][:], [0.95, 0.03] * 5)
+        assert (matches.recording, matches.target_error, matches.provenance) == ("day 1", 0.05, "{}")
 
 
 def mock_predictions(nwbfile):
     identities = mock_UnitIdentities(nwbfile=nwbfile)
     mock_UnitEstimates(nwbfile=nwbfile, embeddings=identities.embeddings)
+    mock_UnitMatches(nwbfile=nwbfile)
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -317,6 +328,33 @@ def test_estimates_that_cannot_be_are_refused(wrong, says):
         mock_UnitEstimates(**wrong)
 
 
+WRONG_MATCHES = [
+    ({"probability": np.full(10, 1.5)}, "probability must lie from 0 to 1"),
+    ({"probability": np.full(10, np.nan)}, "probability must lie from 0 to 1"),
+    ({"named": [True]}, r"named has shape \(1,\), not \(10,\)"),
+    ({"other_unit": list(range(10))}, "other_unit: every neuron needs a text"),
+    ({"neuron": np.full(10, 5)}, "neuron holds 5, but 'units' has 5 rows"),
+    ({"neuron_id": None}, "the column 'neuron_id' is missing"),
+    ({"target_error": 1.5}, r"target_error must lie from 0 to 1, not 1\.5"),
+    ({"provenance": "[]"}, "provenance must be a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), WRONG_MATCHES)
+def test_matches_that_cannot_be_are_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        mock_UnitMatches(**wrong)
+
+
+def test_a_file_without_any_match_is_written_and_read(tmp_path):
+    nwbfile = new_file()
+    columns = ("neuron", "neuron_id", "other_recording", "other_identifier", "other_unit", "probability", "similarity",
+               "agreement", "named")  # fmt: skip
+    mock_UnitMatches(nwbfile=nwbfile, **dict.fromkeys(columns, np.empty(0)))
+    with pynwb.NWBHDF5IO(written(nwbfile, tmp_path / "none.nwb"), "r") as io:
+        assert len(io.read().processing["nuclr"]["UnitMatches"]) == 0
+
+
 def test_neurons_without_an_embedding_have_no_estimate(tmp_path):
     nwbfile = new_file()
     rows = {name: [np.nan, 1, 2, 3, 4] for name in ("value", "low", "high")}
@@ -353,6 +391,7 @@ def test_mocks_are_of_their_type():
     assert isinstance(mock_UnitEmbeddings(), UnitEmbeddings)
     assert isinstance(mock_UnitIdentities(), UnitIdentities)
     assert isinstance(mock_UnitEstimates(), UnitEstimates)
+    assert isinstance(mock_UnitMatches(), UnitMatches)
 
 
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):

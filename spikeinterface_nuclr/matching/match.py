@@ -351,7 +351,7 @@ def _about(recordings: list[RecordingEvidence], fitted_to: str, seed: int) -> di
             recording.name: {"fingerprint": recording.fingerprint, "source": _portable(recording.source)}
             for recording in recordings
         },
-        "checkpoint_sha256": recordings[0].checkpoint_sha256, "seed": seed,
+        "checkpoint_sha256": recordings[0].checkpoint_sha256, "signal": recordings[0].signal, "seed": seed,
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy", "scikit-learn")},
     }  # fmt: skip
     return about | ({"fitted_to": fitted_to} if fitted_to else {})

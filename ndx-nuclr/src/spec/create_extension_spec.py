@@ -35,13 +35,12 @@ def attribute(name, doc, **options):
     return NWBAttributeSpec(name=name, doc=doc, dtype="text", **options)
 
 
-def neuron():
+def neuron(occurs="Each neuron occurs at most once."):
     """The first column of all tables."""
     return NWBDatasetSpec(
         name="neuron",
         neurodata_type_inc="DynamicTableRegion",
-        doc="Row of each neuron in the table that describes it: the units table, or a PlaneSegmentation. Each neuron "
-        "occurs at most once.",
+        doc=f"Row of each neuron in the table that describes it: the units table, or a PlaneSegmentation. {occurs}",
     )
 
 
@@ -228,17 +227,60 @@ def unit_estimates():
     )
 
 
+def unit_matches():
+    """UnitMatches."""
+    return NWBGroupSpec(
+        neurodata_type_def="UnitMatches",
+        neurodata_type_inc="DynamicTable",
+        default_name="UnitMatches",
+        doc="Which neurons of this file are which neurons of other recordings, such as other sessions of the animal, "
+        "and how probably, as inferred from their activity and, if given, from other evidence. One row per pair of "
+        "neurons; pairs that are not listed have a probability of about 0.",
+        attributes=[
+            attribute("recording", "Name of this recording among those that were matched."),
+            NWBAttributeSpec(
+                name="target_error",
+                doc="Largest fraction of the named pairs of two recordings that is expected to be wrong, from 0 to 1.",
+                dtype="float64",
+            ),
+        ],
+        datasets=[
+            neuron("A neuron has a row for each neuron of another recording that it may be."),
+            column(
+                "neuron_id",
+                "Number that a neuron has in all recordings that were matched together; two units with the same number "
+                "are the same neuron, as far as could be inferred.",
+                "int64",
+            ),
+            column("other_recording", "Name of the other recording.", "text"),
+            column("other_identifier", "Identifier of the other recording's NWB file; empty if unknown.", "text"),
+            column("other_unit", "Name (or id) of the unit of the other recording.", "text"),
+            column("probability", "Probability that both are the same neuron, from 0 to 1.", "float32"),
+            column("similarity", "Cosine similarity of the embeddings, from -1 to 1; NaN if unknown.", "float32"),
+            column(
+                "agreement",
+                "Correlation, from -1 to 1, of the correlations of both with the other units, over units that "
+                "correspond; NaN if unknown.",
+                "float32",
+            ),
+            column("named", "Whether both are named as the same neuron.", "bool"),
+            provenance(),
+        ],
+    )
+
+
 def main(folder=None):
     """Write both files into `folder`: by default `spec` next to `src`."""
     builder = NWBNamespaceBuilder(
         name=NAME,
         version=VERSION,
-        doc="Embeddings of neurons, and identities and numbers predicted from them.",
+        doc="Embeddings of neurons, what was predicted from them, and the same neurons in other recordings.",
         author=["The spikeinterface-nuclr developers"],
     )
     builder.include_namespace("core")
     folder = Path(folder or Path(__file__).parents[2] / "spec").resolve()
-    export_spec(builder, [nuclr_model(), unit_embeddings(), unit_identities(), unit_estimates()], str(folder))
+    types = [nuclr_model(), unit_embeddings(), unit_identities(), unit_estimates(), unit_matches()]
+    export_spec(builder, types, str(folder))
 
 
 if __name__ == "__main__":

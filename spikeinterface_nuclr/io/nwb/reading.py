@@ -15,10 +15,14 @@ from .file import open_nwb
 from .matching import column_texts, texts
 
 MODULE = "nuclr"
-TABLE, IDENTITIES, ESTIMATES = "UnitEmbeddings", "UnitIdentities", "UnitEstimates"
+TABLE, IDENTITIES, ESTIMATES, MATCHES = "UnitEmbeddings", "UnitIdentities", "UnitEstimates", "UnitMatches"
 # Prefix of the matched column if neurons of several planes are named PLANE/ROI.
 PLANES = "plane/"
 _TEXTS = ("best_label", "reason")
+# Columns of a table of matches, besides the row of the neuron.
+MATCH_COLUMNS = (
+    "neuron_id", "other_recording", "other_identifier", "other_unit", "probability", "similarity", "agreement", "named",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +191,28 @@ def _values(container, text: str | None) -> dict:
 def stored_prediction(nwbfile, name: str, source: Stored) -> Prediction:
     """The table of this name in an open file, which was predicted from the embeddings `source`."""
     return _prediction(contents(nwbfile)[name], source.embeddings.unit_ids, source.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMatches:
+    """Rows and columns of a table of matches in an open file."""
+
+    rows: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+def stored_matches(nwbfile, name: str) -> StoredMatches:
+    """The table of matches of this name in an open file."""
+    table = contents(nwbfile)[name]
+    missing = [column for column in MATCH_COLUMNS if column not in table.colnames]
+    if missing:
+        raise InputError(f"{table.container_source}: its {name!r} has no column {missing[0]!r}: the file is damaged")
+    columns = {
+        column: np.array(texts(table[column].data[:]), dtype=str) if column.startswith("other_")
+        else np.asarray(table[column].data[:])
+        for column in MATCH_COLUMNS
+    }  # fmt: skip
+    return StoredMatches(np.asarray(table["neuron"].data[:], dtype=np.int64), columns)
 
 
 def contents(nwbfile) -> dict:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -46,6 +46,35 @@ class Part:
     predictions: dict[str, Prediction]
 
 
+@dataclass(frozen=True, eq=False)
+class MatchTable:
+    """A table of the units of other recordings that the neurons of this file may be.
+
+    Attributes
+    ----------
+    name : str
+    plane : str or None
+        As of `Part`.
+    rows : int64, shape (n,)
+        Row of each neuron in its table.
+    columns : dict of str to array, shape (n,)
+        `reading.MATCH_COLUMNS`.
+    recording : str
+        Name of this recording among those that were matched.
+    target_error : float
+    provenance : str
+        JSON object.
+    """
+
+    name: str
+    plane: str | None
+    rows: np.ndarray
+    columns: dict[str, np.ndarray]
+    recording: str
+    target_error: float
+    provenance: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """Changes to make in the copy.
@@ -65,6 +94,7 @@ class Plan:
         Tables and traces for a side file of imaged neurons. Both are None for a copy of the whole file.
     size : int
         Bytes that the copy will need.
+    matches : list of MatchTable
     """
 
     parts: list[Part]
@@ -74,6 +104,7 @@ class Plan:
     side_columns: dict[str, np.ndarray] | None
     side_paths: list[str] | None
     size: int
+    matches: list[MatchTable] = field(default_factory=list)
 
 
 UNIT_COLUMNS = {
@@ -178,6 +209,9 @@ def _append(io, plan: Plan) -> tuple[list[str], object, list[str]]:
             module.add(_embeddings(ndx_nuclr, module, neurons, part, plan.units_fingerprint))
         for name, prediction in part.predictions.items():
             module.add(_prediction(ndx_nuclr, module[part.name], neurons, name, prediction, part))
+    for table in plan.matches:
+        neurons = nwbfile.units if table.plane is None else nwbfile.objects[table.plane]
+        module.add(_matches(ndx_nuclr, neurons, table))
     for column, values in plan.columns.items():
         nwbfile.add_unit_column(column, UNIT_COLUMNS[column], data=values)
     _write_new(io, module, nwbfile.units if plan.columns else None)
@@ -239,6 +273,25 @@ def _prediction(ndx_nuclr, embeddings, neurons, name: str, prediction: Predictio
         decoder=_storable(decoder if decoder.startswith("hf://") else Path(decoder).name),
         decoder_sha256=provenance.pop("decoder_sha256", None),
         provenance=_storable(json.dumps(provenance, ensure_ascii=False)),
+    )
+
+
+def _matches(ndx_nuclr, neurons, table: MatchTable):
+    """A table of units of other recordings."""
+    texts_of = ("other_recording", "other_identifier", "other_unit")
+    columns = {
+        name: [_storable(text) for text in values.tolist()] if name in texts_of else values
+        for name, values in table.columns.items()
+    }
+    return ndx_nuclr.UnitMatches(
+        name=table.name,
+        description="Units of other recordings that may be the same neuron, as inferred, not observed.",
+        neuron=table.rows,
+        neuron_table=neurons,
+        **columns,
+        recording=_storable(table.recording),
+        target_error=float(table.target_error),
+        provenance=_storable(table.provenance),
     )
 
 

@@ -18,9 +18,9 @@ from ...errors import InputError, RecordingWarning, reason_of
 from ...predictions import Identities
 from .file import OpenFile
 from .matching import texts
-from .reading import contents, stored_prediction, stored_table
+from .reading import contents, stored_matches, stored_prediction, stored_table
 from .specification import specification_place
-from .tables import Part, Plan
+from .tables import MatchTable, Part, Plan
 
 _OF_EMBEDDINGS = ("embedding", "num_windows", "split_half_similarity")
 _BLOCK = 1 << 20  # bytes read at once
@@ -68,7 +68,8 @@ def _faults(opened: OpenFile) -> set[str]:
 
 def check_read_back(path: Path, copy: OpenFile, plan: Plan) -> None:
     """Raise InputError if the results read from the copy differ from the planned ones."""
-    if not all(_reads_back(copy.nwbfile, part) for part in plan.parts):
+    same = all(_reads_back(copy.nwbfile, part) for part in plan.parts)
+    if not (same and all(_matches_read_back(copy.nwbfile, table) for table in plan.matches)):
         raise InputError(f"{path}: the results differ when read back: nothing was written; report this, with the file")
 
 
@@ -82,6 +83,18 @@ def _reads_back(nwbfile, part: Part) -> bool:
         same &= read.target == written.target and _same_rows(read, written, columns)
         if isinstance(written, Identities):  # a column for other readers: this package derives it
             same &= texts(contents(nwbfile)[name]["label"].data[:]) == written.label.tolist()
+    return same
+
+
+def _matches_read_back(nwbfile, written: MatchTable) -> bool:
+    read = stored_matches(nwbfile, written.name)
+    same = np.array_equal(read.rows, written.rows)
+    for name, values in written.columns.items():
+        column = read.columns[name]
+        if values.dtype.kind == "U":
+            same &= column.tolist() == values.tolist()
+        else:
+            same &= np.array_equal(column, values.astype(column.dtype), equal_nan=values.dtype.kind == "f")
     return same
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from .reading import TABLE, contents, is_ours, is_prediction, stored_table, tabl
 from .session import Session
 from .tables import Part, Plan
 
-_IF_EXISTS = ("error", "replace", "new_name")
+IF_EXISTS = ("error", "replace", "new_name")
 
 
 def write_nwb(
@@ -155,8 +156,8 @@ class Request:
 
 def check_choices(name: str, if_exists: str) -> None:
     """Raise InputError if `name` is not a valid name of a table or `if_exists` is unknown."""
-    if if_exists not in _IF_EXISTS:
-        raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+    if if_exists not in IF_EXISTS:
+        raise InputError(f"if_exists must be one of {', '.join(IF_EXISTS)}, not {if_exists!r}")
     if tables.table_name(name) != name:
         raise InputError(f"name {name!r} is not a valid name of a table: {tables.table_name(name)!r} is")
 
@@ -169,6 +170,16 @@ def write_request(
     The file is opened again even if `session` was read from it, because another program may have changed it while its
     units were embedded. If it has not changed, its spikes are not read again.
     """
+
+    def planned(nwbfile) -> Plan:
+        population = session.population if session and session.stamp == stamp(path) else None
+        return _plan(path, nwbfile, request, population)
+
+    return write_plan(path, output, planned, overwrite=overwrite)
+
+
+def write_plan(path: Path, output: Path, planned: Callable[..., Plan], *, overwrite: bool) -> Path:
+    """Write what `planned` returns for the open file to `output`, as `write_request` does."""
     with alone(output), locked(path, exclusive=False):
         before = stamp(path)
 
@@ -176,11 +187,10 @@ def write_request(
             if stamp(path) != before:
                 raise InputError(f"{path}: was changed by another program in the meantime: write again")
 
-        population = session.population if session and session.stamp == before else None
         options = {"overwrite": overwrite, "beside": True, "like": path, "check": check_same}
         # The original is closed before it is replaced.
         with written_whole(output, **options) as temporary, open_file(path) as original:
-            plan = _plan(path, original.nwbfile, request, population)
+            plan = planned(original.nwbfile)
             check_space(path, temporary, plan.size)
             try:
                 _write(path, original, temporary, output, plan)

@@ -1,4 +1,4 @@
-"""NWB types for neuron embeddings, and the identities and numbers predicted from them.
+"""NWB types for neuron embeddings, what was predicted from them, and the same neurons in other recordings.
 
 Importing this package registers the namespace ``ndx-nuclr`` with pynwb.
 """
@@ -13,7 +13,13 @@ _here = Path(__file__).parent
 _spec = next(folder for folder in (_here / "spec", _here.parents[2] / "spec") if folder.is_dir())
 load_namespaces(str(_spec / "ndx-nuclr.namespace.yaml"))
 
-from .types import NuCLRModel, UnitEmbeddings, UnitEstimates, UnitIdentities  # noqa: E402 (they need the namespace)
+from .types import (  # noqa: E402 (they need the namespace)
+    NuCLRModel,
+    UnitEmbeddings,
+    UnitEstimates,
+    UnitIdentities,
+    UnitMatches,
+)
 
 __version__ = version("ndx-nuclr")
-__all__ = ["NuCLRModel", "UnitEmbeddings", "UnitEstimates", "UnitIdentities"]
+__all__ = ["NuCLRModel", "UnitEmbeddings", "UnitEstimates", "UnitIdentities", "UnitMatches"]

@@ -47,6 +47,8 @@ class _NeuronTable(DynamicTable):
 
     # No column is "required" in the sense of hdmf, because a file whose table lacks one could not be read.
     _optional_columns = ()
+    # Whether each neuron has one row at most.
+    _one_row_each = True
 
     def _build_columns(self, kwargs, matrix):
         """Replace the arrays in `kwargs` by validated columns for DynamicTable, unless columns were passed."""
@@ -71,7 +73,7 @@ class _NeuronTable(DynamicTable):
             raise ValueError(f"{name}: neuron_table is missing: give the table with the neurons")
         arrays = {column: _array(column, values) for column, values in values_of.items() if values is not None}
         arrays["neuron"] = rows = _array("neuron", neuron)
-        _check_rows(name, rows, table)
+        _check_rows(name, rows, table, unique=self._one_row_each)
         for column, values in arrays.items():
             dimensions = 2 if column == matrix else 1
             if values.ndim != dimensions or len(values) != len(rows):
@@ -262,13 +264,68 @@ class UnitEstimates(_NeuronTable):
             setattr(self, field, value)
 
 
-_TEXTS = ("label", "best_label", "reason")
+@register_class("UnitMatches", NAMESPACE)
+class UnitMatches(_NeuronTable):
+    """Which neurons of this file are which neurons of other recordings, and how probably. Inferred, not observed."""
+
+    _one_row_each = False
+    __fields__ = ("recording", "target_error", "provenance")
+    __columns__ = (
+        {"name": "neuron", "description": "Row of each neuron in the table that describes it.", "table": True},
+        {"name": "neuron_id", "description": "Number of the neuron in all recordings that were matched together."},
+        {"name": "other_recording", "description": "Name of the other recording."},
+        {"name": "other_identifier", "description": "Identifier of the other recording's NWB file; may be empty."},
+        {"name": "other_unit", "description": "Name of the unit of the other recording."},
+        {"name": "probability", "description": "Probability that both are the same neuron."},
+        {"name": "similarity", "description": "Cosine similarity of the embeddings; NaN if unknown."},
+        {"name": "agreement", "description": "Correlation of their correlations with other units; NaN if unknown."},
+        {"name": "named", "description": "Whether both are named as the same neuron."},
+    )  # fmt: skip
+
+    @docval(
+        {"name": "name", "type": str, "doc": "Name of the table.", "default": "UnitMatches"},
+        {"name": "description", "type": str, "doc": "What was matched.", "default": "The same neurons elsewhere."},
+        *_NEURON_DOCVAL,
+        _optional("neuron_id", "int64, (n,). Number of each row's neuron in all recordings."),
+        _optional("other_recording", "text, (n,). Name of the other recording."),
+        _optional("other_identifier", "text, (n,). Identifier of the other recording's NWB file; may be empty."),
+        _optional("other_unit", "text, (n,). Name of the unit of the other recording."),
+        _optional("probability", "float32, (n,). Probability that both are the same neuron."),
+        _optional("similarity", "float32, (n,). Cosine similarity of the embeddings."),
+        _optional("agreement", "float32, (n,). Correlation of their correlations with the other units."),
+        _optional("named", "bool, (n,). Whether both are named as the same neuron."),
+        {"name": "recording", "type": str, "doc": "Name of this recording among those that were matched."},
+        {"name": "target_error", "type": float, "doc": "Largest expected fraction of wrong named pairs."},
+        {"name": "provenance", "type": str, "doc": "JSON object with parameters and versions.", "default": None},
+        *_TABLE_DOCVAL,
+        allow_positional="ERROR",
+    )
+    def __init__(self, **kwargs):
+        names = ("recording", "target_error", "provenance")
+        fields = dict(zip(names, popargs(*names, kwargs), strict=True))
+        name = kwargs["name"]
+        if not self._in_construct_mode:
+            _check_json(f"{name}: provenance", fields["provenance"])
+            if not 0 <= fields["target_error"] <= 1:
+                raise ValueError(f"{name}: target_error must lie from 0 to 1, not {fields['target_error']!r}")
+        from_arrays = kwargs["columns"] is None
+        self._build_columns(kwargs, matrix=None)
+        if from_arrays:
+            probability = next(column.data for column in kwargs["columns"] if column.name == "probability")
+            if not ((probability >= 0) & (probability <= 1)).all():
+                raise ValueError(f"{name}: probability must lie from 0 to 1")
+        super().__init__(**kwargs)
+        for field, value in fields.items():
+            setattr(self, field, value)
+
+
+_TEXTS = ("label", "best_label", "reason", "other_recording", "other_identifier", "other_unit")
 _REASONS = ("low confidence", "novel", "no embedding")
 _DTYPES = {
     "neuron": np.int64, "embedding": np.float32, "num_windows": np.int64, "split_half_similarity": np.float32,
     "num_spikes": np.int64, "num_frames": np.int64, "probability": np.float32, "confidence": np.float32,
     "novelty": np.float32, "agreement": np.float32, "value": np.float32, "low": np.float32, "high": np.float32,
-    "spread": np.float32,
+    "spread": np.float32, "neuron_id": np.int64, "similarity": np.float32, "named": np.bool_,
 }  # fmt: skip
 
 
@@ -307,13 +364,13 @@ def _check_limits(name, columns):
         )
 
 
-def _check_rows(name, rows, table):
+def _check_rows(name, rows, table, unique=True):
     if rows.ndim == 1 and len(rows) and (rows.min() < 0 or rows.max() >= len(table)):
         bad = rows[(rows < 0) | (rows >= len(table))][0]
         raise ValueError(
             f"{name}: neuron holds {bad}, but {table.name!r} has {len(table)} rows: give row numbers, not ids"
         )
-    if len(np.unique(rows)) != rows.size:
+    if unique and len(np.unique(rows)) != rows.size:
         values, counts = np.unique(rows, return_counts=True)
         raise ValueError(f"{name}: row {values[counts > 1][0]} of {table.name!r} occurs twice in neuron")
 

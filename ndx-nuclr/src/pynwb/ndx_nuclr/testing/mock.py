@@ -7,7 +7,7 @@ added to ``nwbfile.processing["nuclr"]``.
 import numpy as np
 from pynwb.misc import Units
 
-from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitEstimates, UnitIdentities
+from ndx_nuclr import NuCLRModel, UnitEmbeddings, UnitEstimates, UnitIdentities, UnitMatches
 
 _SHA256 = "5f" * 32
 
@@ -106,6 +106,28 @@ def mock_UnitEstimates(*, nwbfile=None, **fields):
         "provenance": "{}",
     }
     return _added(UnitEstimates(**{**defaults, **fields}), nwbfile)
+
+
+def mock_UnitMatches(*, nwbfile=None, **fields):
+    """Create a UnitMatches with two rows for each row of `neuron_table`: by default the file's units, or mock units."""
+    if "neuron_table" not in fields:
+        fields["neuron_table"] = _units(nwbfile)
+    n = len(fields["neuron_table"])
+    defaults = {
+        "neuron": np.repeat(np.arange(n), 2),
+        "neuron_id": np.repeat(np.arange(n), 2),
+        "other_recording": np.full(2 * n, "day 2"),
+        "other_identifier": np.full(2 * n, "mock-day-2"),
+        "other_unit": [f"u{k}" for k in range(2 * n)],
+        "probability": np.tile([0.95, 0.03], n),
+        "similarity": np.tile([0.9, 0.4], n),
+        "agreement": np.tile([0.7, 0.2], n),
+        "named": np.tile([True, False], n),
+        "recording": "day 1",
+        "target_error": 0.05,
+        "provenance": "{}",
+    }
+    return _added(UnitMatches(**{**defaults, **fields}), nwbfile)
 
 
 def _units(nwbfile):
