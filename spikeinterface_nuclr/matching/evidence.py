@@ -105,6 +105,8 @@ class RecordingEvidence:
         "spikes" or "traces".
     checkpoint_sha256 : str
         Model of the embeddings.
+    key : list
+        All that decides the evidence, as values for JSON.
     source : dict
         Identifiers of the recording, for provenance.
     neurons : str array, shape (n_units,), optional
@@ -118,6 +120,7 @@ class RecordingEvidence:
     fingerprint: str
     signal: str | None
     checkpoint_sha256: str
+    key: list
     source: dict = field(default_factory=dict)
     neurons: np.ndarray | None = None
 

@@ -14,7 +14,8 @@ from ..io.manifest import Listed, list_sources
 from ..predictions import check_target_error
 from ..unit_embeddings import UnitEmbeddings
 from ..unit_matches import LEAST_PROBABILITY, UnitMatches, named_pairs
-from .calibration import features_of, imitations
+from .cache import Cache
+from .calibration import FEATURES, features_of, imitations
 from .combination import Combination, check_features, feature_similarity
 from .evidence import GroupEvidence, RecordingEvidence
 from .matcher import Matcher, fitted
@@ -97,16 +98,17 @@ def match_units(
     check_target_error(target_error)
     matcher = Matcher.load(matcher) if isinstance(matcher, str | Path) else matcher
     settings = EmbeddingSettings(model, device, precision)
-    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, None if cache is None else Path(cache))
+    kept = Cache(None if cache is None else Path(cache))
+    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, kept)
     recordings = read_evidence(sources, names, reader, progress=progress)
     if len(recordings) < 2:
         raise InputError("give two recordings or more")
     tables = check_features(features, recordings)
     if matcher is None:
-        matcher = fit_to_halves(recordings, seed, progress=progress)
+        matcher = fit_to_halves(recordings, seed, kept, progress=progress)
     numbers = [(a, b) for a in range(len(recordings)) for b in range(a + 1, len(recordings))]
     compared = [
-        _Compared.of((a, b), recordings[a], recordings[b], matcher)
+        _Compared.kept((a, b), recordings[a], recordings[b], matcher, kept)
         for a, b in tqdm(numbers, desc="matching", unit="pair", disable=not progress)
     ]
     about = _about(recordings, "", seed) | {"matcher": asdict(matcher), "target_error": target_error}
@@ -155,10 +157,11 @@ def fit_matcher(
     'labelled pairs'
     """
     settings = EmbeddingSettings(model, device, precision)
-    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, None if cache is None else Path(cache))
+    kept = Cache(None if cache is None else Path(cache))
+    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, kept)
     recordings = read_evidence(sources, names, reader, truth=truth, progress=progress)
     if truth is None:
-        return fit_to_halves(recordings, seed, progress=progress)
+        return fit_to_halves(recordings, seed, kept, progress=progress)
     rows, same = [], []
     for a, first in enumerate(recordings):
         for second in recordings[a + 1 :]:
@@ -173,20 +176,25 @@ def fit_matcher(
     return fitted(np.concatenate(rows), np.concatenate(same), _about(recordings, "labelled pairs", seed))
 
 
-def fit_to_halves(recordings: list[RecordingEvidence], seed: int, *, progress: bool) -> Matcher:
+def fit_to_halves(recordings: list[RecordingEvidence], seed: int, kept: Cache, *, progress: bool) -> Matcher:
     """The matcher for these recordings, from comparisons of their own halves."""
-    groups = [group for recording in recordings for group in recording.groups.values()]
-    rows, same = [], []
-    for number, group in enumerate(tqdm(groups, desc="calibrating", unit="group", disable=not progress)):
-        for of_pairs, labels in imitations(group, np.random.default_rng([seed, number])):
-            rows.append(of_pairs)
-            same.append(labels)
-    if not rows:
+    learnt = []
+    for recording in tqdm(recordings, desc="calibrating", unit="recording", disable=not progress):
+
+        def compute(groups=recording.groups) -> dict[str, np.ndarray]:
+            rng = np.random.default_rng(seed)
+            parts = [part for group in groups.values() for part in imitations(group, rng)]
+            rows = np.concatenate([rows for rows, _ in parts]) if parts else np.empty((0, len(FEATURES)))
+            return {"rows": rows, "same": np.concatenate([np.empty(0, dtype=bool), *(same for _, same in parts)])}
+
+        learnt.append(kept.arrays("halves", [recording.key, seed], compute))
+    rows, same = (np.concatenate([arrays[name] for arrays in learnt]) for name in ("rows", "same"))
+    if not len(rows):
         raise InputError(
             "no recording is long enough, or holds enough units, to be compared with itself: give longer ones, or a "
             "matcher that was fitted to others (matcher=, --matcher)"
         )
-    return fitted(np.concatenate(rows), np.concatenate(same), _about(recordings, "halves of recordings", seed))
+    return fitted(rows, same, _about(recordings, "halves of recordings", seed))
 
 
 def read_evidence(
@@ -261,6 +269,22 @@ class _Compared:
     similarity: np.ndarray
     agreement: np.ndarray
     alone: dict[str, np.ndarray]
+
+    @classmethod
+    def kept(
+        cls, numbers: tuple[int, int], first: RecordingEvidence, second: RecordingEvidence, matcher: Matcher,
+        cache: Cache,
+    ) -> "_Compared":  # fmt: skip
+        """As `of`, kept for the next run."""
+        names = ("pairs", "probability", "similarity", "agreement")
+
+        def compute() -> dict[str, np.ndarray]:
+            compared = cls.of(numbers, first, second, matcher)
+            return {name: getattr(compared, name) for name in names}
+
+        weights = [*matcher.mean, *matcher.scale, *matcher.weights, matcher.intercept]
+        arrays = cache.arrays("pair", [first.key, second.key, weights], compute)
+        return cls(numbers, (len(first.unit_ids), len(second.unit_ids)), *(arrays[name] for name in names), {})
 
     @classmethod
     def of(

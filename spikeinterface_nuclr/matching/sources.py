@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import warnings
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import numpy as np
 from ..decoding.label_sources import unit_property
 from ..embedding import EmbeddingSettings, expected_provenance
 from ..errors import DeviceError, InputError, RecordingWarning
-from ..files import written_whole
 from ..intervals import alternating, union
 from ..io import kind_of, read_population
 from ..io.nwb.session import read_session
@@ -21,11 +19,12 @@ from ..io.spikeinterface import load_spikeinterface
 from ..model.checkpoint import Checkpoint
 from ..model.loading import load_checkpoint
 from ..population import Population
-from ..unit_embeddings import UnitEmbeddings, read_array
+from ..provenance import Provenance
+from ..unit_embeddings import UnitEmbeddings
+from .cache import Cache
 from .evidence import Evidence, GroupEvidence, RecordingEvidence, correlations
 
-# Raise it when evidence changes, so that it is computed again.
-EVIDENCE_VERSION = 1
+_PARTS = ("whole", "first", "second")
 
 
 @dataclass
@@ -37,15 +36,14 @@ class EvidenceReader:
     settings : EmbeddingSettings
     reading : dict
         Keywords of `read_population`.
-    cache : Path or None
-        Folder in which evidence is kept.
+    cache : Cache
     checkpoints : dict of str to Checkpoint
         Those loaded so far, by signal.
     """
 
     settings: EmbeddingSettings
     reading: dict
-    cache: Path | None = None
+    cache: Cache
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
 
     def read(self, source, name: str, *, neurons=None) -> RecordingEvidence:
@@ -66,15 +64,19 @@ class EvidenceReader:
         population, stored = self._population(source)
         checkpoint = self._checkpoint(population.signal)
         expected = expected_provenance(population, checkpoint, self.settings)
-        path = self.cache and self.cache / f"evidence-{_key(expected)}.npz"
-        if path and (kept := _load(path, name)) is not None:
-            return kept, population
-        current = next((e for e in stored if e.provenance.embeds(population) and not e.provenance.difference(expected)),
-                       None)  # fmt: skip
-        embeddings = current or self.settings.embed(population, checkpoint, progress=False)
-        evidence = self._evidence(population, embeddings, checkpoint, name)
-        if path:
-            _save(path, evidence)
+
+        def compute() -> dict[str, np.ndarray]:
+            current = (e for e in stored if e.provenance.embeds(population) and not e.provenance.difference(expected))
+            embeddings = next(current, None) or self.settings.embed(population, checkpoint, progress=False)
+            return _to_arrays(embeddings, self._groups(population, embeddings, checkpoint))
+
+        key = _key(expected)
+        arrays = self.cache.arrays("evidence", key, compute)
+        source_facts = {k: value for k, value in population.metadata.items() if isinstance(value, str | int | float)}
+        evidence = RecordingEvidence(
+            name, population.unit_ids, arrays["embedding"], _from_arrays(arrays), population.fingerprint(),
+            population.signal, checkpoint.sha256, key, source_facts,
+        )  # fmt: skip
         return evidence, population
 
     def _population(self, source) -> tuple[Population, list[UnitEmbeddings]]:
@@ -96,9 +98,9 @@ class EvidenceReader:
             self.checkpoints[signal] = load_checkpoint(self.settings.model, signal=signal)
         return self.checkpoints[signal]
 
-    def _evidence(
-        self, population: Population, embeddings: UnitEmbeddings, checkpoint: Checkpoint, name: str
-    ) -> RecordingEvidence:
+    def _groups(
+        self, population: Population, embeddings: UnitEmbeddings, checkpoint: Checkpoint
+    ) -> dict[str, GroupEvidence]:
         halves = self._halves(population, checkpoint)
         groups = {}
         for label, units in population.groups():
@@ -109,11 +111,7 @@ class EvidenceReader:
                 both = units[np.all([np.isfinite(half.embedding[units]).all(axis=1) for _, half in halves], axis=0)]
                 pair = tuple(Evidence(half.embedding[both], correlations(part, both)) for part, half in halves)
             groups[label] = GroupEvidence(units, whole, pair)
-        source = {key: value for key, value in population.metadata.items() if isinstance(value, str | int | float)}
-        return RecordingEvidence(
-            name, population.unit_ids, embeddings.embedding, groups, population.fingerprint(), population.signal,
-            checkpoint.sha256, source,
-        )  # fmt: skip
+        return groups
 
     def _halves(self, population: Population, checkpoint: Checkpoint):
         """Halves of a recording of alternating blocks, and their embeddings; None if they hold no window."""
@@ -161,53 +159,37 @@ def _of_embeddings(embeddings: UnitEmbeddings, name: str) -> RecordingEvidence:
     return RecordingEvidence(
         name, embeddings.unit_ids, embeddings.embedding, {"": GroupEvidence(units, whole, None)},
         provenance.population_fingerprint or "", provenance.signal, provenance.checkpoint_sha256 or "",
-        dict(provenance.source),
+        [hashlib.sha256(np.ascontiguousarray(embeddings.embedding)).hexdigest()], dict(provenance.source),
     )  # fmt: skip
 
 
-def _key(expected) -> str:
-    """A file name for what decides the evidence."""
-    names = ("checkpoint_sha256", "precision", "overlap", "min_spikes", "skip_silence", "population_fingerprint",
-             "context_fingerprint")  # fmt: skip
-    text = json.dumps([EVIDENCE_VERSION, *(getattr(expected, name) for name in names)])
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+def _key(expected: Provenance) -> list:
+    """All that decides the evidence, as values for JSON."""
+    names = (
+        "checkpoint_sha256", "precision", "overlap", "min_spikes", "skip_silence", "population_fingerprint",
+        "context_fingerprint",
+    )  # fmt: skip
+    return [getattr(expected, name) for name in names]
 
 
-def _save(path: Path, evidence: RecordingEvidence) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = {
-        "fingerprint": evidence.fingerprint, "signal": evidence.signal, "source": evidence.source,
-        "checkpoint_sha256": evidence.checkpoint_sha256, "groups": list(evidence.groups),
-        "halves": [group.halves is not None for group in evidence.groups.values()],
-    }  # fmt: skip
-    arrays = {"about": np.array(json.dumps(about)), "unit_ids": evidence.unit_ids, "embedding": evidence.embedding}
-    for k, group in enumerate(evidence.groups.values()):
+def _to_arrays(embeddings: UnitEmbeddings, groups: dict[str, GroupEvidence]) -> dict[str, np.ndarray]:
+    """The evidence as arrays to keep."""
+    about = {"groups": list(groups), "halves": [group.halves is not None for group in groups.values()]}
+    arrays = {"about": np.array(json.dumps(about)), "embedding": embeddings.embedding}
+    for k, group in enumerate(groups.values()):
         arrays[f"units_{k}"] = group.units
-        for part, one in zip(("whole", "first", "second"), (group.whole, *(group.halves or ())), strict=False):
+        for part, one in zip(_PARTS, (group.whole, *(group.halves or ())), strict=False):
             arrays |= {f"{part}_{k}_embedding": one.embedding, f"{part}_{k}_correlations": one.correlations}
-    with written_whole(path, overwrite=True) as temporary:
-        np.savez(temporary, **arrays)
+    return arrays
 
 
-def _load(path: Path, name: str) -> RecordingEvidence | None:
-    """The evidence in a file; None if there is none, or it cannot be read."""
-    if not path.is_file():
-        return None
-    try:
-        with zipfile.ZipFile(path) as file:
-            arrays = {i.filename.removesuffix(".npy"): read_array(file, i, path) for i in file.infolist()}
-        about = json.loads(str(arrays["about"]))
-        groups = {}
-        for k, (label, halved) in enumerate(zip(about["groups"], about["halves"], strict=True)):
-            parts = {
-                part: Evidence(arrays[f"{part}_{k}_embedding"], arrays[f"{part}_{k}_correlations"])
-                for part in ("whole", *(("first", "second") if halved else ()))
-            }
-            pair = (parts["first"], parts["second"]) if halved else None
-            groups[label] = GroupEvidence(arrays[f"units_{k}"], parts["whole"], pair)
-        return RecordingEvidence(
-            name, arrays["unit_ids"], arrays["embedding"], groups, about["fingerprint"], about["signal"],
-            about["checkpoint_sha256"], about["source"],
-        )  # fmt: skip
-    except Exception:  # a damaged file is computed again
-        return None
+def _from_arrays(arrays: dict[str, np.ndarray]) -> dict[str, GroupEvidence]:
+    """Inverse of `_to_arrays`, for the groups."""
+    about, groups = json.loads(str(arrays["about"])), {}
+    for k, (label, halved) in enumerate(zip(about["groups"], about["halves"], strict=True)):
+        whole, *halves = (
+            Evidence(arrays[f"{part}_{k}_embedding"], arrays[f"{part}_{k}_correlations"])
+            for part in (_PARTS if halved else _PARTS[:1])
+        )
+        groups[str(label)] = GroupEvidence(arrays[f"units_{k}"], whole, tuple(halves) if halved else None)
+    return groups
