@@ -79,6 +79,7 @@ _PUBLIC = {
     "plot_nuclr_embedding": "widgets",
     "plot_nuclr_evaluation": "widgets",
     "plot_nuclr_identity": "widgets",
+    "plot_nuclr_matches": "widgets",
     "plot_nuclr_regressor_evaluation": "widgets",
     "plot_training": "training.curves",
     "pretrain": "training.pretrain",

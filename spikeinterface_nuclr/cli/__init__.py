@@ -15,6 +15,7 @@ from . import (  # noqa: F401 (each adds its command)
     embed,
     evaluate,
     info,
+    match,
     predict,
     store,
     train,

@@ -12,6 +12,7 @@ _ORDER_OF_USE = (
     "demo",
     "embed",
     "predict",
+    "match",
     "info",
     "decoder",
     "evaluate",
@@ -65,7 +66,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Square brackets in help texts are not markup.
     rich_markup_mode=None,
-    help="Compute NuCLR embeddings of sorted units and imaged neurons, and decode cell type or brain region from them."
+    help="Compute NuCLR embeddings of sorted units and imaged neurons, decode cell type or brain region from them, and "
+    "find the same neurons on other days."
     "\n\nStart with `nuclr demo`; `nuclr COMMAND --help` explains each command.\n\n"
     "Exit codes: 2 usage, 3 bad input, 4 model, 5 device or memory.",
 )

@@ -1,0 +1,140 @@
+"""nuclr match: finds the same neurons in several recordings, and writes tables, a figure, or into the NWB files."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .app import app, say
+from .options import (
+    Device,
+    GroupBy,
+    IfExists,
+    KeepRejected,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    SamplingFrequency,
+    Series,
+    Sources,
+    Traces,
+    Where,
+    check_replacing,
+    read_options,
+)
+
+
+@app.command()
+def match(
+    sources: Sources,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Table of pairs to write: .csv or .npz.", show_default=False),
+    ] = None,
+    neurons: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Table to write with the neuron of each unit: .csv.", show_default=False),
+    ] = None,
+    figure: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Figure to write: .png, .pdf or .svg.", show_default=False),
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Write the matches into the NWB files themselves, each in one safe step.")
+    ] = False,
+    target_error: Annotated[
+        float, typer.Option(help="Largest acceptable fraction of wrong pairs among those named.")
+    ] = 0.05,
+    matcher: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Matcher (.json) that was fitted to other recordings.", show_default="fitted to these recordings"
+        ),
+    ] = None,
+    cache: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Folder that keeps what was computed, for a run that was stopped or for more recordings.",
+            show_default="OUTPUT.cache beside the output; for --in-place, beside the first recording",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the calibration.")] = 0,
+    model: Model = None,
+    group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+    where: Where = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    if_exists: IfExists = "error",
+    quiet: Quiet = False,
+) -> None:
+    """Find the same neurons in several recordings, such as sessions of one animal on several days.
+
+    Units are compared by their activity and their relations to other units; probabilities are learnt from the
+    recordings themselves, without labels.
+
+    nuclr match monday.nwb tuesday.nwb friday.nwb -o matches.csv: a table of pairs and their probabilities.
+
+    nuclr match 'mouse1/*.nwb' --in-place: in each file, as processing/nuclr/UnitMatches.
+    """
+    from ..files import check_format, check_writable
+    from ..io.manifest import list_sources
+    from ..io.nwb import write_matches
+    from ..matching.match import match_units
+    from ..unit_matches import FORMATS
+
+    if output is None and neurons is None and figure is None and not in_place:
+        raise typer.BadParameter("name what to write: -o FILE.csv, --neurons FILE.csv, --figure FILE.png or --in-place")
+    if overwrite and output is None and neurons is None and figure is None:
+        check_replacing(inside=True, overwrite=overwrite, if_exists=if_exists)
+    if if_exists != "error" and not in_place:
+        check_replacing(inside=False, overwrite=overwrite, if_exists=if_exists)
+    if in_place and where is not None:
+        raise typer.BadParameter("--where is for output files: leave out --in-place")
+    for path, formats in ((output, FORMATS), (neurons, (".csv",)), (figure, (".png", ".pdf", ".svg"))):
+        if path is not None:
+            check_writable(check_format(path, *formats), overwrite=overwrite)
+    listed = list_sources(sources)
+    beside = next((path for path in (output, neurons, figure) if path is not None), Path(listed[0].name))
+    matches = match_units(
+        sources, matcher=matcher, target_error=target_error, model=model, device=device, precision=precision,
+        cache=cache or beside.with_name(f"{beside.name}.cache"), seed=seed, progress=not quiet,
+        **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
+    )  # fmt: skip
+    written = []
+    if output is not None:
+        written.append(matches.save(output, overwrite=overwrite))
+    if neurons is not None:
+        written.append(_write_neurons(matches, neurons, overwrite=overwrite))
+    if figure is not None:
+        written.append(_write_figure(matches, figure, overwrite=overwrite))
+    if in_place:
+        written += write_matches(matches, [one.source for one in listed], in_place=True, if_exists=if_exists)
+    for line in matches.summary().round({"expected": 1}).to_string(index=False).splitlines():
+        say(line)
+    say(f"{matches}; written: {', '.join(str(path) for path in written)}")
+
+
+def _write_neurons(matches, path: Path, *, overwrite: bool) -> Path:
+    """Write the neuron of each unit."""
+    from ..files import written_whole
+    from ..text import for_csv
+
+    with written_whole(path, overwrite=overwrite) as temporary:
+        for_csv(matches.neurons()).to_csv(temporary, index=False)
+    return path
+
+
+def _write_figure(matches, path: Path, *, overwrite: bool) -> Path:
+    """Draw the matches."""
+    from ..files import written_whole
+    from ..widgets import plot_nuclr_matches
+
+    with written_whole(path, overwrite=overwrite) as temporary:
+        plot_nuclr_matches(matches).figure.savefig(temporary, dpi=120)
+    return path
