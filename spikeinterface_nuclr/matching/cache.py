@@ -14,7 +14,7 @@ from ..files import written_whole
 from ..unit_embeddings import read_array
 
 # Raise it when what is kept changes, so that it is computed again.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,14 @@ class GroupEvidence:
     halves : tuple of two Evidence, or None
         From halves of alternating blocks, about the units that have an embedding in both (fewer than in `whole`); None
         if the recording is too short or if only its embeddings are known.
+    halved : int array, shape (n_halved,)
+        Positions, in the recording, of the units of `halves`.
     """
 
     units: np.ndarray
     whole: Evidence
     halves: tuple[Evidence, Evidence] | None
+    halved: np.ndarray
 
     @property
     def weights(self) -> np.ndarray:

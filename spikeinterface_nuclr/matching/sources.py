@@ -51,12 +51,13 @@ class EvidenceReader:
 
         `neurons` are the name of each unit's neuron, or the property that holds them.
         """
-        evidence, population = self._read(source, name)
+        evidence, population = self.read_with_population(source, name)
         if neurons is None:
             return evidence
         return dataclasses.replace(evidence, neurons=neuron_names(neurons, evidence.unit_ids, population, name))
 
-    def _read(self, source, name: str) -> tuple[RecordingEvidence, Population | None]:
+    def read_with_population(self, source, name: str) -> tuple[RecordingEvidence, Population | None]:
+        """The evidence of a recording, and its units; None for embeddings."""
         if not isinstance(source, UnitEmbeddings) and Path(str(source)).suffix == ".npz":
             source = UnitEmbeddings.load(source)
         if isinstance(source, UnitEmbeddings):
@@ -110,7 +111,7 @@ class EvidenceReader:
             if halves is not None:
                 both = units[np.all([np.isfinite(half.embedding[units]).all(axis=1) for _, half in halves], axis=0)]
                 pair = tuple(Evidence(half.embedding[both], correlations(part, both)) for part, half in halves)
-            groups[label] = GroupEvidence(units, whole, pair)
+            groups[label] = GroupEvidence(units, whole, pair, units[:0] if halves is None else both)
         return groups
 
     def _halves(self, population: Population, checkpoint: Checkpoint):
@@ -157,7 +158,7 @@ def _of_embeddings(embeddings: UnitEmbeddings, name: str) -> RecordingEvidence:
     whole = Evidence(embeddings.embedding[units], np.zeros((0, len(units), len(units)), dtype=np.float32))
     provenance = embeddings.provenance
     return RecordingEvidence(
-        name, embeddings.unit_ids, embeddings.embedding, {"": GroupEvidence(units, whole, None)},
+        name, embeddings.unit_ids, embeddings.embedding, {"": GroupEvidence(units, whole, None, units[:0])},
         provenance.population_fingerprint or "", provenance.signal, provenance.checkpoint_sha256 or "",
         [hashlib.sha256(np.ascontiguousarray(embeddings.embedding)).hexdigest()], dict(provenance.source),
     )  # fmt: skip
@@ -177,7 +178,7 @@ def _to_arrays(embeddings: UnitEmbeddings, groups: dict[str, GroupEvidence]) -> 
     about = {"groups": list(groups), "halves": [group.halves is not None for group in groups.values()]}
     arrays = {"about": np.array(json.dumps(about)), "embedding": embeddings.embedding}
     for k, group in enumerate(groups.values()):
-        arrays[f"units_{k}"] = group.units
+        arrays |= {f"units_{k}": group.units, f"halved_{k}": group.halved}
         for part, one in zip(_PARTS, (group.whole, *(group.halves or ())), strict=False):
             arrays |= {f"{part}_{k}_embedding": one.embedding, f"{part}_{k}_correlations": one.correlations}
     return arrays
@@ -191,5 +192,7 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> dict[str, GroupEvidence]:
             Evidence(arrays[f"{part}_{k}_embedding"], arrays[f"{part}_{k}_correlations"])
             for part in (_PARTS if halved else _PARTS[:1])
         )
-        groups[str(label)] = GroupEvidence(arrays[f"units_{k}"], whole, tuple(halves) if halved else None)
+        groups[str(label)] = GroupEvidence(
+            arrays[f"units_{k}"], whole, tuple(halves) if halved else None, arrays[f"halved_{k}"]
+        )
     return groups

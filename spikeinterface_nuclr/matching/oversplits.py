@@ -1,0 +1,213 @@
+"""find_oversplits: pairs of units of one recording that look like one neuron which the sorter has split."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..embedding import EmbeddingSettings
+from ..errors import InputError
+from ..intervals import intersection
+from ..io import read_population
+from ..population import Population
+from ..unit_matches import similarity_of
+from .cache import Cache
+from .evidence import Evidence, GroupEvidence
+from .relations import agreement_of
+from .sources import EvidenceReader
+
+# Seconds: a neuron is refractory below the first lag; its correlogram is flat between the other two.
+REFRACTORY_S, FLANK_S = 0.0015, (0.01, 0.03)
+# Spikes closer than this may be one spike, detected twice.
+_COINCIDENT_S = 0.0002
+# Pairs that are not refractory at this level are no split.
+_REFRACTORY_LEVEL = 0.05
+# A unit is absent where it is silent, at the begin or end, for so much of the recording and so many mean intervals.
+_ABSENT, _ABSENT_INTERVALS = 0.1, 20
+# Spikes expected within the refractory lags from which on a correlogram says something.
+_LEAST_EXPECTED = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Oversplits:
+    """Pairs of units of one recording that may be one neuron.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row per pair, the most probable first: ``unit_a``, ``unit_b``, ``probability`` (that they have the activity
+        of one neuron), ``similarity``, ``agreement``, ``within_refractory`` and ``expected`` (spikes of one unit within
+        1.5 ms of spikes of the other, and how many the correlogram at longer lags predicts), ``refractory`` (whether
+        the former are significantly fewer; False where too few are expected to tell), ``successive`` (whether one is
+        absent as long as the other is present).
+    num_units : int
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import find_oversplits, simulate_population
+    >>> oversplits = find_oversplits(simulate_population(20, 120.0), progress=False)
+    >>> oversplits.merge_groups()
+    []
+    """
+
+    table: object
+    num_units: int
+
+    def merge_groups(self) -> list[list]:
+        """Units to merge, for ``analyzer.merge_units(merge_unit_groups=…)``: pairs that share a unit are joined."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        units = list(dict.fromkeys([*self.table["unit_a"], *self.table["unit_b"]]))
+        if not units:
+            return []
+        position = {unit: k for k, unit in enumerate(units)}
+        rows, columns = ([position[unit] for unit in self.table[name]] for name in ("unit_a", "unit_b"))
+        graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(units), len(units)))
+        count, labels = connected_components(graph, directed=False)
+        return [[units[k] for k in np.flatnonzero(labels == label)] for label in range(count)]
+
+    def __repr__(self):
+        return f"Oversplits({len(self.table)} pairs of {self.num_units} units)"
+
+
+def find_oversplits(
+    source, *, least_probability: float = 0.1, only_exclusive: bool = True, model=None, device: str = "auto",
+    precision: str = "auto", group_by: str | None = "group", cache: str | Path | None = None, progress: bool = True,
+    **keywords,
+) -> Oversplits:  # fmt: skip
+    """Find pairs of units of one recording that look like one neuron which the sorter has split.
+
+    What the same neuron looks like is learnt from halves of the recording: each unit in one half is compared with
+    itself, and with the others, in the other half. Units of one group that compare nearly as a unit does with itself
+    are suspected if one is silent just after a spike of the other, or if one appears where the other is lost. Nothing
+    is merged.
+
+    Parameters
+    ----------
+    source
+        As in `read_population`; spikes.
+    least_probability : float, default: 0.1
+        Pairs of a lower probability are left out. The parts of a split unit have fewer spikes than a whole one, so that
+        they resemble one another less.
+    only_exclusive : bool, default: True
+        Leave out pairs that are neither refractory nor successive.
+    model, device, precision, group_by, cache, progress, **keywords
+        As in `match_units`.
+
+    Returns
+    -------
+    Oversplits
+
+    Raises
+    ------
+    InputError
+        The recording cannot be read or embedded, holds traces, or is too short to be compared with itself.
+    CheckpointError, DeviceError
+        As in `embed`.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import find_oversplits, simulate_population
+    >>> find_oversplits(simulate_population(20, 120.0), progress=False)
+    Oversplits(0 pairs of 20 units)
+    """
+    import pandas as pd
+
+    settings = EmbeddingSettings(model, device, precision, progress=progress)
+    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, Cache(cache and Path(cache)))
+    population = read_population(source, group_by=group_by, **keywords)
+    if population.signal != "spikes":
+        raise InputError("find_oversplits needs the spikes of a sorted recording: this one holds traces")
+    population = present(population)
+    evidence = reader.read(population, "the recording")
+    rows = []
+    for group in evidence.groups.values():
+        if group.halves is not None and len(group.halves[0]) > 3:
+            rows += _of_group(population, group, least_probability)
+    if not any(group.halves is not None for group in evidence.groups.values()):
+        raise InputError("the recording is too short to be compared with itself: give a longer one")
+    columns = (
+        "unit_a", "unit_b", "probability", "similarity", "agreement", "within_refractory", "expected", "refractory",
+        "successive",
+    )  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns).sort_values("probability", ascending=False, ignore_index=True)
+    if only_exclusive:
+        table = table[table["refractory"] | table["successive"]].reset_index(drop=True)
+    return Oversplits(table, population.n_units)
+
+
+def present(population: Population) -> Population:
+    """The recording, in which units that are absent at its begin or end count as observed only in between.
+
+    So their correlations with others, and their windows, are those of the time when they fire.
+    """
+    observed = []
+    for unit, times in enumerate(population.spike_times):
+        whole = population.observed_of(unit)
+        if len(times) > 1:
+            gap = max(_ABSENT * (population.stop - population.start), _ABSENT_INTERVALS * np.ptp(times) / len(times))
+            begin = times[0] if times[0] - population.start > gap else population.start
+            end = times[-1] if population.stop - times[-1] > gap else population.stop
+            whole = intersection(whole, np.array([[begin, end]])) if begin < end else whole
+        observed.append(whole)
+    return dataclasses.replace(population, observed=observed)
+
+
+def _of_group(population: Population, group: GroupEvidence, least_probability: float) -> list[tuple]:
+    """Rows of the pairs of a group."""
+    units = group.halved
+    probability, similarity, agreement = _like_one(*group.halves, group.weights)
+    rows = []
+    for i, j in np.argwhere(np.triu(probability >= least_probability, 1)):
+        trains = population.spike_times[units[i]], population.spike_times[units[j]]
+        spikes = refractoriness(*trains)
+        ids = population.unit_ids[units[[i, j]]].tolist()
+        together = intersection(population.observed_of(units[i]), population.observed_of(units[j]))
+        successive = bool(np.ptp(together, axis=1).sum() < _ABSENT * (population.stop - population.start))
+        rows.append((*ids, probability[i, j], similarity[i, j], agreement[i, j], *spikes, successive))
+    return rows
+
+
+def _like_one(first: Evidence, second: Evidence, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probability that two units have the activity of one neuron, similarity and agreement: arrays (n, n).
+
+    From a logistic model that tells a unit in the other half from other units.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    n = len(first)
+    similarity = similarity_of(first.embedding, second.embedding).astype(float)
+    share = (weights / weights.sum()).astype(np.float32)
+    agreement = agreement_of(first.correlations, second.correlations, np.eye(n, dtype=np.float32), share).astype(float)
+    rows = np.stack([similarity.ravel(), agreement.ravel()], axis=1)
+    rows = np.hstack([rows, rows**2])
+    rows = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-9)
+    same = np.eye(n, dtype=bool).ravel()
+    model = LogisticRegression(C=1.0, max_iter=1000).fit(rows, same)
+    probability = model.predict_proba(rows)[:, 1].reshape(n, n)
+    # A pair is seen twice: each of its units in either half.
+    return tuple((values + values.T) / 2 for values in (probability, similarity, agreement))
+
+
+def refractoriness(first: np.ndarray, second: np.ndarray) -> tuple[int, float, bool]:
+    """Spikes of one train within 1.5 ms of spikes of the other, the expected number, and whether they are too few.
+
+    The expected number is that of lags of 10 to 30 ms, scaled. They are too few if a Poisson variable of this mean is
+    so small with a probability below 0.05.
+    """
+    from scipy.stats import poisson
+
+    def within(low: float, high: float) -> int:
+        counts = [
+            np.searchsorted(second, first + b, side="left") - np.searchsorted(second, first + a, side="right")
+            for a, b in ((low, high), (-high, -low))
+        ]
+        return int(sum(np.maximum(count, 0).sum() for count in counts))
+
+    observed = within(_COINCIDENT_S, REFRACTORY_S)
+    flank = within(*FLANK_S) / (FLANK_S[1] - FLANK_S[0])
+    expected = flank * (REFRACTORY_S - _COINCIDENT_S)
+    few = expected >= _LEAST_EXPECTED and poisson.cdf(observed, expected) < _REFRACTORY_LEVEL
+    return observed, float(expected), bool(few and observed < expected / 2)
