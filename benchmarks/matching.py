@@ -21,6 +21,7 @@ from spikeinterface_nuclr import (
     Population,
     embed,
     evaluate_matches,
+    find_oversplits,
     fit_matcher,
     load_checkpoint,
     match_units,
@@ -152,6 +153,42 @@ def simulated():
                     yield {"varied": name, **setting, "seed": seed, "target_error": error, **scores[list(columns)]}
 
 
+def oversplits(data: Path):
+    """Units of rats, split at random, alternately and by time; and what is suspected of the sortings as they are."""
+    rng = np.random.default_rng(0)
+    for animal, recordings in read(data, "rat-neuropixels", TEST["rats"]).items():
+        population = max(recordings, key=lambda p: p.n_units)
+        found = find_oversplits(population, progress=False)
+        yield {"animal": animal, "split": "none", "units": population.n_units, "others": len(found.table)}
+        chosen = rng.choice(np.flatnonzero(population.num_spikes > 500), 20, replace=False)
+        for how in ("random", "alternate", "time"):
+            table = find_oversplits(_with_splits(population, chosen, how, rng), progress=False).table
+            right = int(
+                ((table["unit_b"] == table["unit_a"] + "/2") | (table["unit_a"] == table["unit_b"] + "/2")).sum()
+            )
+            counts = {"splits": len(chosen), "found": right, "others": len(table) - right}
+            yield {"animal": animal, "split": how, "units": population.n_units, **counts}
+
+
+def _with_splits(population: Population, chosen: np.ndarray, how: str, rng: np.random.Generator) -> Population:
+    """The recording with these units split in two of about as many spikes."""
+    ids, trains, groups = [], [], []
+    for unit, times in enumerate(population.spike_times):
+        parts = [times]
+        if unit in chosen:
+            which = {
+                "random": rng.random(len(times)) < 0.5,
+                "alternate": np.arange(len(times)) % 2 == 0,
+                "time": np.arange(len(times)) < len(times) / 2,
+            }[how]
+            parts = [times[which], times[~which]]
+        ids += [f"{population.unit_ids[unit]}{'/2' * k}" for k in range(len(parts))]
+        trains += parts
+        groups += [population.group[unit]] * len(parts)
+    observed, limits = population.observed, {"start": population.start, "stop": population.stop}
+    return Population(ids, trains, observed=observed, group=groups, **limits)
+
+
 TASKS = {
     "days": days,
     "aplysia": aplysia,
@@ -229,7 +266,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--model", default="nuclr-starter")
-    parser.add_argument("--tasks", nargs="+", default=[*TASKS, "controls", "simulated"])
+    parser.add_argument("--tasks", nargs="+", default=[*TASKS, "controls", "simulated", "oversplits"])
     arguments = parser.parse_args()
     model = load_checkpoint(arguments.model)
     scores, calibration = [], []
@@ -256,6 +293,9 @@ def main() -> None:
         result["simulated"] = pd.DataFrame(simulated())
         varied = result["simulated"].groupby(["varied", "drift", "turnover", "target_error"])
         print(varied[["top_1", "precision", "recall"]].mean().round(3).to_string())
+    if "oversplits" in arguments.tasks:
+        result["oversplits"] = pd.DataFrame(oversplits(arguments.data))
+        print(result["oversplits"].groupby("split", sort=False).sum(numeric_only=True).to_string())
     arguments.output.write_text(json.dumps({k: json.loads(v.to_json(orient="records")) for k, v in result.items()}))
     if arguments.figure and len(scores):
         held_out = scores[scores["held_out"]], calibration[calibration["held_out"]]

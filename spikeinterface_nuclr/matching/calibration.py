@@ -90,17 +90,20 @@ def imitations(group: GroupEvidence, rng: np.random.Generator) -> Iterator[tuple
 
 def capped(probability: np.ndarray) -> np.ndarray:
     """Probabilities (n_first, n_second) of which no row or column has a sum above 1."""
-    probability = probability / np.maximum(probability.sum(axis=1, keepdims=True), 1)
-    return probability / np.maximum(probability.sum(axis=0, keepdims=True), 1)
+    rows, columns = probability.sum(axis=1, keepdims=True), probability.sum(axis=0, keepdims=True)
+    return probability / np.maximum(np.maximum(rows, columns), 1)
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:
     """Values (n_first, n_second) with mean 0 and deviation 1 in each row and column, as far as both are possible."""
     values = values.astype(np.float64)
-    for _ in range(2):
-        for axis in (1, 0):
-            values = values - values.mean(axis=axis, keepdims=True)
-        for axis in (1, 0):
-            deviation = values.std(axis=axis, keepdims=True)
-            values = values / np.where(deviation > 1e-9, deviation, 1)
+    if not values.size:
+        return values
+    for _ in range(3):
+        means = [values.mean(axis=axis, keepdims=True) for axis in (0, 1)]
+        values = values - means[0] - means[1] + values.mean()
+        # Both at once, so that neither order of the recordings is preferred.
+        deviations = [np.sqrt((values**2).mean(axis=axis, keepdims=True)) for axis in (0, 1)]
+        scale = np.sqrt(deviations[0] * deviations[1])
+        values = values / np.where(scale > 1e-9, scale, 1)
     return values

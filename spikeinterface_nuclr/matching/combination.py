@@ -126,23 +126,23 @@ class Combination:
 
 
 def _logistic(design: np.ndarray, same: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Weights of a logistic model of soft labels, by Newton's method with a weak penalty.
+    """Weights of a logistic model of soft labels, with a weak penalty on all but the intercept.
 
-    By hand: scikit-learn's takes no soft labels.
+    Not scikit-learn's, which takes no soft labels.
     """
-    weights = np.zeros(design.shape[1])
-    weights[0] = _logit(np.average(same, weights=counts))
-    penalty = np.full(design.shape[1], 1.0)
-    penalty[0] = 1e-6
-    for _ in range(25):
-        predicted = 1 / (1 + np.exp(-np.clip(design @ weights, -50, 50)))
-        gradient = design.T @ (counts * (same - predicted)) - penalty * weights
-        curvature = (design * (counts * predicted * (1 - predicted))[:, None]).T @ design + np.diag(penalty)
-        step = np.linalg.solve(curvature, gradient)
-        weights = weights + step
-        if np.abs(step).max() < 1e-6:
-            break
-    return weights
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = design @ weights
+        value = (counts * (np.logaddexp(0, logits) - same * logits)).sum() + (weights[1:] ** 2).sum() / 2
+        gradient = design.T @ (counts * (expit(logits) - same))
+        gradient[1:] += weights[1:]
+        return value, gradient
+
+    start = np.zeros(design.shape[1])
+    start[0] = _logit(np.average(same, weights=counts))
+    return minimize(loss, start, jac=True, method="L-BFGS-B").x
 
 
 def _logit(probability):

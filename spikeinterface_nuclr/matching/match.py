@@ -1,5 +1,6 @@
 """match_units: which unit of one recording is which of another. fit_matcher: how probably, learnt from recordings."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -111,11 +112,14 @@ def match_units(
         _Compared.kept((a, b), recordings[a], recordings[b], matcher, kept)
         for a, b in tqdm(numbers, desc="matching", unit="pair", disable=not progress)
     ]
-    about = _about(recordings, "", seed) | {"matcher": asdict(matcher), "target_error": target_error}
+    about = _about(recordings, "", seed) | {
+        "matcher": json.loads(json.dumps(asdict(matcher))),
+        "target_error": target_error,
+    }
     if tables:
         combination = Combination(list(tables))
         for one in compared:
-            combination.add(one.dense(), similarities(tables, *one.recordings))
+            combination.add(one.dense(one.probability), similarities(tables, *one.recordings))
         combination.fit()
         about["features"] = combination.to_dict()
         compared = [one.combined(combination, similarities(tables, *one.recordings)) for one in compared]
