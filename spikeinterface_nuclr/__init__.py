@@ -11,6 +11,10 @@ held-out animals, and predict the labels of other recordings:
 >>> evaluation = nuclr.evaluate(embeddings[:3], labels[:3], shuffles=0, progress=False)
 >>> identities = decoder.predict(embeddings[3])
 
+Find the same neurons in other recordings:
+
+>>> matches = nuclr.match_units(nuclr.simulate_days(2, n_units=20, duration=120.0), progress=False)
+
 Write the results into an NWB file, and train a model on your own recordings:
 
 >>> nuclr.write_nwb("session.nwb", embeddings[3], identities=identities)  # doctest: +SKIP
@@ -92,6 +96,7 @@ _PUBLIC = {
     "read_population": "io",
     "resampled": "traces",
     "roll_up": "decoding.regions",
+    "set_neuron_ids": "extensions",
     "simulate_days": "simulation",
     "simulate_fluorescence": "simulation",
     "simulate_population": "simulation",

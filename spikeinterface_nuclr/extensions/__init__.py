@@ -3,6 +3,7 @@
 from .embedding import ComputeNuCLREmbedding, compute_nuclr_embedding, computed_embedding
 from .estimate import ComputeNuCLREstimate, compute_nuclr_estimate, computed_estimate
 from .identity import ComputeNuCLRIdentity, compute_nuclr_identity, computed_identity
+from .neurons import set_neuron_ids
 
 __all__ = [
     "ComputeNuCLREmbedding",
@@ -14,4 +15,5 @@ __all__ = [
     "computed_embedding",
     "computed_estimate",
     "computed_identity",
+    "set_neuron_ids",
 ]
