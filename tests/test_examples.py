@@ -66,3 +66,10 @@ def test_training(run):
     assert after["log"]["loss"].iloc[-1] < after["log"]["loss"].iloc[0]
     written = load_checkpoint(after["folder"] / "mine.safetensors")
     assert written.sha256 == after["checkpoint"].sha256 == after["embeddings"].provenance.checkpoint_sha256
+
+
+def test_matching(run):
+    after = run("06_matching")
+    assert after["right"] > 0.9 * after["matches"].named.sum() > 20
+    assert after["rows"]["neuron"].nunique() == 50
+    assert set(after["rows"]["other_identifier"]) == {"session-2", "session-3"}
