@@ -245,12 +245,12 @@ def simulate_days(
     8
     """
     _check(n_units, duration, seed)
-    if days < 1 or not (0 <= drift <= 1 and 0 <= turnover <= 1):
+    if days != int(days) or days < 1 or not (0 <= drift <= 1 and 0 <= turnover <= 1):
         raise InputError(f"give a day or more, and drift and turnover from 0 to 1, not {days=}, {drift=}, {turnover=}")
     rng = np.random.default_rng(seed)
     steps = int(np.ceil(duration / _STEP))
     neurons, sessions, names = [], [], 0
-    for _ in range(days):
+    for _ in range(int(days)):
         lost = rng.permutation(len(neurons))[: round(turnover * n_units)]
         neurons = [_drifted(neuron, drift, rng) for k, neuron in enumerate(neurons) if k not in lost]
         while len(neurons) < n_units:

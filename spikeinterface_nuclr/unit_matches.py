@@ -90,24 +90,38 @@ class UnitMatches:
     provenance: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        if len(set(self.recordings)) != len(self.recordings):
+        count = len(self.recordings)
+        if len(set(self.recordings)) != count:
             raise InputError("recordings: two of them have the same name: give names")
-        for name in ("unit_ids", "embedding", "neuron_id"):
-            values = getattr(self, name)
-            if [len(array) for array in values] != [len(ids) for ids in self.unit_ids]:
+        for name, dimensions, kinds in (("unit_ids", 1, "iuU"), ("embedding", 2, "f"), ("neuron_id", 1, "iu")):
+            arrays = tuple(np.asarray(array) for array in getattr(self, name))
+            if name == "unit_ids":
+                arrays = tuple(a if a.dtype.kind in kinds else a.astype(str) for a in arrays)
+            sizes = [len(np.atleast_1d(ids)) for ids in self.unit_ids]
+            wrong = [a for a in arrays if a.ndim != dimensions or a.dtype.kind not in kinds]
+            if len(arrays) != count or wrong or [len(array) for array in arrays] != sizes:
                 raise InputError(f"{name}: give one array for each recording, with one row for each unit")
-        m = len(self.probability)
+            if len({array.shape[1:] for array in arrays}) > 1:
+                raise InputError(f"{name}: the recordings have embeddings of different dimensions")
+            object.__setattr__(self, name, arrays)
+        m = len(np.atleast_1d(self.probability))
         columns = {name: getattr(self, name) for name in _PAIRS} | {f"alone {k}": v for k, v in self.alone.items()}
         for name, values in columns.items():
             shape = (m, 2) if name in ("pair_recordings", "pair_units") else (m,)
             if np.shape(values) != shape:
                 raise InputError(f"{name} has shape {np.shape(values)}, not {shape}")
-        sizes = np.array([len(ids) for ids in self.unit_ids])
-        if m and not (
-            (self.pair_recordings >= 0).all() and (self.pair_recordings < len(sizes)).all()
-            and (self.pair_units >= 0).all() and (self.pair_units < sizes[self.pair_recordings]).all()
-        ):  # fmt: skip
-            raise InputError("pair_units: a pair names a recording or unit that does not exist")
+        recordings, units = self.pair_recordings, self.pair_units
+        inside = (recordings >= 0) & (recordings < count)
+        if not (inside.all() and (recordings[:, 0] < recordings[:, 1]).all()):
+            raise InputError("pair_recordings: give positions of two recordings, the earlier first")
+        sizes = np.array([len(ids) for ids in self.unit_ids], dtype=np.int64)
+        if m and not ((units >= 0) & (units < sizes[recordings])).all():
+            raise InputError("pair_units: a pair names a unit that does not exist")
+        for name in ("probability", *(f"alone {part}" for part in self.alone)):
+            if not ((columns[name] >= 0) & (columns[name] <= 1)).all():
+                raise InputError(f"{name}: give probabilities from 0 to 1")
+        if not 0 <= self.target_error <= 1:
+            raise InputError(f"target_error must lie from 0 to 1, not {self.target_error!r}")
 
     def probability_between(self, first: int, second: int, *, alone: str | None = None) -> np.ndarray:
         """Probability of each pair of units of two recordings (by position): float32, shape (n_first, n_second).
@@ -130,6 +144,7 @@ class UnitMatches:
         Of the embeddings of all units of both recordings together; where groups are matched separately, `similarity`
         is computed within each.
         """
+        self._check_positions(first, second)
         embeddings = self.embedding[first], self.embedding[second]
         finite = [np.isfinite(embedding).all(axis=1) for embedding in embeddings]
         result = np.full((len(finite[0]), len(finite[1])), np.nan, dtype=np.float32)
@@ -137,8 +152,9 @@ class UnitMatches:
         return result
 
     def rows_of(self, first: int, second: int) -> np.ndarray:
-        """Positions of the pairs of two recordings, the earlier first."""
-        return np.flatnonzero((self.pair_recordings == [first, second]).all(axis=1))
+        """Positions of the pairs of two recordings."""
+        self._check_positions(first, second)
+        return np.flatnonzero((self.pair_recordings == sorted((first, second))).all(axis=1))
 
     def to_dataframe(self):
         """A pandas DataFrame with one row per pair of units, the most probable first within two recordings.
@@ -184,10 +200,14 @@ class UnitMatches:
         """
         import pandas as pd
 
-        rows = []
-        for first in range(len(self.recordings)):
-            for second in range(first + 1, len(self.recordings)):
-                pairs = self.rows_of(first, second)
+        rows, count = [], len(self.recordings)
+        # All pairs are sorted once: there may be thousands of two recordings.
+        number = self.pair_recordings[:, 0].astype(np.int64) * count + self.pair_recordings[:, 1]
+        order = np.argsort(number, kind="stable")
+        for first in range(count):
+            for second in range(first + 1, count):
+                low, high = np.searchsorted(number[order], [first * count + second, first * count + second + 1])
+                pairs = order[low:high]
                 row = {
                     "recording_a": self.recordings[first], "recording_b": self.recordings[second],
                     "units_a": len(self.unit_ids[first]), "units_b": len(self.unit_ids[second]),
@@ -247,13 +267,15 @@ class UnitMatches:
         return members | {f"alone_{k}": values for k, values in enumerate(self.alone.values())}
 
     def _between(self, first: int, second: int, values: np.ndarray) -> np.ndarray:
-        if first == second or not {first, second} <= set(range(len(self.recordings))):
-            raise InputError(f"first and second: give two different positions of {len(self.recordings)} recordings")
+        pairs = self.rows_of(first, second)
         low, high = sorted((first, second))
-        pairs = self.rows_of(low, high)
         result = np.zeros((len(self.unit_ids[low]), len(self.unit_ids[high])), dtype=values.dtype)
         result[tuple(self.pair_units[pairs].T)] = values[pairs]
         return result if first == low else result.T
+
+    def _check_positions(self, first: int, second: int) -> None:
+        if first == second or not {first, second} <= set(range(len(self.recordings))):
+            raise InputError(f"first and second: give two different positions of {len(self.recordings)} recordings")
 
     def __repr__(self):
         units = sum(len(ids) for ids in self.unit_ids)
@@ -270,7 +292,8 @@ def similarity_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if not len(rows):
         return np.zeros((len(first), len(second)), dtype=np.float32)
     deviation = rows.std(axis=0)
-    rows = (rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    varies = deviation > 1e-9 * np.abs(rows).max(axis=0)  # differences of a constant column are rounding errors
+    rows = (rows - rows.mean(axis=0)) / np.where(varies, deviation, np.inf)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     return (rows[: len(first)] @ rows[len(first) :].T).astype(np.float32)
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import (
     InputError,
@@ -24,8 +25,10 @@ from spikeinterface_nuclr import (
     simulate_population,
 )
 from spikeinterface_nuclr.intervals import alternating
+from spikeinterface_nuclr.matching.cache import Cache
 from spikeinterface_nuclr.matching.calibration import FEATURES
 from spikeinterface_nuclr.matching.combination import Combination
+from spikeinterface_nuclr.matching.compared import _kept
 from spikeinterface_nuclr.matching.evidence import SCALES_S, Evidence, correlations
 from spikeinterface_nuclr.matching.neurons import neuron_ids
 from spikeinterface_nuclr.matching.oversplits import refractoriness
@@ -151,6 +154,81 @@ def test_groups_are_matched_by_name(days):
         match_units(parts[0], other, progress=False)
 
 
+def test_a_group_of_silent_units_is_left_out(days):
+    groups = np.where(np.arange(40) < 2, "silent", "probe")
+    parts = [
+        dataclasses.replace(day, group=groups, spike_times=[np.empty(0)] * 2 + list(day.spike_times[2:]))
+        for day in days[:2]
+    ]
+    matches = match_units(parts, progress=False)
+    assert matches.probability_between(0, 1)[:2].sum() == 0
+    assert matches.named.sum() > 5
+
+
+def test_features_do_not_pair_units_of_other_groups(days):
+    groups = np.where(np.arange(40) < 20, "0", "1")
+    parts = [dataclasses.replace(day, group=groups) for day in days[:2]]
+    places = [np.resize(np.arange(20.0), 40)[:, None] for _ in parts]
+    matches = match_units(parts, features={"place": places}, progress=False)
+    assert (groups[matches.pair_units[:, 0]] == groups[matches.pair_units[:, 1]]).all()
+
+
+def test_constant_features_change_nothing(days):
+    rng = np.random.default_rng(0)
+    places = [rng.standard_normal((40, 2)) for _ in range(2)]
+    constant = [np.hstack([place, np.full((40, 1), 1.7e9)]) for place in places]
+    one, other = (
+        match_units(days[:2], features={"x": tables}, progress=False).probability for tables in (places, constant)
+    )
+    assert np.allclose(one, other, atol=1e-5)
+
+
+def test_recordings_and_embeddings_are_matched_in_any_order(days):
+    matcher = fit_matcher(days[:2], progress=False)
+    embeddings = embed(days[1], progress=False)
+    keywords = {"matcher": matcher, "names": ["a", "b"], "progress": False}
+    one, other = match_units(days[0], embeddings, **keywords), match_units(embeddings, days[0], **keywords)
+    assert np.allclose(one.probability_between(0, 1), other.probability_between(1, 0), atol=1e-5)
+
+
+def test_every_unit_keeps_its_best_partner():
+    rng = np.random.default_rng(0)
+    possible = np.ones((6, 9), dtype=bool)
+    for _ in range(20):
+        probability = rng.random((6, 9)) * 0.009
+        kept = _kept(probability, possible)
+        assert kept[np.arange(6), probability.argmax(axis=1)].all()
+        assert kept[probability.argmax(axis=0), np.arange(9)].all()
+        assert np.array_equal(_kept(probability.T, possible.T), kept.T)
+
+
+def test_a_file_of_another_kind_in_the_cache_is_computed_again(tmp_path):
+    kept = Cache.of(tmp_path / "cache")
+    first = kept.arrays("kind", [1], lambda: {"x": np.arange(3)})
+    [path] = (tmp_path / "cache").iterdir()
+    np.savez(path, y=np.zeros(2))
+    again = kept.arrays("kind", [1], lambda: {"x": np.arange(3)})
+    assert first["x"].tolist() == again["x"].tolist() == [0, 1, 2]
+    assert kept.arrays("kind", [1], dict)["x"].tolist() == [0, 1, 2]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be created"):
+        Cache.of(tmp_path / "file")
+
+
+def test_probes_of_a_manifest_are_kept_apart(days, tmp_path):
+    paths = []
+    for number, day in enumerate(days[:2]):
+        path = tmp_path / f"day{number}.nwb"
+        nwbfile = new_nwb()
+        add_units(nwbfile, day.spike_times[:15])
+        paths.append(write_nwb_file(path, nwbfile))
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("source,probe\nday0.nwb,p0\nday1.nwb,p1\n")
+    assert len(match_units(manifest, progress=False).probability) == 0
+    manifest.write_text("source,probe\nday0.nwb,p0\nday1.nwb,p0\n")
+    assert len(match_units(manifest, progress=False).probability) > 0
+
+
 def test_traces_are_matched():
     recordings = [calcium(20, 240.0, seed=3).within([[low, low + 120.0]]) for low in (0.0, 120.0)]
     recordings = [
@@ -213,7 +291,11 @@ def test_embeddings_alone_need_a_matcher(days):
     [
         (lambda c: c.pop("weights"), "not a readable matcher"),
         (lambda c: c.update(weights=[1.0]), "weights: give one finite number for each of the 10 features"),
-        (lambda c: c.update(intercept=float("nan")), "intercept"),
+        (lambda c: c.update(intercept=float("nan")), r"m\.json: intercept"),
+        (lambda c: c.update(scale=[0.0] * 10), "scale: give positive numbers"),
+        (lambda c: c.update(weights=[1e308] * 10), "finite numbers of at most"),
+        (lambda c: c.update(mean="1234567890"), "mean: give a list of numbers"),
+        (lambda c: c.update(provenance=[]), "provenance: give a dict"),
         (lambda c: c.update(format_version=2), "of another version"),
         (lambda c: c.update(features=["x"]), "of another version"),
     ],
@@ -237,6 +319,15 @@ def test_damaged_matchers_are_refused(tmp_path, change, says):
         ({"matcher": "missing.json"}, "missing.json: no such file"),
         ({"features": {"x": [np.zeros((3, 1)), np.zeros((3, 1))]}}, "features: x: give one array"),
         ({"features": {"x": [["a"] * 12, ["b"] * 12]}}, "features: x: contains values that are not numbers"),
+        ({"features": {"x": [np.zeros((12, 2, 3))] * 2}}, "features: x: give arrays of one row per unit"),
+        ({"features": {"x": [np.full(12, np.nan)] * 2}}, "features: x: no value is finite"),
+        ({"features": {"x": [np.r_[np.inf, np.zeros(11)]] * 2}}, "features: x: contains infinite values"),
+        ({"features": [np.zeros(12)] * 2}, "features: give a dict"),
+        ({"names": "ab"}, "names: give a list of texts"),
+        ({"names": ["a\0", "b"]}, "contains characters that files cannot hold"),
+        ({"seed": -1}, "seed must be a whole number from 0 on"),
+        ({"target_error": "a"}, "target_error must be a number"),
+        ({"matcher": {}}, "matcher must be a Matcher or the path of one"),
     ],
 )
 def test_wrong_requests_are_refused(days, keywords, says):
@@ -298,9 +389,9 @@ def test_combination_learns_from_soft_labels():
     activity = 1 / (1 + np.exp(4.5 - 3 * evidence + np.log(59)))  # by Bayes' rule
     similarity = np.where(same, 2.0, 0.0) + rng.standard_normal(same.shape)
     combination = Combination(["x"])
-    combination.add(activity, [similarity])
+    combination.add(activity, [similarity], np.ones(same.shape, dtype=bool))
     combination.fit()
-    both, alone = combination.probabilities(activity, [similarity])
+    both, alone = combination.probabilities(activity, [similarity], np.ones(same.shape, dtype=bool))
     from sklearn.metrics import log_loss
 
     losses = [log_loss(same.ravel(), p.ravel()) for p in (both, alone, activity)]
@@ -397,9 +488,16 @@ def test_matches_are_saved_and_loaded(matches, tmp_path):
 def test_arrays_that_do_not_fit_are_refused(matches):
     for change, says in (
         ({"named": matches.named[:-1]}, "named has shape"),
-        ({"pair_units": matches.pair_units + 1000}, "pair_units: a pair names a recording or unit"),
+        ({"pair_units": matches.pair_units + 1000}, "pair_units: a pair names a unit that does not exist"),
         ({"recordings": ("a", "a", "b")}, "two of them have the same name"),
         ({"neuron_id": matches.neuron_id[:2]}, "neuron_id: give one array for each recording"),
+        ({"neuron_id": tuple(ids.astype(str) for ids in matches.neuron_id)}, "neuron_id: give one array"),
+        ({"embedding": tuple(e[:, 0] for e in matches.embedding)}, "embedding: give one array"),
+        ({"embedding": (matches.embedding[0][:, :3], *matches.embedding[1:])}, "of different dimensions"),
+        ({"recordings": ("a", "b")}, "unit_ids: give one array for each recording"),
+        ({"pair_recordings": matches.pair_recordings[:, ::-1]}, "the earlier first"),
+        ({"probability": matches.probability + 7}, "probability: give probabilities from 0 to 1"),
+        ({"target_error": float("nan")}, "target_error must lie from 0 to 1"),
     ):
         with pytest.raises(InputError, match=says):
             dataclasses.replace(matches, **change)
@@ -431,6 +529,17 @@ def test_pairs_of_unknown_neurons_are_not_judged(days, matches):
         evaluate_matches(matches, [np.full(40, "")] * 3)
     with pytest.raises(InputError, match="give the populations"):
         evaluate_matches(matches, "neuron")
+    truth = [day.properties["neuron"] for day in days]
+    with pytest.raises(InputError, match="is not the recording that was matched"):
+        evaluate_matches(matches, truth, [days[1], days[0], days[2]])
+    with pytest.raises(InputError, match="has other units"):
+        evaluate_matches(matches, truth, [days[0].select(np.arange(10)), *days[1:]])
+    with pytest.raises(InputError, match="x: contains values that are not numbers"):
+        evaluate_matches(matches, truth, others={"x": [["a"] * 40] * 3})
+    with pytest.raises(InputError, match=r"x: give one array \(n_units, k\)"):
+        evaluate_matches(matches, truth, others={"x": [np.zeros((40, k)) for k in (1, 2, 1)]})
+    with pytest.raises(InputError, match="truth: give the names"):
+        evaluate_matches(matches, None)
 
 
 # --- oversplits -------------------------------------------------------------------------------------------------------

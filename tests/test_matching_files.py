@@ -187,6 +187,27 @@ def test_match_writes_tables_a_figure_and_the_files(nuclr, paths, tmp_path):
     nuclr(*arguments, "--overwrite", "--in-place", "--if-exists", "replace")
 
 
+def test_outputs_do_not_replace_inputs_or_one_another(nuclr, paths, tmp_path):
+    before = [path.read_bytes() for path in paths]
+    table = tmp_path / "m.csv"
+    done = nuclr("match", *paths, "-o", table, "--neurons", table, "--overwrite", code=2)
+    assert "a different file for each" in " ".join(done.stderr.split())
+    matcher = tmp_path / "m.npz"
+    np.savez(matcher, x=1)
+    done = nuclr("match", *paths, "-o", matcher, "--matcher", matcher, "--overwrite", code=2)
+    assert "is one of the inputs" in " ".join(done.stderr.split())
+    assert not table.exists()
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_files_that_hold_matches_are_refused_before_anything_is_computed(nuclr, matches, paths, tmp_path):
+    write_matches(matches, paths, in_place=True)
+    done = nuclr("match", *paths, "-o", tmp_path / "m.csv", "--in-place", "-q", code=3)
+    assert "holds 'UnitMatches' already" in " ".join(done.stderr.split())
+    assert not (tmp_path / "m.csv").exists()
+    assert not (tmp_path / "m.csv.cache").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -85,6 +85,7 @@ def match(
     from ..files import check_format, check_writable
     from ..io.manifest import list_sources
     from ..io.nwb import write_matches
+    from ..io.nwb.match_tables import check_targets
     from ..matching.match import match_units
     from ..unit_matches import FORMATS
 
@@ -100,24 +101,38 @@ def match(
         if path is not None:
             check_writable(check_format(path, *formats), overwrite=overwrite)
     listed = list_sources(sources)
-    beside = next((path for path in (output, neurons, figure) if path is not None), Path(listed[0].name))
+    outputs = [path for path in (output, neurons, figure) if path is not None]
+    _check_paths(outputs, [one.source for one in listed], matcher)
+    if in_place:
+        check_targets([one.source for one in listed], if_exists)
+    beside = outputs[0] if outputs else Path(listed[0].name)
     matches = match_units(
         sources, matcher=matcher, target_error=target_error, model=model, device=device, precision=precision,
         cache=cache or beside.with_name(f"{beside.name}.cache"), seed=seed, progress=not quiet,
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
     )  # fmt: skip
     written = []
+    if in_place:
+        written += write_matches(matches, [one.source for one in listed], in_place=True, if_exists=if_exists)
     if output is not None:
         written.append(matches.save(output, overwrite=overwrite))
     if neurons is not None:
         written.append(_write_neurons(matches, neurons, overwrite=overwrite))
     if figure is not None:
         written.append(_write_figure(matches, figure, overwrite=overwrite))
-    if in_place:
-        written += write_matches(matches, [one.source for one in listed], in_place=True, if_exists=if_exists)
     for line in matches.summary().round({"expected": 1}).to_string(index=False).splitlines():
         say(line)
     say(f"{matches}; written: {', '.join(str(path) for path in written)}")
+
+
+def _check_paths(outputs: list[Path], sources: list[Path], matcher: Path | None) -> None:
+    """A usage error if an output is given twice, or would replace an input."""
+    resolved = [path.resolve() for path in outputs]
+    if len(set(resolved)) < len(resolved):
+        raise typer.BadParameter("--output, --neurons and --figure: name a different file for each")
+    inputs = {Path(path).resolve() for path in [*sources, *([] if matcher is None else [matcher])]}
+    if inputs & set(resolved):
+        raise typer.BadParameter(f"{min(inputs & set(resolved))}: is one of the inputs: name another file to write")
 
 
 def _write_neurons(matches, path: Path, *, overwrite: bool) -> Path:

@@ -14,7 +14,8 @@ from ..files import written_whole
 from ..unit_embeddings import read_array
 
 # Raise it when what is kept changes, so that it is computed again.
-_VERSION = 3
+_VERSION = 4
+_DIGEST = "digest"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,18 @@ class Cache:
     """Keeps arrays in a folder, or nothing if there is no folder."""
 
     folder: Path | None
+
+    @classmethod
+    def of(cls, folder) -> "Cache":
+        """The cache in a folder, which is created; InputError if it cannot be. None: no folder."""
+        if folder is None:
+            return cls(None)
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be created ({error.strerror}): name another folder (cache=)") from None
+        return cls(folder)
 
     def arrays(self, kind: str, key, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The arrays of this kind and key: kept ones, or computed ones, which are then kept.
@@ -36,17 +49,16 @@ class Cache:
         """
         if self.folder is None:
             return compute()
-        digest = hashlib.sha256(json.dumps([_VERSION, key]).encode()).hexdigest()[:20]
-        path = self.folder / f"{kind}-{digest}.npz"
-        if (kept := _read(path)) is not None:
+        about = json.dumps([_VERSION, kind, key])
+        digest = hashlib.sha256(about.encode()).hexdigest()
+        path = self.folder / f"{kind}-{digest[:20]}.npz"
+        kept = _read(path)
+        # Only what was written here, for this key, is read.
+        if kept is not None and str(kept.pop(_DIGEST, "")) == digest:
             return kept
         arrays = compute()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be created ({error.strerror}): name another folder") from None
         with written_whole(path, overwrite=True) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, **arrays, **{_DIGEST: np.array(digest)})
         return arrays
 
 

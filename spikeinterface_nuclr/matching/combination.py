@@ -6,6 +6,7 @@ features of such pairs differ from those of others; both together say better whi
 Features and activity are taken to err independently.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,13 +25,17 @@ _OTHERS = 20_000
 def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, list[np.ndarray]]:
     """The arrays of features by name: one of each recording, or one of similarities for two recordings."""
     tables = {}
+    if features is not None and not isinstance(features, Mapping):
+        raise InputError("features: give a dict of names and arrays")
     for name, arrays in (features or {}).items():
         sizes = [len(recording.unit_ids) for recording in recordings]
         try:
             single = isinstance(arrays, np.ndarray) and arrays.ndim == 2
-            arrays = [np.asarray(array, dtype=float) for array in ([arrays] if single else arrays)]
+            arrays = [_real(array) for array in ([arrays] if single else arrays)]
         except (TypeError, ValueError):
             raise InputError(f"features: {name}: contains values that are not numbers") from None
+        if any(array.ndim > 2 for array in arrays):
+            raise InputError(f"features: {name}: give arrays of one row per unit, (n_units, k): flatten others")
         similarities = len(arrays) == 1 and len(sizes) == 2 and arrays[0].shape == tuple(sizes)
         arrays = arrays if similarities else [a[:, None] if a.ndim == 1 else a for a in arrays]
         if not similarities and ([len(a) for a in arrays] != sizes or len({a.shape[1:] for a in arrays}) != 1):
@@ -38,8 +43,19 @@ def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, l
                 f"features: {name}: give one array (n_units, k) for each recording, with the same k, or for two "
                 f"recordings one array of similarities (n_first, n_second); they have {sizes} units"
             )
+        if not any(np.isfinite(array).any() for array in arrays):
+            raise InputError(f"features: {name}: no value is finite: leave it out")
+        if any(np.isinf(array).any() for array in arrays):
+            raise InputError(f"features: {name}: contains infinite values: use NaN where a value is unknown")
         tables[str(name)] = arrays
     return tables
+
+
+def _real(array) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind == "c":
+        raise TypeError("complex numbers")
+    return array.astype(float)
 
 
 def feature_similarity(arrays: list[np.ndarray], first: int, second: int) -> np.ndarray:
@@ -49,8 +65,11 @@ def feature_similarity(arrays: list[np.ndarray], first: int, second: int) -> np.
     """
     if len(arrays) == 1:
         return arrays[0]
-    deviation = np.nanstd(np.concatenate(arrays), axis=0)
-    a, b = (arrays[k] / np.where(deviation > 0, deviation, 1) for k in (first, second))
+    rows = np.concatenate(arrays)
+    mean, deviation = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+    # Differences of a constant column are rounding errors.
+    varies = deviation > 1e-9 * np.nanmax(np.abs(rows), axis=0)
+    a, b = ((arrays[k] - mean)[:, varies] / deviation[varies] for k in (first, second))
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
     return -np.sqrt(np.maximum(squares, 0))
 
@@ -72,11 +91,11 @@ class Combination:
     _moments: tuple = ()
     _base: float = 0.0
 
-    def add(self, probability: np.ndarray, similarities: list[np.ndarray]) -> None:
-        """Add the pairs of two recordings: probabilities by activity, and similarities by each feature."""
+    def add(self, probability: np.ndarray, similarities: list[np.ndarray], possible: np.ndarray) -> None:
+        """Add the possible pairs of two recordings: probabilities by activity, and similarities by each feature."""
         rows = np.stack([similarity.ravel() for similarity in similarities], axis=1)
         prior = np.maximum(probability.ravel(), FLOOR)
-        known = np.isfinite(rows).all(axis=1)
+        known = np.isfinite(rows).all(axis=1) & possible.ravel()
         likely, others = np.flatnonzero(known & (prior > FLOOR)), np.flatnonzero(known & (prior <= FLOOR))
         step = max(len(others) // _OTHERS, 1)
         chosen = others[::step]
@@ -101,7 +120,9 @@ class Combination:
             ratio = design @ self._weights - _logit(np.average(same, weights=counts))
             same = 1 / (1 + np.exp(-np.clip(activity + ratio, -50, 50)))
 
-    def probabilities(self, probability: np.ndarray, similarities: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def probabilities(
+        self, probability: np.ndarray, similarities: list[np.ndarray], possible: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (n_first, n_second) by features and activity together, and by features alone."""
         rows = np.stack([similarity.ravel() for similarity in similarities], axis=1)
         known = np.isfinite(rows).all(axis=1)
@@ -109,7 +130,8 @@ class Combination:
         ratio[known] = self._design(rows[known]) @ self._weights - self._base
         ratio = ratio.reshape(probability.shape)
         both = _logit(np.maximum(probability, FLOOR)) + ratio
-        return tuple(capped(1 / (1 + np.exp(-np.clip(x, -50, 50)))) for x in (both, self._base + ratio))
+        logits = both, self._base + ratio
+        return tuple(capped(possible / (1 + np.exp(-np.clip(logit, -50, 50)))) for logit in logits)
 
     def to_dict(self) -> dict:
         """The weights, for provenance: log odds per standard deviation of each feature, and of its square."""

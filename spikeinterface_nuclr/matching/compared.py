@@ -15,7 +15,12 @@ from .relations import compare
 
 
 def corresponding(first: RecordingEvidence, second: RecordingEvidence) -> list[tuple[GroupEvidence, GroupEvidence]]:
-    """The groups of two recordings that may hold the same neurons: of the same name, or the only ones."""
+    """The groups of two recordings that may hold the same neurons: of the same name, or the only ones.
+
+    None if a manifest says that the recordings are of different probes.
+    """
+    if first.probe and second.probe and first.probe != second.probe:
+        return []
     if len(first.groups) == len(second.groups) == 1:
         return [(*first.groups.values(), *second.groups.values())]
     shared = [label for label in first.groups if label in second.groups]
@@ -78,11 +83,12 @@ class Compared:
         cls, numbers: tuple[int, int], first: RecordingEvidence, second: RecordingEvidence, matcher: Matcher
     ) -> "Compared":
         """Compare two recordings by their activity."""
-        parts = []
+        parts = [(np.empty((0, 2), dtype=np.int64), *np.empty((3, 0)))]
         for one, other in corresponding(first, second):
             raw = compare(one.whole, other.whole, weights_of(one, other))
             probability = matcher.probability(raw)
-            rows = np.argwhere(_kept(probability + 1e-9 * raw.weight))
+            possible = np.ones(probability.shape, dtype=bool)
+            rows = np.argwhere(_kept(probability + 1e-9 * raw.weight, possible))
             units = np.stack([one.units[rows[:, 0]], other.units[rows[:, 1]]], axis=1)
             parts.append((units, *(values[tuple(rows.T)] for values in (probability, raw.similarity, raw.agreement))))
         return cls(
@@ -95,31 +101,35 @@ class Compared:
         result[tuple(self.pairs.T)] = values
         return result
 
-    def combined(self, combination: Combination, similarities: list[np.ndarray]) -> "Compared":
-        """With the probability from features and activity together."""
+    def combined(self, combination: Combination, similarities: list[np.ndarray], possible: np.ndarray) -> "Compared":
+        """With the probability from features and activity together, of the pairs that are possible."""
         activity = self.dense(self.probability)
-        both, features = combination.probabilities(activity, similarities)
-        embedded = self._embedded()
-        pairs = np.argwhere(_kept(np.where(embedded, both, 0)) & embedded)
+        both, features = combination.probabilities(activity, similarities, possible)
+        pairs = np.argwhere(_kept(both, possible))
         at = tuple(pairs.T)
         alone = {"activity": activity[at], "features": features[at]}
         others = (self.dense(values, np.nan)[at] for values in (self.similarity, self.agreement))
         return Compared(self.recordings, self.shape, pairs, both[at], *others, alone)
 
-    def _embedded(self) -> np.ndarray:
-        """Pairs of units that both have an embedding, and so at least one pair: bool, shape (n_first, n_second)."""
-        has = [np.isin(np.arange(n), self.pairs[:, side]) for side, n in enumerate(self.shape)]
-        return has[0][:, None] & has[1]
 
-
-def _kept(probability: np.ndarray) -> np.ndarray:
-    """The pairs with a chance, and the best of each unit: bool, of the same shape."""
-    kept = probability > LEAST_PROBABILITY
+def _kept(probability: np.ndarray, possible: np.ndarray) -> np.ndarray:
+    """The possible pairs with a chance, and the best of each unit without one: bool, of the same shape."""
+    probability = np.where(possible, probability, 0)
+    likely = probability > LEAST_PROBABILITY
+    kept = likely.copy()
     if probability.size:
         for axis in (0, 1):
-            best = probability == probability.max(axis=axis, keepdims=True)
-            kept |= best & ~kept.any(axis=axis, keepdims=True) & (probability > 0)
+            best = (probability == probability.max(axis=axis, keepdims=True)) & (probability > 0)
+            kept |= best & ~likely.any(axis=axis, keepdims=True)
     return kept
+
+
+def possible_pairs(first: RecordingEvidence, second: RecordingEvidence) -> np.ndarray:
+    """The pairs of units of corresponding groups that both have an embedding: bool, shape (n_first, n_second)."""
+    possible = np.zeros((len(first.unit_ids), len(second.unit_ids)), dtype=bool)
+    for one, other in corresponding(first, second):
+        possible[np.ix_(one.units, other.units)] = True
+    return possible
 
 
 def similarities(tables: dict[str, list[np.ndarray]], first: int, second: int) -> list[np.ndarray]:

@@ -113,6 +113,14 @@ def evaluate_matches(
     for name, values in {"truth": None if isinstance(truth, str) else truth, "populations": populations}.items():
         if values is not None and len(values) != count:
             raise InputError(f"{name}: give one for each of the {count} recordings")
+    if truth is None:
+        raise InputError("truth: give the names of the neurons of each recording, or the property that holds them")
+    for name, ids, population in zip(matches.recordings, matches.unit_ids, populations or (), strict=False):
+        if list(map(str, population.unit_ids.tolist())) != list(map(str, ids.tolist())):
+            raise InputError(f"populations: that of {name} has other units than those that were matched")
+        matched = matches.provenance.get("recordings", {}).get(name, {}).get("fingerprint")
+        if matched and population.fingerprint() != matched:
+            raise InputError(f"populations: that of {name} is not the recording that was matched")
     if isinstance(truth, str) and populations is None:
         raise InputError(f"truth: to read the property {truth!r}, give the populations")
     neurons = [
@@ -150,8 +158,15 @@ class _Methods:
                 correlations(population, units) for population, units in zip(populations, self.embedded, strict=True)
             ]
         for name, arrays in tables.items():
-            if [len(array) for array in arrays] != [len(ids) for ids in matches.unit_ids]:
-                raise InputError(f"{name}: give one array for each recording, with one row for each unit")
+            try:
+                arrays = [np.asarray(array, dtype=float) for array in arrays]
+            except (TypeError, ValueError):
+                raise InputError(f"{name}: contains values that are not numbers") from None
+            arrays = [array[:, None] if array.ndim == 1 else array for array in arrays]
+            same = [len(array) for array in arrays] == [len(ids) for ids in matches.unit_ids]
+            if not same or len({array.shape[1:] for array in arrays}) != 1 or arrays[0].ndim != 2:
+                raise InputError(f"{name}: give one array (n_units, k) for each recording, with the same k")
+            tables[name] = arrays
         self.tables = {
             name: [_filled(np.asarray(array, dtype=float)[units]) for array, units in
                    zip(arrays, self.embedded, strict=True)]

@@ -114,6 +114,8 @@ class RecordingEvidence:
         Identifiers of the recording, for provenance.
     neurons : str array, shape (n_units,), optional
         Name of each unit's neuron, empty where it is not known.
+    probe : str
+        The probe of all units; empty if it is not stated.
     """
 
     name: str
@@ -126,6 +128,7 @@ class RecordingEvidence:
     key: list
     source: dict = field(default_factory=dict)
     neurons: np.ndarray | None = None
+    probe: str = ""
 
 
 def correlations(population: Population, units: np.ndarray) -> np.ndarray:
@@ -135,6 +138,8 @@ def correlations(population: Population, units: np.ndarray) -> np.ndarray:
     intervals are shorter than a bin, bins are shortened, as in `decoding.features.population_features`.
     """
     result = np.zeros((len(SCALES_S), len(units), len(units)), dtype=np.float32)
+    if len(units) < 2:
+        return result
     typical = typical_length(population)
     for scale, out in zip(SCALES_S, result, strict=True):
         binned = ObservedBins.of(population, units, float(np.clip(typical, SCALES_S[0], scale)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..decoding.splits import check_seed
 from ..embedding import EmbeddingSettings
 from ..errors import InputError
 from ..io.manifest import Listed, list_sources
@@ -18,7 +19,7 @@ from ..unit_matches import UnitMatches
 from .cache import Cache
 from .calibration import FEATURES, features_of, imitations
 from .combination import Combination, check_features
-from .compared import Compared, corresponding, named_matches, similarities, weights_of
+from .compared import Compared, corresponding, named_matches, possible_pairs, similarities, weights_of
 from .evidence import RecordingEvidence
 from .matcher import Matcher, fitted
 from .relations import compare
@@ -96,10 +97,10 @@ def match_units(
     >>> matches.to_dataframe().columns[:6].tolist()
     ['recording_a', 'unit_a', 'recording_b', 'unit_b', 'probability', 'named']
     """
-    check_target_error(target_error)
+    _check(target_error, seed, matcher)
     matcher = Matcher.load(matcher) if isinstance(matcher, str | Path) else matcher
     settings = EmbeddingSettings(model, device, precision)
-    kept = Cache(None if cache is None else Path(cache))
+    kept = Cache.of(cache)
     reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, kept)
     recordings = read_evidence(sources, names, reader, progress=progress)
     if len(recordings) < 2:
@@ -118,11 +119,15 @@ def match_units(
     }
     if tables:
         combination = Combination(list(tables))
-        for one in compared:
-            combination.add(one.dense(one.probability), similarities(tables, *one.recordings))
+        possible = [possible_pairs(recordings[a], recordings[b]) for a, b in numbers]
+        for one, pairs in zip(compared, possible, strict=True):
+            combination.add(one.dense(one.probability), similarities(tables, *one.recordings), pairs)
         combination.fit()
         about["features"] = combination.to_dict()
-        compared = [one.combined(combination, similarities(tables, *one.recordings)) for one in compared]
+        compared = [
+            one.combined(combination, similarities(tables, *one.recordings), pairs)
+            for one, pairs in zip(compared, possible, strict=True)
+        ]
     return named_matches(recordings, compared, target_error, about)
 
 
@@ -161,8 +166,9 @@ def fit_matcher(
     'labelled pairs'
     """
     settings = EmbeddingSettings(model, device, precision)
-    kept = Cache(None if cache is None else Path(cache))
+    kept = Cache.of(cache)
     reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, kept)
+    check_seed(seed)
     recordings = read_evidence(sources, names, reader, truth=truth, progress=progress)
     if truth is None:
         return fit_to_halves(recordings, seed, kept, progress=progress)
@@ -191,7 +197,7 @@ def fit_to_halves(recordings: list[RecordingEvidence], seed: int, kept: Cache, *
             rows = np.concatenate([rows for rows, _ in parts]) if parts else np.empty((0, len(FEATURES)))
             return {"rows": rows, "same": np.concatenate([np.empty(0, dtype=bool), *(same for _, same in parts)])}
 
-        learnt.append(kept.arrays("halves", [recording.key, seed], compute))
+        learnt.append(kept.arrays("halves", [recording.key, int(seed)], compute))
     rows, same = (np.concatenate([arrays[name] for arrays in learnt]) for name in ("rows", "same"))
     if not len(rows):
         raise InputError(
@@ -206,7 +212,12 @@ def read_evidence(
 ) -> list[RecordingEvidence]:
     """The evidence of each recording, of one signal and model; with names of neurons if `truth` is given."""
     listed = _listed(sources)
-    names = _names(listed) if names is None else [str(name) for name in names]
+    if isinstance(names, str) or (names is not None and not all(isinstance(name, str) for name in names)):
+        raise InputError("names: give a list of texts, one for each recording")
+    names = _names(listed) if names is None else list(names)
+    for name in names:
+        if "\0" in name or name.encode("utf-8", "replace").decode() != name:
+            raise InputError(f"names: {name!r} contains characters that files cannot hold: give another")
     if len(names) != len(listed) or len(set(names)) < len(names):
         raise InputError(f"names: give a different one for each of the {len(listed)} recordings")
     if truth is not None and not isinstance(truth, str) and len(truth) != len(listed):
@@ -217,7 +228,7 @@ def read_evidence(
     ):
         try:
             known = truth if truth is None or isinstance(truth, str) else truth[number]
-            recording = reader.read(source.source, name, neurons=known)
+            recording = reader.read(source.source, name, neurons=known, probe=source.probe)
         except InputError as error:
             raise InputError(source.refusal(error)) from None
         first = recordings[0] if recordings else recording
@@ -231,6 +242,16 @@ def read_evidence(
     return recordings
 
 
+def _check(target_error, seed, matcher) -> None:
+    """InputError for a wrong parameter, before anything is read."""
+    if isinstance(target_error, bool) or not isinstance(target_error, int | float | np.number):
+        raise InputError(f"target_error must be a number in (0, 1], not {target_error!r}")
+    check_target_error(target_error)
+    check_seed(seed)
+    if not isinstance(matcher, Matcher | str | Path | None):
+        raise InputError(f"matcher must be a Matcher or the path of one, not a {type(matcher).__name__}")
+
+
 def _about(recordings: list[RecordingEvidence], fitted_to: str, seed: int) -> dict:
     """What the result was computed from, as plain values for JSON."""
     about = {
@@ -238,7 +259,7 @@ def _about(recordings: list[RecordingEvidence], fitted_to: str, seed: int) -> di
             recording.name: {"fingerprint": recording.fingerprint, "source": _portable(recording.source)}
             for recording in recordings
         },
-        "checkpoint_sha256": recordings[0].checkpoint_sha256, "signal": recordings[0].signal, "seed": seed,
+        "checkpoint_sha256": recordings[0].checkpoint_sha256, "signal": recordings[0].signal, "seed": int(seed),
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy", "scikit-learn")},
     }  # fmt: skip
     return about | ({"fitted_to": fitted_to} if fitted_to else {})
@@ -246,7 +267,7 @@ def _about(recordings: list[RecordingEvidence], fitted_to: str, seed: int) -> di
 
 def _portable(source: dict) -> dict:
     """A recording's identifiers with the name of its file instead of its path."""
-    return {key: Path(value).name if key == "source" else value for key, value in source.items()}
+    return {key: Path(str(value)).name if key == "source" else value for key, value in source.items()}
 
 
 def _listed(sources) -> list[Listed]:

@@ -15,6 +15,7 @@ from .relations import RawMatch
 FORMAT_VERSION = 1
 # Largest file that is read.
 _MAX_BYTES = 1_000_000
+_LARGEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,20 @@ class Matcher:
 
     def __post_init__(self):
         for name in ("mean", "scale", "weights"):
-            values = tuple(float(value) for value in getattr(self, name))
+            values = getattr(self, name)
+            if isinstance(values, str) or not np.iterable(values):
+                raise InputError(f"{name}: give a list of numbers")
+            values = tuple(float(value) for value in values)
             if len(values) != len(FEATURES) or not np.isfinite(values).all():
                 raise InputError(f"{name}: give one finite number for each of the {len(FEATURES)} features")
             object.__setattr__(self, name, values)
-        if not np.isfinite(self.intercept):
-            raise InputError("intercept: give a finite number")
+        if not all(value > 0 for value in self.scale):
+            raise InputError("scale: give positive numbers")
+        largest = max(map(abs, (*self.mean, *self.weights, *(1 / value for value in self.scale))))
+        if not isinstance(self.intercept, float | int) or not np.isfinite(self.intercept) or largest > _LARGEST:
+            raise InputError(f"intercept, mean, scale and weights: give finite numbers of at most {_LARGEST:g}")
+        if not isinstance(self.provenance, dict):
+            raise InputError("provenance: give a dict")
 
     def probability(self, match: RawMatch) -> np.ndarray:
         """Probability of each pair of units: float64, shape (n_first, n_second); 0 for pairs without a chance."""
@@ -97,7 +106,10 @@ class Matcher:
             known = content.pop("format_version") == FORMAT_VERSION and content.pop("features") == list(FEATURES)
             if not known:
                 raise InputError(f"{path}: is a matcher of another version of spikeinterface-nuclr: fit it again")
-            return cls(**content)
+            try:
+                return cls(**content)
+            except InputError as error:
+                raise InputError(f"{path}: {error}: fit it again") from None
 
 
 def fitted(rows: np.ndarray, same: np.ndarray, provenance: dict) -> Matcher:

@@ -56,8 +56,10 @@ def compare(first: Evidence, second: Evidence, weights: np.ndarray) -> RawMatch:
         Weights of the scales of correlations.
     """
     similarity = similarity_of(first.embedding, second.embedding)
+    if not similarity.size:
+        return RawMatch(similarity, similarity, similarity)
     logits = SIMILARITY_SLOPE * (similarity - similarity.mean()) - np.float32(0.5 * np.log(similarity.size))
-    if not len(first.correlations) or min(similarity.shape) < 3:
+    if not (len(first.correlations) and len(second.correlations)) or min(similarity.shape) < 3:
         return RawMatch(similarity, np.zeros_like(similarity), one_to_one(np.exp(logits), NO_PARTNER))
     weights = (weights / weights.sum()).astype(np.float32)
     weight, agreement = None, np.zeros_like(similarity)

@@ -46,23 +46,25 @@ class EvidenceReader:
     cache: Cache
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
 
-    def read(self, source, name: str, *, neurons=None) -> RecordingEvidence:
+    def read(self, source, name: str, *, neurons=None, probe: str = "") -> RecordingEvidence:
         """The evidence of a recording: a source of `read_population`, or UnitEmbeddings, or the ``.npz`` of these.
 
-        `neurons` are the name of each unit's neuron, or the property that holds them.
+        `neurons` are the name of each unit's neuron, or the property that holds them. With `probe`, all units are of
+        this one.
         """
-        evidence, population = self.read_with_population(source, name)
+        evidence, population = self._read(source, name, probe)
+        evidence = dataclasses.replace(evidence, probe=probe)
         if neurons is None:
             return evidence
         return dataclasses.replace(evidence, neurons=neuron_names(neurons, evidence.unit_ids, population, name))
 
-    def read_with_population(self, source, name: str) -> tuple[RecordingEvidence, Population | None]:
+    def _read(self, source, name: str, probe: str) -> tuple[RecordingEvidence, Population | None]:
         """The evidence of a recording, and its units; None for embeddings."""
         if not isinstance(source, UnitEmbeddings) and Path(str(source)).suffix == ".npz":
             source = UnitEmbeddings.load(source)
         if isinstance(source, UnitEmbeddings):
             return _of_embeddings(source, name), None
-        population, stored = self._population(source)
+        population, stored = self._population(source, {"group_by": None} if probe else {})
         checkpoint = self._checkpoint(population.signal)
         expected = expected_provenance(population, checkpoint, self.settings)
 
@@ -80,16 +82,17 @@ class EvidenceReader:
         )  # fmt: skip
         return evidence, population
 
-    def _population(self, source) -> tuple[Population, list[UnitEmbeddings]]:
-        """The units of a source, and the embeddings that are stored with them."""
+    def _population(self, source, changes: dict) -> tuple[Population, list[UnitEmbeddings]]:
+        """The units of a source, read with these keywords changed, and the embeddings that are stored with them."""
+        reading = {**self.reading, **changes}
         if isinstance(source, str | Path) and not Path(source).exists():
             raise InputError(f"{source}: no such file or folder")
-        if isinstance(source, str | Path) and kind_of(source) == "nwb" and "where" not in self.reading:
-            session = read_session(Path(source), **self.reading)
+        if isinstance(source, str | Path) and kind_of(source) == "nwb" and "where" not in reading:
+            session = read_session(Path(source), **reading)
             return session.population, [t.embeddings for k, t in session.tables.items() if not session.outdated[k]]
         if isinstance(source, str | Path) and kind_of(source) == "analyzer":
             source = load_spikeinterface(Path(source))
-        population = read_population(source, **self.reading)
+        population = read_population(source, **reading)
         extension = source.get_extension("nuclr_embedding") if hasattr(source, "get_extension") else None
         stored = [] if extension is None or extension.stale else [extension.get_embeddings(warn=False)]
         return population, stored
@@ -149,7 +152,7 @@ def neuron_names(neurons, unit_ids: np.ndarray, population: Population | None, n
 
 def is_missing(value) -> bool:
     """Whether an entry of a property is none or NaN."""
-    return value is None or value != value
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _of_embeddings(embeddings: UnitEmbeddings, name: str) -> RecordingEvidence:

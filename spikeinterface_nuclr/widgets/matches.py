@@ -37,6 +37,8 @@ class NuCLRMatchesWidget(BaseWidget):
     def __init__(self, matches, pair=(0, 1), backend=None, **backend_kwargs):
         if not isinstance(matches, UnitMatches):
             raise InputError(f"matches must be UnitMatches, not {type(matches).__name__}")
+        if not np.iterable(pair) or len(tuple(pair)) != 2:
+            raise InputError(f"pair: give the positions of two recordings, not {pair!r}")
         super().__init__({"matches": matches, "pair": tuple(pair)}, backend=backend, **backend_kwargs)
 
     def plot_matplotlib(self, data_plot, **backend_kwargs):

@@ -101,6 +101,19 @@ def write_matches(
     return outputs
 
 
+def check_targets(paths: list, if_exists: str, name: str = MATCHES) -> None:
+    """InputError, before anything is matched, if matches cannot be written into one of these files."""
+    if if_exists not in IF_EXISTS:
+        raise InputError(f"if_exists must be one of {', '.join(IF_EXISTS)}, not {if_exists!r}")
+    for path in map(Path, paths):
+        with open_nwb(path) as nwbfile:
+            exists = name in contents(nwbfile)
+            imaged = nwbfile.units is None
+        if exists and if_exists == "error":
+            raise InputError(f"{path}: it holds {name!r} already: give --if-exists replace or new_name")
+        check_places(path, path.resolve(), in_place=True, overwrite=True, imaged=imaged)
+
+
 def read_matches(path, *, name: str = MATCHES):
     """Read the matches in an NWB file. ndx-nuclr need not be installed.
 
@@ -173,10 +186,10 @@ def _plan(path: Path, nwbfile, matches: UnitMatches, number: int, identifiers, n
 
 def _rows(nwbfile, matches: UnitMatches, number: int, name: str):
     """The table of the matched units, and the row of each; InputError if they are others, or have changed."""
-    source = matches.provenance.get("recordings", {}).get(matches.recordings[number], {})
+    source = _facts(matches, number)
     ids = matches.unit_ids[number]
     if _signal(matches) == "traces":
-        series = source.get("source", {}).get("series")
+        series = dict(source.get("source") or {}).get("series")
         reading = {"series": series} if series else {}
         tables = tables_of(choose_rois(nwbfile, series, name))
         if len(tables) > 1:
@@ -223,6 +236,13 @@ def _match_table(
     }
     provenance = json.dumps(matches.provenance, ensure_ascii=False)
     return MatchTable(name, plane, rows[own], columns, matches.recordings[number], matches.target_error, provenance)
+
+
+def _facts(matches: UnitMatches, number: int) -> dict:
+    """What the provenance says about the recording at this position."""
+    recordings = matches.provenance.get("recordings")
+    facts = recordings.get(matches.recordings[number]) if isinstance(recordings, dict) else None
+    return facts if isinstance(facts, dict) else {}
 
 
 def _signal(matches: UnitMatches) -> str | None:
