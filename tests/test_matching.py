@@ -224,9 +224,10 @@ def test_probes_of_a_manifest_are_kept_apart(days, tmp_path):
         paths.append(write_nwb_file(path, nwbfile))
     manifest = tmp_path / "m.csv"
     manifest.write_text("source,probe\nday0.nwb,p0\nday1.nwb,p1\n")
-    assert len(match_units(manifest, progress=False).probability) == 0
+    cache = tmp_path / "cache"
+    assert len(match_units(manifest, cache=cache, progress=False).probability) == 0
     manifest.write_text("source,probe\nday0.nwb,p0\nday1.nwb,p0\n")
-    assert len(match_units(manifest, progress=False).probability) > 0
+    assert len(match_units(manifest, cache=cache, progress=False).probability) > 0
 
 
 def test_traces_are_matched():

@@ -75,7 +75,7 @@ class Compared:
             return {name: getattr(compared, name) for name in names}
 
         weights = [*matcher.mean, *matcher.scale, *matcher.weights, matcher.intercept]
-        arrays = cache.arrays("pair", [first.key, second.key, weights], compute)
+        arrays = cache.arrays("pair", [first.key, second.key, first.probe, second.probe, weights], compute)
         return cls(numbers, (len(first.unit_ids), len(second.unit_ids)), *(arrays[name] for name in names), {})
 
     @classmethod
