@@ -28,18 +28,12 @@ from spikeinterface_nuclr import (
     simulate_days,
 )
 from spikeinterface_nuclr.decoding.scores import interval
-from spikeinterface_nuclr.intervals import alternating, union
 from spikeinterface_nuclr.matching.evaluation import MATCHES, WITH_RELATIONS, MatchEvaluation
+from spikeinterface_nuclr.matching.sources import halves_of
 
 RANDOM = "random weights"
 ERRORS = (0.05, 0.10)
 BLOCK_S = {"human": 10.0, "rats": 20.0}
-
-
-def halves(population: Population, block_s: float) -> list[Population]:
-    """Halves of alternating blocks of the observed time."""
-    observed = union(np.concatenate(population.observed_sets(range(population.n_units))[0]))
-    return [population.within(blocks) for blocks in alternating(observed, block_s)]
 
 
 def score(populations: list[Population], truth, model, names: list[str], cache, matcher=None) -> dict:
@@ -93,7 +87,7 @@ def _halves_of(kind: str, folder: str, least: int):
     def run(data: Path, model, cache):
         for animal, recordings in read(data, folder, TEST[kind]).items():
             for number, population in enumerate(recordings):
-                parts = halves(population, BLOCK_S[kind])
+                parts = halves_of(population, BLOCK_S[kind])
                 units = np.min([part.num_spikes for part in parts], axis=0) >= max(least, 1)
                 if units.sum() < 5:
                     continue

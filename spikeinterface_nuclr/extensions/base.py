@@ -159,7 +159,7 @@ class RowsExtension(StagedExtension):
 
         They are saved with an analyzer on disk, and updated when the extension is computed again.
         """
-        self._set_properties(self.sorting_analyzer, self.published(self.data))
+        self.set_properties(self.sorting_analyzer, self.published(self.data))
 
     def _refresh_properties(self, analyzer: SortingAnalyzer, data: dict, save: bool = True) -> None:
         """Set the properties where ``publish`` asks for them; else update those that an earlier call has set."""
@@ -167,10 +167,10 @@ class RowsExtension(StagedExtension):
         if not self.params["publish"]:
             existing = {*analyzer.get_sorting_property_keys(), *self.sorting_analyzer.get_sorting_property_keys()}
             properties = {key: values for key, values in properties.items() if key in existing}
-        self._set_properties(analyzer, properties, save)
+        self.set_properties(analyzer, properties, save)
 
     @staticmethod
-    def _set_properties(analyzer: SortingAnalyzer, properties: dict[str, np.ndarray], save: bool = True) -> None:
+    def set_properties(analyzer: SortingAnalyzer, properties: dict[str, np.ndarray], save: bool = True) -> None:
         """As `analyzer.set_sorting_property`, but a property on disk is the complete old or new one."""
         for key, values in properties.items():
             analyzer.set_sorting_property(key, values, save=False)

@@ -43,4 +43,4 @@ def set_neuron_ids(analyzers: list[SortingAnalyzer], matches: UnitMatches) -> No
         if list(map(str, analyzer.unit_ids)) != list(map(str, ids)):
             raise InputError(f"analyzers: {name}: has other units than those that were matched: match it again")
     for analyzer, values in zip(analyzers, matches.neuron_id, strict=True):
-        RowsExtension._set_properties(analyzer, {NEURON_ID: values})
+        RowsExtension.set_properties(analyzer, {NEURON_ID: values})

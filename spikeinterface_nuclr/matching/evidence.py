@@ -1,6 +1,7 @@
 """Evidence about the units of one recording: their embeddings, and their correlations with one another."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class GroupEvidence:
     halves: tuple[Evidence, Evidence] | None
     halved: np.ndarray
 
-    @property
+    @cached_property
     def weights(self) -> np.ndarray:
         """Weight of each scale, float64 (scales,): how well the halves agree on the correlations; equal if unknown."""
         scales = len(self.whole.correlations)

@@ -27,7 +27,7 @@ class Matcher:
     mean, scale : tuple of float
         By which what is known about a pair is standardised.
     weights : tuple of float
-        Log odds per standard deviation, in the order of `Matcher.FEATURES`.
+        Log odds per standard deviation, in the order of `to_dataframe`.
     intercept : float
     provenance : dict
         What it was fitted to. JSON-serialisable.

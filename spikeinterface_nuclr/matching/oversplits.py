@@ -173,7 +173,7 @@ def _of_group(population: Population, group: GroupEvidence, least_probability: f
 def _like_one(first: Evidence, second: Evidence, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probability that two units have the activity of one neuron, similarity and agreement: arrays (n, n).
 
-    From a logistic model that tells a unit in the other half from other units.
+    From a logistic model that separates the same unit in the other half from other units.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..decoding.label_sources import unit_property
+from ..decoding.labels import as_labels
 from ..embedding import EmbeddingSettings, expected_provenance
 from ..errors import DeviceError, InputError, RecordingWarning
 from ..intervals import alternating, union
@@ -119,20 +120,24 @@ class EvidenceReader:
 
     def _halves(self, population: Population, checkpoint: Checkpoint):
         """Halves of a recording of alternating blocks, and their embeddings; None if they hold no window."""
-        intervals = union(np.concatenate(population.observed_sets(range(population.n_units))[0]))
-        window_s = checkpoint.config.layout.of(population.sampling_frequency).window_s
-        blocks = alternating(intervals, window_s)
-        if not all(len(half) for half in blocks):
+        parts = halves_of(population, checkpoint.config.layout.of(population.sampling_frequency).window_s)
+        if parts is None:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RecordingWarning)  # the same as of the whole recording
             try:
-                parts = [population.within(half) for half in blocks]
                 return [(part, self.settings.embed(part, checkpoint, progress=False)) for part in parts]
             except DeviceError:
                 raise
             except InputError:
                 return None
+
+
+def halves_of(population: Population, block_s: float) -> list[Population] | None:
+    """Halves of a recording, of alternating blocks of its observed time; None if it is shorter than two blocks."""
+    intervals = union(np.concatenate(population.observed_sets(range(population.n_units))[0]))
+    blocks = alternating(intervals, block_s)
+    return [population.within(half) for half in blocks] if all(map(len, blocks)) else None
 
 
 def neuron_names(neurons, unit_ids: np.ndarray, population: Population | None, name: str) -> np.ndarray:
@@ -141,18 +146,13 @@ def neuron_names(neurons, unit_ids: np.ndarray, population: Population | None, n
         if population is None:
             raise InputError(f"truth: {neurons!r}: embeddings have no properties: give the recordings, or names")
         neurons = unit_property(population, neurons, name)
-    names = np.asarray(["" if is_missing(value) else str(value).strip() for value in np.asarray(neurons).tolist()])
+    names, _ = as_labels(neurons, f"truth: {name}")
     if len(names) != len(unit_ids):
         raise InputError(f"truth: {name} has {len(unit_ids)} units, not {len(names)}")
     unique, counts = np.unique(names[names != ""], return_counts=True)
     if (counts > 1).any():
         raise InputError(f"truth: {name}: two units are called {unique[counts > 1][0]}: a neuron is one unit of it")
     return names
-
-
-def is_missing(value) -> bool:
-    """Whether an entry of a property is none or NaN."""
-    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _of_embeddings(embeddings: UnitEmbeddings, name: str) -> RecordingEvidence:

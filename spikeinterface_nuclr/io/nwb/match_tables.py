@@ -15,8 +15,8 @@ from .output import check_places, output_of, size_of
 from .population import read_nwbfile
 from .reading import MATCHES, contents, is_ours, stored_matches
 from .rois import choose_rois, tables_of
-from .tables import MatchTable, Plan, free_name, table_name
-from .writing import IF_EXISTS, write_plan
+from .tables import MatchTable, Plan, free_name
+from .writing import check_choices, write_plan
 
 
 def write_matches(
@@ -80,10 +80,7 @@ def write_matches(
         raise InputError(f"paths: give the NWB file of each of the {len(matches.recordings)} recordings")
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("paths: a file is given twice")
-    if if_exists not in IF_EXISTS:
-        raise InputError(f"if_exists must be one of {', '.join(IF_EXISTS)}, not {if_exists!r}")
-    if table_name(name) != name:
-        raise InputError(f"name {name!r} is not a valid name of a table: {table_name(name)!r} is")
+    check_choices(name, if_exists)
     outputs, identifiers = [], []
     for number, path in enumerate(paths):
         if not path.exists():
@@ -103,8 +100,7 @@ def write_matches(
 
 def check_targets(paths: list, if_exists: str, name: str = MATCHES) -> None:
     """InputError, before anything is matched, if matches cannot be written into one of these files."""
-    if if_exists not in IF_EXISTS:
-        raise InputError(f"if_exists must be one of {', '.join(IF_EXISTS)}, not {if_exists!r}")
+    check_choices(name, if_exists)
     for path in map(Path, paths):
         with open_nwb(path) as nwbfile:
             exists = name in contents(nwbfile)

@@ -27,7 +27,7 @@ from .reading import TABLE, contents, is_ours, is_prediction, stored_table, tabl
 from .session import Session
 from .tables import Part, Plan
 
-IF_EXISTS = ("error", "replace", "new_name")
+_IF_EXISTS = ("error", "replace", "new_name")
 
 
 def write_nwb(
@@ -156,8 +156,8 @@ class Request:
 
 def check_choices(name: str, if_exists: str) -> None:
     """Raise InputError if `name` is not a valid name of a table or `if_exists` is unknown."""
-    if if_exists not in IF_EXISTS:
-        raise InputError(f"if_exists must be one of {', '.join(IF_EXISTS)}, not {if_exists!r}")
+    if if_exists not in _IF_EXISTS:
+        raise InputError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
     if tables.table_name(name) != name:
         raise InputError(f"name {name!r} is not a valid name of a table: {tables.table_name(name)!r} is")
 
