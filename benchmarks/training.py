@@ -10,12 +10,14 @@ is in the page cache, but each step reads new windows.
 
 Below, steps with different inputs of the first layer, which also alternate: patches of 2 s in bins of 20 ms, counts and
 autocorrelograms, four blocks (an earlier starter); and patches of 10 s in bins of 5 ms, two blocks
-(`docs/models/nuclr-starter.toml`), with each input.
+(`docs/models/nuclr-starter.toml`), with each input. Finally, the last of these with views of 64 units each, and with
+views that have as many units as they happen to have, as in real training.
 """
 
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,30 +118,44 @@ LAYOUTS = {
 
 
 def compare_inputs(store, rounds: int, device, precision: str) -> None:
-    """Print the rate of training steps with different inputs, and their ratio to the first."""
+    """Print the rate of training steps with different inputs, and with views of different sizes."""
+    fixed = {"min_unit_fraction": 1.0, "max_units": UNITS}
+    configs = {
+        name: PretrainConfig(encoder=encoder, samples=SAMPLES, steps=100, **fixed) for name, encoder in LAYOUTS.items()
+    }
+    print_rates(configs, store, rounds, device, precision)
+    last = next(reversed(configs.values()))
+    print_rates(
+        {"views of one size": last, "views of any size": replace(last, min_unit_fraction=0.5)},
+        store,
+        rounds,
+        device,
+        precision,
+    )
+
+
+def print_rates(configs: dict[str, PretrainConfig], store, rounds: int, device, precision: str) -> None:
+    """Print the rate of training steps with each config, which alternate, and its ratio to the first."""
     trained = {}
-    for name, encoder in LAYOUTS.items():
-        config = PretrainConfig(encoder=encoder, samples=SAMPLES, min_unit_fraction=1.0, max_units=UNITS, steps=100)
+    for name, config in configs.items():
         fabric = Fabric(accelerator=device.type, devices=1, precision=PRECISIONS[precision])
         network = Network(config)
         model, *optimizers = fabric.setup(network, *optimizers_of(network, config))
-        trained[name] = (
-            fabric,
-            model,
-            optimizers,
-            config,
-            Steps([Recording(probe, encoder.layout) for probe in store.probes], config, 0, 1),
-        )
-    seconds: dict[str, list[float]] = {name: [] for name in trained}
+        steps = Steps([Recording(probe, config.encoder.layout) for probe in store.probes], config, 0, 1)
+        trained[name] = fabric, model, optimizers, config, steps
+    rates: dict[str, list[float]] = {name: [] for name in trained}
     for number in range(rounds + 1):
         for name, (fabric, model, optimizers, config, steps) in trained.items():
-            duration = timed(training_step, fabric, model, optimizers, steps[number], config.clip)
+            batches = steps[number]
+            duration = timed(training_step, fabric, model, optimizers, batches, config.clip)
             if number:  # the first step is a warm-up
-                seconds[name].append(duration)
-    first = np.median(seconds[next(iter(seconds))])
-    for name, durations in seconds.items():
-        rate = 2 * SAMPLES * UNITS / np.median(durations)
-        print(f"{name}: {rate:.0f} neuron-windows/s ({first / np.median(durations):.2f} times the first)", flush=True)
+                rates[name].append(sum(len(part) for views in batches for part in views.patches) / duration)
+    first = np.median(rates[next(iter(rates))])
+    for name, values in rates.items():
+        print(
+            f"{name}: {np.median(values):.0f} neuron-windows/s ({np.median(values) / first:.2f} times the first)",
+            flush=True,
+        )
 
 
 def main():

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from spikeinterface_nuclr import CheckpointError, Encoder, EncoderConfig, Population, embed, read_population
 from spikeinterface_nuclr.model.checkpoint import Checkpoint
-from spikeinterface_nuclr.model.encoder import dropout
+from spikeinterface_nuclr.model.encoder import dropout, network_of
 from spikeinterface_nuclr.model.public_weights import _weights
 
 DATA = Path(__file__).parent / "data"
@@ -200,3 +200,17 @@ def test_gpu_agrees_with_the_processor(checkpoint, population):
         a, b = torch.from_numpy(on_cpu.embedding), torch.from_numpy(on_gpu.embedding)
         assert torch.cosine_similarity(a, b).min() > cosine
         assert on_gpu.provenance.device.startswith("cuda")
+
+
+@pytest.mark.gpu
+def test_attention_on_a_gpu_is_not_planned_for_each_size(checkpoint):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    encoder = network_of(checkpoint.config).to("cuda", torch.bfloat16)
+    sizes = list(range(11, 40))
+    patches = torch.ones(sum(sizes), checkpoint.config.num_patches, checkpoint.config.patch_size, device="cuda")
+    with torch.profiler.profile() as profile:
+        encoder(patches, sizes).sum().backward()
+    kinds = {event.name for event in profile.events() if "scaled_dot_product" in event.name}
+    assert kinds
+    assert not any("cudnn" in kind for kind in kinds)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import device as _device  # noqa: F401 (limits torch's threads after a fork)
 from .config import EncoderConfig
@@ -13,6 +14,9 @@ from .inputs import input_of
 
 # Rows that a feed-forward layer computes at once. On a CPU the widened rows should fit into its cache.
 _ROWS = {"cpu": 2048}
+# On recent GPUs torch prefers cuDNN's attention, which plans every new size and stride for tens of milliseconds. The
+# sizes of populations change from window to window.
+_WITHOUT_PLANS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class Encoder(nn.Module):
@@ -239,6 +243,9 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     if q.device.type == "cpu" and torch.is_grad_enabled():
         # The backward pass of torch's fused kernel takes six times as long as these products (64 neurons).
         return attend_unfused(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
+    if q.device.type == "cuda":
+        with sdpa_kernel(_WITHOUT_PLANS):
+            return F.scaled_dot_product_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 
 
