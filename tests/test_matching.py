@@ -25,14 +25,16 @@ from spikeinterface_nuclr import (
     simulate_population,
 )
 from spikeinterface_nuclr.intervals import alternating
+from spikeinterface_nuclr.matching import links
 from spikeinterface_nuclr.matching.cache import Cache
 from spikeinterface_nuclr.matching.calibration import FEATURES
 from spikeinterface_nuclr.matching.combination import Combination
 from spikeinterface_nuclr.matching.compared import _kept
-from spikeinterface_nuclr.matching.evidence import SCALES_S, Evidence, correlations
+from spikeinterface_nuclr.matching.evidence import SCALES_S, Evidence, GroupEvidence, RecordingEvidence, correlations
+from spikeinterface_nuclr.matching.links import links_of
 from spikeinterface_nuclr.matching.neurons import neuron_ids
 from spikeinterface_nuclr.matching.oversplits import refractoriness
-from spikeinterface_nuclr.matching.relations import compare, one_to_one
+from spikeinterface_nuclr.matching.relations import compare, compare_from, one_to_one
 from spikeinterface_nuclr.simulation import analyzer_of
 from spikeinterface_nuclr.unit_matches import named_pairs
 
@@ -108,7 +110,7 @@ def test_the_same_call_gives_the_same_result(days, matches):
 
 def test_a_stopped_run_goes_on_from_what_was_kept(days, matches, cache, monkeypatch):
     files = sorted(cache.iterdir())
-    assert {path.name.partition("-")[0] for path in files} == {"evidence", "halves", "pair"}
+    assert {path.name.partition("-")[0] for path in files} == {"evidence", "halves", "pair", "through"}
     files[0].write_bytes(files[0].read_bytes()[:100])  # damaged: computed again
 
     def refuse(*_, **__):
@@ -119,6 +121,15 @@ def test_a_stopped_run_goes_on_from_what_was_kept(days, matches, cache, monkeypa
         monkeypatch.setattr("spikeinterface_nuclr.embedding.embed", refuse)
     again = match_units(days, cache=cache, progress=False)
     assert np.array_equal(again.probability, matches.probability)
+
+
+def test_another_recording_is_compared_with_those_before_it_only(days, cache, monkeypatch):
+    compared = []
+    monkeypatch.setattr(links, "compare", lambda *sides: compared.append(sides) or compare(*sides))
+    more = simulate_days(4, n_units=40, duration=300.0, drift=0.05, turnover=0.15, seed=1)
+    assert all(day.fingerprint() == one.fingerprint() for day, one in zip(days, more, strict=False))
+    match_units(more, cache=cache, progress=False)
+    assert len(compared) == 3
 
 
 def test_every_unit_has_a_neuron_and_pairs_are_one_to_one(matches):
@@ -193,13 +204,13 @@ def test_recordings_and_embeddings_are_matched_in_any_order(days):
 
 def test_every_unit_keeps_its_best_partner():
     rng = np.random.default_rng(0)
-    possible = np.ones((6, 9), dtype=bool)
+    pairs = np.argwhere(np.ones((6, 9)))
     for _ in range(20):
         probability = rng.random((6, 9)) * 0.009
-        kept = _kept(probability, possible)
+        kept = _kept(pairs, probability.ravel()).reshape(6, 9)
         assert kept[np.arange(6), probability.argmax(axis=1)].all()
         assert kept[probability.argmax(axis=0), np.arange(9)].all()
-        assert np.array_equal(_kept(probability.T, possible.T), kept.T)
+        assert np.array_equal(_kept(pairs[:, ::-1], probability.ravel()), kept.ravel())
 
 
 def test_a_file_of_another_kind_in_the_cache_is_computed_again(tmp_path):
@@ -425,6 +436,48 @@ def test_relations_find_neurons_that_are_alike_alone():
     assert np.allclose(mirrored.weight, match.weight.T, atol=1e-4)
 
 
+def changed(rng, matrix, share):
+    """A symmetric matrix that has this share of a new random one."""
+    new = rng.standard_normal(matrix.shape)
+    return (1 - share) * matrix + share * (np.triu(new, 1) + np.triu(new, 1).T)
+
+
+def test_recordings_in_between_find_neurons_again():
+    rng, units = np.random.default_rng(1), np.arange(40)
+    relations = [changed(rng, np.zeros((40, 40)), 1.0)]
+    for _ in range(3):
+        relations.append(changed(rng, relations[-1], 0.35))
+    features = rng.standard_normal((40, 6))
+    recordings = []
+    for number, relation in enumerate(relations):
+        embedding = (features + rng.standard_normal((40, 6))).astype(np.float32)
+        evidence = Evidence(embedding, (0.2 * relation).astype(np.float32)[None])
+        group = {"": GroupEvidence(units, evidence, None, units[:0])}
+        recordings.append(RecordingEvidence(str(number), units, embedding, group, "", None, "", [number]))
+    ends = (0, ""), (3, "")
+    both = (recordings[0], recordings[3])
+    direct = links_of(list(both), Cache(None), progress=False)[(0, ""), (1, "")]
+    through = links_of(recordings, Cache(None), progress=False)[ends]
+    hits = [np.mean(link.weight.toarray().argmax(axis=1) == units) for link in (direct, through)]
+    assert hits[1] > hits[0] + 0.1
+
+
+def test_another_start_counts_by_its_agreement(rng):
+    relation = changed(rng, np.zeros((20, 20)), 1.0)
+    sides = [
+        Evidence(
+            rng.standard_normal((20, 6)).astype(np.float32),
+            (0.2 * changed(rng, relation, 0.2)).astype(np.float32)[None],
+        )
+        for _ in range(2)
+    ]
+    known = compare(*sides, np.ones(1))
+    right = compare_from(*sides, np.ones(1), known, 1000 * np.eye(20, dtype=np.float32))
+    assert right.log_total > known.log_total
+    assert np.diag(right.weight).mean() > np.diag(known.weight).mean()
+    assert (right.weight.sum(axis=1) <= 1 + 1e-3).all()
+
+
 def test_one_to_one_leaves_room_for_no_partner():
     weight = one_to_one(np.array([[100.0, 1.0, 1.0], [1.0, 0.01, 0.01]]), 1.0)
     assert weight.argmax(axis=1).tolist() == [0, 0]
@@ -594,3 +647,20 @@ def test_oversplits_need_spikes_and_time():
         find_oversplits(calcium(10, 60.0), progress=False)
     with pytest.raises(InputError, match="too short"):
         find_oversplits(simulate_population(10, 25.0), progress=False)
+
+
+def test_oversplits_are_listed_by_the_command(nuclr, tmp_path):
+    population = simulate_days(1, n_units=20, duration=300.0, seed=2)[0]
+    chosen = np.argsort(-population.num_spikes)[2:6]
+    analyzer = analyzer_of(with_splits(population, chosen, lambda t: np.arange(len(t)) % 2 == 0))
+    analyzer.save_as(folder=tmp_path / "sorted", format="binary_folder")
+    done = nuclr("oversplits", tmp_path / "sorted", "-o", tmp_path / "pairs.csv", "-q")
+    assert done.exit_code == 0, done.stderr
+    table = pd.read_csv(tmp_path / "pairs.csv", dtype={"unit_a": str, "unit_b": str})
+    expected = find_oversplits(analyzer, progress=False).table
+    assert table[["unit_a", "unit_b"]].equals(expected[["unit_a", "unit_b"]])
+    assert len(table)
+    assert nuclr("oversplits", tmp_path / "sorted", "-o", tmp_path / "pairs.csv", "-q").exit_code == 3
+    printed = nuclr("oversplits", tmp_path / "sorted", "--all", "--least-probability", "0", "-q")
+    assert printed.stdout.count("\n") > len(table)
+    assert nuclr("oversplits", tmp_path / "sorted", "-o", tmp_path / "pairs.txt").exit_code == 3

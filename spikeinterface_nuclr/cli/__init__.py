@@ -16,6 +16,7 @@ from . import (  # noqa: F401 (each adds its command)
     evaluate,
     info,
     match,
+    oversplits,
     predict,
     store,
     train,

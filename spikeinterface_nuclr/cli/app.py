@@ -13,6 +13,7 @@ _ORDER_OF_USE = (
     "embed",
     "predict",
     "match",
+    "oversplits",
     "info",
     "decoder",
     "evaluate",

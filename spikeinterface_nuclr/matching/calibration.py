@@ -16,10 +16,12 @@ from .relations import RawMatch, compare
 
 # Blur, and fraction of the units of either half that are in both, of the comparisons of halves.
 BLURS, OVERLAPS = (0.0, 0.2, 0.4, 0.6), (0.0, 0.33, 0.67, 1.0)
-# Pairs that correspond less have no chance, and are left out.
+# Pairs that correspond less have no chance, and are left out, except each unit's best.
 LEAST_WEIGHT = 1e-3
 # Fewest units of either half.
 LEAST_UNITS = 4
+# Largest number of recordings whose halves are compared, evenly chosen from all.
+MOST_CALIBRATED = 8
 _MAX_LOGIT = 7.0
 
 # What the probability of a pair is a function of. The recordings as a whole are described by averages over pairs,
@@ -39,7 +41,7 @@ FEATURES = (
 
 
 def features_of(match: RawMatch) -> tuple[np.ndarray, np.ndarray]:
-    """Candidate pairs of a comparison, and what is known about each.
+    """Pairs of a comparison that have a chance, or are a unit's best, and what is known about each.
 
     Returns
     -------
@@ -47,9 +49,16 @@ def features_of(match: RawMatch) -> tuple[np.ndarray, np.ndarray]:
     rows : float64, shape (m, len(FEATURES))
     """
     weight = match.weight.astype(np.float64)
-    pairs = np.argwhere(weight > LEAST_WEIGHT)
+    if not weight.size:
+        return np.empty((0, 2), dtype=np.int64), np.empty((0, len(FEATURES)))
+    best = [weight == weight.max(axis=axis, keepdims=True) for axis in (0, 1)]
+    pairs = np.argwhere((weight > LEAST_WEIGHT) | best[0] | best[1])
     chosen = tuple(pairs.T)
-    logit = np.clip(np.log(weight[chosen]) - np.log1p(-np.minimum(weight[chosen], 1 - 1e-6)), -_MAX_LOGIT, _MAX_LOGIT)
+    logit = np.clip(
+        np.log(np.maximum(weight[chosen], 1e-30)) - np.log1p(-np.minimum(weight[chosen], 1 - 1e-6)),
+        -_MAX_LOGIT,
+        _MAX_LOGIT,
+    )
     agreement, similarity = _standardised(match.agreement), _standardised(match.similarity)
     total = max(float(weight.sum()), 1e-9)
     of_all = [

@@ -1,41 +1,16 @@
-"""Two recordings compared: their groups of units that correspond, and the pairs of units that have a chance."""
+"""Two recordings compared: the pairs of units that have a chance, and their probabilities."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
 from ..unit_matches import LEAST_PROBABILITY, UnitMatches, named_pairs
-from .cache import Cache
+from .calibration import capped
 from .combination import Combination, feature_similarity
-from .evidence import GroupEvidence, RecordingEvidence
+from .evidence import RecordingEvidence
+from .links import Link, Node, corresponding
 from .matcher import Matcher
 from .neurons import neuron_ids
-from .relations import compare
-
-
-def corresponding(first: RecordingEvidence, second: RecordingEvidence) -> list[tuple[GroupEvidence, GroupEvidence]]:
-    """The groups of two recordings that may hold the same neurons: of the same name, or the only ones.
-
-    None if a manifest says that the recordings are of different probes.
-    """
-    if first.probe and second.probe and first.probe != second.probe:
-        return []
-    if len(first.groups) == len(second.groups) == 1:
-        return [(*first.groups.values(), *second.groups.values())]
-    shared = [label for label in first.groups if label in second.groups]
-    if not shared:
-        raise InputError(
-            f"{first.name} and {second.name} have no group of units in common ({', '.join(first.groups)}; "
-            f"{', '.join(second.groups)}): name the probes alike, or give group_by=None (--group-by none)"
-        )
-    return [(first.groups[label], second.groups[label]) for label in shared]
-
-
-def weights_of(first: GroupEvidence, second: GroupEvidence) -> np.ndarray:
-    """Weights of the scales of correlations for comparing two groups."""
-    scales = min(len(first.weights), len(second.weights))
-    return np.sqrt(first.weights[:scales] * second.weights[:scales])
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,37 +38,24 @@ class Compared:
     alone: dict[str, np.ndarray]
 
     @classmethod
-    def kept(
-        cls, numbers: tuple[int, int], first: RecordingEvidence, second: RecordingEvidence, matcher: Matcher,
-        cache: Cache,
-    ) -> "Compared":  # fmt: skip
-        """As `of`, kept for the next run."""
-        names = ("pairs", "probability", "similarity", "agreement")
-
-        def compute() -> dict[str, np.ndarray]:
-            compared = cls.of(numbers, first, second, matcher)
-            return {name: getattr(compared, name) for name in names}
-
-        weights = [*matcher.mean, *matcher.scale, *matcher.weights, matcher.intercept]
-        arrays = cache.arrays("pair", [first.key, second.key, first.probe, second.probe, weights], compute)
-        return cls(numbers, (len(first.unit_ids), len(second.unit_ids)), *(arrays[name] for name in names), {})
-
-    @classmethod
     def of(
-        cls, numbers: tuple[int, int], first: RecordingEvidence, second: RecordingEvidence, matcher: Matcher
-    ) -> "Compared":
-        """Compare two recordings by their activity."""
+        cls, numbers: tuple[int, int], recordings: list[RecordingEvidence], links: dict[tuple[Node, Node], Link],
+        matcher: Matcher,
+    ) -> "Compared":  # fmt: skip
+        """Two recordings compared by their activity, from the links of their groups."""
+        first, second = (recordings[number] for number in numbers)
         parts = [(np.empty((0, 2), dtype=np.int64), *np.empty((3, 0)))]
-        for one, other in corresponding(first, second):
-            raw = compare(one.whole, other.whole, weights_of(one, other))
-            probability = matcher.probability(raw)
-            possible = np.ones(probability.shape, dtype=bool)
-            rows = np.argwhere(_kept(probability + 1e-9 * raw.weight, possible))
-            units = np.stack([one.units[rows[:, 0]], other.units[rows[:, 1]]], axis=1)
-            parts.append((units, *(values[tuple(rows.T)] for values in (probability, raw.similarity, raw.agreement))))
-        return cls(
-            numbers, (len(first.unit_ids), len(second.unit_ids)), *map(np.concatenate, zip(*parts, strict=True)), {}
-        )
+        for labels in corresponding(first, second):
+            link = links[tuple(zip(numbers, labels, strict=True))]
+            dense = np.zeros(link.weight.shape)
+            dense[tuple(link.pairs.T)] = matcher.probability(link.rows)
+            probability = capped(dense)[tuple(link.pairs.T)]
+            kept = _kept(link.pairs, probability)
+            units = [one.groups[label].units for one, label in zip((first, second), labels, strict=True)]
+            pairs = np.stack([units[side][link.pairs[kept, side]] for side in (0, 1)], axis=1)
+            parts.append((pairs, *(values[kept] for values in (probability, link.similarity, link.agreement))))
+        shape = len(first.unit_ids), len(second.unit_ids)
+        return cls(numbers, shape, *map(np.concatenate, zip(*parts, strict=True)), {})
 
     def dense(self, values: np.ndarray, elsewhere: float = 0.0) -> np.ndarray:
         """Values (m,) of the pairs as an array (n_first, n_second)."""
@@ -105,30 +67,31 @@ class Compared:
         """With the probability from features and activity together, of the pairs that are possible."""
         activity = self.dense(self.probability)
         both, features = combination.probabilities(activity, similarities, possible)
-        pairs = np.argwhere(_kept(both, possible))
+        pairs = np.argwhere(possible)
+        pairs = pairs[_kept(pairs, both[possible])]
         at = tuple(pairs.T)
         alone = {"activity": activity[at], "features": features[at]}
         others = (self.dense(values, np.nan)[at] for values in (self.similarity, self.agreement))
         return Compared(self.recordings, self.shape, pairs, both[at], *others, alone)
 
 
-def _kept(probability: np.ndarray, possible: np.ndarray) -> np.ndarray:
-    """The possible pairs with a chance, and the best of each unit without one: bool, of the same shape."""
-    probability = np.where(possible, probability, 0)
+def _kept(pairs: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Which pairs (m, 2) to keep: those with a chance, and the best of each unit without one. bool, shape (m,)"""
     likely = probability > LEAST_PROBABILITY
     kept = likely.copy()
-    if probability.size:
-        for axis in (0, 1):
-            best = (probability == probability.max(axis=axis, keepdims=True)) & (probability > 0)
-            kept |= best & ~likely.any(axis=axis, keepdims=True)
+    for side in pairs.T if len(pairs) else ():
+        best, served = np.zeros(side.max() + 1), np.zeros(side.max() + 1, dtype=bool)
+        np.maximum.at(best, side, probability)
+        served[side[likely]] = True
+        kept |= (probability == best[side]) & (probability > 0) & ~served[side]
     return kept
 
 
 def possible_pairs(first: RecordingEvidence, second: RecordingEvidence) -> np.ndarray:
     """The pairs of units of corresponding groups that both have an embedding: bool, shape (n_first, n_second)."""
     possible = np.zeros((len(first.unit_ids), len(second.unit_ids)), dtype=bool)
-    for one, other in corresponding(first, second):
-        possible[np.ix_(one.units, other.units)] = True
+    for label, other in corresponding(first, second):
+        possible[np.ix_(first.groups[label].units, second.groups[other].units)] = True
     return possible
 
 

@@ -9,8 +9,9 @@ from ..decoding.scores import interval
 from ..errors import InputError
 from ..population import Population
 from ..unit_matches import UnitMatches, similarity_of
-from .evidence import Evidence, correlations
-from .relations import compare
+from .cache import Cache
+from .evidence import Evidence, GroupEvidence, RecordingEvidence, correlations
+from .links import links_of
 from .sources import neuron_names
 
 MATCHES, EMBEDDING, CHANCE = "matches", "embedding alone", "chance"
@@ -173,7 +174,17 @@ class _Methods:
             for name, arrays in tables.items()
         }  # fmt: skip
         names = list(self.tables)
-        self.starts = [] if populations is None else [n for n in names if n in (names[0], *others) or "population" in n]
+        starts = [] if populations is None else [n for n in names if n in (names[0], *others) or "population" in n]
+        self.related = {name: self._links(self.tables[name]) for name in starts}
+
+    def _links(self, features: list[np.ndarray]) -> dict:
+        """All recordings compared as in `match_units`, with these features in the place of embeddings."""
+        recordings = []
+        for number, (units, rows) in enumerate(zip(self.embedded, features, strict=True)):
+            whole = Evidence(rows.astype(np.float32), self.correlations[number])
+            group = {"": GroupEvidence(units, whole, None, units[:0])}
+            recordings.append(RecordingEvidence(str(number), units, rows, group, "", None, "", []))
+        return links_of(recordings, Cache(None), progress=False)
 
     def of(self, first: int, second: int):
         """Name and similarity of each method, among the units with an embedding."""
@@ -182,11 +193,8 @@ class _Methods:
         yield EMBEDDING, self.matches.similarity_between(first, second)[at]
         for name, arrays in self.tables.items():
             yield name, _likeness(arrays[first], arrays[second])
-            if name in self.starts:
-                sides = [
-                    Evidence(arrays[k].astype(np.float32), self.correlations[k]) for k in (first, second)
-                ]  # fmt: skip
-                yield name + WITH_RELATIONS, compare(*sides, np.ones(len(self.correlations[first]))).weight
+            if name in self.related:
+                yield name + WITH_RELATIONS, self.related[name][(first, ""), (second, "")].weight.toarray()
 
 
 def _score_pair(matches: UnitMatches, methods: _Methods, neurons: list[np.ndarray], first: int, second: int):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from ..predictions import check_target_error
 from ..unit_embeddings import UnitEmbeddings
 from ..unit_matches import UnitMatches
 from .cache import Cache
-from .calibration import FEATURES, features_of, imitations
+from .calibration import FEATURES, MOST_CALIBRATED, imitations
 from .combination import Combination, check_features
-from .compared import Compared, corresponding, named_matches, possible_pairs, similarities, weights_of
+from .compared import Compared, named_matches, possible_pairs, similarities
 from .evidence import RecordingEvidence
+from .links import links_of
 from .matcher import Matcher, fitted
-from .relations import compare
 from .sources import EvidenceReader
 
 
@@ -108,11 +109,9 @@ def match_units(
     tables = check_features(features, recordings)
     if matcher is None:
         matcher = fit_to_halves(recordings, seed, kept, progress=progress)
-    numbers = [(a, b) for a in range(len(recordings)) for b in range(a + 1, len(recordings))]
-    compared = [
-        Compared.kept((a, b), recordings[a], recordings[b], matcher, kept)
-        for a, b in tqdm(numbers, desc="matching", unit="pair", disable=not progress)
-    ]
+    links = links_of(recordings, kept, progress=progress)
+    numbers = list(combinations(range(len(recordings)), 2))
+    compared = [Compared.of(pair, recordings, links, matcher) for pair in numbers]
     about = _about(recordings, "", seed) | {
         "matcher": json.loads(json.dumps(asdict(matcher))),
         "target_error": target_error,
@@ -173,23 +172,23 @@ def fit_matcher(
     if truth is None:
         return fit_to_halves(recordings, seed, kept, progress=progress)
     rows, same = [], []
-    for a, first in enumerate(recordings):
-        for second in recordings[a + 1 :]:
-            for one, other in corresponding(first, second):
-                pairs, of_pairs = features_of(compare(one.whole, other.whole, weights_of(one, other)))
-                neurons = first.neurons[one.units][pairs[:, 0]], second.neurons[other.units][pairs[:, 1]]
-                known = (neurons[0] != "") & (neurons[1] != "")
-                rows.append(of_pairs[known])
-                same.append((neurons[0] == neurons[1])[known])
+    for ends, link in links_of(recordings, kept, progress=progress).items():
+        names = [recordings[a].neurons[recordings[a].groups[label].units] for a, label in ends]
+        first, second = (names[side][link.pairs[:, side]] for side in (0, 1))
+        known = (first != "") & (second != "")
+        rows.append(link.rows[known])
+        same.append((first == second)[known])
     if not rows:
         raise InputError("give two recordings or more, or leave out truth")
     return fitted(np.concatenate(rows), np.concatenate(same), _about(recordings, "labelled pairs", seed))
 
 
 def fit_to_halves(recordings: list[RecordingEvidence], seed: int, kept: Cache, *, progress: bool) -> Matcher:
-    """The matcher for these recordings, from comparisons of their own halves."""
+    """The matcher for these recordings, from comparisons of halves of up to `MOST_CALIBRATED` of them."""
     learnt = []
-    for recording in tqdm(recordings, desc="calibrating", unit="recording", disable=not progress):
+    count = min(len(recordings), MOST_CALIBRATED)
+    chosen = [recordings[k * len(recordings) // count] for k in range(count)]
+    for recording in tqdm(chosen, desc="calibrating", unit="recording", disable=not progress):
 
         def compute(groups=recording.groups) -> dict[str, np.ndarray]:
             rng = np.random.default_rng(seed)

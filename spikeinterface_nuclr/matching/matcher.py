@@ -9,8 +9,7 @@ import numpy as np
 
 from ..errors import InputError, reading
 from ..files import check_format, written_whole
-from .calibration import FEATURES, capped, features_of
-from .relations import RawMatch
+from .calibration import FEATURES
 
 FORMAT_VERSION = 1
 # Largest file that is read.
@@ -71,14 +70,11 @@ class Matcher:
         if not isinstance(self.provenance, dict):
             raise InputError("provenance: give a dict")
 
-    def probability(self, match: RawMatch) -> np.ndarray:
-        """Probability of each pair of units: float64, shape (n_first, n_second); 0 for pairs without a chance."""
-        pairs, rows = features_of(match)
+    def probability(self, rows: np.ndarray) -> np.ndarray:
+        """Probability of each pair, float64 (m,), from what is known about it (m, len(FEATURES))."""
         standardised = (rows - np.array(self.mean)) / np.array(self.scale)
         logits = standardised @ np.array(self.weights) + self.intercept
-        result = np.zeros(match.weight.shape)
-        result[tuple(pairs.T)] = 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
-        return capped(result)
+        return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
 
     def to_dataframe(self):
         """A pandas DataFrame with one row per feature: its name, mean, scale and weight."""

@@ -115,8 +115,8 @@ def find_oversplits(
     """
     import pandas as pd
 
-    settings = EmbeddingSettings(model, device, precision, progress=progress)
-    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, Cache.of(cache))
+    settings = EmbeddingSettings(model, device, precision)
+    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, Cache.of(cache), progress)
     population = read_population(source, group_by=group_by, **keywords)
     if population.signal != "spikes":
         raise InputError("find_oversplits needs the spikes of a sorted recording: this one holds traces")

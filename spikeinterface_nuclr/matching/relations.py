@@ -5,6 +5,10 @@ has to know which of the others is which. So both are found together: a first gu
 units may correspond; under this guess, the units' correlations are compared; this improves the guess, and so on. This
 is graduated assignment (Gold & Rangarajan 1996, IEEE Trans. Pattern Anal. Mach. Intell. 18, 377-388) for a problem in
 which units may have no partner.
+
+Where recordings agree little, it may end in a wrong correspondence, another one from every start. So it is started
+several times, and the results are averaged, the more weight the better the correlations agree: a pair on which the
+starts disagree is uncertain.
 """
 
 from dataclasses import dataclass
@@ -19,6 +23,10 @@ from .evidence import Evidence
 SIMILARITY_SLOPE, AGREEMENT_SLOPE = 8.0, 40.0
 # Agreement counts fully from this step on.
 WARM_UP, MAX_STEPS = 20, 60
+# Steps with one scale of correlations, whose result is another start, and steps from a start.
+SCALE_STEPS, REFINING_STEPS = 30, 20
+# Log weight of a result per unit of its mean agreement.
+SELECTIVITY = 100.0
 # Odds of having no partner, against an average partner.
 NO_PARTNER = 5.0
 # Largest change of a unit's probabilities at which iterations end.
@@ -28,7 +36,7 @@ _SINKHORN_STEPS = 15
 
 @dataclass(frozen=True, eq=False)
 class RawMatch:
-    """Two recordings compared, before calibration. All arrays have the shape (n_first, n_second).
+    """Two groups of units compared, before calibration. All arrays have the shape (n_first, n_second).
 
     Attributes
     ----------
@@ -38,11 +46,14 @@ class RawMatch:
         Correlation, in [-1, 1], of a unit's correlations with those of another, over units that correspond.
     weight : float32
         How much each pair corresponds; rows and columns have sums of at most 1. Not yet a probability.
+    log_total : float
+        Logarithm of the summed weights of the results that were averaged.
     """
 
     similarity: np.ndarray
     agreement: np.ndarray
     weight: np.ndarray
+    log_total: float
 
 
 def compare(first: Evidence, second: Evidence, weights: np.ndarray) -> RawMatch:
@@ -56,22 +67,78 @@ def compare(first: Evidence, second: Evidence, weights: np.ndarray) -> RawMatch:
         Weights of the scales of correlations.
     """
     similarity = similarity_of(first.embedding, second.embedding)
-    if not similarity.size:
-        return RawMatch(similarity, similarity, similarity)
-    logits = SIMILARITY_SLOPE * (similarity - similarity.mean()) - np.float32(0.5 * np.log(similarity.size))
-    if not (len(first.correlations) and len(second.correlations)) or min(similarity.shape) < 3:
-        return RawMatch(similarity, np.zeros_like(similarity), one_to_one(np.exp(logits), NO_PARTNER))
+    logits = _logits(similarity)
+    if not _related(first, second):
+        odds = one_to_one(np.exp(logits), NO_PARTNER) if similarity.size else similarity
+        return RawMatch(similarity, np.zeros_like(similarity), odds, 0.0)
+    sides = first.correlations, second.correlations
     weights = (weights / weights.sum()).astype(np.float32)
-    weight, agreement = None, np.zeros_like(similarity)
-    for step in range(MAX_STEPS):
-        slope = AGREEMENT_SLOPE * min(step / WARM_UP, 1)
+    results = [_matched(logits, *sides, weights)]
+    for scale in range(len(weights)):
+        alone = (side[scale : scale + 1] for side in sides)
+        start, _ = _matched(logits, *alone, np.ones(1, dtype=np.float32), steps=SCALE_STEPS)
+        results.append(_matched(logits, *sides, weights, start))
+    shares = SELECTIVITY * np.array([_mean_agreement(*result) for result in results])
+    log_total = float(np.logaddexp.reduce(shares))
+    weight = sum(
+        np.float32(np.exp(share - log_total)) * weight for share, (weight, _) in zip(shares, results, strict=True)
+    )
+    return RawMatch(similarity, agreement_of(*sides, weight, weights), weight, log_total)
+
+
+def compare_from(
+    first: Evidence, second: Evidence, weights: np.ndarray, known: RawMatch, start: np.ndarray
+) -> RawMatch:
+    """What is known of two recordings, averaged with the result from one more start, of the shape (n_first, n_second).
+
+    `known` needs no agreement. The result equals that of `compare` with this start among the others.
+    """
+    if not _related(first, second):
+        return known
+    sides = first.correlations, second.correlations
+    weights = (weights / weights.sum()).astype(np.float32)
+    found, agreement = _matched(_logits(known.similarity), *sides, weights, one_to_one(start, NO_PARTNER))
+    log_share = SELECTIVITY * _mean_agreement(found, agreement)
+    log_total = float(np.logaddexp(known.log_total, log_share))
+    shares = (np.float32(np.exp(log - log_total)) for log in (known.log_total, log_share))
+    weight = sum(share * weight for share, weight in zip(shares, (known.weight, found), strict=True))
+    return RawMatch(known.similarity, agreement_of(*sides, weight, weights), weight, log_total)
+
+
+def _related(first: Evidence, second: Evidence) -> bool:
+    """Whether there are correlations to compare."""
+    return bool(len(first.correlations) and len(second.correlations)) and min(len(first), len(second)) > 2
+
+
+def _logits(similarity: np.ndarray) -> np.ndarray:
+    """Log odds of each pair by the embeddings alone."""
+    if not similarity.size:
+        return similarity
+    return SIMILARITY_SLOPE * (similarity - similarity.mean()) - np.float32(0.5 * np.log(similarity.size))
+
+
+def _matched(
+    logits: np.ndarray, first: np.ndarray, second: np.ndarray, weights: np.ndarray, start: np.ndarray | None = None,
+    steps: int = MAX_STEPS,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Weight and agreement of each pair after graduated assignment from a start, or from the embeddings."""
+    weight, agreement = start, np.zeros_like(logits)
+    if start is not None:
+        agreement, steps = agreement_of(first, second, start, weights), REFINING_STEPS
+    for step in range(steps):
+        slope = AGREEMENT_SLOPE * (1 if start is not None else min(step / WARM_UP, 1))
         new = one_to_one(np.exp(logits + slope * agreement), NO_PARTNER)
         change = np.inf if weight is None else float(np.abs(new - weight).max())
         weight = new if weight is None else (weight + new) / 2
-        agreement = agreement_of(first.correlations, second.correlations, weight, weights)
-        if step > WARM_UP and change < _TOLERANCE:
+        agreement = agreement_of(first, second, weight, weights)
+        if change < _TOLERANCE and (start is not None or step > WARM_UP):
             break
-    return RawMatch(similarity, agreement, weight)
+    return weight, agreement
+
+
+def _mean_agreement(weight: np.ndarray, agreement: np.ndarray) -> float:
+    """Mean agreement of the pairs that correspond."""
+    return float((weight * agreement).sum() / max(float(weight.sum()), 1e-9))
 
 
 def agreement_of(first: np.ndarray, second: np.ndarray, weight: np.ndarray, weights: np.ndarray) -> np.ndarray:

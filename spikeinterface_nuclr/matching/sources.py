@@ -38,6 +38,8 @@ class EvidenceReader:
     reading : dict
         Keywords of `read_population`.
     cache : Cache
+    progress : bool
+        Whether to show how far each embedding is.
     checkpoints : dict of str to Checkpoint
         Those loaded so far, by signal.
     """
@@ -45,6 +47,7 @@ class EvidenceReader:
     settings: EmbeddingSettings
     reading: dict
     cache: Cache
+    progress: bool = False
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
 
     def read(self, source, name: str, *, neurons=None, probe: str = "") -> RecordingEvidence:
@@ -71,7 +74,7 @@ class EvidenceReader:
 
         def compute() -> dict[str, np.ndarray]:
             current = (e for e in stored if e.provenance.embeds(population) and not e.provenance.difference(expected))
-            embeddings = next(current, None) or self.settings.embed(population, checkpoint, progress=False)
+            embeddings = next(current, None) or self.settings.embed(population, checkpoint, progress=self.progress)
             return _to_arrays(embeddings, self._groups(population, embeddings, checkpoint))
 
         key = _key(expected)
@@ -126,7 +129,7 @@ class EvidenceReader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RecordingWarning)  # the same as of the whole recording
             try:
-                return [(part, self.settings.embed(part, checkpoint, progress=False)) for part in parts]
+                return [(part, self.settings.embed(part, checkpoint, progress=self.progress)) for part in parts]
             except DeviceError:
                 raise
             except InputError:
