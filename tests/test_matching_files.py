@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pynwb
 import pytest
+import spikeinterface.full as si
 from nwb_files import write_nwb_file
 
 from spikeinterface_nuclr import (
@@ -230,3 +231,58 @@ def test_wrong_requests_are_refused(nuclr, paths, tmp_path, monkeypatch, argumen
 def test_one_recording_is_not_enough(nuclr, paths, tmp_path):
     done = nuclr("match", paths[0], "-o", tmp_path / "m.csv", "-q", code=3)
     assert "two recordings or more" in done.stderr
+
+
+# --- evidence that analyzers hold -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def analyzers():
+    """The same twelve neurons on two days, with the same waveforms, as analyzers."""
+    parts = []
+    for day in simulate_days(2, n_units=12, duration=200.0, drift=0.2, turnover=0.0, seed=3):
+        order = np.argsort(day.properties["neuron"])
+        samples = {k: (10_000 * day.spike_times[unit]).astype(int) for k, unit in enumerate(order)}
+        recording, sorting = si.generate_ground_truth_recording(
+            sorting=si.NumpySorting.from_unit_dict([samples], 10_000.0), durations=[200.0], num_channels=16,
+            sampling_frequency=10_000.0, seed=0,
+        )  # fmt: skip
+        part = si.create_sorting_analyzer(sorting, recording, sparse=False)
+        part.compute(["random_spikes", "templates", "unit_locations"], progress_bar=False)
+        parts.append(part)
+    return parts
+
+
+def test_locations_and_templates_of_analyzers_are_evidence(analyzers):
+    features = ["unit_locations", "template_similarity"]
+    alone = match_units(analyzers, names=["a", "b"], progress=False)
+    both = match_units(analyzers, names=["a", "b"], features=features, progress=False)
+    right = [np.diag(matches.probability_between(0, 1)).mean() for matches in (alone, both)]
+    assert right[1] > max(0.5, right[0])
+    assert both.provenance["features"]["names"] == features
+    assert set(both.alone) == {"activity", "features"}
+    one = match_units(analyzers, names=["a", "b"], features="template_similarity", progress=False)
+    assert np.diag(one.probability_between(0, 1, alone="features")).mean() > 0.5
+
+
+def test_features_of_selected_units_and_of_three_analyzers_fit(analyzers):
+    chosen = [analyzers[0].select_units(analyzers[0].unit_ids[[4, 2, 7, 1, 0]]), *analyzers]
+    matches = match_units(chosen, names=["a", "b", "c"], features="template_similarity", progress=False)
+    found = matches.probability_between(0, 1, alone="features").argmax(axis=1)
+    assert found.tolist() == [4, 2, 7, 1, 0]
+
+
+def test_features_by_name_are_refused_where_there_are_none(analyzers, days, nuclr, tmp_path):
+    bare = [si.create_sorting_analyzer(a.sorting, a.recording, sparse=False) for a in analyzers]
+    for name, needed in (("unit_locations", "unit_locations"), ("template_similarity", "templates")):
+        with pytest.raises(InputError, match=f"b: has no {needed}: analyzer.compute"):
+            match_units(analyzers[0], bare[1], names=["a", "b"], features=name, progress=False)
+    with pytest.raises(InputError, match="'depth' is none of unit_locations"):
+        match_units(analyzers, names=["a", "b"], features=["depth"], progress=False)
+    with pytest.raises(InputError, match="is no SortingAnalyzer"):
+        match_units(days, names=["a", "b"], features="unit_locations", progress=False)
+    paths = [tmp_path / name for name in ("a", "b")]
+    for analyzer, path in zip(analyzers, paths, strict=True):
+        analyzer.save_as(folder=path, format="binary_folder")
+    nuclr("match", *paths, "-o", tmp_path / "m.csv", "--feature", "unit_locations", "-q")
+    assert "p(features)" in pd.read_csv(tmp_path / "m.csv").columns

@@ -46,6 +46,13 @@ def match(
     target_error: Annotated[
         float, typer.Option(help="Largest acceptable fraction of wrong pairs among those named.")
     ] = 0.05,
+    feature: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="Other evidence that the analyzers hold: unit_locations or template_similarity; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     matcher: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -107,8 +114,8 @@ def match(
         check_targets([one.source for one in listed], if_exists)
     beside = outputs[0] if outputs else Path(listed[0].name)
     matches = match_units(
-        sources, matcher=matcher, target_error=target_error, model=model, device=device, precision=precision,
-        cache=cache or beside.with_name(f"{beside.name}.cache"), seed=seed, progress=not quiet,
+        sources, features=feature or None, matcher=matcher, target_error=target_error, model=model, device=device,
+        precision=precision, cache=cache or beside.with_name(f"{beside.name}.cache"), seed=seed, progress=not quiet,
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
     )  # fmt: skip
     written = []

@@ -8,6 +8,7 @@ Features and activity are taken to err independently.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 
@@ -22,32 +23,42 @@ _STEPS = 15
 _OTHERS = 20_000
 
 
-def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, list[np.ndarray]]:
-    """The arrays of features by name: one of each recording, or one of similarities for two recordings."""
-    tables = {}
+Feature = list[np.ndarray] | dict[tuple[int, int], np.ndarray]
+
+
+def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, Feature]:
+    """Features by name: an array (n_units, k) of each recording, or similarities of the units of two recordings."""
+    tables: dict[str, Feature] = {}
     if features is not None and not isinstance(features, Mapping):
-        raise InputError("features: give a dict of names and arrays")
+        raise InputError("features: give a dict of names and arrays, or names of what analyzers hold")
     for name, arrays in (features or {}).items():
         sizes = [len(recording.unit_ids) for recording in recordings]
+        pairs = list(combinations(range(len(sizes)), 2))
+        of_pairs = isinstance(arrays, Mapping)
+        if of_pairs and set(arrays) != set(pairs):
+            raise InputError(f"features: {name}: give similarities of any two recordings: {pairs}")
         try:
             single = isinstance(arrays, np.ndarray) and arrays.ndim == 2
-            arrays = [_real(array) for array in ([arrays] if single else arrays)]
+            arrays = [arrays[pair] for pair in pairs] if of_pairs else [arrays] if single else arrays
+            arrays = [_real(array) for array in arrays]
         except (TypeError, ValueError):
             raise InputError(f"features: {name}: contains values that are not numbers") from None
         if any(array.ndim > 2 for array in arrays):
             raise InputError(f"features: {name}: give arrays of one row per unit, (n_units, k): flatten others")
-        similarities = len(arrays) == 1 and len(sizes) == 2 and arrays[0].shape == tuple(sizes)
+        shapes = [(sizes[a], sizes[b]) for a, b in pairs]
+        similarities = (of_pairs or len(pairs) == 1) and [array.shape for array in arrays] == shapes
         arrays = arrays if similarities else [a[:, None] if a.ndim == 1 else a for a in arrays]
-        if not similarities and ([len(a) for a in arrays] != sizes or len({a.shape[1:] for a in arrays}) != 1):
+        tabular = [len(a) for a in arrays] == sizes and len({a.shape[1:] for a in arrays}) == 1
+        if not similarities and (of_pairs or not tabular):
             raise InputError(
-                f"features: {name}: give one array (n_units, k) for each recording, with the same k, or for two "
-                f"recordings one array of similarities (n_first, n_second); they have {sizes} units"
+                f"features: {name}: give one array (n_units, k) for each recording, with the same k, or for any two "
+                f"recordings an array of similarities (n_first, n_second); they have {sizes} units"
             )
         if not any(np.isfinite(array).any() for array in arrays):
             raise InputError(f"features: {name}: no value is finite: leave it out")
         if any(np.isinf(array).any() for array in arrays):
             raise InputError(f"features: {name}: contains infinite values: use NaN where a value is unknown")
-        tables[str(name)] = arrays
+        tables[str(name)] = dict(zip(pairs, arrays, strict=True)) if similarities else arrays
     return tables
 
 
@@ -58,13 +69,13 @@ def _real(array) -> np.ndarray:
     return array.astype(float)
 
 
-def feature_similarity(arrays: list[np.ndarray], first: int, second: int) -> np.ndarray:
+def feature_similarity(arrays: Feature, first: int, second: int) -> np.ndarray:
     """Similarity of the units of two recordings: float64, shape (n_first, n_second); NaN where a feature is.
 
     Of tables, the negative Euclidean distance; columns are standardised over all recordings.
     """
-    if len(arrays) == 1:
-        return arrays[0]
+    if isinstance(arrays, dict):
+        return arrays[first, second]
     rows = np.concatenate(arrays)
     mean, deviation = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
     # Differences of a constant column are rounding errors.

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..unit_matches import LEAST_PROBABILITY, UnitMatches, named_pairs
 from .calibration import capped
-from .combination import Combination, feature_similarity
+from .combination import Combination, Feature, feature_similarity
 from .evidence import RecordingEvidence
 from .links import Link, Node, corresponding
 from .matcher import Matcher
@@ -95,7 +95,7 @@ def possible_pairs(first: RecordingEvidence, second: RecordingEvidence) -> np.nd
     return possible
 
 
-def similarities(tables: dict[str, list[np.ndarray]], first: int, second: int) -> list[np.ndarray]:
+def similarities(tables: dict[str, Feature], first: int, second: int) -> list[np.ndarray]:
     """Similarities of the units of two recordings by each feature."""
     return [feature_similarity(arrays, first, second) for arrays in tables.values()]
 

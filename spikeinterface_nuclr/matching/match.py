@@ -17,6 +17,7 @@ from ..io.manifest import Listed, list_sources
 from ..predictions import check_target_error
 from ..unit_embeddings import UnitEmbeddings
 from ..unit_matches import UnitMatches
+from .analyzer_features import features_of_analyzers
 from .cache import Cache
 from .calibration import FEATURES, MOST_CALIBRATED, imitations
 from .combination import Combination, check_features
@@ -57,11 +58,12 @@ def match_units(
         model, are used. UnitEmbeddings (or their ``.npz``) can be matched with a `matcher`, but hold no correlations.
     names : list of str, optional
         Names of the recordings. Default: names of files, or sessions.
-    features : dict of str to list, optional
-        Other evidence about the units: for each kind, one array (n_units, k) for each recording, such as locations in
-        µm or waveforms, in the order of the units; or, for two recordings, one array (n_first, n_second) of
-        similarities, such as SpikeInterface's template similarity. Its weights are learnt from the recordings to be
-        matched (`matching.combination`).
+    features : list of str, or dict of str to list, optional
+        Other evidence about the units. Of SortingAnalyzers, names of what they hold: "unit_locations",
+        "template_similarity" (computed between any two of them). Else, for each kind, one array (n_units, k) for each
+        recording, such as locations in µm or waveforms, in the order of the units; or an array (n_first, n_second) of
+        similarities, for more than two recordings a dict of these with keys (0, 1), (0, 2), … Weights are learnt from
+        the recordings to be matched (`matching.combination`).
     matcher : Matcher or path, optional
         From `fit_matcher`. Default: fitted to these recordings.
     target_error : float, default: 0.05
@@ -106,6 +108,9 @@ def match_units(
     recordings = read_evidence(sources, names, reader, progress=progress)
     if len(recordings) < 2:
         raise InputError("give two recordings or more")
+    named = [features] if isinstance(features, str) else features
+    if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named):
+        features = features_of_analyzers(list(named), [one.source for one in _listed(sources)], recordings)
     tables = check_features(features, recordings)
     if matcher is None:
         matcher = fit_to_halves(recordings, seed, kept, progress=progress)
