@@ -201,10 +201,14 @@ class Provenance:
 
     def portable(self) -> "Provenance":
         """A copy with the names of files instead of their paths, which are private or meaningless elsewhere."""
-        source = dict(self.source)
-        if isinstance(source.get("source"), str):
-            source["source"] = Path(source["source"]).name
         checkpoint = self.checkpoint or ""
         return self.replace(
-            checkpoint=checkpoint if checkpoint.startswith("hf://") else Path(checkpoint).name, source=source
+            checkpoint=checkpoint if checkpoint.startswith("hf://") else Path(checkpoint).name,
+            source=portable_source(self.source),
         )
+
+
+def portable_source(source: dict) -> dict:
+    """The identifiers of a recording with the name of its file instead of its path."""
+    path = source.get("source")
+    return {**source, "source": Path(path).name} if isinstance(path, str) else dict(source)

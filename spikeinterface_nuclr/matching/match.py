@@ -15,6 +15,7 @@ from ..embedding import EmbeddingSettings
 from ..errors import InputError
 from ..io.manifest import Listed, list_sources
 from ..predictions import check_target_error
+from ..provenance import portable_source
 from ..unit_embeddings import UnitEmbeddings
 from ..unit_matches import UnitMatches
 from .analyzer_features import features_of_analyzers
@@ -260,18 +261,13 @@ def _about(recordings: list[RecordingEvidence], fitted_to: str, seed: int) -> di
     """What the result was computed from, as plain values for JSON."""
     about = {
         "recordings": {
-            recording.name: {"fingerprint": recording.fingerprint, "source": _portable(recording.source)}
+            recording.name: {"fingerprint": recording.fingerprint, "source": portable_source(recording.source)}
             for recording in recordings
         },
         "checkpoint_sha256": recordings[0].checkpoint_sha256, "signal": recordings[0].signal, "seed": int(seed),
         "versions": {name: version(name) for name in ("spikeinterface-nuclr", "torch", "numpy", "scikit-learn")},
     }  # fmt: skip
     return about | ({"fitted_to": fitted_to} if fitted_to else {})
-
-
-def _portable(source: dict) -> dict:
-    """A recording's identifiers with the name of its file instead of its path."""
-    return {key: Path(str(value)).name if key == "source" else value for key, value in source.items()}
 
 
 def _listed(sources) -> list[Listed]:
