@@ -33,7 +33,7 @@ from spikeinterface_nuclr.matching.compared import _kept
 from spikeinterface_nuclr.matching.evidence import SCALES_S, Evidence, GroupEvidence, RecordingEvidence, correlations
 from spikeinterface_nuclr.matching.links import links_of
 from spikeinterface_nuclr.matching.neurons import neuron_ids
-from spikeinterface_nuclr.matching.oversplits import refractoriness
+from spikeinterface_nuclr.matching.oversplits import log_ratio, refractory_spikes
 from spikeinterface_nuclr.matching.relations import compare, compare_from, one_to_one
 from spikeinterface_nuclr.simulation import analyzer_of
 from spikeinterface_nuclr.unit_matches import named_pairs
@@ -628,7 +628,7 @@ def test_split_units_are_suspected(how):
     oversplits = find_oversplits(with_splits(population, chosen, which), progress=False)
     found = {frozenset(group) for group in oversplits.merge_groups()}
     expected = {frozenset((f"{unit}", f"{unit}s")) for unit in population.unit_ids[chosen]}
-    assert len(found & expected) >= 2
+    assert len(found & expected) >= 4
     assert len(found - expected) <= 2
 
 
@@ -645,12 +645,14 @@ def test_suspected_units_can_be_merged_by_spikeinterface():
 def test_refractory_trains_are_told_from_independent_ones():
     rng = np.random.default_rng(0)
     times = np.cumsum(0.004 + rng.exponential(0.02, 5000))
-    observed, expected, refractory = refractoriness(times[::2], times[1::2])
-    assert (observed, refractory) == (0, True)
+    within, expected = refractory_spikes(times[::2], times[1::2])
+    assert within == 0
     assert expected > 10
+    assert log_ratio(within, expected) == pytest.approx(np.log(1000), abs=0.01)
     other = np.sort(rng.uniform(0, times[-1], 2500))
-    assert not refractoriness(times[::2], other)[2]
-    assert not refractoriness(times[:5], other)[2]
+    assert log_ratio(*refractory_spikes(times[::2], other)) < -10
+    assert log_ratio(0, 0.0) == 0.0
+    assert 0.5 < log_ratio(0, 1.0) < 1.0
 
 
 def test_oversplits_need_spikes_and_time():
@@ -672,6 +674,6 @@ def test_oversplits_are_listed_by_the_command(nuclr, tmp_path):
     assert table[["unit_a", "unit_b"]].equals(expected[["unit_a", "unit_b"]])
     assert len(table)
     assert "exists already" in nuclr("oversplits", tmp_path / "sorted", "-o", tmp_path / "pairs.csv", code=3).stderr
-    printed = nuclr("oversplits", tmp_path / "sorted", "--all", "--least-probability", "0", "-q")
+    printed = nuclr("oversplits", tmp_path / "sorted", "--least-probability", "0.001", "-q")
     assert printed.stdout.count("\n") > len(table)
     assert ".csv" in nuclr("oversplits", tmp_path / "sorted", "-o", tmp_path / "pairs.txt", code=3).stderr

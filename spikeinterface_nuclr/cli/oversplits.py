@@ -30,10 +30,7 @@ def oversplits(
     ] = None,
     least_probability: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Leave out pairs that are less probable.")
-    ] = 0.1,
-    all_pairs: Annotated[
-        bool, typer.Option("--all", help="Also list pairs that are neither refractory nor successive.")
-    ] = False,
+    ] = 0.5,
     model: Model = None,
     group_by: GroupBy = "group",
     sampling_frequency: SamplingFrequency = None,
@@ -59,8 +56,8 @@ def oversplits(
         if output.resolve() == source.resolve():
             raise typer.BadParameter(f"{output}: is the input: name another file to write")
     found = find_oversplits(
-        source, least_probability=least_probability, only_exclusive=not all_pairs, model=model, device=device,
-        precision=precision, progress=not quiet,
+        source, least_probability=least_probability, model=model, device=device, precision=precision,
+        progress=not quiet,
         **read_options(group_by, None, "auto", keep_rejected, sampling_frequency, where),
     )  # fmt: skip
     if output is not None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
+from scipy.stats import poisson
 
 from ..embedding import EmbeddingSettings
 from ..errors import InputError
@@ -21,12 +23,17 @@ from .sources import EvidenceReader
 REFRACTORY_S, FLANK_S = 0.0015, (0.01, 0.03)
 # Spikes closer than this may be one spike, detected twice.
 _COINCIDENT_S = 0.0002
-# Pairs that are not refractory at this level are no split.
+# Level of significance of refractory pairs.
 _REFRACTORY_LEVEL = 0.05
 # A unit is absent where it is silent, at the begin or end, for so much of the recording and so many mean intervals.
 _ABSENT, _ABSENT_INTERVALS = 0.1, 20
 # Spikes expected within the refractory lags from which on a correlogram says something.
 _LEAST_EXPECTED = 3.0
+# Spikes of one neuron within its refractory lags, relative to those expected of two: of other neurons, or noise.
+_CONTAMINATION = 0.05
+# Fraction of pairs of two neurons that look refractory, because they inhibit one another or their spikes overlap; and
+# least fraction of pairs that are successive. Chosen in two rats (benchmarks/matching.py tests four others).
+_REFRACTORY_PAIRS, _SUCCESSIVE_PAIRS = 1e-3, 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +43,11 @@ class Oversplits:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row per pair, the most probable first: ``unit_a``, ``unit_b``, ``probability`` (that they have the activity
-        of one neuron), ``similarity``, ``agreement``, ``within_refractory`` and ``expected`` (spikes of one unit within
-        1.5 ms of spikes of the other, and how many the correlogram at longer lags predicts), ``refractory`` (whether
-        the former are significantly fewer; False where too few are expected to tell), ``successive`` (whether one is
-        absent as long as the other is present).
+        One row per pair, the most probable first: ``unit_a``, ``unit_b``, ``probability`` (that they are one neuron, by
+        all evidence), ``p(activity)`` (by their activity alone), ``similarity``, ``agreement``, ``within_refractory``
+        and ``expected`` (spikes of one unit within 1.5 ms of spikes of the other, and how many the correlogram at
+        longer lags predicts), ``refractory`` (whether the former are significantly fewer; False where too few are
+        expected to tell), ``successive`` (whether one is absent as long as the other is present).
     num_units : int
 
     Examples
@@ -73,26 +80,22 @@ class Oversplits:
 
 
 def find_oversplits(
-    source, *, least_probability: float = 0.1, only_exclusive: bool = True, model=None, device: str = "auto",
-    precision: str = "auto", group_by: str | None = "group", cache: str | Path | None = None, progress: bool = True,
-    **keywords,
+    source, *, least_probability: float = 0.5, model=None, device: str = "auto", precision: str = "auto",
+    group_by: str | None = "group", cache: str | Path | None = None, progress: bool = True, **keywords,
 ) -> Oversplits:  # fmt: skip
     """Find pairs of units of one recording that look like one neuron which the sorter has split.
 
     What the same neuron looks like is learnt from halves of the recording: each unit in one half is compared with
-    itself, and with the others, in the other half. Units of one group that compare nearly as a unit does with itself
-    are suspected if one is silent just after a spike of the other, or if one appears where the other is lost. Nothing
-    is merged.
+    itself, and with the others, in the other half. This probability is multiplied by what the spikes say (Bayes' rule):
+    how much better the number of spikes just after spikes of the other unit fits one neuron, which is refractory, than
+    two; or that one unit appears where the other is lost. Nothing is merged.
 
     Parameters
     ----------
     source
         As in `read_population`; spikes.
-    least_probability : float, default: 0.1
-        Pairs of a lower probability are left out. The parts of a split unit have fewer spikes than a whole one, so that
-        they resemble one another less.
-    only_exclusive : bool, default: True
-        Leave out pairs that are neither refractory nor successive.
+    least_probability : float, default: 0.5
+        Pairs of a lower probability are left out.
     model, device, precision, group_by, cache, progress, **keywords
         As in `match_units`.
 
@@ -122,20 +125,19 @@ def find_oversplits(
         raise InputError("find_oversplits needs the spikes of a sorted recording: this one holds traces")
     population = present(population)
     evidence = reader.read(population, "the recording")
+    if not any(group.halves is not None for group in evidence.groups.values()):
+        raise InputError("the recording is too short to be compared with itself: give a longer one")
+    columns = (
+        "unit_a", "unit_b", "probability", "p(activity)", "similarity", "agreement", "within_refractory", "expected",
+        "refractory", "successive",
+    )  # fmt: skip
     rows = []
     for group in evidence.groups.values():
         if group.halves is not None and len(group.halves[0]) > 3:
             rows += _of_group(population, group, least_probability)
-    if not any(group.halves is not None for group in evidence.groups.values()):
-        raise InputError("the recording is too short to be compared with itself: give a longer one")
-    columns = (
-        "unit_a", "unit_b", "probability", "similarity", "agreement", "within_refractory", "expected", "refractory",
-        "successive",
-    )  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns).sort_values("probability", ascending=False, ignore_index=True)
-    if only_exclusive:
-        table = table[table["refractory"] | table["successive"]].reset_index(drop=True)
-    return Oversplits(table, population.n_units)
+    table = pd.DataFrame(rows, columns=columns)
+    table = table[table["probability"] >= least_probability]
+    return Oversplits(table.sort_values("probability", ascending=False, ignore_index=True), population.n_units)
 
 
 def present(population: Population) -> Population:
@@ -156,18 +158,38 @@ def present(population: Population) -> Population:
 
 
 def _of_group(population: Population, group: GroupEvidence, least_probability: float) -> list[tuple]:
-    """Rows of the pairs of a group."""
+    """Rows of the pairs of a group that may reach this probability."""
     units = group.halved
-    probability, similarity, agreement = _like_one(*group.halves, group.weights)
+    activity, similarity, agreement = _like_one(*group.halves, group.weights)
+    successive = _successive(population, units)
+    frequency = max(successive[np.triu_indices(len(units), 1)].mean(), _SUCCESSIVE_PAIRS)
+    # What the spikes can say at most.
+    possible = _logit(activity) + max(-np.log(_REFRACTORY_PAIRS), -np.log(frequency)) >= _logit(least_probability)
     rows = []
-    for i, j in np.argwhere(np.triu(probability >= least_probability, 1)):
-        trains = population.spike_times[units[i]], population.spike_times[units[j]]
-        spikes = refractoriness(*trains)
+    for i, j in np.argwhere(np.triu(possible, 1)):
+        first, second = population.spike_times[units[i]], population.spike_times[units[j]]
+        within, expected = refractory_spikes(first, second)
+        few = expected >= _LEAST_EXPECTED and within < expected / 2
+        refractory = bool(few and poisson.cdf(within, expected) < _REFRACTORY_LEVEL)
+        ratio = -np.log(frequency) if successive[i, j] else log_ratio(within, expected)
+        probability = float(expit(_logit(activity[i, j]) + ratio))
         ids = population.unit_ids[units[[i, j]]].tolist()
-        together = intersection(population.observed_of(units[i]), population.observed_of(units[j]))
-        successive = bool(np.ptp(together, axis=1).sum() < _ABSENT * (population.stop - population.start))
-        rows.append((*ids, probability[i, j], similarity[i, j], agreement[i, j], *spikes, successive))
+        about = activity[i, j], similarity[i, j], agreement[i, j], within, expected, refractory, bool(successive[i, j])
+        rows.append((*ids, probability, *about))
     return rows
+
+
+def _successive(population: Population, units: np.ndarray) -> np.ndarray:
+    """Whether the units at these positions are hardly present together: bool, shape (n, n)."""
+    observed = [population.observed_of(unit) for unit in units]
+    begin, end = (np.array([intervals[at] for intervals in observed]) for at in ((0, 0), (-1, 1)))
+    together = np.minimum(end[:, None], end) - np.maximum(begin[:, None], begin)
+    return together < _ABSENT * (population.stop - population.start)
+
+
+def _logit(probability):
+    probability = np.clip(probability, 1e-9, 1 - 1e-9)
+    return np.log(probability) - np.log1p(-probability)
 
 
 def _like_one(first: Evidence, second: Evidence, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -191,13 +213,8 @@ def _like_one(first: Evidence, second: Evidence, weights: np.ndarray) -> tuple[n
     return tuple((values + values.T) / 2 for values in (probability, similarity, agreement))
 
 
-def refractoriness(first: np.ndarray, second: np.ndarray) -> tuple[int, float, bool]:
-    """Spikes of one train within 1.5 ms of spikes of the other, the expected number, and whether they are too few.
-
-    The expected number is that of lags of 10 to 30 ms, scaled. They are too few if a Poisson variable of this mean is
-    so small with a probability below 0.05.
-    """
-    from scipy.stats import poisson
+def refractory_spikes(first: np.ndarray, second: np.ndarray) -> tuple[int, float]:
+    """Spikes of one train within 1.5 ms of spikes of the other, and the number expected from lags of 10 to 30 ms."""
 
     def within(low: float, high: float) -> int:
         counts = [
@@ -206,8 +223,17 @@ def refractoriness(first: np.ndarray, second: np.ndarray) -> tuple[int, float, b
         ]
         return int(sum(np.maximum(count, 0).sum() for count in counts))
 
-    observed = within(_COINCIDENT_S, REFRACTORY_S)
     flank = within(*FLANK_S) / (FLANK_S[1] - FLANK_S[0])
-    expected = flank * (REFRACTORY_S - _COINCIDENT_S)
-    few = expected >= _LEAST_EXPECTED and poisson.cdf(observed, expected) < _REFRACTORY_LEVEL
-    return observed, float(expected), bool(few and observed < expected / 2)
+    return within(_COINCIDENT_S, REFRACTORY_S), float(flank * (REFRACTORY_S - _COINCIDENT_S))
+
+
+def log_ratio(within: int, expected: float) -> float:
+    """Logarithm of how much better a number of spikes within the refractory lags fits one neuron than two.
+
+    Of one neuron it is a Poisson variable with a mean of 5 % of those expected. Of two its mean is all of them, except
+    in one of a thousand pairs, which look like one neuron.
+    """
+    if not expected > 0:
+        return 0.0
+    one, two = poisson.logpmf(within, _CONTAMINATION * expected), poisson.logpmf(within, expected)
+    return float(one - np.logaddexp(np.log1p(-_REFRACTORY_PAIRS) + two, np.log(_REFRACTORY_PAIRS) + one))
