@@ -31,7 +31,7 @@ from spikeinterface_nuclr.matching.calibration import FEATURES
 from spikeinterface_nuclr.matching.combination import Combination
 from spikeinterface_nuclr.matching.compared import _kept
 from spikeinterface_nuclr.matching.evidence import SCALES_S, Evidence, GroupEvidence, RecordingEvidence, correlations
-from spikeinterface_nuclr.matching.links import links_of
+from spikeinterface_nuclr.matching.links import correspondences, links_of
 from spikeinterface_nuclr.matching.neurons import neuron_ids
 from spikeinterface_nuclr.matching.oversplits import log_ratio, refractory_spikes
 from spikeinterface_nuclr.matching.relations import compare, compare_from, one_to_one
@@ -123,13 +123,33 @@ def test_a_stopped_run_goes_on_from_what_was_kept(days, matches, cache, monkeypa
     assert np.array_equal(again.probability, matches.probability)
 
 
-def test_another_recording_is_compared_with_those_before_it_only(days, cache, monkeypatch):
+def test_another_recording_is_compared_directly_with_those_before_only(days, cache, monkeypatch):
     compared = []
     monkeypatch.setattr(links, "compare", lambda *sides: compared.append(sides) or compare(*sides))
     more = simulate_days(4, n_units=40, duration=300.0, drift=0.05, turnover=0.15, seed=1)
     assert all(day.fingerprint() == one.fingerprint() for day, one in zip(days, more, strict=False))
     match_units(more, cache=cache, progress=False)
     assert len(compared) == 3
+
+
+def test_what_is_kept_serves_any_order_of_the_recordings(days, matches, cache, monkeypatch):
+    monkeypatch.setattr(links, "compare", None)
+    monkeypatch.setattr(links, "compare_from", None)
+    back = match_units(days[::-1], cache=cache, progress=False)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert np.allclose(back.probability_between(2 - a, 2 - b), matches.probability_between(a, b), atol=0.02)
+
+
+def test_what_is_kept_depends_on_the_probes_of_a_manifest(days, tmp_path):
+    for number, day in enumerate(days):
+        analyzer_of(day.select(np.arange(12))).save_as(folder=tmp_path / f"p{number}", format="binary_folder")
+    paths = [tmp_path / f"p{number}" for number in range(3)]
+    (tmp_path / "probes.csv").write_text("source,probe\np0,x\np1,x\np2,y\n")
+    match_units(tmp_path / "probes.csv", cache=tmp_path / "kept", progress=False)
+    kept = match_units(paths, cache=tmp_path / "kept", progress=False)
+    fresh = match_units(paths, progress=False)
+    assert np.array_equal(kept.probability, fresh.probability)
+    assert np.array_equal(kept.pair_units, fresh.pair_units)
 
 
 def test_every_unit_has_a_neuron_and_pairs_are_one_to_one(matches):
@@ -153,6 +173,30 @@ def test_units_without_an_embedding_have_no_partner_but_a_neuron(days):
     assert matches.probability_between(0, 1)[0].sum() == 0
     assert np.isnan(matches.similarity_between(0, 1)[0]).all()
     assert len(matches.neuron_id[0]) == 40
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_small_recording_among_three_does_not_stop_the_others(days, count):
+    few = days[2].select(np.arange(count))
+    matches = match_units(days[0], days[1], few, names=["a", "b", "c"], progress=False)
+    same = truth_of(days, 0, 1)
+    assert (matches.named_between(0, 1) & same).sum() > same.sum() / 2
+    assert matches.probability_between(0, 2).shape == (40, count)
+
+
+def test_only_groups_are_not_those_of_two_probes(days):
+    def grouped(day, labels):
+        return dataclasses.replace(day, group=np.array(labels))
+
+    halves = ["g1"] * 20 + ["g2"] * 20
+    parts = grouped(days[0], ["g1"] * 40), grouped(days[1], halves), grouped(days[2], ["g2"] * 40)
+    matcher = fit_matcher(days[:1], progress=False)
+    matches = match_units(*parts, names=["a", "b", "c"], matcher=matcher, progress=False)
+    assert len(matches.rows_of(0, 2)) == 0
+    assert len(matches.rows_of(0, 1)) > 0
+    assert set(matches.pair_units[matches.rows_of(0, 1), 1]) <= set(range(20))
+    with pytest.raises(InputError, match="a and b have no group of units in common"):
+        match_units(parts[0], grouped(days[1], ["g2"] * 20 + ["g3"] * 20), names=["a", "b"], progress=False)
 
 
 def test_groups_are_matched_by_name(days):
@@ -296,6 +340,8 @@ def test_embeddings_alone_need_a_matcher(days):
     same = truth_of(days, 0, 1)
     assert same[np.arange(40), top].sum() > 5
     assert (matches.agreement == 0).all()
+    several = match_units([*embeddings, embed(days[2], progress=False)], matcher=matcher, progress=False)
+    assert np.allclose(several.probability_between(0, 1), matches.probability_between(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -465,10 +511,11 @@ def test_recordings_in_between_find_neurons_again():
         evidence = Evidence(embedding, (0.2 * relation).astype(np.float32)[None])
         group = {"": GroupEvidence(units, evidence, None, units[:0])}
         recordings.append(RecordingEvidence(str(number), units, embedding, group, "", None, "", [number]))
-    ends = (0, ""), (3, "")
     both = (recordings[0], recordings[3])
-    direct = links_of(list(both), Cache(None), progress=False)[(0, ""), (1, "")]
-    through = links_of(recordings, Cache(None), progress=False)[ends]
+    direct, through = (
+        links_of(list(some), correspondences(list(some)), Cache(None), progress=False)[(0, ""), (len(some) - 1, "")]
+        for some in (both, recordings)
+    )
     hits = [np.mean(link.weight.toarray().argmax(axis=1) == units) for link in (direct, through)]
     assert hits[1] > hits[0] + 0.1
 
@@ -660,6 +707,9 @@ def test_oversplits_need_spikes_and_time():
         find_oversplits(calcium(10, 60.0), progress=False)
     with pytest.raises(InputError, match="too short"):
         find_oversplits(simulate_population(10, 25.0), progress=False)
+    for wrong in ("x", 5, np.nan, True):
+        with pytest.raises(InputError, match="least_probability must"):
+            find_oversplits(simulate_population(10, 25.0), least_probability=wrong, progress=False)
 
 
 def test_oversplits_are_listed_by_the_command(nuclr, tmp_path):

@@ -1,5 +1,6 @@
 """Matches in NWB files, in analyzers, and from the command line."""
 
+import pickle
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
@@ -278,7 +279,10 @@ def test_features_by_name_are_refused_where_there_are_none(analyzers, days, nucl
         with pytest.raises(InputError, match=f"b: has no {needed}: analyzer.compute"):
             match_units(analyzers[0], bare[1], names=["a", "b"], features=name, progress=False)
     with pytest.raises(InputError, match="'depth' is none of unit_locations"):
-        match_units(analyzers, names=["a", "b"], features=["depth"], progress=False)
+        match_units(tmp_path / "absent", features=["depth"], progress=False)
+    assert "'depth' is none of" in " ".join(
+        nuclr("match", "x", "-o", "m.csv", "--feature", "depth", code=2).stderr.split()
+    )
     with pytest.raises(InputError, match="is no SortingAnalyzer"):
         match_units(days, names=["a", "b"], features="unit_locations", progress=False)
     paths = [tmp_path / name for name in ("a", "b")]
@@ -286,3 +290,43 @@ def test_features_by_name_are_refused_where_there_are_none(analyzers, days, nucl
         analyzer.save_as(folder=path, format="binary_folder")
     nuclr("match", *paths, "-o", tmp_path / "m.csv", "--feature", "unit_locations", "-q")
     assert "p(features)" in pd.read_csv(tmp_path / "m.csv").columns
+
+
+def test_templates_of_other_channels_are_not_compared(analyzers):
+    recording = analyzers[1].recording
+    channels = recording.channel_ids[::-1]
+    turned = si.create_sorting_analyzer(analyzers[1].sorting, recording.select_channels(channels), sparse=False)
+    turned.compute(["random_spikes", "templates"], progress_bar=False)
+    longer = si.create_sorting_analyzer(analyzers[1].sorting, recording, sparse=False)
+    longer.compute({"random_spikes": {}, "templates": {"ms_before": 2.0}}, progress_bar=False)
+    for other, says in ((turned, "b: has other channels than a"), (longer, "b: its templates have .* samples")):
+        with pytest.raises(InputError, match=says):
+            match_units(analyzers[0], other, names=["a", "b"], features="template_similarity", progress=False)
+
+
+def test_features_of_analyzers_run_no_code_and_fit_the_units(analyzers, tmp_path):
+    paths = [tmp_path / name for name in ("a", "b")]
+    for analyzer, path in zip(analyzers, paths, strict=True):
+        analyzer.save_as(folder=path, format="binary_folder")
+    folder = paths[1] / "extensions" / "unit_locations"
+    short = np.load(folder / "unit_locations.npy")[:5]
+    np.save(folder / "unit_locations.npy", short)
+    with pytest.raises(InputError, match="b: unit_locations has not one row for each"):
+        match_units(paths, features="unit_locations", progress=False)
+    (folder / "unit_locations.npy").write_bytes(b"junk")
+    with pytest.raises(InputError, match="unit_locations"):
+        match_units(paths, features="unit_locations", progress=False)
+    (folder / "planted.pkl").write_bytes(pickle.dumps(Planted(tmp_path / "ran")))
+    with pytest.raises(InputError, match="is a pickle"):
+        match_units(paths, features="unit_locations", progress=False)
+    assert not (tmp_path / "ran").exists()
+
+
+class Planted:
+    """An object whose unpickling leaves a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)

@@ -20,6 +20,7 @@ from .options import (
     Sources,
     Traces,
     Where,
+    check_outside,
     check_replacing,
     read_options,
 )
@@ -89,10 +90,12 @@ def match(
 
     nuclr match 'mouse1/*.nwb' --in-place: in each file, as processing/nuclr/UnitMatches.
     """
+    from ..errors import InputError
     from ..files import check_format, check_writable
     from ..io.manifest import list_sources
     from ..io.nwb import write_matches
     from ..io.nwb.match_tables import check_targets
+    from ..matching.analyzer_features import feature_names
     from ..matching.match import match_units
     from ..unit_matches import FORMATS
 
@@ -107,6 +110,10 @@ def match(
     for path, formats in ((output, FORMATS), (neurons, (".csv",)), (figure, (".png", ".pdf", ".svg"))):
         if path is not None:
             check_writable(check_format(path, *formats), overwrite=overwrite)
+    try:
+        names = feature_names(feature or [])
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
     listed = list_sources(sources)
     outputs = [path for path in (output, neurons, figure) if path is not None]
     _check_paths(outputs, [one.source for one in listed], matcher)
@@ -114,7 +121,7 @@ def match(
         check_targets([one.source for one in listed], if_exists)
     beside = outputs[0] if outputs else Path(listed[0].name)
     matches = match_units(
-        sources, features=feature or None, matcher=matcher, target_error=target_error, model=model, device=device,
+        sources, features=names or None, matcher=matcher, target_error=target_error, model=model, device=device,
         precision=precision, cache=cache or beside.with_name(f"{beside.name}.cache"), seed=seed, progress=not quiet,
         **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
     )  # fmt: skip
@@ -137,9 +144,8 @@ def _check_paths(outputs: list[Path], sources: list[Path], matcher: Path | None)
     resolved = [path.resolve() for path in outputs]
     if len(set(resolved)) < len(resolved):
         raise typer.BadParameter("--output, --neurons and --figure: name a different file for each")
-    inputs = {Path(path).resolve() for path in [*sources, *([] if matcher is None else [matcher])]}
-    if inputs & set(resolved):
-        raise typer.BadParameter(f"{min(inputs & set(resolved))}: is one of the inputs: name another file to write")
+    for path in outputs:
+        check_outside(path, [*sources, *([] if matcher is None else [matcher])])
 
 
 def _write_neurons(matches, path: Path, *, overwrite: bool) -> Path:

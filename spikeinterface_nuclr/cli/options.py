@@ -135,6 +135,13 @@ Card = Annotated[
 ]
 
 
+def check_outside(output: Path, sources: list[Path]) -> None:
+    """A usage error if an output is one of the inputs, or lies in the folder of one."""
+    for source in sources:
+        if output.resolve() == Path(source).resolve() or Path(source).resolve() in output.resolve().parents:
+            raise typer.BadParameter(f"{output}: is one of the inputs, or part of one: name another file to write")
+
+
 def read_options(
     group_by: str,
     series: str | None,

@@ -17,6 +17,7 @@ from .options import (
     SamplingFrequency,
     Source,
     Where,
+    check_outside,
     read_options,
 )
 
@@ -53,8 +54,7 @@ def oversplits(
 
     if output is not None:
         check_writable(check_format(output, ".csv"), overwrite=overwrite)
-        if output.resolve() == source.resolve():
-            raise typer.BadParameter(f"{output}: is the input: name another file to write")
+        check_outside(output, [source])
     found = find_oversplits(
         source, least_probability=least_probability, model=model, device=device, precision=precision,
         progress=not quiet,

@@ -72,6 +72,11 @@ def features_of(match: RawMatch) -> tuple[np.ndarray, np.ndarray]:
     return pairs, np.stack([logit, agreement, similarity, raw, *constant, *products], axis=1)
 
 
+def can_be_imitated(group: GroupEvidence) -> bool:
+    """Whether a group has halves with enough units to be compared."""
+    return group.halves is not None and len(group.halves[0]) >= LEAST_UNITS
+
+
 def imitations(group: GroupEvidence, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Comparisons of the halves of a recording, made harder in several ways.
 
@@ -81,7 +86,7 @@ def imitations(group: GroupEvidence, rng: np.random.Generator) -> Iterator[tuple
     same : bool, shape (m,)
         Whether each candidate pair is the same unit.
     """
-    if group.halves is None:
+    if not can_be_imitated(group):
         return
     first, second = group.halves
     for blur in BLURS:

@@ -29,6 +29,7 @@ Feature = list[np.ndarray] | dict[tuple[int, int], np.ndarray]
 def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, Feature]:
     """Features by name: an array (n_units, k) of each recording, or similarities of the units of two recordings."""
     tables: dict[str, Feature] = {}
+    features = None if isinstance(features, list | tuple) and not features else features
     if features is not None and not isinstance(features, Mapping):
         raise InputError("features: give a dict of names and arrays, or names of what analyzers hold")
     for name, arrays in (features or {}).items():
@@ -43,7 +44,7 @@ def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, F
             arrays = [_real(array) for array in arrays]
         except (TypeError, ValueError):
             raise InputError(f"features: {name}: contains values that are not numbers") from None
-        if any(array.ndim > 2 for array in arrays):
+        if any(array.ndim not in (1, 2) for array in arrays):
             raise InputError(f"features: {name}: give arrays of one row per unit, (n_units, k): flatten others")
         shapes = [(sizes[a], sizes[b]) for a, b in pairs]
         similarities = (of_pairs or len(pairs) == 1) and [array.shape for array in arrays] == shapes
@@ -51,8 +52,8 @@ def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, F
         tabular = [len(a) for a in arrays] == sizes and len({a.shape[1:] for a in arrays}) == 1
         if not similarities and (of_pairs or not tabular):
             raise InputError(
-                f"features: {name}: give one array (n_units, k) for each recording, with the same k, or for any two "
-                f"recordings an array of similarities (n_first, n_second); they have {sizes} units"
+                f"features: {name}: give one array (n_units, k) for each recording, with the same k, or similarities "
+                f"(n_first, n_second): of more than two recordings in a dict, {{(0, 1): …}}; they have {sizes} units"
             )
         if not any(np.isfinite(array).any() for array in arrays):
             raise InputError(f"features: {name}: no value is finite: leave it out")
@@ -64,8 +65,8 @@ def check_features(features, recordings: list[RecordingEvidence]) -> dict[str, F
 
 def _real(array) -> np.ndarray:
     array = np.asarray(array)
-    if array.dtype.kind == "c":
-        raise TypeError("complex numbers")
+    if array.dtype.kind in "cmMSU":
+        raise TypeError("complex numbers, times or texts")
     return array.astype(float)
 
 
@@ -76,11 +77,12 @@ def feature_similarity(arrays: Feature, first: int, second: int) -> np.ndarray:
     """
     if isinstance(arrays, dict):
         return arrays[first, second]
-    rows = np.concatenate(arrays)
+    known = np.isfinite(np.concatenate(arrays)).any(axis=0)
+    rows = np.concatenate(arrays)[:, known]
     mean, deviation = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
     # Differences of a constant column are rounding errors.
     varies = deviation > 1e-9 * np.nanmax(np.abs(rows), axis=0)
-    a, b = ((arrays[k] - mean)[:, varies] / deviation[varies] for k in (first, second))
+    a, b = ((arrays[k][:, known] - mean)[:, varies] / deviation[varies] for k in (first, second))
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
     return -np.sqrt(np.maximum(squares, 0))
 
@@ -119,7 +121,9 @@ class Combination:
         """Learn the weights from all pairs that were added."""
         rows, prior, counts = (np.concatenate(parts) for parts in (self._rows, self._prior, self._counts))
         if not len(rows):
-            raise InputError("features: they are NaN for all units: leave them out")
+            raise InputError(
+                f"features: no two units of two recordings have all of {', '.join(self.names)}: leave some out"
+            )
         mean = np.average(rows, axis=0, weights=counts)
         deviation = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=counts))
         self._moments = mean, np.where(deviation > 0, deviation, 1)

@@ -8,7 +8,7 @@ from ..unit_matches import LEAST_PROBABILITY, UnitMatches, named_pairs
 from .calibration import capped
 from .combination import Combination, Feature, feature_similarity
 from .evidence import RecordingEvidence
-from .links import Link, Node, corresponding
+from .links import Links
 from .matcher import Matcher
 from .neurons import neuron_ids
 
@@ -39,19 +39,17 @@ class Compared:
 
     @classmethod
     def of(
-        cls, numbers: tuple[int, int], recordings: list[RecordingEvidence], links: dict[tuple[Node, Node], Link],
-        matcher: Matcher,
-    ) -> "Compared":  # fmt: skip
+        cls, numbers: tuple[int, int], recordings: list[RecordingEvidence], links: Links, matcher: Matcher
+    ) -> "Compared":
         """Two recordings compared by their activity, from the links of their groups."""
         first, second = (recordings[number] for number in numbers)
         parts = [(np.empty((0, 2), dtype=np.int64), *np.empty((3, 0)))]
-        for labels in corresponding(first, second):
-            link = links[tuple(zip(numbers, labels, strict=True))]
+        for ((_, label), (_, other)), link in links.items():
             dense = np.zeros(link.weight.shape)
             dense[tuple(link.pairs.T)] = matcher.probability(link.rows)
             probability = capped(dense)[tuple(link.pairs.T)]
             kept = _kept(link.pairs, probability)
-            units = [one.groups[label].units for one, label in zip((first, second), labels, strict=True)]
+            units = first.groups[label].units, second.groups[other].units
             pairs = np.stack([units[side][link.pairs[kept, side]] for side in (0, 1)], axis=1)
             parts.append((pairs, *(values[kept] for values in (probability, link.similarity, link.agreement))))
         shape = len(first.unit_ids), len(second.unit_ids)
@@ -87,10 +85,10 @@ def _kept(pairs: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return kept
 
 
-def possible_pairs(first: RecordingEvidence, second: RecordingEvidence) -> np.ndarray:
+def possible_pairs(first: RecordingEvidence, second: RecordingEvidence, all_ends) -> np.ndarray:
     """The pairs of units of corresponding groups that both have an embedding: bool, shape (n_first, n_second)."""
     possible = np.zeros((len(first.unit_ids), len(second.unit_ids)), dtype=bool)
-    for label, other in corresponding(first, second):
+    for (_, label), (_, other) in all_ends:
         possible[np.ix_(first.groups[label].units, second.groups[other].units)] = True
     return possible
 

@@ -1,6 +1,7 @@
 """evaluate_matches: matches against known identities, beside baselines that see the same recordings."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ..population import Population
 from ..unit_matches import UnitMatches, similarity_of
 from .cache import Cache
 from .evidence import Evidence, GroupEvidence, RecordingEvidence, correlations
-from .links import links_of
+from .links import correspondences, links_of
 from .sources import neuron_names
 
 MATCHES, EMBEDDING, CHANCE = "matches", "embedding alone", "chance"
@@ -175,16 +176,29 @@ class _Methods:
         }  # fmt: skip
         names = list(self.tables)
         starts = [] if populations is None else [n for n in names if n in (names[0], *others) or "population" in n]
-        self.related = {name: self._links(self.tables[name]) for name in starts}
+        self.related = {name: self._related(populations, self.tables[name]) for name in starts}
 
-    def _links(self, features: list[np.ndarray]) -> dict:
-        """All recordings compared as in `match_units`, with these features in the place of embeddings."""
-        recordings = []
-        for number, (units, rows) in enumerate(zip(self.embedded, features, strict=True)):
-            whole = Evidence(rows.astype(np.float32), self.correlations[number])
-            group = {"": GroupEvidence(units, whole, None, units[:0])}
-            recordings.append(RecordingEvidence(str(number), units, rows, group, "", None, "", []))
-        return links_of(recordings, Cache(None), progress=False)
+    def _related(self, populations: list[Population], features: list[np.ndarray]) -> dict:
+        """Recordings compared as in `match_units`, with these features in the place of embeddings.
+
+        The scales of correlations are weighted equally. Gives arrays (n_a, n_b) of the units with an embedding.
+        """
+        recordings, positions = [], []
+        for number, (population, rows) in enumerate(zip(populations, features, strict=True)):
+            groups, at = {}, {}
+            for label, units in population.groups():
+                at[label] = np.flatnonzero(np.isin(self.embedded[number], units))
+                correlations = self.correlations[number][:, at[label][:, None], at[label]]
+                whole = Evidence(rows[at[label]].astype(np.float32), correlations)
+                groups[label] = GroupEvidence(at[label], whole, None, at[label][:0])
+            recordings.append(RecordingEvidence(str(number), population.unit_ids, rows, groups, "", None, "", []))
+            positions.append(at)
+        sizes = list(map(len, self.embedded))
+        result = {(a, b): np.zeros((sizes[a], sizes[b])) for a, b in combinations(range(len(sizes)), 2)}
+        links = links_of(recordings, correspondences(recordings), Cache(None), progress=False)
+        for ((a, label), (b, other)), link in links.items():
+            result[a, b][np.ix_(positions[a][label], positions[b][other])] = link.weight.toarray()
+        return result
 
     def of(self, first: int, second: int):
         """Name and similarity of each method, among the units with an embedding."""
@@ -194,7 +208,7 @@ class _Methods:
         for name, arrays in self.tables.items():
             yield name, _likeness(arrays[first], arrays[second])
             if name in self.related:
-                yield name + WITH_RELATIONS, self.related[name][(first, ""), (second, "")].weight.toarray()
+                yield name + WITH_RELATIONS, self.related[name][first, second]
 
 
 def _score_pair(matches: UnitMatches, methods: _Methods, neurons: list[np.ndarray], first: int, second: int):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,13 @@ from ..predictions import check_target_error
 from ..provenance import portable_source
 from ..unit_embeddings import UnitEmbeddings
 from ..unit_matches import UnitMatches
-from .analyzer_features import features_of_analyzers
+from .analyzer_features import AnalyzerFeatures, feature_names
 from .cache import Cache
-from .calibration import FEATURES, MOST_CALIBRATED, imitations
+from .calibration import FEATURES, MOST_CALIBRATED, can_be_imitated, imitations
 from .combination import Combination, check_features
 from .compared import Compared, named_matches, possible_pairs, similarities
 from .evidence import RecordingEvidence
-from .links import links_of
+from .links import Ends, correspondences, links_of
 from .matcher import Matcher, fitted
 from .sources import EvidenceReader
 
@@ -102,29 +102,32 @@ def match_units(
     ['recording_a', 'unit_a', 'recording_b', 'unit_b', 'probability', 'named']
     """
     _check(target_error, seed, matcher)
+    named = feature_names(features)
     matcher = Matcher.load(matcher) if isinstance(matcher, str | Path) else matcher
     settings = EmbeddingSettings(model, device, precision)
     kept = Cache.of(cache)
     reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, kept)
+    analyzers = AnalyzerFeatures.of(named, _listed(sources), names) if named else None
     recordings = read_evidence(sources, names, reader, progress=progress)
     if len(recordings) < 2:
         raise InputError("give two recordings or more")
-    named = [features] if isinstance(features, str) else features
-    if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named):
-        features = features_of_analyzers(list(named), [one.source for one in _listed(sources)], recordings)
-    tables = check_features(features, recordings)
+    ends_of = _by_recordings(correspondences(recordings), len(recordings))
+    linked = [numbers for numbers, ends in ends_of.items() if ends]
+    tables = check_features(analyzers.read(recordings, linked) if analyzers else features, recordings)
     if matcher is None:
         matcher = fit_to_halves(recordings, seed, kept, progress=progress)
-    links = links_of(recordings, kept, progress=progress)
-    numbers = list(combinations(range(len(recordings)), 2))
-    compared = [Compared.of(pair, recordings, links, matcher) for pair in numbers]
+    links = links_of(recordings, list(chain(*ends_of.values())), kept, progress=progress)
+    compared = [
+        Compared.of(numbers, recordings, {one: links[one] for one in ends}, matcher)
+        for numbers, ends in ends_of.items()
+    ]
     about = _about(recordings, "", seed) | {
         "matcher": json.loads(json.dumps(asdict(matcher))),
         "target_error": target_error,
     }
     if tables:
         combination = Combination(list(tables))
-        possible = [possible_pairs(recordings[a], recordings[b]) for a, b in numbers]
+        possible = [possible_pairs(recordings[a], recordings[b], ends) for (a, b), ends in ends_of.items()]
         for one, pairs in zip(compared, possible, strict=True):
             combination.add(one.dense(one.probability), similarities(tables, *one.recordings), pairs)
         combination.fit()
@@ -178,9 +181,9 @@ def fit_matcher(
     if truth is None:
         return fit_to_halves(recordings, seed, kept, progress=progress)
     rows, same = [], []
-    for ends, link in links_of(recordings, kept, progress=progress).items():
-        names = [recordings[a].neurons[recordings[a].groups[label].units] for a, label in ends]
-        first, second = (names[side][link.pairs[:, side]] for side in (0, 1))
+    for ends, link in links_of(recordings, correspondences(recordings), kept, progress=progress).items():
+        neurons = [recordings[a].neurons[recordings[a].groups[label].units] for a, label in ends]
+        first, second = (neurons[side][link.pairs[:, side]] for side in (0, 1))
         known = (first != "") & (second != "")
         rows.append(link.rows[known])
         same.append((first == second)[known])
@@ -192,9 +195,9 @@ def fit_matcher(
 def fit_to_halves(recordings: list[RecordingEvidence], seed: int, kept: Cache, *, progress: bool) -> Matcher:
     """The matcher for these recordings, from comparisons of halves of up to `MOST_CALIBRATED` of them."""
     learnt = []
-    count = min(len(recordings), MOST_CALIBRATED)
-    chosen = [recordings[k * len(recordings) // count] for k in range(count)]
-    for recording in tqdm(chosen, desc="calibrating", unit="recording", disable=not progress):
+    usable = [recording for recording in recordings if any(map(can_be_imitated, recording.groups.values()))]
+    chosen = np.unique(np.linspace(0, len(usable) - 1, min(len(usable), MOST_CALIBRATED)).round().astype(int))
+    for recording in tqdm([usable[k] for k in chosen], desc="calibrating", unit="recording", disable=not progress):
 
         def compute(groups=recording.groups) -> dict[str, np.ndarray]:
             rng = np.random.default_rng(seed)
@@ -203,12 +206,12 @@ def fit_to_halves(recordings: list[RecordingEvidence], seed: int, kept: Cache, *
             return {"rows": rows, "same": np.concatenate([np.empty(0, dtype=bool), *(same for _, same in parts)])}
 
         learnt.append(kept.arrays("halves", [recording.key, int(seed)], compute))
-    rows, same = (np.concatenate([arrays[name] for arrays in learnt]) for name in ("rows", "same"))
-    if not len(rows):
+    if not learnt:
         raise InputError(
             "no recording is long enough, or holds enough units, to be compared with itself: give longer ones, or a "
             "matcher that was fitted to others (matcher=, --matcher)"
         )
+    rows, same = (np.concatenate([arrays[name] for arrays in learnt]) for name in ("rows", "same"))
     return fitted(rows, same, _about(recordings, "halves of recordings", seed))
 
 
@@ -245,6 +248,14 @@ def read_evidence(
             raise InputError(f"{name}: was embedded by another model than {first.name}: embed both with one model")
         recordings.append(recording)
     return recordings
+
+
+def _by_recordings(all_ends: list[Ends], count: int) -> dict[tuple[int, int], list[Ends]]:
+    """Corresponding groups of any two recordings."""
+    result: dict[tuple[int, int], list[Ends]] = {numbers: [] for numbers in combinations(range(count), 2)}
+    for ends in all_ends:
+        result[ends[0][0], ends[1][0]].append(ends)
+    return result
 
 
 def _check(target_error, seed, matcher) -> None:

@@ -15,6 +15,7 @@ from ..io import read_population
 from ..population import Population
 from ..unit_matches import similarity_of
 from .cache import Cache
+from .calibration import LEAST_UNITS
 from .evidence import Evidence, GroupEvidence
 from .relations import agreement_of
 from .sources import EvidenceReader
@@ -106,7 +107,8 @@ def find_oversplits(
     Raises
     ------
     InputError
-        The recording cannot be read or embedded, holds traces, or is too short to be compared with itself.
+        The recording cannot be read or embedded, holds traces, or is too short or has too few units to be compared with
+        itself; or least_probability is wrong.
     CheckpointError, DeviceError
         As in `embed`.
 
@@ -118,23 +120,32 @@ def find_oversplits(
     """
     import pandas as pd
 
-    settings = EmbeddingSettings(model, device, precision)
-    reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, Cache.of(cache), progress)
+    if isinstance(least_probability, bool) or not isinstance(least_probability, int | float | np.number):
+        raise InputError(f"least_probability must be a number in [0, 1], not {least_probability!r}")
+    if not 0 <= least_probability <= 1:
+        raise InputError(f"least_probability must lie in [0, 1], not {least_probability!r}")
+    name = str(source) if isinstance(source, str | Path) else "the recording"
+    reader = EvidenceReader(
+        EmbeddingSettings(model, device, precision), {"group_by": group_by, **keywords}, Cache.of(cache), progress
+    )
     population = read_population(source, group_by=group_by, **keywords)
     if population.signal != "spikes":
-        raise InputError("find_oversplits needs the spikes of a sorted recording: this one holds traces")
+        raise InputError(f"{name}: holds traces, and find_oversplits needs the spikes of a sorted recording")
     population = present(population)
-    evidence = reader.read(population, "the recording")
-    if not any(group.halves is not None for group in evidence.groups.values()):
-        raise InputError("the recording is too short to be compared with itself: give a longer one")
+    evidence = reader.read(population, name)
+    groups = [group for group in evidence.groups.values() if group.halves and len(group.halves[0]) >= LEAST_UNITS]
+    if not groups:
+        raise InputError(
+            f"{name}: is too short, or holds too few units, to be compared with itself: give a longer recording, or "
+            f"more units"
+        )
     columns = (
         "unit_a", "unit_b", "probability", "p(activity)", "similarity", "agreement", "within_refractory", "expected",
         "refractory", "successive",
     )  # fmt: skip
     rows = []
-    for group in evidence.groups.values():
-        if group.halves is not None and len(group.halves[0]) > 3:
-            rows += _of_group(population, group, least_probability)
+    for group in groups:
+        rows += _of_group(population, group, least_probability)
     table = pd.DataFrame(rows, columns=columns)
     table = table[table["probability"] >= least_probability]
     return Oversplits(table.sort_values("probability", ascending=False, ignore_index=True), population.n_units)

@@ -68,7 +68,7 @@ def compare(first: Evidence, second: Evidence, weights: np.ndarray) -> RawMatch:
     """
     similarity = similarity_of(first.embedding, second.embedding)
     logits = _logits(similarity)
-    if not _related(first, second):
+    if not related(first, second):
         odds = one_to_one(np.exp(logits), NO_PARTNER) if similarity.size else similarity
         return RawMatch(similarity, np.zeros_like(similarity), odds, 0.0)
     sides = first.correlations, second.correlations
@@ -91,10 +91,8 @@ def compare_from(
 ) -> RawMatch:
     """What is known of two recordings, averaged with the result from one more start, of the shape (n_first, n_second).
 
-    `known` needs no agreement. The result equals that of `compare` with this start among the others.
+    The agreement in `known` is not used. There must be correlations to compare (`related`).
     """
-    if not _related(first, second):
-        return known
     sides = first.correlations, second.correlations
     weights = (weights / weights.sum()).astype(np.float32)
     found, agreement = _matched(_logits(known.similarity), *sides, weights, one_to_one(start, NO_PARTNER))
@@ -105,7 +103,7 @@ def compare_from(
     return RawMatch(known.similarity, agreement_of(*sides, weight, weights), weight, log_total)
 
 
-def _related(first: Evidence, second: Evidence) -> bool:
+def related(first: Evidence, second: Evidence) -> bool:
     """Whether there are correlations to compare."""
     return bool(len(first.correlations) and len(second.correlations)) and min(len(first), len(second)) > 2
 
