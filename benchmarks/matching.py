@@ -35,7 +35,7 @@ from spikeinterface_nuclr import (
     simulate_days,
 )
 from spikeinterface_nuclr.decoding.scores import interval
-from spikeinterface_nuclr.matching.evaluation import MATCHES, WITH_RELATIONS, MatchEvaluation
+from spikeinterface_nuclr.matching.evaluation import MATCHES, WITH_RELATIONS, MatchEvaluation, identities
 from spikeinterface_nuclr.matching.sources import halves_of
 
 RANDOM = "random weights"
@@ -63,16 +63,11 @@ def score(populations: list[Population], truth, model, names: list[str], cache, 
 
 
 def pairs_of_neurons(matches: UnitMatches, truth) -> dict[str, int]:
-    """Pairs of units that have one neuron_id in two recordings: how many, and how many are right of those known.
-
-    A unit whose neuron is not known is judged if its partner's is known to be another unit of that recording.
-    """
+    """Pairs of units that have one neuron_id in two recordings: how many, and how many are right of those known."""
     counts = {"joined": 0, "joined_judged": 0, "joined_right": 0, "same": 0}
     for a, b in combinations(range(len(truth)), 2):
-        names = truth[a], truth[b]
         joined = matches.neuron_id[a][:, None] == matches.neuron_id[b]
-        same = (names[0][:, None] == names[1]) & (names[0] != "")[:, None]
-        known = same.any(axis=1)[:, None] | same.any(axis=0) | ((names[0] != "")[:, None] & (names[1] != ""))
+        same, known = identities(truth[a], truth[b])
         counts["joined"] += int(joined.sum())
         counts["joined_judged"] += int((joined & known).sum())
         counts["joined_right"] += int((joined & same).sum())

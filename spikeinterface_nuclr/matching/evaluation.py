@@ -211,14 +211,23 @@ class _Methods:
                 yield name + WITH_RELATIONS, self.related[name][first, second]
 
 
+def identities(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether units with these names of neurons are the same, and whether this is known: bool, (n_first, n_second).
+
+    It is known if both names are, or if one of the units is known to be another unit of the other recording.
+    """
+    same = (first[:, None] == second) & (first != "")[:, None]
+    known = same.any(axis=1)[:, None] | same.any(axis=0) | ((first != "")[:, None] & (second != ""))
+    return same, known
+
+
 def _score_pair(matches: UnitMatches, methods: _Methods, neurons: list[np.ndarray], first: int, second: int):
     """Rows of scores, and probability and identity of all pairs that can be judged; None without common neurons."""
     units = methods.embedded[first], methods.embedded[second]
     names = neurons[first][units[0]], neurons[second][units[1]]
-    same = (names[0][:, None] == names[1]) & (names[0] != "")[:, None]
+    same, known = identities(*names)
     if same.sum() < 2:
         return None
-    known = same.any(axis=1)[:, None] | same.any(axis=0) | ((names[0] != "")[:, None] & (names[1] != ""))
     about = {
         "recording_a": matches.recordings[first], "recording_b": matches.recordings[second],
         "common": int(same.sum()), "candidates_a": len(units[0]), "candidates_b": len(units[1]),

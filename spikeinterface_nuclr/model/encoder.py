@@ -1,5 +1,6 @@
 """Encoder: the network that maps a window of a population's activity to one embedding per neuron; and ensembles."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -243,10 +244,8 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     if q.device.type == "cpu" and torch.is_grad_enabled():
         # The backward pass of torch's fused kernel takes six times as long as these products (64 neurons).
         return attend_unfused(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
-    if q.device.type == "cuda":
-        with sdpa_kernel(_WITHOUT_PLANS):
-            return F.scaled_dot_product_attention(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v)
+    with sdpa_kernel(_WITHOUT_PLANS) if q.device.type == "cuda" else nullcontext():
+        return F.scaled_dot_product_attention(q, k, v)
 
 
 def attend_unfused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
