@@ -304,7 +304,7 @@ def draw(path: Path, scores: pd.DataFrame, calibration: pd.DataFrame, drifted: p
             axes[0].plot(x, values.mean(), "_", color=f"C{k}", ms=12, mew=2.5, label=method if number == 0 else None)
     axes[0].set(xticks=range(len(tasks)), ylabel="top-1 accuracy", ylim=(0, 1), title="The same neuron again")
     axes[0].set_xticklabels([task.replace(" ", "\n", 1) for task in tasks])
-    axes[0].legend(fontsize=7, loc="upper left")
+    axes[0].legend(fontsize=7, loc="upper right")
     axes[1].plot([0, 1], [0, 1], color="0.8")
     for number, (task, group) in enumerate(calibration.groupby("task", sort=False)):
         weighted = group.assign(bin=np.digitize(group["probability"], (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)))
