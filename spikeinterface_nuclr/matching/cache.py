@@ -14,7 +14,7 @@ from ..files import written_whole
 from ..unit_embeddings import read_array
 
 # Raise it when what is kept changes, so that it is computed again.
-_VERSION = 6
+_VERSION = 7
 _DIGEST = "digest"
 
 

@@ -31,9 +31,9 @@ class Link:
 
     Attributes
     ----------
-    pairs : int64, shape (m, 2)
+    pairs : int32, shape (m, 2)
         Positions, in the groups, of the pairs of units with a chance, and of each unit's best pair.
-    rows : float64, shape (m, len(FEATURES))
+    rows : float32, shape (m, len(FEATURES))
         What is known about each (`calibration`).
     similarity, agreement : float32, shape (m,)
     weight : sparse array, shape (n_first, n_second)
@@ -55,6 +55,8 @@ class Link:
         pairs, rows = features_of(match)
         at = tuple(pairs.T)
         stored = np.where(match.weight > _LEAST_STORED, match.weight, 0)
+        # Narrow types, because there are hundreds of links of thousands of pairs.
+        pairs, rows = pairs.astype(np.int32), rows.astype(np.float32)
         return cls(pairs, rows, match.similarity[at], match.agreement[at], csr_array(stored), match.log_total)
 
     def transposed(self) -> "Link":

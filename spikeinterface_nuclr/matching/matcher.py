@@ -117,8 +117,10 @@ def fitted(rows: np.ndarray, same: np.ndarray, provenance: dict) -> Matcher:
             "the recordings are too short, or hold too few units, to learn what the same neuron looks like: give "
             "longer ones, or a matcher that was fitted to others (matcher=, --matcher)"
         )
+    rows = rows.astype(np.float64)
     mean, scale = rows.mean(axis=0), rows.std(axis=0)
-    scale = np.where(scale > 1e-9, scale, 1)
+    # Differences of a constant column are rounding errors.
+    scale = np.where(scale > 1e-6 * np.abs(mean) + 1e-9, scale, 1)
     model = LogisticRegression(C=1.0, max_iter=1000).fit((rows - mean) / scale, same)
     counts = {"pairs": len(same), "same": int(same.sum())}
     return Matcher(
