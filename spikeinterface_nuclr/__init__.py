@@ -104,6 +104,7 @@ _PUBLIC = {
     "simulate_sequences": "simulation",
     "write_matches": "io.nwb",
     "write_nwb": "io.nwb",
+    "write_phy_columns": "io.phy_columns",
 }
 __all__ = sorted(_PUBLIC)
 

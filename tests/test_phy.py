@@ -1,9 +1,10 @@
 """Folders of phy and Kilosort as people have them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from spikeinterface_nuclr import InputError, read_population
+from spikeinterface_nuclr import Estimates, InputError, read_population, simulate_population, write_phy_columns
 from spikeinterface_nuclr.errors import RecordingWarning
 
 GROUP = "cluster_id\tgroup\n0\tnoise\n1\tgood\n2\tmua\n"
@@ -186,3 +187,74 @@ def test_whole_numbers_may_be_floats(tmp_path):
 def test_a_recording_begins_at_sample_0(tmp_path):
     found = read_population(folder(tmp_path, times=600_000 + np.arange(6000) * 500))
     assert found.observed.tolist() == [[0.0, 120.0]]
+
+
+# --- predictions as columns -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sorted_folder(tmp_path):
+    """A folder of twelve simulated units, one of them noise, as phy has it."""
+    population = simulate_population(12, 60.0, seed=4)
+    times = np.concatenate([np.round(30_000 * train).astype(np.int64) for train in population.spike_times])
+    clusters = np.repeat(np.arange(12, dtype=np.int32) + 3, population.num_spikes)
+    order = np.argsort(times, kind="stable")
+    group = "cluster_id\tgroup\n3\tnoise\n4\tgood\n"
+    return folder(tmp_path, times=times[order], clusters=clusters[order], cluster_group__tsv=group)
+
+
+def test_phy_shows_predicted_labels(sorted_folder, nuclr):
+    before = {path.name: path.read_bytes() for path in sorted_folder.iterdir()}
+    done = nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", "-q")
+    assert "cluster_nuclr_cell_type.tsv" in done.stdout
+    after = {path.name: path.read_bytes() for path in sorted_folder.iterdir()}
+    new = {"cluster_nuclr_cell_type.tsv", "cluster_nuclr_cell_type_probability.tsv"}
+    assert set(after) - set(before) == new
+    assert all(after[name] == content for name, content in before.items())
+    nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "-o", sorted_folder.parent / "p.csv", "-q")
+    expected = pd.read_csv(sorted_folder.parent / "p.csv", index_col=0)
+    shown = pd.read_csv(sorted_folder / "cluster_nuclr_cell_type.tsv", sep="\t", index_col="cluster_id")
+    assert shown.index.tolist() == list(range(4, 15))
+    assert shown["nuclr_cell_type"].tolist() == expected["label"].tolist()
+    probability = pd.read_csv(sorted_folder / "cluster_nuclr_cell_type_probability.tsv", sep="\t", index_col=0)
+    assert np.allclose(probability["nuclr_cell_type_probability"], expected["confidence"], rtol=1e-3)
+    # What was written does not change what is read.
+    assert read_population(sorted_folder).unit_ids.tolist() == list(range(4, 15))
+    again = nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", "-q", code=3)
+    assert "exists already" in again.stderr
+    nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", "-q", "--overwrite")
+
+
+def test_phylib_reads_the_columns(sorted_folder, nuclr):
+    model = pytest.importorskip("phylib.io.model")
+    nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", "-q")
+    for name in new_columns(sorted_folder):
+        columns = model.load_metadata(sorted_folder / f"cluster_{name}.tsv")
+        assert list(columns) == [name]
+        assert sorted(columns[name]) == list(range(4, 15))
+
+
+def new_columns(path):
+    return sorted(file.stem.removeprefix("cluster_") for file in path.glob("cluster_nuclr_*.tsv"))
+
+
+def test_numbers_have_columns_of_their_intervals(sorted_folder):
+    ids = np.arange(4, 15)
+    value = np.where(ids == 6, np.nan, ids * 10.0)
+    estimates = Estimates("depth (µm)", ids, value, value - 1, value + 1, 0.9, {})
+    files = write_phy_columns(sorted_folder, estimates)
+    assert [file.name for file in files] == [f"cluster_nuclr_depth_m_{end}.tsv" for end in ("", "_low", "_high")]
+    rows = pd.read_csv(files[0], sep="\t")
+    assert 6 not in rows["cluster_id"].tolist()
+    assert rows.iloc[0].tolist() == [4, 40.0]
+
+
+def test_columns_go_into_phy_folders_only(sorted_folder, nuclr, tmp_path_factory):
+    ids = np.array(["a", "b"])
+    estimates = Estimates("depth", ids, np.ones(2), np.ones(2), np.ones(2), 0.9, {})
+    with pytest.raises(InputError, match="no cluster id"):
+        write_phy_columns(sorted_folder, estimates)
+    with pytest.raises(InputError, match=r"holds no spike_times\.npy"):
+        write_phy_columns(tmp_path_factory.mktemp("other"), estimates)
+    for extra in (("-o", "x.csv"), ("--in-place",)):
+        nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", *extra, code=2)

@@ -48,6 +48,10 @@ def predict(
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Add the predictions to the NWB file itself, in one safe step.")
     ] = False,
+    to_phy: Annotated[
+        bool,
+        typer.Option("--to-phy", help="Add the predictions to a phy or Kilosort folder, as columns that phy shows."),
+    ] = False,
     target_error: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
@@ -83,6 +87,8 @@ def predict(
 
     nuclr predict session.nwb --decoder D --in-place (or -o copy.nwb): next to the embeddings in processing/nuclr.
 
+    nuclr predict PHY_FOLDER --decoder D --to-phy: cluster_nuclr_TARGET.tsv, which phy shows as a column.
+
     nuclr predict ANALYZER --decoder D: the extension nuclr_identity (for numbers nuclr_estimate), saved in the
     analyzer's folder.
 
@@ -91,24 +97,32 @@ def predict(
     from ..decoding.loading import load_predictor
     from ..embedding import EmbeddingSettings
     from ..io import kind_of
+    from ..io.phy import is_phy_folder
 
     check_source(source)
     if in_place and output is not None:
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output")
+    if to_phy and (in_place or output is not None):
+        raise typer.BadParameter("--to-phy writes into the folder itself: leave out --output and --in-place")
+    if to_phy and not is_phy_folder(source):
+        raise typer.BadParameter("--to-phy is for phy and Kilosort folders, which hold spike_times.npy")
     kind = kind_of(source)
     into_nwb = kind == "nwb" and (in_place or (output is not None and output.suffix in (".nwb", ".zarr")))
     if in_place and not into_nwb:
         raise typer.BadParameter("--in-place is for NWB files")
-    if output is None and not in_place and kind != "analyzer":
-        raise typer.BadParameter("name a file to write: -o FILE.csv" + ", -o FILE.nwb or --in-place" * (kind == "nwb"))
-    if where is not None and (output is None or into_nwb):
+    if output is None and not in_place and not to_phy and kind != "analyzer":
+        more = ", -o FILE.nwb or --in-place" * (kind == "nwb") + " or --to-phy" * is_phy_folder(source)
+        raise typer.BadParameter("name a file to write: -o FILE.csv" + more)
+    if where is not None and not to_phy and (output is None or into_nwb):
         raise typer.BadParameter("--where is for output files: -o FILE.csv")
-    check_replacing(inside=output is None, overwrite=overwrite, if_exists=if_exists)
+    check_replacing(inside=output is None and not to_phy, overwrite=overwrite, if_exists=if_exists)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     reader = _Reader(load_predictor(decoder), decoder, target_error, coverage)
     if into_nwb:
         line = _into_nwb(source, reader, output, settings, reading, overwrite=overwrite, if_exists=if_exists)
+    elif to_phy:
+        line = _into_phy(source, reader, settings, reading, overwrite=overwrite)
     elif output is not None:
         line = _into_file(source, kind, reader, output, settings, reading, overwrite=overwrite)
     else:
@@ -174,6 +188,18 @@ def _into_file(
     with written_whole(output, overwrite=overwrite) as temporary:
         for_csv(prediction.to_dataframe()).to_csv(temporary)
     return f"{output}: {_summary(prediction)}"
+
+
+def _into_phy(source: Path, reader: _Reader, settings, reading: dict, *, overwrite: bool) -> str:
+    """Write predictions as columns of a phy folder."""
+    from ..io import read_population
+    from ..io.phy_columns import check_columns, write_phy_columns
+
+    check_columns(source, reader.fitted.target, overwrite=overwrite)
+    population = read_population(source, **reading)
+    prediction = reader.predict(settings.embed(population, _model(reader.fitted, settings)), population)
+    files = write_phy_columns(source, prediction, overwrite=overwrite)
+    return f"{', '.join(map(str, files))}: {_summary(prediction)}"
 
 
 def _into_nwb(
