@@ -19,7 +19,7 @@ from ..unit_matches import similarity_of
 from .evidence import Evidence
 
 # Log odds per unit of cosine similarity of the embeddings, and of agreement of the correlations (which lies in
-# [-1, 1]). Results hardly depend on them (benchmarks/matching.py); calibration comes afterwards.
+# [-1, 1]). Chosen in mice and Aplysia that are not tested; calibration comes afterwards.
 SIMILARITY_SLOPE, AGREEMENT_SLOPE = 8.0, 40.0
 # Agreement counts fully from this step on.
 WARM_UP, MAX_STEPS = 20, 60
