@@ -33,7 +33,7 @@ from spikeinterface_nuclr.matching.compared import _kept
 from spikeinterface_nuclr.matching.evidence import SCALES_S, Evidence, GroupEvidence, RecordingEvidence, correlations
 from spikeinterface_nuclr.matching.links import correspondences, links_of
 from spikeinterface_nuclr.matching.neurons import neuron_ids
-from spikeinterface_nuclr.matching.oversplits import log_ratio, refractory_spikes
+from spikeinterface_nuclr.matching.oversplits import log_ratio, refractory_fraction, refractory_spikes
 from spikeinterface_nuclr.matching.relations import compare, compare_from, one_to_one
 from spikeinterface_nuclr.simulation import analyzer_of
 from spikeinterface_nuclr.unit_matches import named_pairs
@@ -700,6 +700,15 @@ def test_refractory_trains_are_told_from_independent_ones():
     assert log_ratio(*refractory_spikes(times[::2], other)) < -10
     assert log_ratio(0, 0.0) == 0.0
     assert 0.5 < log_ratio(0, 1.0) < 1.0
+
+
+def test_times_of_bins_say_nothing_about_refractoriness():
+    rng = np.random.default_rng(0)
+    trains = [np.sort(rng.uniform(0, 600, 8000)) for _ in range(12)]
+    assert refractory_fraction(trains) == 1e-3
+    assert refractory_fraction([np.unique(np.round(train, 2)) for train in trains]) > 0.9
+    assert refractory_fraction(trains[:1]) == 1e-3
+    assert abs(log_ratio(0, 8.0, 1.0)) < 1e-6
 
 
 def test_oversplits_need_spikes_and_time():

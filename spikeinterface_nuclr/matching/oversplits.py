@@ -32,9 +32,13 @@ _ABSENT, _ABSENT_INTERVALS = 0.1, 20
 _LEAST_EXPECTED = 3.0
 # Spikes of one neuron within its refractory lags, relative to those expected of two: of other neurons, or noise.
 _CONTAMINATION = 0.05
-# Fraction of pairs of two neurons that look refractory, because they inhibit one another or their spikes overlap; and
-# least fraction of pairs that are successive. Chosen in two rats (benchmarks/matching.py tests four others).
+# Least fractions of pairs of two neurons that look refractory, because one inhibits the other or their spikes overlap,
+# and that are successive. Chosen in two rats (benchmarks/matching.py tests four others).
 _REFRACTORY_PAIRS, _SUCCESSIVE_PAIRS = 1e-3, 1e-2
+# A pair looks refractory with at most this fraction of the spikes expected.
+_ALIKE = 0.1
+# Pairs, drawn at random, in which the former is estimated.
+_DRAWN = 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,15 +178,16 @@ def _of_group(population: Population, group: GroupEvidence, least_probability: f
     activity, similarity, agreement = _like_one(*group.halves, group.weights)
     successive = _successive(population, units)
     frequency = max(successive[np.triu_indices(len(units), 1)].mean(), _SUCCESSIVE_PAIRS)
+    alike = refractory_fraction([population.spike_times[unit] for unit in units])
     # What the spikes can say at most.
-    possible = _logit(activity) + max(-np.log(_REFRACTORY_PAIRS), -np.log(frequency)) >= _logit(least_probability)
+    possible = _logit(activity) + max(-np.log(alike), -np.log(frequency)) >= _logit(least_probability)
     rows = []
     for i, j in np.argwhere(np.triu(possible, 1)):
         first, second = population.spike_times[units[i]], population.spike_times[units[j]]
         within, expected = refractory_spikes(first, second)
         few = expected >= _LEAST_EXPECTED and within < expected / 2
         refractory = bool(few and poisson.cdf(within, expected) < _REFRACTORY_LEVEL)
-        ratio = -np.log(frequency) if successive[i, j] else log_ratio(within, expected)
+        ratio = -np.log(frequency) if successive[i, j] else log_ratio(within, expected, alike)
         probability = float(expit(_logit(activity[i, j]) + ratio))
         ids = population.unit_ids[units[[i, j]]].tolist()
         about = activity[i, j], similarity[i, j], agreement[i, j], within, expected, refractory, bool(successive[i, j])
@@ -238,13 +243,31 @@ def refractory_spikes(first: np.ndarray, second: np.ndarray) -> tuple[int, float
     return within(_COINCIDENT_S, REFRACTORY_S), float(flank * (REFRACTORY_S - _COINCIDENT_S))
 
 
-def log_ratio(within: int, expected: float) -> float:
+def refractory_fraction(trains: list[np.ndarray]) -> float:
+    """Fraction of pairs of these spike trains that look refractory, from a sample; at least one in a thousand.
+
+    It is large where spikes of different neurons cannot be close to one another, for example if spike times are those
+    of bins: refractoriness then says nothing. More than the least fraction is returned only where it is significant.
+    """
+    rng, count = np.random.default_rng(0), len(trains)
+    pairs = np.argwhere(np.triu(np.ones((count, count), dtype=bool), 1))
+    pairs = pairs[rng.permutation(len(pairs))[:_DRAWN]]
+    counts = np.array([refractory_spikes(trains[i], trains[j]) for i, j in pairs]).reshape(-1, 2)
+    within, expected = counts[counts[:, 1] >= _LEAST_EXPECTED].T
+    chance = poisson.cdf(_ALIKE * expected, expected)
+    looking, others = (within <= _ALIKE * expected).sum() - chance.sum(), (1 - chance).sum()
+    if not len(within) or looking < 2 * np.sqrt((chance * (1 - chance)).sum()) + 1:
+        return _REFRACTORY_PAIRS
+    return float(np.clip(looking / others, _REFRACTORY_PAIRS, 1))
+
+
+def log_ratio(within: int, expected: float, alike: float = _REFRACTORY_PAIRS) -> float:
     """Logarithm of how much better a number of spikes within the refractory lags fits one neuron than two.
 
     Of one neuron it is a Poisson variable with a mean of 5 % of those expected. Of two its mean is all of them, except
-    in one of a thousand pairs, which look like one neuron.
+    in the fraction of pairs that look like one neuron (`refractory_fraction`).
     """
     if not expected > 0:
         return 0.0
     one, two = poisson.logpmf(within, _CONTAMINATION * expected), poisson.logpmf(within, expected)
-    return float(one - np.logaddexp(np.log1p(-_REFRACTORY_PAIRS) + two, np.log(_REFRACTORY_PAIRS) + one))
+    return float(one - np.logaddexp(np.log1p(-min(alike, 1 - 1e-9)) + two, np.log(alike) + one))
