@@ -225,7 +225,10 @@ def test_a_cleared_extension_is_as_before_its_computation(analyzer):
 
 # Modules that export less than `spikeinterface.core`, but whose names SpikeInterface documents.
 PUBLIC = {
-    *("spikeinterface", "spikeinterface.core", "spikeinterface.generation", "spikeinterface.postprocessing"),
+    "spikeinterface",
+    "spikeinterface.core",
+    "spikeinterface.generation",
+    "spikeinterface.postprocessing",
     "spikeinterface.widgets.base",
 }
 
