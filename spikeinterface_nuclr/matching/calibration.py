@@ -54,7 +54,7 @@ def features_of(match: RawMatch) -> tuple[np.ndarray, np.ndarray]:
     best = [weight == weight.max(axis=axis, keepdims=True) for axis in (0, 1)]
     pairs = np.argwhere((weight > LEAST_WEIGHT) | best[0] | best[1])
     chosen = tuple(pairs.T)
-    logit = np.clip(
+    log_odds = np.clip(
         np.log(np.maximum(weight[chosen], 1e-30)) - np.log1p(-np.minimum(weight[chosen], 1 - 1e-6)),
         -_MAX_LOGIT,
         _MAX_LOGIT,
@@ -68,8 +68,8 @@ def features_of(match: RawMatch) -> tuple[np.ndarray, np.ndarray]:
     ]
     agreement, similarity, raw = agreement[chosen], similarity[chosen], match.agreement[chosen]
     constant = [np.full(len(pairs), value) for value in of_all]
-    products = [logit * of_all[0], agreement * of_all[0], logit * of_all[2]]
-    return pairs, np.stack([logit, agreement, similarity, raw, *constant, *products], axis=1)
+    products = [log_odds * of_all[0], agreement * of_all[0], log_odds * of_all[2]]
+    return pairs, np.stack([log_odds, agreement, similarity, raw, *constant, *products], axis=1)
 
 
 def can_be_imitated(group: GroupEvidence) -> bool:
@@ -100,6 +100,12 @@ def imitations(group: GroupEvidence, rng: np.random.Generator) -> Iterator[tuple
             sides: tuple[Evidence, Evidence] = first.select(units[0]), second.blurred(blur, rng).select(units[1])
             pairs, rows = features_of(compare(*sides, group.weights))
             yield rows, units[0][pairs[:, 0]] == units[1][pairs[:, 1]]
+
+
+def logit(probability):
+    """Log odds, finite also for 0 and 1."""
+    probability = np.clip(probability, 1e-9, 1 - 1e-9)
+    return np.log(probability) - np.log1p(-probability)
 
 
 def capped(probability: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from ..errors import InputError
-from .calibration import capped
+from .calibration import capped, logit
 from .evidence import RecordingEvidence
 
 # Pairs that the activity gives no chance have this probability, so that features can still speak for them.
@@ -127,12 +127,12 @@ class Combination:
         mean = np.average(rows, axis=0, weights=counts)
         deviation = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=counts))
         self._moments = mean, np.where(deviation > 0, deviation, 1)
-        design, activity = self._design(rows), _logit(prior)
-        self._base = float(_logit(np.average(prior, weights=counts)))
+        design, activity = self._design(rows), logit(prior)
+        self._base = float(logit(np.average(prior, weights=counts)))
         same = prior
         for _ in range(_STEPS):
             self._weights = _logistic(design, same, counts)
-            ratio = design @ self._weights - _logit(np.average(same, weights=counts))
+            ratio = design @ self._weights - logit(np.average(same, weights=counts))
             same = 1 / (1 + np.exp(-np.clip(activity + ratio, -50, 50)))
 
     def probabilities(
@@ -144,9 +144,10 @@ class Combination:
         ratio = np.zeros(len(rows))
         ratio[known] = self._design(rows[known]) @ self._weights - self._base
         ratio = ratio.reshape(probability.shape)
-        both = _logit(np.maximum(probability, FLOOR)) + ratio
-        logits = both, self._base + ratio
-        return tuple(capped(possible / (1 + np.exp(-np.clip(logit, -50, 50)))) for logit in logits)
+        both = logit(np.maximum(probability, FLOOR)) + ratio
+        return tuple(
+            capped(possible / (1 + np.exp(-np.clip(logits, -50, 50)))) for logits in (both, self._base + ratio)
+        )
 
     def to_dict(self) -> dict:
         """The weights, for provenance: log odds per standard deviation of each feature, and of its square."""
@@ -178,10 +179,5 @@ def _logistic(design: np.ndarray, same: np.ndarray, counts: np.ndarray) -> np.nd
         return value, gradient
 
     start = np.zeros(design.shape[1])
-    start[0] = _logit(np.average(same, weights=counts))
+    start[0] = logit(np.average(same, weights=counts))
     return minimize(loss, start, jac=True, method="L-BFGS-B").x
-
-
-def _logit(probability):
-    probability = np.clip(probability, 1e-9, 1 - 1e-9)
-    return np.log(probability) - np.log1p(-probability)

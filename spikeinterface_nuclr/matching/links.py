@@ -133,7 +133,7 @@ def links_of(recordings: list[RecordingEvidence], all_ends: list[Ends], cache: C
         return Link.of(compare(first.whole, second.whole, weights_of(first, second)))
 
     links = {
-        ends: _kept(cache, "pair", [], recordings, ends, compared)
+        ends: _kept_link(cache, "pair", [], recordings, ends, compared)
         for ends in tqdm(all_ends, desc="matching", unit="pair", disable=not progress)
     }
     for number in range(ROUNDS if len(recordings) > 2 else 0):
@@ -169,12 +169,12 @@ def _again(links: Links, recordings: list[RecordingEvidence], number: int, cache
     digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
     description = f"matching through others, {number + 1}"
     return {
-        ends: _kept(cache, "through", [number, digest], recordings, ends, compared)
+        ends: _kept_link(cache, "through", [number, digest], recordings, ends, compared)
         for ends in tqdm(links, desc=description, unit="pair", disable=not progress)
     }
 
 
-def _kept(
+def _kept_link(
     cache: Cache, kind: str, key: list, recordings: list[RecordingEvidence], ends: Ends, compute: Callable[[Ends], Link]
 ) -> Link:
     """The link of two groups, kept for the next run, whatever the order of the recordings then."""

@@ -15,7 +15,7 @@ from ..io import read_population
 from ..population import Population
 from ..unit_matches import similarity_of
 from .cache import Cache
-from .calibration import LEAST_UNITS
+from .calibration import LEAST_UNITS, logit
 from .evidence import Evidence, GroupEvidence
 from .relations import agreement_of
 from .sources import EvidenceReader
@@ -35,10 +35,9 @@ _CONTAMINATION = 0.05
 # Least fractions of pairs of two neurons that look refractory, because one inhibits the other or their spikes overlap,
 # and that are successive. Chosen in two rats (benchmarks/matching.py tests four others).
 _REFRACTORY_PAIRS, _SUCCESSIVE_PAIRS = 1e-3, 1e-2
-# A pair looks refractory with at most this fraction of the spikes expected.
-_ALIKE = 0.1
-# Pairs, drawn at random, in which the former is estimated.
-_DRAWN = 4000
+# A pair looks refractory with at most this fraction of the spikes expected. How many do is estimated in pairs that are
+# drawn at random.
+_ALIKE, _DRAWN = 0.1, 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +179,7 @@ def _of_group(population: Population, group: GroupEvidence, least_probability: f
     frequency = max(successive[np.triu_indices(len(units), 1)].mean(), _SUCCESSIVE_PAIRS)
     alike = refractory_fraction([population.spike_times[unit] for unit in units])
     # What the spikes can say at most.
-    possible = _logit(activity) + max(-np.log(alike), -np.log(frequency)) >= _logit(least_probability)
+    possible = logit(activity) + max(-np.log(alike), -np.log(frequency)) >= logit(least_probability)
     rows = []
     for i, j in np.argwhere(np.triu(possible, 1)):
         first, second = population.spike_times[units[i]], population.spike_times[units[j]]
@@ -188,7 +187,7 @@ def _of_group(population: Population, group: GroupEvidence, least_probability: f
         few = expected >= _LEAST_EXPECTED and within < expected / 2
         refractory = bool(few and poisson.cdf(within, expected) < _REFRACTORY_LEVEL)
         ratio = -np.log(frequency) if successive[i, j] else log_ratio(within, expected, alike)
-        probability = float(expit(_logit(activity[i, j]) + ratio))
+        probability = float(expit(logit(activity[i, j]) + ratio))
         ids = population.unit_ids[units[[i, j]]].tolist()
         about = activity[i, j], similarity[i, j], agreement[i, j], within, expected, refractory, bool(successive[i, j])
         rows.append((*ids, probability, *about))
@@ -201,11 +200,6 @@ def _successive(population: Population, units: np.ndarray) -> np.ndarray:
     begin, end = (np.array([intervals[at] for intervals in observed]) for at in ((0, 0), (-1, 1)))
     together = np.minimum(end[:, None], end) - np.maximum(begin[:, None], begin)
     return together < _ABSENT * (population.stop - population.start)
-
-
-def _logit(probability):
-    probability = np.clip(probability, 1e-9, 1 - 1e-9)
-    return np.log(probability) - np.log1p(-probability)
 
 
 def _like_one(first: Evidence, second: Evidence, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
