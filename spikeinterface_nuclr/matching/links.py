@@ -8,7 +8,6 @@ from itertools import combinations
 
 import numpy as np
 from scipy.sparse import csr_array
-from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..unit_matches import similarity_of
@@ -16,6 +15,7 @@ from .cache import Cache
 from .calibration import features_of
 from .evidence import GroupEvidence, RecordingEvidence
 from .relations import RawMatch, compare, compare_from, related
+from .threads import in_threads
 
 # Comparisons of all recordings that start from what the others say.
 ROUNDS = 2
@@ -132,10 +132,11 @@ def links_of(recordings: list[RecordingEvidence], all_ends: list[Ends], cache: C
         first, second = (recordings[number].groups[label] for number, label in ends)
         return Link.of(compare(first.whole, second.whole, weights_of(first, second)))
 
-    links = {
-        ends: _kept_link(cache, "pair", [], recordings, ends, compared)
-        for ends in tqdm(all_ends, desc="matching", unit="pair", disable=not progress)
-    }
+    def link_of(ends: Ends) -> Link:
+        return _kept_link(cache, "pair", [], recordings, ends, compared)
+
+    found = in_threads(link_of, all_ends, "matching", "pair", progress=progress)
+    links = dict(zip(all_ends, found, strict=True))
     for number in range(ROUNDS if len(recordings) > 2 else 0):
         links = _again(links, recordings, number, cache, progress=progress)
     return links
@@ -167,11 +168,12 @@ def _again(links: Links, recordings: list[RecordingEvidence], number: int, cache
     # All links of the round before may decide each link of this one.
     everything = sorted(sorted(map(json.dumps, _keys(recordings, ends))) for ends in links)
     digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
-    description = f"matching through others, {number + 1}"
-    return {
-        ends: _kept_link(cache, "through", [number, digest], recordings, ends, compared)
-        for ends in tqdm(links, desc=description, unit="pair", disable=not progress)
-    }
+
+    def link_of(ends: Ends) -> Link:
+        return _kept_link(cache, "through", [number, digest], recordings, ends, compared)
+
+    found = in_threads(link_of, links, f"matching through others, {number + 1}", "pair", progress=progress)
+    return dict(zip(links, found, strict=True))
 
 
 def _kept_link(

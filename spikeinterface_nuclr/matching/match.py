@@ -27,6 +27,7 @@ from .evidence import RecordingEvidence
 from .links import Ends, correspondences, links_of
 from .matcher import Matcher, fitted
 from .sources import EvidenceReader
+from .threads import in_threads
 
 
 def match_units(
@@ -194,18 +195,19 @@ def fit_matcher(
 
 def fit_to_halves(recordings: list[RecordingEvidence], seed: int, kept: Cache, *, progress: bool) -> Matcher:
     """The matcher for these recordings, from comparisons of halves of up to `MOST_CALIBRATED` of them."""
-    learnt = []
-    usable = [recording for recording in recordings if any(map(can_be_imitated, recording.groups.values()))]
-    chosen = np.unique(np.linspace(0, len(usable) - 1, min(len(usable), MOST_CALIBRATED)).round().astype(int))
-    for recording in tqdm([usable[k] for k in chosen], desc="calibrating", unit="recording", disable=not progress):
 
-        def compute(groups=recording.groups) -> dict[str, np.ndarray]:
+    def learnt_from(recording: RecordingEvidence) -> dict[str, np.ndarray]:
+        def compute() -> dict[str, np.ndarray]:
             rng = np.random.default_rng(seed)
-            parts = [part for group in groups.values() for part in imitations(group, rng)]
+            parts = [part for group in recording.groups.values() for part in imitations(group, rng)]
             rows = np.concatenate([rows for rows, _ in parts]) if parts else np.empty((0, len(FEATURES)))
             return {"rows": rows, "same": np.concatenate([np.empty(0, dtype=bool), *(same for _, same in parts)])}
 
-        learnt.append(kept.arrays("halves", [recording.key, int(seed)], compute))
+        return kept.arrays("halves", [recording.key, int(seed)], compute)
+
+    usable = [recording for recording in recordings if any(map(can_be_imitated, recording.groups.values()))]
+    chosen = np.unique(np.linspace(0, len(usable) - 1, min(len(usable), MOST_CALIBRATED)).round().astype(int))
+    learnt = in_threads(learnt_from, [usable[k] for k in chosen], "calibrating", "recording", progress=progress)
     if not learnt:
         raise InputError(
             "no recording is long enough, or holds enough units, to be compared with itself: give longer ones, or a "
