@@ -9,7 +9,7 @@ from ..errors import InputError, RecordingWarning
 from ..predictions import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities, check_target_error
 from ..unit_embeddings import UnitEmbeddings
 from . import storage
-from .calibration import CONFIDENCE, Reference, abstention_threshold, fit_reference, name_of
+from .calibration import CONFIDENCE, abstention_threshold, name_of
 from .classifier import Classifier, HeldOut, fit_classifier
 from .labelled import (
     FEATURES,
@@ -23,6 +23,7 @@ from .labelled import (
     per_recording,
 )
 from .neighbours import pooled
+from .novelty import Reference, fit_reference
 from .parallel import on_one_thread
 from .predictor import Predictor, expanded
 from .readout import Readout, check_readout
