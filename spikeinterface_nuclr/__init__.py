@@ -75,7 +75,7 @@ _PUBLIC = {
     "evaluate_regressor": "decoding.regressor_evaluation",
     "export_brainwidebench": "decoding.brainwidebench",
     "find_oversplits": "matching.oversplits",
-    "fit_decoder": "decoding.decoder",
+    "fit_decoder": "decoding.fitting",
     "fit_regressor": "decoding.regressor",
     "label_efficiency": "decoding.learning_curves",
     "fit_matcher": "matching.match",

@@ -17,7 +17,8 @@ from spikeinterface_nuclr import (
     simulate_population,
 )
 from spikeinterface_nuclr.cli.demo import neighbours_agree
-from spikeinterface_nuclr.widgets.units import embedding_map, unit_depths
+from spikeinterface_nuclr.widgets.maps import embedding_map
+from spikeinterface_nuclr.widgets.units import unit_depths
 
 
 @pytest.fixture(autouse=True)

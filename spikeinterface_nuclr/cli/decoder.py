@@ -90,7 +90,7 @@ def decoder_fit(
     Recordings that are damaged, have no labels or cannot be embedded are skipped and listed; the exit code is then 3.
     """
     from ..decoding.cohort import read_cohort
-    from ..decoding.decoder import fit_decoder
+    from ..decoding.fitting import fit_decoder
     from ..decoding.readout import check_readout
     from ..decoding.regressor import fit_regressor
     from ..embedding import EmbeddingSettings

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..decoding.decoder import Decoder
 from ..decoding.loading import load_predictor
+from ..decoding.reference_units import REFERENCE_UNITS
 from ..decoding.regressor import Regressor
 from ..errors import CheckpointError
 from ..extensions import computed_embedding
@@ -176,7 +177,7 @@ def of_decoder(name: str) -> dict:
         "animals": ", ".join(fitted.animals),
         "other features": ", ".join(fitted.columns) or "none",
         **trust,
-        **fitted.card,
+        **{name: value for name, value in fitted.card.items() if name != REFERENCE_UNITS},
     }
 
 

@@ -1,35 +1,28 @@
 """Decoder: predicts a label for each unit from its embedding, with calibrated probabilities and abstention."""
 
-import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from ..errors import InputError, RecordingWarning
+from ..errors import InputError
 from ..predictions import LOW_CONFIDENCE, NO_EMBEDDING, NOVEL, Identities, check_target_error
 from ..unit_embeddings import UnitEmbeddings
 from . import storage
-from .calibration import CONFIDENCE, abstention_threshold, name_of
-from .classifier import Classifier, HeldOut, fit_classifier
+from .calibration import CONFIDENCE, abstention_threshold
+from .classifier import Classifier
 from .labelled import (
     FEATURES,
-    Labelled,
     Recording,
     by_each,
-    check_fit,
     embedded,
-    facts_of,
-    label_units,
-    per_recording,
+    tables_of,
 )
 from .neighbours import pooled
-from .novelty import Reference, fit_reference
-from .parallel import on_one_thread
+from .novelty import Reference
 from .predictor import Predictor, expanded
-from .readout import Readout, check_readout
-
-# Classes with fewer units get a warning.
-_FEW = 5
+from .readout import Readout
+from .reference_units import ReferenceUnits
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +78,11 @@ class Decoder(Predictor):
     def classes(self) -> np.ndarray:
         """str, shape (k,): in the order of the probabilities."""
         return self.classifier.classes
+
+    @cached_property
+    def reference_units(self) -> ReferenceUnits | None:
+        """Who the neurons of its references are; None for a decoder that was saved by an earlier version."""
+        return ReferenceUnits.from_card(self.card, len(next(iter(self.references.values())).rows))
 
     @property
     def readouts(self) -> dict[str, Readout]:
@@ -171,6 +169,53 @@ class Decoder(Predictor):
             ),
         )
 
+    def nearest_labelled(self, embeddings: Recording, *, count: int = 5):
+        """The labelled neurons of the fit that each unit resembles most, as an answer to why it got its label.
+
+        Nearest in the embedding, among the at most 2,000 that the decoder keeps. Labels are read from all dimensions of
+        the embedding by weights that were learnt, so a label may differ from those of the nearest neurons.
+
+        Parameters
+        ----------
+        embeddings : UnitEmbeddings, or tuple of UnitEmbeddings
+            As for `predict`.
+        count : int, default: 5
+            Neurons for each unit.
+
+        Returns
+        -------
+        pandas DataFrame
+            One row for each unit with an embedding and neuron, nearest first, with unit ids as index. Columns: rank,
+            label, animal, recording, neuron (its unit id) and distance, in units of how far a typical neuron of a new
+            animal lies from its nearest ones.
+
+        Raises
+        ------
+        InputError
+            As in `predict`; or the decoder was saved by an earlier version, which did not keep who its neurons are.
+
+        Examples
+        --------
+        >>> from spikeinterface_nuclr import Decoder, embed, simulate_population
+        >>> embeddings = embed(simulate_population(10, 30.0, seed=500), progress=False)
+        >>> nearest = Decoder.load("simulated-cell-type").nearest_labelled(embeddings, count=2)
+        >>> nearest.columns.tolist()
+        ['rank', 'label', 'animal', 'recording', 'neuron', 'distance']
+        """
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise InputError(f"count must be a number of neurons, not {count!r}")
+        units = self.reference_units
+        if units is None:
+            raise InputError(f"{self.name or self.target}: does not say who its neurons are: fit it again")
+        tables, _ = tables_of(embeddings)
+        self._check_members(tables)
+        mask = embedded(tables)
+        distances = [
+            reference.distances(self.readouts[name].standardised(tables[name][mask]))
+            for name, reference in self.references.items()
+        ]
+        return units.nearest(np.mean(distances, axis=0), by_each(embeddings)[0].unit_ids[mask], count)
+
     def threshold(self, target_error: float) -> float:
         """Confidence below which the decoder abstains (`abstention_threshold`); infinite if no threshold is safe."""
         return abstention_threshold(self.confidence, self.correct, target_error, self.clusters)
@@ -232,7 +277,7 @@ class Decoder(Predictor):
         temperatures = np.array([storage.positive_of(number, "temperature") for number in facts["temperatures"]])
         if len(temperatures) != len(classes) or clusters.min() < 0 or clusters.max() >= len(clusters):
             raise ValueError("its parts do not match")
-        return cls(
+        decoder = cls(
             storage.text_of(facts["target"], "target"),
             Classifier(classes, readouts, temperatures),
             references,
@@ -245,156 +290,8 @@ class Decoder(Predictor):
             name,
             facts.get("neighbours") is True,
         )
+        _ = decoder.reference_units  # checked now, not when it is asked for
+        return decoder
 
     def __repr__(self):
         return f"Decoder({self.target!r}, classes {', '.join(self.classes[:6])}, {len(self.animals)} animals)"
-
-
-def fit_decoder(
-    embeddings,
-    labels,
-    animals=None,
-    *,
-    target: str,
-    features=None,
-    positions=None,
-    probes=None,
-    readout: str = "linear",
-    balanced: bool = True,
-    card: dict | None = None,
-    seed: int = 0,
-) -> Decoder:
-    """Fit a decoder of classes to labelled units; for numbers, use `fit_regressor`.
-
-    Embeddings are standardised and classified by multinomial logistic regression (as in Arora et al. 2025), of the
-    embeddings themselves or of a kernel of them. Probabilities are calibrated by temperature scaling (Guo et al. 2017)
-    if that helps. The regularisation strength, the width of the kernel, the temperatures, the abstention threshold and
-    the scale of novelty are chosen by cross-validation over animals, in up to five folds.
-
-    Parameters
-    ----------
-    embeddings : UnitEmbeddings, tuple of UnitEmbeddings, or list of these
-        One recording or a list of recordings. A tuple contains embeddings of the same units by several checkpoints,
-        whose probabilities are averaged.
-    labels : array of shape (n_units,), or list of such arrays
-        Labels of each recording: text, or integer codes of up to 50 classes (with at least two units per class on
-        average). Units without a label are left out: None, NaN, and text that is empty or reads, in upper or lower
-        case, "nan", "none", "na", "n/a", "null", "unknown" or "unlabeled".
-    animals : str or array of shape (n_units,), or list of these
-        Animal of each recording, or of each unit. Default: the subject in the recording's metadata.
-    target : str
-        Name of the label, such as "cell_type".
-    features : pandas DataFrame or list of DataFrames, optional
-        Other features of each unit, such as SpikeInterface's metrics. They get a classifier of their own, whose
-        probabilities are averaged with those of the embeddings.
-    positions, probes : list of arrays, optional
-        Positions of the units of each recording in µm, (n_units,) or (n_units, d), and their probes (default: one
-        probe). The decoder then averages the probabilities of each unit and its neighbours, the five nearest units
-        within 60 µm on the probe, which suits brain regions; thresholds are chosen for these averages. `predict` needs
-        positions too.
-    readout : {"linear", "kernel"}
-        "kernel", Gaussian functions at some training units, also finds classes that no linear map separates. The
-        linear read-out shows what an embedding represents explicitly, and needs fewer labels.
-    balanced : bool, default: True
-        Weight classes equally, however many units they have.
-    card : dict, optional
-        Description to store in the decoder's card. It cannot replace the entries that the fit adds.
-    seed : int, default: 0
-
-    Returns
-    -------
-    Decoder
-
-    Raises
-    ------
-    InputError
-        A recording or class cannot be used (the message names it), or the labels are continuous numbers.
-
-    Warns
-    -----
-    RecordingWarning
-        There is a single animal, or a class has few units or occurs in a single animal; names of two animals differ
-        only by case or blanks; or units are labelled "NA".
-
-    Examples
-    --------
-    >>> from spikeinterface_nuclr import embed, fit_decoder, simulate_population
-    >>> populations = [simulate_population(20, 30.0, seed=seed) for seed in range(3)]
-    >>> embeddings = [embed(population, progress=False) for population in populations]
-    >>> labels = [population.properties["cell_type"] for population in populations]
-    >>> decoder = fit_decoder(embeddings, labels, target="cell_type")
-    >>> path = decoder.save("cell_type.safetensors")
-    >>> len(decoder.animals)
-    3
-    """
-    check_fit(target, card, seed)
-    check_readout(readout)
-    labelled = label_units(embeddings, labels, animals, features)
-    _warn_of_classes(labelled)
-    classifier, held_out = on_one_thread(fit_classifier, labelled, readout=readout, balanced=balanced, seed=seed)
-    predicted = held_out.predicted
-    if positions is not None:
-        recordings = embeddings if isinstance(embeddings, list) else [embeddings]
-        predicted = _pooled_left_out(predicted, labelled.select(held_out.units), recordings, positions, probes)
-    confidence = predicted.max(axis=1)
-    facts = {"readout": readout, "balanced": balanced, "calibration": name_of(classifier.temperatures)}
-    return Decoder(
-        target,
-        classifier,
-        _fit_references(labelled, classifier.readouts, held_out, seed),
-        confidence.astype(np.float32),
-        predicted.argmax(axis=1) == held_out.truth,
-        held_out.clusters,
-        labelled.columns,
-        tuple(labelled.animal_names),
-        {**(card or {}), **facts_of(labelled, embeddings, held_out.left_out, seed), **facts},
-        neighbours=positions is not None,
-    )
-
-
-def _pooled_left_out(predicted: np.ndarray, units: Labelled, recordings: list, positions, probes) -> np.ndarray:
-    """Predictions on left-out units (n, k), averaged over neighbours among the labelled units of their recording."""
-    positions = per_recording("positions", positions, recordings)
-    probes = None if probes is None else per_recording("probes", probes, recordings)
-    averaged = predicted.copy()
-    for number in np.unique(units.recordings):
-        rows = np.flatnonzero(units.recordings == number)
-        at = units.units[rows]
-        probe = np.zeros(len(rows)) if probes is None else np.asarray(probes[number])[at]
-        try:
-            position = np.asarray(positions[number], dtype=float)[at]
-        except (TypeError, ValueError):
-            raise InputError("positions must be numbers, in µm") from None
-        averaged[rows] = pooled(predicted[rows], position, probe)
-    return averaged
-
-
-def _fit_references(
-    labelled: Labelled, readouts: dict[str, Readout], held_out: HeldOut, seed: int
-) -> dict[str, Reference]:
-    """The reference for novelty in the embeddings of each checkpoint."""
-    return {
-        name: fit_reference(readouts[name].standardised(rows[held_out.units]), held_out.folds, seed)
-        for name, rows in labelled.tables.items()
-        if name != FEATURES
-    }
-
-
-def _warn_of_classes(labelled: Labelled) -> None:
-    def warn(text: str) -> None:
-        warnings.warn(text, RecordingWarning, stacklevel=4)
-
-    if len(labelled.animal_names) == 1:
-        warn(
-            f"one animal only ({labelled.animal_names[0]}): probabilities are calibrated on its own units, the error "
-            "in other animals is unknown, and the decoder gives labels only with target_error=1"
-        )
-    for name in np.unique(labelled.labels).tolist():
-        units = labelled.labels == name
-        if units.sum() < _FEW:
-            warn(f"class {name!r} has {units.sum()} units: too few to learn from")
-        elif len(labelled.animal_names) > 1 and len(np.unique(labelled.animals[units])) == 1:
-            warn(
-                f"class {name!r} was seen in one animal, {labelled.animals[units][0]}: the decoder may recognise the "
-                "animal instead of the class"
-            )

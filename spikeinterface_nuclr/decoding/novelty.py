@@ -38,8 +38,12 @@ class Reference:
         """
         return _distance(rows, self.rows) / self.typical
 
+    def distances(self, rows: np.ndarray) -> np.ndarray:
+        """Distance of standardised rows (n, dim) to each reference row, divided by `typical`: shape (n, r)."""
+        return np.sqrt(_squared_distances(rows, self.rows)) / self.typical
 
-def fit_reference(rows: np.ndarray, folds: list[np.ndarray], seed: int = 0) -> Reference:
+
+def fit_reference(rows: np.ndarray, folds: list[np.ndarray], seed: int = 0) -> tuple[Reference, np.ndarray]:
     """Fit the reference of standardised embeddings (n, dim).
 
     Parameters
@@ -48,6 +52,12 @@ def fit_reference(rows: np.ndarray, folds: list[np.ndarray], seed: int = 0) -> R
         Positions of left-out animals, by which the scale of distances between animals is learnt.
     seed : int
         Seed of the random selection if there are too many rows.
+
+    Returns
+    -------
+    Reference
+    positions : int array, shape (r,)
+        Which rows it keeps; the same for other embeddings of these units.
     """
     rng = np.random.default_rng(seed)
     distances = []
@@ -56,7 +66,8 @@ def fit_reference(rows: np.ndarray, folds: list[np.ndarray], seed: int = 0) -> R
     distances = np.concatenate(distances)
     typical = max(float(np.median(distances)), 1e-6)
     limit = float(np.quantile(distances, 1 - _FALSE_ALARMS)) / typical
-    return Reference(rows[_subset(np.arange(len(rows)), rng)].astype(np.float32), typical, limit)
+    kept = _subset(np.arange(len(rows)), rng)
+    return Reference(rows[kept].astype(np.float32), typical, limit), kept
 
 
 def _subset(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -65,17 +76,21 @@ def _subset(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _distance(rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Mean Euclidean distance of each row to its nearest neighbours in the reference: shape (n,).
+    """Mean Euclidean distance of each row to its nearest neighbours in the reference: shape (n,)."""
+    nearest = min(NEIGHBOURS, len(reference))
+    distance = np.empty(len(rows))
+    for low in range(0, len(rows), 1000):
+        squared = _squared_distances(rows[low : low + 1000], reference)
+        squared = np.partition(squared, nearest - 1, axis=1)[:, :nearest]
+        distance[low : low + 1000] = np.sqrt(squared).mean(axis=1)
+    return distance
+
+
+def _squared_distances(rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distance of each row from each reference row.
 
     scikit-learn's distances are not used, because they vary by 1e-14: refitted decoders would have another sha256.
     """
-    nearest = min(NEIGHBOURS, len(reference))
-    reference = reference.astype(np.float64)
-    lengths = (reference**2).sum(axis=1)
-    distance = np.empty(len(rows))
-    for low in range(0, len(rows), 1000):
-        block = rows[low : low + 1000].astype(np.float64)
-        squared = (block**2).sum(axis=1)[:, None] + lengths - 2 * block @ reference.T
-        squared = np.partition(np.maximum(squared, 0), nearest - 1, axis=1)[:, :nearest]
-        distance[low : low + 1000] = np.sqrt(squared).mean(axis=1)
-    return distance
+    rows, reference = rows.astype(np.float64), reference.astype(np.float64)
+    squared = (rows**2).sum(axis=1)[:, None] + (reference**2).sum(axis=1) - 2 * rows @ reference.T
+    return np.maximum(squared, 0)

@@ -53,6 +53,21 @@ class Predictor(storage.Fitted):
     def _tables(self, embeddings: Recording, features) -> dict[str, np.ndarray]:
         """The tables that it reads, of all units of a recording; InputError if it needs others."""
         tables, columns = tables_of(embeddings, features)
+        self._check_members(tables)
+        name = self.name or self.target
+        if self.columns and features is None:
+            raise InputError(f"{name}: also reads features: give {', '.join(self.columns)}")
+        missing = [column for column in self.columns if column not in columns]
+        if missing:
+            raise InputError(f"{name}: the features lack the column {missing[0]!r}")
+        if self.columns:
+            tables[FEATURES] = tables[FEATURES][:, [columns.index(column) for column in self.columns]]
+        else:
+            tables.pop(FEATURES, None)
+        return tables
+
+    def _check_members(self, tables: dict[str, np.ndarray]) -> None:
+        """InputError unless tables hold the embeddings that it reads."""
         name = self.name or self.target
         checkpoints = {checkpoint_of(table) for table in tables if table != FEATURES}
         for sha256 in checkpoints:
@@ -75,16 +90,6 @@ class Predictor(storage.Fitted):
             width, expected = tables[table].shape[1], len(self.readouts[table].mean)
             if width != expected:
                 raise InputError(f"{name}: reads embeddings of {expected} dimensions, these have {width}: embed again")
-        if self.columns and features is None:
-            raise InputError(f"{name}: also reads features: give {', '.join(self.columns)}")
-        missing = [column for column in self.columns if column not in columns]
-        if missing:
-            raise InputError(f"{name}: the features lack the column {missing[0]!r}")
-        if self.columns:
-            tables[FEATURES] = tables[FEATURES][:, [columns.index(column) for column in self.columns]]
-        else:
-            tables.pop(FEATURES, None)
-        return tables
 
     def _warn_of_training_animal(self, first: UnitEmbeddings) -> None:
         animal = first.provenance.subject

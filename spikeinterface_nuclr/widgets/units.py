@@ -11,6 +11,7 @@ from ..predictions import UNKNOWN, Identities
 from ..text import for_figure
 from ..unit_embeddings import UnitEmbeddings
 from .drawing import GREY, class_colours, new_figure, open_spines
+from .maps import axis_labels, embedding_map
 
 
 class NuCLREmbeddingWidget(BaseWidget):
@@ -24,6 +25,8 @@ class NuCLREmbeddingWidget(BaseWidget):
         Titles and labels: text is drawn with one colour per class, numbers with a colour scale. A list names sorting
         properties of the analyzer. Default for an analyzer: predicted identities and confidence, if
         ``nuclr_identity`` is computed, and depth; for `UnitEmbeddings`: ``split_half_similarity``.
+    method : {"PCA", "UMAP"}, default: "PCA"
+        The map: two principal components, or UMAP, which needs the extra ``umap``.
     backend : str, optional
         "matplotlib".
     **backend_kwargs
@@ -38,7 +41,7 @@ class NuCLREmbeddingWidget(BaseWidget):
     >>> widget.figure.savefig("map.png")
     """
 
-    def __init__(self, embeddings, labels=None, backend=None, **backend_kwargs):
+    def __init__(self, embeddings, labels=None, method="PCA", backend=None, **backend_kwargs):
         analyzer = embeddings if isinstance(embeddings, SortingAnalyzer) else None
         if analyzer is not None:
             extension = computed_embedding(analyzer)
@@ -54,7 +57,7 @@ class NuCLREmbeddingWidget(BaseWidget):
         for title, values in labels.items():
             if np.shape(values) != (len(embeddings.unit_ids),):
                 raise InputError(f"labels {title!r} has shape {np.shape(values)} for {len(embeddings.unit_ids)} units")
-        data = {"points": embedding_map(embeddings.embedding), "labels": labels}
+        data = {"points": embedding_map(embeddings.embedding, method), "labels": labels, "axes": axis_labels(method)}
         super().__init__(data, backend=backend, **backend_kwargs)
 
     def plot_matplotlib(self, data_plot, **backend_kwargs):
@@ -64,7 +67,8 @@ class NuCLREmbeddingWidget(BaseWidget):
         self.axes = self.figure.subplots(1, len(labels), squeeze=False)[0]
         for axis, (title, values) in zip(self.axes, labels.items(), strict=True):
             _scatter(axis, data_plot["points"], np.asarray(values))
-            axis.set(title=for_figure(title), xlabel="PC 1", ylabel="PC 2", xticks=[], yticks=[])
+            x, y = data_plot["axes"]
+            axis.set(title=for_figure(title), xlabel=x, ylabel=y, xticks=[], yticks=[])
             open_spines(axis)
 
 
@@ -146,32 +150,6 @@ class NuCLRIdentityWidget(BaseWidget):
 
 plot_nuclr_embedding = NuCLREmbeddingWidget
 plot_nuclr_identity = NuCLRIdentityWidget
-
-
-def embedding_map(embedding: np.ndarray) -> np.ndarray:
-    """The first two principal components of standardised embeddings.
-
-    Parameters
-    ----------
-    embedding : float array, shape (n_units, dim)
-        Rows may be NaN.
-
-    Returns
-    -------
-    float64, shape (n_units, 2)
-        NaN where the row is NaN. Deterministic: the largest loading of each component is positive.
-    """
-    points = np.full((len(embedding), 2), np.nan)
-    embedded = np.isfinite(embedding).all(axis=1)
-    rows = embedding[embedded].astype(np.float64)
-    if len(rows) < 3:
-        raise InputError(f"a map needs at least three embedded units, not {len(rows)}")
-    spread = rows.std(axis=0)
-    rows = (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    _, _, axes = np.linalg.svd(rows, full_matrices=False)
-    axes = axes[:2] * np.sign(axes[:2, np.abs(axes[:2]).argmax(axis=1)].diagonal())[:, None]
-    points[embedded] = rows @ axes.T
-    return points
 
 
 def unit_depths(analyzer: SortingAnalyzer) -> np.ndarray:

@@ -1,0 +1,68 @@
+"""Maps: embeddings in two dimensions."""
+
+import numpy as np
+
+from ..errors import InputError
+
+METHODS = ("PCA", "UMAP")
+# Fewest units of a map.
+_FEWEST = 3
+
+
+def embedding_map(embedding: np.ndarray, method: str = "PCA", seed: int = 0) -> np.ndarray:
+    """Two coordinates of each unit, from standardised embeddings.
+
+    Parameters
+    ----------
+    embedding : float array, shape (n_units, dim)
+        Rows may be NaN.
+    method : {"PCA", "UMAP"}
+        The first two principal components, whose distances mean something; or UMAP (McInnes et al. 2018), which keeps
+        neighbours together, but neither distances between groups nor their sizes. It needs the package umap-learn.
+    seed : int, default: 0
+        Of UMAP.
+
+    Returns
+    -------
+    float64, shape (n_units, 2)
+        NaN where the row is NaN. Deterministic: the largest loading of each principal component is positive.
+
+    Raises
+    ------
+    InputError
+        There are fewer than three units, the method is neither, or umap-learn is not installed.
+    """
+    if method not in METHODS:
+        raise InputError(f"method must be {' or '.join(METHODS)}, not {method!r}")
+    points = np.full((len(embedding), 2), np.nan)
+    embedded = np.isfinite(embedding).all(axis=1)
+    rows = embedding[embedded].astype(np.float64)
+    if len(rows) < _FEWEST:
+        raise InputError(f"a map needs at least three embedded units, not {len(rows)}")
+    spread = rows.std(axis=0)
+    rows = (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    points[embedded] = _principal_components(rows) if method == "PCA" else _umap(rows, seed)
+    return points
+
+
+def axis_labels(method: str) -> tuple[str, str]:
+    """Labels of the two axes."""
+    name = "PC" if method == "PCA" else "UMAP"
+    return f"{name} 1", f"{name} 2"
+
+
+def _principal_components(rows: np.ndarray) -> np.ndarray:
+    _, _, axes = np.linalg.svd(rows, full_matrices=False)
+    axes = axes[:2] * np.sign(axes[:2, np.abs(axes[:2]).argmax(axis=1)].diagonal())[:, None]
+    return rows @ axes.T
+
+
+def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise InputError('UMAP needs umap-learn: pip install "spikeinterface-nuclr[umap]"') from None
+    neighbours = min(15, len(rows) - 1)
+    # Of few units a spectral start is not defined. One job, because more are not reproducible.
+    start = "spectral" if len(rows) > 2 * neighbours else "random"
+    return UMAP(n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1).fit_transform(rows)
