@@ -14,6 +14,7 @@ from . import (  # noqa: F401 (each adds its command)
     demo,
     embed,
     evaluate,
+    gui,
     info,
     match,
     oversplits,

@@ -16,6 +16,7 @@ from ..population import Population
 from .assembly import assemble
 from .clocks import sample_times
 from .columns import as_names, plain_columns
+from .curated_labels import curated_labels
 from .outliers import check_spread
 from .probes import Probes, choose_group, most_common
 from .spikeinterface_api import channel_property, load_analyzer, nwb_file_of, recording_of, registered_recording
@@ -49,9 +50,19 @@ def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed
         **_activity(analyzer.sorting, _clocks(name, analyzer.sorting, recording), _lengths(analyzer)),
         observed=observed,
         group=choose_group(name, properties, group_by, lambda: _probes(groups, lambda: _analyzer_channels(analyzer))),
-        properties=properties,
+        properties=_with_curated(properties, curated_labels(analyzer)),
         metadata={"source": name, "segments": analyzer.get_num_segments()},
     )
+
+
+def _with_curated(properties: dict, curated: dict[str, np.ndarray]) -> dict:
+    """Properties in which the labels that a person has entered take the place of others."""
+    result = dict(properties)
+    for name, labels in curated.items():
+        known = properties.get(name)
+        fits = known is not None and known.shape == labels.shape and known.dtype.kind == "U"
+        result[name] = np.where(labels != "", labels, known) if fits else labels
+    return result
 
 
 def read_sorting(sorting: si.BaseSorting, *, name: str, group_by, observed) -> Population:
