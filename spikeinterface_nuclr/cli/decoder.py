@@ -1,10 +1,12 @@
-"""nuclr decoder fit: fits a decoder of one property, a label or a number, to labelled recordings."""
+"""nuclr decoder: fits a decoder of one property, a label or a number; says which units to label for the next one."""
 
 from pathlib import Path
 from typing import Annotated, Optional
 
+import numpy as np
 import typer
 
+from ..errors import InputError
 from .app import app, exit_if_skipped, list_skipped, say
 from .options import (
     Balanced,
@@ -118,3 +120,73 @@ def decoder_fit(
     fitted.save(output, overwrite=overwrite)
     say(f"{output}: {fitted!r}, calibrated on {fitted.card['calibrated_on']}, sha256 {fitted.sha256}")
     exit_if_skipped(cohort.left_out)
+
+
+@decoder.command("suggest")
+def decoder_suggest(
+    sources: Sources,
+    decoder: Annotated[
+        str,
+        typer.Option(help="Decoder of labels, as of nuclr predict.", show_default=False),
+    ],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Table of units to write: .csv.", show_default="printed"),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of units.")] = 20,
+    group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+    where: Where = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rank the units whose labels would teach a decoder most: doubtful or novel ones that many others resemble.
+
+    Units that have a label already, in the property that the decoder predicts, are not listed, nor are their likes.
+
+    Label them, such as by nuclr gui ANALYZER --curation, and fit a decoder again.
+    """
+    from ..decoding.decoder import Decoder
+    from ..decoding.labels import as_labels
+    from ..decoding.suggestions import suggest_units
+    from ..embedding import EmbeddingSettings
+    from ..files import check_format, check_writable, written_whole
+    from ..io import kind_of
+    from ..io.manifest import list_sources
+    from ..text import for_csv
+    from .predict import PredictionReader, read_prediction
+
+    if output is not None:
+        check_writable(check_format(output, ".csv"), overwrite=overwrite)
+    fitted = Decoder.load(decoder)
+    reader = PredictionReader(fitted, decoder, None, None)
+    settings = EmbeddingSettings(None, device, precision, progress=not quiet)
+    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
+    listed = list_sources(sources)
+    found, embeddings, labelled = [], [], []
+    for one in listed:
+        try:
+            population, embedded, identities = read_prediction(
+                one.source, kind_of(one.source), reader, settings, reading
+            )
+        except InputError as error:
+            raise InputError(one.refusal(error)) from None
+        labels = population.properties.get(fitted.target)
+        known = {} if labels is None else dict(zip(map(str, population.unit_ids), as_labels(labels)[1], strict=True))
+        found.append(identities)
+        embeddings.append(embedded)
+        labelled.append(np.array([known.get(str(unit), False) for unit in identities.unit_ids], dtype=bool))
+    table = suggest_units(found, embeddings, labelled=labelled, count=count)
+    table["recording"] = [listed[number].name for number in table["recording"]]
+    if output is not None:
+        with written_whole(output, overwrite=overwrite) as temporary:
+            for_csv(table).to_csv(temporary)
+    else:
+        for line in table.round(3).to_string().splitlines():
+            say(line)
+    say(f"{len(table)} units to label" + ("" if output is None else f"; written: {output}"))

@@ -118,7 +118,7 @@ def predict(
     check_replacing(inside=output is None and not to_phy, overwrite=overwrite, if_exists=if_exists)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
-    reader = _Reader(load_predictor(decoder), decoder, target_error, coverage)
+    reader = PredictionReader(load_predictor(decoder), decoder, target_error, coverage)
     if into_nwb:
         line = _into_nwb(source, reader, output, settings, reading, overwrite=overwrite, if_exists=if_exists)
     elif to_phy:
@@ -130,7 +130,7 @@ def predict(
     say(line)
 
 
-class _Reader:
+class PredictionReader:
     """A decoder or regressor, and how it is to predict: `settings` are a keyword of its `predict`."""
 
     def __init__(self, fitted, name: str, target_error: float | None, coverage: float | None):
@@ -166,15 +166,24 @@ class _Reader:
 
 
 def _into_file(
-    source: Path, kind: str, reader: _Reader, output: Path, settings, reading: dict, *, overwrite: bool
+    source: Path, kind: str, reader: PredictionReader, output: Path, settings, reading: dict, *, overwrite: bool
 ) -> str:
     """Write a ``.csv`` with one row per unit; `kind` is that of the source."""
     from ..files import check_format, check_writable, written_whole
-    from ..io import read_population
-    from ..io.nwb.session import read_session
     from ..text import for_csv
 
     check_writable(check_format(output, ".csv"), overwrite=overwrite)
+    *_, prediction = read_prediction(source, kind, reader, settings, reading)
+    with written_whole(output, overwrite=overwrite) as temporary:
+        for_csv(prediction.to_dataframe()).to_csv(temporary)
+    return f"{output}: {_summary(prediction)}"
+
+
+def read_prediction(source: Path, kind: str, reader: PredictionReader, settings, reading: dict):
+    """Units, embeddings and predictions of a source; stored embeddings are used if they are current."""
+    from ..io import read_population
+    from ..io.nwb.session import read_session
+
     fitted = reader.fitted
     if kind == "analyzer" and "where" not in reading:
         population, embeddings = _analyzer_embeddings(source, fitted, settings, reading)
@@ -184,13 +193,10 @@ def _into_file(
     else:
         population = read_population(source, **reading)
         embeddings = settings.embed(population, _model(fitted, settings))
-    prediction = reader.predict(embeddings, population)
-    with written_whole(output, overwrite=overwrite) as temporary:
-        for_csv(prediction.to_dataframe()).to_csv(temporary)
-    return f"{output}: {_summary(prediction)}"
+    return population, embeddings, reader.predict(embeddings, population)
 
 
-def _into_phy(source: Path, reader: _Reader, settings, reading: dict, *, overwrite: bool) -> str:
+def _into_phy(source: Path, reader: PredictionReader, settings, reading: dict, *, overwrite: bool) -> str:
     """Write predictions as columns of a phy folder."""
     from ..io import read_population
     from ..io.phy_columns import check_columns, write_phy_columns
@@ -203,7 +209,14 @@ def _into_phy(source: Path, reader: _Reader, settings, reading: dict, *, overwri
 
 
 def _into_nwb(
-    source: Path, reader: _Reader, output: Path | None, settings, reading: dict, *, overwrite: bool, if_exists: str
+    source: Path,
+    reader: PredictionReader,
+    output: Path | None,
+    settings,
+    reading: dict,
+    *,
+    overwrite: bool,
+    if_exists: str,
 ) -> str:
     """Write predictions, and embeddings if there are none, into a copy of an NWB file, or into the file itself.
 
@@ -226,7 +239,7 @@ def _into_nwb(
     return f"{source if in_place else destination}: {_summary(prediction)}, in processing/nuclr/{prediction.target}"
 
 
-def _into_analyzer(source: Path, reader: _Reader, settings, group_by: str | None, *, if_exists: str) -> str:
+def _into_analyzer(source: Path, reader: PredictionReader, settings, group_by: str | None, *, if_exists: str) -> str:
     """Compute nuclr_identity or nuclr_estimate for the analyzer saved in `source`.
 
     And nuclr_embedding before, if it is missing or stale.
