@@ -12,12 +12,12 @@ NEEDED = ["random_spikes", "templates", "unit_locations", "noise_levels"]
 
 
 def saved_analyzer(folder, *, format="binary_folder", seed=500, units=24, silent=False):
-    """Simulated units, whose true types are not among its properties; with `silent`, the first has one spike."""
+    """Simulated units, whose true types are not among its properties; with `silent`, the last has no spikes."""
     population = simulate_population(units, 60.0, seed=seed)
     truth = population.properties["cell_type"]
     trains = list(population.spike_times)
     if silent:
-        trains[0] = trains[0][:1]
+        trains[-1] = trains[-1][:0]
     population = dataclasses.replace(population, properties={}, spike_times=trains)
     analyzer = analyzer_of(population)
     with warnings.catch_warnings():

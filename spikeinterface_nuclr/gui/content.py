@@ -158,10 +158,10 @@ class Content:
             return []
         probability = self.identities.probability[self._row[unit]]
         colours = hex_colours(class_colours(self.identities.classes).values())
-        order = np.argsort(-np.nan_to_num(probability), kind="stable")[:MOST_CLASSES]
-        return [
-            (printable(self.identities.classes[k]), float(np.nan_to_num(probability[k])), colours[k]) for k in order
-        ]
+        if np.isnan(probability).any():
+            return []
+        order = np.argsort(-probability, kind="stable")[:MOST_CLASSES]
+        return [(printable(self.identities.classes[k]), float(probability[k]), colours[k]) for k in order]
 
     def nearest_units(self, unit, count: int = 5) -> list[tuple[object, float, str]]:
         """The units of this recording whose embeddings are most similar: unit id, similarity, label."""
