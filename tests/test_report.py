@@ -25,7 +25,7 @@ from spikeinterface_nuclr import (
     read_population,
     simulate_population,
 )
-from spikeinterface_nuclr.cli.report import check_report, write_report
+from spikeinterface_nuclr.reports.evaluation import check_report, write_report
 from spikeinterface_nuclr.decoding import baselines as baseline_file
 from spikeinterface_nuclr.decoding import cohort
 from spikeinterface_nuclr.decoding.baselines import BASELINES, CONTROLS, shuffled_spikes

@@ -104,7 +104,7 @@ def evaluate(
     from ..decoding.splits import check_protocol
     from ..embedding import EmbeddingSettings
     from ..widgets import plot_nuclr_evaluation, plot_nuclr_regressor_evaluation
-    from .report import check_report, write_report
+    from ..reports.evaluation import check_report, write_report
 
     name = target_name(target, label, labels, value, values)
     numbers = value is not None or values is not None
