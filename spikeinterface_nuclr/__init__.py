@@ -107,6 +107,7 @@ _PUBLIC = {
     "suggest_units": "decoding.suggestions",
     "write_matches": "io.nwb",
     "write_nwb": "io.nwb",
+    "write_report": "reports.session",
     "write_phy_columns": "io.phy_columns",
 }
 __all__ = sorted(_PUBLIC)

@@ -25,7 +25,6 @@ from spikeinterface_nuclr import (
     read_population,
     simulate_population,
 )
-from spikeinterface_nuclr.reports.evaluation import check_report, write_report
 from spikeinterface_nuclr.decoding import baselines as baseline_file
 from spikeinterface_nuclr.decoding import cohort
 from spikeinterface_nuclr.decoding.baselines import BASELINES, CONTROLS, shuffled_spikes
@@ -33,6 +32,7 @@ from spikeinterface_nuclr.decoding.cohort import Cohort, read_cohort
 from spikeinterface_nuclr.decoding.label_sources import LabelRule
 from spikeinterface_nuclr.embedding import EmbeddingSettings
 from spikeinterface_nuclr.files import write_folder
+from spikeinterface_nuclr.reports.evaluation import check_report, write_report
 
 
 @pytest.fixture

@@ -103,8 +103,8 @@ def evaluate(
     from ..decoding.regressor_evaluation import AVERAGED, evaluate_regressor
     from ..decoding.splits import check_protocol
     from ..embedding import EmbeddingSettings
-    from ..widgets import plot_nuclr_evaluation, plot_nuclr_regressor_evaluation
     from ..reports.evaluation import check_report, write_report
+    from ..widgets import plot_nuclr_evaluation, plot_nuclr_regressor_evaluation
 
     name = target_name(target, label, labels, value, values)
     numbers = value is not None or values is not None
