@@ -140,8 +140,8 @@ def test_names_from_files_are_text_in_reports_and_tables(tmp_path):
     others = {"x|<i>": [np.random.default_rng(k).standard_normal((80, 3)) for k in range(3)]}
     evaluation = evaluate(embeddings, labels, target="a|b\n# title", others=others, shuffles=0, progress=False)
     members = Cohort(["a", "b", "c"], ["a", "b", "c"], embeddings, labels, [], None, others)
-    page = write_report(tmp_path, evaluation, members, Figure(), [], overwrite=False)
-    lines = page.read_text(encoding="utf-8").splitlines()
+    write_report(tmp_path, evaluation, members, Figure(), [], overwrite=False)
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if "<" in line or "\x1b" in line]
     assert len([line for line in lines if line.startswith("#")]) == 6
     rows = [line.replace("\\|", "") for line in lines if line.startswith("|") and "script" in line]

@@ -14,6 +14,7 @@ _ORDER_OF_USE = (
     "predict",
     "match",
     "oversplits",
+    "report",
     "gui",
     "info",
     "decoder",

@@ -1,4 +1,4 @@
-"""The report of `nuclr evaluate`: tables, a figure, and a page that shows them."""
+"""The report of `nuclr evaluate`: tables, a figure, and a page that shows them, as Markdown and for a browser."""
 
 from pathlib import Path
 
@@ -13,17 +13,27 @@ from ..decoding.scores import AVERAGED, EMBEDDING, POOLED, SHUFFLED
 from ..decoding.splits import FEWEST_VALUES
 from ..files import check_folder, write_folder
 from ..text import for_csv, for_markdown
+from .methods import methods_of
+from .page import Page
+from .predictions import confusion_of, numbers_of
 
-PAGE = "report.md"
+PAGE, TEXT = "report.html", "report.md"
+_IMAGE = "![Scores and predictions](evaluation.png)"
 _CURVES = ("share.csv", "animals.csv")
 _TABLES = ("predictions.csv", "scores.csv", "animal_scores.csv", "per_class.csv", *_CURVES)
-_FILES = (*_TABLES, "provenance.json", "evaluation.png", PAGE)
+_FILES = (*_TABLES, "provenance.json", "evaluation.png", PAGE, TEXT)
 _READOUTS = {"linear": "", "kernel": " of a Gaussian kernel"}
 _PROTOCOLS = {
     "leave-one-animal-out": "Each animal was left out in turn and predicted from a fit to the others.",
     "zero-shot": "The test animals were not used for fitting or for any choice.",
     "within-animal": "**Within animals: training and test units come from the same recordings, so the scores may "
     "reflect the session and say little about new animals.**",
+}
+_METHODS = {
+    "leave-one-animal-out": "Decoders were evaluated by leaving out one animal at a time; all choices were made within "
+    "the training animals.",
+    "zero-shot": "Decoders were evaluated on test animals that were not used for fitting or for any choice.",
+    "within-animal": "Decoders were evaluated within animals, on units of the recordings that they were fitted to.",
 }
 
 
@@ -33,11 +43,12 @@ def check_report(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_report(folder: Path, evaluation: Comparison, cohort: Cohort, figure, curves, *, overwrite: bool) -> Path:
-    """Write ``report.md`` with its figure and tables into a folder, and return the path of the page.
+    """Write ``report.html``, and ``report.md`` with its figure and tables, into a folder; return the path of the page.
 
     `curves` are tables of `label_efficiency` and `animal_scaling`.
     """
-    page = _page(evaluation, cohort)
+    text = _text(evaluation, cohort)
+    page = _page(text, evaluation, cohort, figure)
     tables = {f"{curve.columns[0]}.csv": _writer(curve) for curve in curves}
     write_folder(
         folder,
@@ -45,6 +56,7 @@ def write_report(folder: Path, evaluation: Comparison, cohort: Cohort, figure, c
             **evaluation.writers(),
             **tables,
             "evaluation.png": lambda path: figure.savefig(path, dpi=120),
+            TEXT: lambda path: path.write_text(text, encoding="utf-8"),
             PAGE: lambda path: path.write_text(page, encoding="utf-8"),
         },
         overwrite=overwrite,
@@ -58,7 +70,25 @@ def _writer(curve):
     return lambda path: for_csv(curve).to_csv(path, index=False)
 
 
-def _page(evaluation: Comparison, cohort: Cohort) -> str:
+def _page(text: str, evaluation: Comparison, cohort: Cohort, figure) -> str:
+    """The same for a browser: with the figure inside, and the test units to point at."""
+    page = Page(f"{evaluation.target}: {evaluation.protocol}")
+    before, _, after = text.partition(_IMAGE)
+    page.markdown(before)
+    page.figure(figure, "Scores and predictions")
+    page.markdown("## Test units\n\nPredictions of the embedding.")
+    names = [Path(name).name for name in cohort.names]
+    numbers = isinstance(evaluation, RegressorEvaluation)
+    page.interactive((numbers_of if numbers else confusion_of)(evaluation, names))
+    page.markdown(after)
+    methods, references = methods_of(by_each(cohort.embeddings[0])[0])
+    page.markdown("## Methods, to paste")
+    page.note(f"{methods} {_METHODS[evaluation.protocol]}")
+    page.markdown("\n".join(f"- {for_markdown(reference)}" for reference in references))
+    return page.to_html()
+
+
+def _text(evaluation: Comparison, cohort: Cohort) -> str:
     provenance = evaluation.provenance
     model = by_each(cohort.embeddings[0])[0].provenance
     model_name = for_markdown(Path(model.checkpoint).name)
@@ -78,7 +108,7 @@ def _page(evaluation: Comparison, cohort: Cohort) -> str:
             f"(sha256 {model.checkpoint_sha256[:12]}…). Embeddings and baselines are read by {regression} regression"
             f"{_READOUTS[provenance['readout']]}.",
             "",
-            "![Scores and predictions](evaluation.png)",
+            _IMAGE,
             "",
             "## Scores",
             "",

@@ -7,15 +7,27 @@ import numpy as np
 
 GREY = "0.75"
 _SCALE = "viridis"
+# Of Okabe & Ito (2008), "Color Universal Design", without black, and three of Tol (2021), SRON/EPS/TN/09-002.
+_PALETTE = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"),
+    *("#332288", "#882255", "#999933"),
+)
+_MARKERS = "osD^vPX<>*"
 
 
 def class_colours(classes) -> dict[str, tuple]:
-    """A colour for each class: ten distinct colours, or a colour scale for more classes."""
-    import matplotlib.pyplot as plt
+    """A colour for each class: ten that the colour-blind tell apart, none of them grey; for more classes a scale."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
 
     count = len(classes)
-    palette = plt.get_cmap("tab10").colors if count <= 10 else plt.get_cmap("turbo")(np.linspace(0.05, 0.95, count))
-    return {str(name): tuple(palette[k]) for k, name in enumerate(classes)}
+    palette = _PALETTE if count <= len(_PALETTE) else colormaps["turbo"](np.linspace(0.05, 0.95, count))
+    return {str(name): to_rgb(palette[k]) for k, name in enumerate(classes)}
+
+
+def class_markers(classes) -> dict[str, str]:
+    """A marker of Matplotlib for each class, so that figures can be read in grey."""
+    return {str(name): _MARKERS[k % len(_MARKERS)] for k, name in enumerate(classes)}
 
 
 def scale_colours(values: np.ndarray, steps: int = 4) -> tuple[list[str], list[tuple[str, str]]]:

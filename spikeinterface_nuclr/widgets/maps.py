@@ -32,8 +32,7 @@ def embedding_map(embedding: np.ndarray, method: str = "PCA", seed: int = 0) -> 
     InputError
         There are fewer than three units, the method is neither, or umap-learn is not installed.
     """
-    if method not in METHODS:
-        raise InputError(f"method must be {' or '.join(METHODS)}, not {method!r}")
+    check_method(method)
     points = np.full((len(embedding), 2), np.nan)
     embedded = np.isfinite(embedding).all(axis=1)
     rows = embedding[embedded].astype(np.float64)
@@ -43,6 +42,12 @@ def embedding_map(embedding: np.ndarray, method: str = "PCA", seed: int = 0) -> 
     rows = (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)
     points[embedded] = _principal_components(rows) if method == "PCA" else _umap(rows, seed)
     return points
+
+
+def check_method(method: str) -> None:
+    """InputError unless this is a method."""
+    if method not in METHODS:
+        raise InputError(f"a map is by {' or '.join(METHODS)}, not {method!r}")
 
 
 def axis_labels(method: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from ..io.untrusted import check_extension
 from ..predictions import UNKNOWN, Identities
 from ..text import for_figure
 from ..unit_embeddings import UnitEmbeddings
-from .drawing import GREY, class_colours, new_figure, open_spines
+from .drawing import GREY, class_colours, class_markers, new_figure, open_spines
 from .maps import axis_labels, embedding_map
 
 
@@ -186,8 +186,11 @@ def _scatter(axis, points: np.ndarray, values: np.ndarray) -> None:
         return
     values = values.astype(str)
     names = [name for name in np.unique(values) if name != UNKNOWN]
+    markers = class_markers(names)
     for name, colour in class_colours(names).items():
-        axis.scatter(*points[values == name].T, s=22, color=colour, label=for_figure(name), linewidths=0)
+        axis.scatter(
+            *points[values == name].T, s=22, color=colour, marker=markers[name], label=for_figure(name), linewidths=0
+        )
     if (values == UNKNOWN).any():
         axis.scatter(*points[values == UNKNOWN].T, s=22, facecolor="none", edgecolor=GREY, label=UNKNOWN)
     axis.legend(frameon=False, fontsize="small")

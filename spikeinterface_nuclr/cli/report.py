@@ -1,0 +1,155 @@
+"""nuclr report: writes a page on one recording: its units, their identities, and why each got its label."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import numpy as np
+import typer
+
+from ..errors import CheckpointError, InputError
+from .app import app, say
+from .options import (
+    Device,
+    GroupBy,
+    KeepRejected,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    SamplingFrequency,
+    Series,
+    Source,
+    Traces,
+    Where,
+    check_source,
+    read_options,
+)
+
+# Properties that hold a unit's depth, in the order in which they are looked for.
+_DEPTHS = ("depth", "depth_um", "dist_from_tip_um", "distance_from_tip_um")
+
+
+@app.command()
+def report(
+    source: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write: .html.", show_default=False)],
+    decoder: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Decoder of labels, as of nuclr predict.", show_default="identities that are stored, if any"),
+    ] = None,
+    target_error: Annotated[
+        float, typer.Option(help="With --decoder: largest acceptable fraction of wrong labels.")
+    ] = 0.1,
+    depth: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Unit property with depths in µm.", show_default="one called depth, or an analyzer's"),
+    ] = None,
+    method: Annotated[str, typer.Option("--map", help="Map of the embeddings: PCA or UMAP.")] = "PCA",
+    model: Model = None,
+    group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+    where: Where = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a page on one recording, to open in a browser: its units on a map and along the probe, and in tables.
+
+    With --decoder, or identities that are stored, also their labels, and which labelled neurons each unit resembles.
+    The page is one file, which loads nothing from the network.
+
+    nuclr report session.nwb --decoder D -o session.html
+    """
+    from ..decoding.decoder import Decoder
+    from ..embedding import EmbeddingSettings
+    from ..files import check_format, check_writable
+    from ..io import kind_of
+    from ..predictions import check_target_error
+    from ..reports.session import write_report
+    from ..widgets.maps import check_method
+    from .predict import PredictionReader, read_prediction
+
+    check_source(source)
+    check_writable(check_format(output, ".html"), overwrite=overwrite)
+    check_target_error(target_error)
+    check_method(method)
+    kind = kind_of(source)
+    settings = EmbeddingSettings(model, device, precision, progress=not quiet)
+    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
+    if decoder is not None:
+        fitted = Decoder.load(decoder)
+        reader = PredictionReader(fitted, decoder, target_error, None)
+        population, embeddings, identities = read_prediction(source, kind, reader, settings, reading)
+    else:
+        population, embeddings, identities, fitted = _stored(source, kind, settings, reading)
+    write_report(
+        output, population, embeddings, identities, decoder=fitted, depths=_depths(source, kind, population, depth),
+        method=method, overwrite=overwrite,
+    )  # fmt: skip
+    named = "" if identities is None else f", {identities.target} named for {int((~identities.abstained).sum())}"
+    say(f"{output}: {population.n_units} units{named}")
+
+
+def _stored(source: Path, kind: str, settings, reading: dict):
+    """Units, embeddings, and identities with their decoder, that are stored and current; embeddings else new."""
+    from ..extensions import computed_embedding, computed_identity
+    from ..io import read_population
+    from ..io.nwb.session import read_session
+    from ..io.spikeinterface import load_spikeinterface
+    from ..predictions import Identities
+
+    if kind == "analyzer" and "where" not in reading:
+        analyzer = load_spikeinterface(source)
+        population, extension = read_population(analyzer, **reading), computed_embedding(analyzer)
+        identity = computed_identity(analyzer)
+        if extension and not extension.stale:
+            found = identity.get_identities(warn=False) if identity and not identity.stale else None
+            named = (identity.model_file, identity.model_sha256) if found else None
+            return population, extension.get_embeddings(warn=False), found, _decoder(named)
+    elif kind == "nwb" and "where" not in reading:
+        session = read_session(source, **reading)
+        population = session.population
+        for name, table in session.tables.items():
+            if not session.outdated[name] and len(table.rows) == population.n_units:
+                found = next((p for p in table.predictions if isinstance(p, Identities)), None)
+                named = found and (found.provenance.get("decoder"), found.provenance.get("decoder_sha256"))
+                return population, table.embeddings, found, _decoder(named)
+    else:
+        population = read_population(source, **reading)
+    return population, settings.embed(population), None, None
+
+
+def _decoder(named):
+    """The decoder of this name and sha256; None if it is not to be had here."""
+    from ..decoding.decoder import Decoder
+
+    if not named or not all(isinstance(value, str) and value for value in named):
+        return None
+    try:
+        return Decoder.load(named[0], sha256=named[1])
+    except (CheckpointError, InputError):
+        return None
+
+
+def _depths(source: Path, kind: str, population, name: str | None) -> np.ndarray | None:
+    """Depth of each unit in µm; None if it is not known."""
+    from ..decoding.label_sources import unit_property
+    from ..io.spikeinterface import load_spikeinterface
+    from ..widgets.units import unit_depths
+
+    name = name or next((known for known in _DEPTHS if known in population.properties), None)
+    if name is not None:
+        try:
+            return np.asarray(unit_property(population, name, str(source)), dtype=float)
+        except (TypeError, ValueError) as error:
+            raise error if isinstance(error, InputError) else InputError(
+                f"{source}: the property {name!r} holds no depths, which are numbers: give another one (--depth)"
+            ) from None  # fmt: skip
+    if kind != "analyzer":
+        return None
+    analyzer = load_spikeinterface(source)
+    return unit_depths(analyzer) if len(analyzer.unit_ids) == population.n_units else None
