@@ -131,3 +131,97 @@ def test_names_of_any_kind_are_drawn_as_they_are(tmp_path):
     drawn = plot_nuclr_identity(identities, depths=np.arange(len(identities.unit_ids)))
     drawn.figure.savefig(tmp_path / "identity.svg")
     assert drawn.axes[0].get_title() == r"predicted \$\type{"
+
+
+def test_a_class_has_one_colour_also_where_another_is_absent(tmp_path, checkpoint):
+    from spikeinterface_nuclr.widgets.drawing import class_colours
+
+    analyzer = build_analyzer(simulate_population(12, 60.0, seed=500))
+    analyzer.compute("nuclr_embedding", progress_bar=False)
+    analyzer.compute("nuclr_identity", decoder="simulated-cell-type", target_error=1.0)
+    extension = analyzer.get_extension("nuclr_identity")
+    extension.data["best_label"][:] = "regular"  # the last of three classes, and the only one that is seen
+    extension.data["reason"][:] = ""
+    drawn = plot_nuclr_embedding(analyzer)
+    colours = class_colours(extension.data["classes"])
+    assert tuple(drawn.axes[0].collections[0].get_facecolor()[0][:3]) == colours["regular"]
+    assert [t.get_text() for t in drawn.axes[0].get_legend().get_texts()] == ["regular"]
+
+
+def test_one_property_is_given_by_its_name(population):
+    analyzer = build_analyzer(population)
+    analyzer.set_sorting_property("kind", np.resize(["a", "b"], len(analyzer.unit_ids)), save=False)
+    analyzer.compute("nuclr_embedding", progress_bar=False)
+    assert [axis.get_title() for axis in plot_nuclr_embedding(analyzer, "kind").axes] == ["kind"]
+
+
+@pytest.mark.parametrize("count", [3, 10, 25, 60])
+def test_legends_of_many_classes_leave_the_panels_their_size(rng, population, checkpoint, count):
+    found = embed(simulate_population(80, 30.0), checkpoint, progress=False)
+    names = np.resize([f"class {k}" for k in range(count)], 80)
+    drawn = plot_nuclr_embedding(found, {"one": names, "two": names})
+    drawn.figure.canvas.draw()
+    for axis in drawn.axes:
+        box = axis.get_window_extent()
+        assert 0.6 < box.width / box.height < 1.9
+        legend = axis.get_legend().get_window_extent()
+        assert legend.x0 >= box.x1 - 1
+        assert legend.y0 > -5
+    assert drawn.axes[0].get_legend().get_window_extent().x1 < drawn.axes[1].get_window_extent().x0 + 5
+
+
+def test_colours_of_classes_differ_and_none_is_grey():
+    from spikeinterface_nuclr.widgets.drawing import class_colours, class_markers
+
+    for count in (1, 10, 11, 30):
+        names = [str(k) for k in range(count)]
+        colours = np.array(list(class_colours(names).values()))
+        assert len(np.unique(colours.round(3), axis=0)) == count
+        assert (np.ptp(colours, axis=1) > 0.1).all()
+    assert len(set(class_markers([str(k) for k in range(10)]).values())) == 10
+
+
+def test_numbers_are_coloured_and_missing_ones_are_grey():
+    from spikeinterface_nuclr.widgets.drawing import scale_colours
+
+    colours, legend = scale_colours(np.array([0.0, 1.0, np.nan, 0.5]))
+    assert (colours[0], colours[1], colours[2]) == ("#440154", "#fde725", "#bfbfbf")
+    assert [name for name, _ in legend] == ["0", "0.333", "0.667", "1"]
+    assert scale_colours(np.array([np.nan]))[0] == ["#bfbfbf"]
+    assert len(scale_colours(np.array([2.0, 2.0]))[1]) == 1
+
+
+def test_each_probe_has_its_panels():
+    analyzer = build_analyzer(simulate_population(20, 60.0, seed=500), probes=2)
+    analyzer.compute("nuclr_embedding", progress_bar=False)
+    analyzer.compute("nuclr_identity", decoder="simulated-cell-type")
+    drawn = plot_nuclr_identity(analyzer)
+    titles = [axis.get_title() for axis in drawn.axes]
+    assert titles == [
+        "predicted cell_type, group 0",
+        "probability of each class",
+        "predicted cell_type, group 1",
+        titles[1],
+    ]
+    for probe in (drawn.axes[0], drawn.axes[2]):
+        assert sum(len(one.get_offsets()) for one in probe.collections) == 10
+    with pytest.raises(InputError, match="groups has shape"):
+        plot_nuclr_identity(analyzer, groups=["a"])
+
+
+def test_a_map_by_umap(population, checkpoint):
+    pytest.importorskip("umap")
+    found = embed(population, checkpoint, progress=False)
+    drawn = plot_nuclr_embedding(found, method="UMAP")
+    assert drawn.axes[0].get_xlabel() == "UMAP 1"
+    np.testing.assert_array_equal(embedding_map(found.embedding, "UMAP"), embedding_map(found.embedding, "UMAP"))
+    with pytest.raises(InputError, match="a map is by PCA or UMAP"):
+        plot_nuclr_embedding(found, method="t-SNE")
+
+
+def test_neighbours_on_another_probe_are_not_pooled():
+    """Probes whose contacts have the same coordinates are still two."""
+    from spikeinterface_nuclr.extensions.base import groups_of
+
+    analyzer = build_analyzer(simulate_population(8, 30.0), probes=2)
+    assert groups_of(analyzer).tolist() == ["0"] * 4 + ["1"] * 4

@@ -100,6 +100,7 @@ def _stored(source: Path, kind: str, settings, reading: dict):
     from ..io import read_population
     from ..io.nwb.session import read_session
     from ..io.spikeinterface import load_spikeinterface
+    from ..model.loading import load_checkpoint
     from ..predictions import Identities
 
     if kind == "analyzer" and "where" not in reading:
@@ -120,7 +121,8 @@ def _stored(source: Path, kind: str, settings, reading: dict):
                 return population, table.embeddings, found, _decoder(named)
     else:
         population = read_population(source, **reading)
-    return population, settings.embed(population), None, None
+    checkpoint = load_checkpoint(settings.model, signal=population.signal)
+    return population, settings.embed(population, checkpoint), None, None
 
 
 def _decoder(named):

@@ -267,6 +267,13 @@ def population_of(analyzer: SortingAnalyzer):
     return read_samples(analyzer)
 
 
+def groups_of(analyzer: SortingAnalyzer) -> np.ndarray:
+    """The group (probe) of each unit: str, shape (n_units,)."""
+    from ..io import read_population
+
+    return read_population(analyzer).group
+
+
 def fingerprint(analyzer: SortingAnalyzer, units=None) -> str:
     """Fingerprint of the units at these positions, of all by default; empty where there are none."""
     if len(analyzer.unit_ids if units is None else units) == 0:

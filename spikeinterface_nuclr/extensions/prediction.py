@@ -12,7 +12,7 @@ from spikeinterface.core import SortingAnalyzer
 from ..errors import InputError, RecordingWarning
 from ..io.untrusted import check_extension
 from ..predictions import Prediction
-from .base import RowsExtension, computed_extension, named_file, population_of, rows_of_same_units
+from .base import RowsExtension, computed_extension, groups_of, named_file, rows_of_same_units
 
 _NOT_DECODED = "the units were changed and could not be decoded again"
 # Properties are files of their names, which a folder on Windows takes too.
@@ -169,7 +169,7 @@ def places_of(analyzer: SortingAnalyzer) -> dict[str, np.ndarray]:
         raise InputError("the decoder averages over neighbouring units: compute unit_locations first")
     check_extension(analyzer, "unit_locations")
     locations = analyzer.get_extension("unit_locations").get_data()
-    return {"positions": np.asarray(locations, dtype=float)[:, :2], "probes": population_of(analyzer).group}
+    return {"positions": np.asarray(locations, dtype=float)[:, :2], "probes": groups_of(analyzer)}
 
 
 def _digest(embedding: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import CheckpointError, InputError
 from ..extensions import computed_embedding, computed_estimate, computed_identity
-from ..extensions.base import population_of
+from ..extensions.base import groups_of
 from ..predictions import UNKNOWN, Estimates, Identities
 from ..text import printable
 from ..unit_embeddings import UnitEmbeddings
@@ -127,7 +127,7 @@ class Content:
     @cached_property
     def _groups(self) -> np.ndarray:
         """The group (probe) of each unit."""
-        return population_of(self.analyzer).group
+        return groups_of(self.analyzer)
 
     # --- one unit
 

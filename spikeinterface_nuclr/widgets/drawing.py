@@ -9,8 +9,8 @@ GREY = "0.75"
 _SCALE = "viridis"
 # Of Okabe & Ito (2008), "Color Universal Design", without black, and three of Tol (2021), SRON/EPS/TN/09-002.
 _PALETTE = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"),
-    *("#332288", "#882255", "#999933"),
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"),
+    *("#332288", "#882255", "#999933", "#F0E442"),
 )
 _MARKERS = "osD^vPX<>*"
 
