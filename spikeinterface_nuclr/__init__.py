@@ -80,6 +80,7 @@ _PUBLIC = {
     "label_efficiency": "decoding.learning_curves",
     "fit_matcher": "matching.match",
     "load_checkpoint": "model.loading",
+    "load_nuclr": "extensions.loading",
     "match_units": "matching.match",
     "nuclr_curation": "extensions.curation",
     "open_gui": "gui.window",

@@ -95,11 +95,20 @@ class UnitEmbeddings:
         return pd.DataFrame(columns, index=pd.Index(self.unit_ids, name="unit_id"))
 
     def save(self, path, *, overwrite: bool = False) -> Path:
-        """Write ``.npz`` (read by `load`) or ``.csv`` (one row per unit, provenance in the first line)."""
+        """Write ``.npz`` (read by `load`) or ``.csv``, with the provenance in ``….provenance.json`` beside it."""
         path = check_format(path, *FORMATS)
-        write = self._write_npz if path.suffix == ".npz" else self._write_csv
-        with written_whole(path, overwrite=overwrite) as temporary:
-            write(temporary)
+        if path.suffix == ".npz":
+            with written_whole(path, overwrite=overwrite) as temporary:
+                self._write_npz(temporary)
+            return path
+        beside = path.with_suffix(".provenance.json")
+        # The table appears first, and both only when they are complete.
+        with (
+            written_whole(beside, overwrite=overwrite) as provenance,
+            written_whole(path, overwrite=overwrite) as temporary,
+        ):
+            provenance.write_text(json.dumps(self.provenance.to_dict(), indent=1), encoding="utf-8")
+            for_csv(self.to_dataframe()).to_csv(temporary)
         return path
 
     @classmethod
@@ -121,11 +130,6 @@ class UnitEmbeddings:
 
     def _write_npz(self, path: Path):
         np.savez(path, provenance=np.array(json.dumps(self.provenance.to_dict())), **self._arrays())
-
-    def _write_csv(self, path: Path):
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            file.write(f"# {json.dumps(self.provenance.to_dict())}\n")
-            for_csv(self.to_dataframe()).to_csv(file)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """The arrays with one row per unit, by name."""

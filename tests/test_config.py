@@ -18,6 +18,12 @@ def test_a_config_survives_toml(tmp_path):
     assert read_config(path) == config
 
 
+def test_every_setting_is_commented():
+    lines = [line for line in PretrainConfig().to_toml().splitlines() if line and not line.startswith("[")]
+    assert all("  # " in line and line.split("  # ")[1].endswith(".") for line in lines)
+    assert len({line.split("  # ")[1] for line in lines}) == len(lines)
+
+
 def test_single_settings_go_over_the_file(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text("steps = 10\nsamples = 3\n[encoder]\ndim = 64\n")

@@ -207,7 +207,7 @@ def test_embeddings_are_saved_whole_and_read_back(population, checkpoint, tmp_pa
     assert json.loads(lines[0].removeprefix("# ")) == found.provenance.to_dict()
     assert lines[2].startswith("u000,6,")
     assert len(lines) == 2 + population.n_units
-    frame = pd.read_csv(tmp_path / "e.csv", comment="#", index_col="unit_id")
+    frame = pd.read_csv(tmp_path / "e.csv", index_col="unit_id")
     assert np.allclose(frame.filter(like="embedding_"), found.embedding, rtol=1e-6)
     assert frame["num_spikes"].tolist() == population.num_spikes.tolist()
     with pytest.raises(InputError, match="exists already"):

@@ -1,5 +1,6 @@
 """nuclr_embedding through the life of a SortingAnalyzer, on real spikes where there are recordings."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -608,3 +609,13 @@ def test_what_is_not_saved_changes_nothing_on_disk(analyzer, model):
     compute_nuclr_embedding(analyzer, model=model, overlap=0.5, save=False, progress_bar=False)
     assert reload(analyzer).get_sorting_property("nuclr_num_windows").max() == 8
     assert analyzer.get_sorting_property("nuclr_num_windows").max() > 8
+
+
+def test_data_outlive_an_analyzer_that_nobody_keeps(analyzer):
+    """``load_sorting_analyzer(…).get_extension(…).get_data()`` in one line."""
+    embedding = analyzer.get_extension(NAME).get_data()
+    folder = analyzer.folder
+    extension = si.load_sorting_analyzer(folder).get_extension(NAME)
+    gc.collect()
+    np.testing.assert_array_equal(extension.get_data(), embedding)
+    assert list(extension.get_data("by_unit")) == analyzer.unit_ids.tolist()

@@ -175,6 +175,20 @@ def test_provenance_is_a_dict(provenance, message):
 
 def test_a_table_holds_no_formulas(tmp_path):
     path = embeddings(["=1+1", "-5", "@x"]).save(tmp_path / "x.csv")
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert json.loads(first.removeprefix("# "))["checkpoint"] == "m"
-    assert pd.read_csv(path, comment="#", index_col="unit_id").index.tolist() == ["'=1+1", "-5", "'@x"]
+    beside = tmp_path / "x.provenance.json"
+    assert json.loads(beside.read_text(encoding="utf-8"))["checkpoint"] == "m"
+    assert pd.read_csv(path, index_col="unit_id").index.tolist() == ["'=1+1", "-5", "'@x"]
+
+
+def test_a_table_and_its_provenance_are_written_together_or_not_at_all(tmp_path):
+    (tmp_path / "x.provenance.json").write_text("mine")
+    with pytest.raises(InputError, match=r"x.provenance.json: exists already"):
+        embeddings(["a"]).save(tmp_path / "x.csv")
+    assert not (tmp_path / "x.csv").exists()
+    (tmp_path / "x.provenance.json").unlink()
+    embeddings(["a"]).save(tmp_path / "x.csv")
+    with pytest.raises(InputError, match="exists already"):
+        embeddings(["a", "b"]).save(tmp_path / "x.csv")
+    embeddings(["a", "b"]).save(tmp_path / "x.csv", overwrite=True)
+    assert len(pd.read_csv(tmp_path / "x.csv")) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"x.csv", "x.provenance.json"}

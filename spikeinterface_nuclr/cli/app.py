@@ -1,6 +1,10 @@
 """The typer application, which turns every error into one line and an exit code."""
 
+import logging
+import sys
 import warnings
+from pathlib import Path
+from typing import Annotated, Optional
 
 import typer
 
@@ -26,9 +30,23 @@ _ORDER_OF_USE = (
 )
 
 
+_log = logging.getLogger("nuclr")
+_log.propagate = False
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Print a line, with line breaks and terminal control codes from names in files escaped."""
     typer.echo(printable(text), err=err)
+    _log.log(logging.WARNING if err else logging.INFO, printable(text))
+
+
+def log_to(path: Path) -> None:
+    """Append what is printed to a file, with the time; OSError if it cannot be written."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.handlers = [handler]
+    _log.setLevel(logging.INFO)
+    _log.info("$ %s", printable(" ".join(sys.argv)))
 
 
 def _line(error: Exception) -> str:
@@ -69,11 +87,36 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Square brackets in help texts are not markup.
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Compute NuCLR embeddings of sorted units and imaged neurons, decode cell type or brain region from them, and "
     "find the same neurons on other days."
     "\n\nStart with `nuclr demo`; `nuclr COMMAND --help` explains each command.\n\n"
     "Exit codes: 2 usage, 3 bad input, 4 model, 5 device or memory.",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"nuclr {version('spikeinterface-nuclr')} (SpikeInterface {version('spikeinterface')})")
+        raise typer.Exit()
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+    log_file: Annotated[
+        Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
+        typer.Option(help="Also append results, warnings and errors to this file, with the time.", show_default=False),
+    ] = None,
+) -> None:
+    """Options of all commands."""
+    _log.handlers = [logging.NullHandler()]
+    if log_file is not None:
+        log_to(log_file)
 
 
 def exit_if_skipped(lines: list[str]) -> None:

@@ -119,6 +119,8 @@ def predict(
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     reader = PredictionReader(load_predictor(decoder), decoder, target_error, coverage)
+    if model is not None:  # also where embeddings that are stored make it unnecessary
+        _model(reader.fitted, settings)
     if into_nwb:
         line = _into_nwb(source, reader, output, settings, reading, overwrite=overwrite, if_exists=if_exists)
     elif to_phy:
@@ -173,9 +175,13 @@ def _into_file(
     from ..text import for_csv
 
     check_writable(check_format(output, ".csv"), overwrite=overwrite)
-    *_, prediction = read_prediction(source, kind, reader, settings, reading)
+    population, _, prediction = read_prediction(source, kind, reader, settings, reading)
+    table = prediction.to_dataframe()
+    if len(set(population.group.tolist())) > 1:
+        group = dict(zip(map(str, population.unit_ids), population.group.tolist(), strict=True))
+        table.insert(0, "group", [group[str(unit)] for unit in table.index])
     with written_whole(output, overwrite=overwrite) as temporary:
-        for_csv(prediction.to_dataframe()).to_csv(temporary)
+        for_csv(table).to_csv(temporary)
     return f"{output}: {_summary(prediction)}"
 
 

@@ -126,4 +126,6 @@ def train(
     )
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-    rank_zero_only(say)(f"{output}: sha256 {checkpoint.sha256}")
+    beside = output.with_suffix("")
+    written = f"; log {beside}.log.csv, for TensorBoard {beside}.tensorboard" + f", curves {beside}.curves.png" * plot
+    rank_zero_only(say)(f"{output}: sha256 {checkpoint.sha256}{written}")

@@ -30,6 +30,18 @@ class RowsExtension(StagedExtension):
     model_param: str
     provenance_sha256: str
 
+    def __init__(self, sorting_analyzer):
+        super().__init__(sorting_analyzer)
+        self.unit_ids = sorting_analyzer.unit_ids
+
+    @property
+    def analyzer_is_gone(self) -> bool:
+        """Whether nobody keeps the analyzer: of ``load_sorting_analyzer(…).get_extension(…)``, the data remain."""
+        try:
+            return self.sorting_analyzer is None
+        except ValueError:
+            return True
+
     def computed(self, analyzer: SortingAnalyzer, **job_kwargs) -> dict:
         """The data for the units of an analyzer, ours or one that was made of ours."""
         raise NotImplementedError

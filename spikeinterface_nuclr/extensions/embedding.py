@@ -180,8 +180,8 @@ class ComputeNuCLREmbedding(RowsExtension):
     def stale(self) -> str:
         """Why the embeddings are not those of the analyzer's present units; empty where they are."""
         provenance = self.data["provenance"]
-        if provenance.get("stale"):
-            return provenance["stale"]
+        if provenance.get("stale") or self.analyzer_is_gone:
+            return provenance.get("stale", "")
         spikes = self.sorting_analyzer.sorting.to_spike_vector()
         if self._spikes_now[0] is not spikes:
             self._spikes_now = (spikes, fingerprint(self.sorting_analyzer))
@@ -196,7 +196,7 @@ class ComputeNuCLREmbedding(RowsExtension):
             warnings.warn(message, RecordingWarning, stacklevel=2)
         # Copies: an analyzer and its copy in memory share their arrays.
         data = {name: self.data[name].copy() for name in _ROWS}
-        return UnitEmbeddings(self.sorting_analyzer.unit_ids, **data, provenance=dict(self.data["provenance"]))
+        return UnitEmbeddings(self.unit_ids, **data, provenance=dict(self.data["provenance"]))
 
     def _get_data(self, outputs: Literal["numpy", "by_unit", "dataframe"] = "numpy"):
         """As asked for: the array (n_units, dim), a dict of unit id to row, or a frame with all columns."""

@@ -71,7 +71,7 @@ class ComputeNuCLREstimate(PredictionExtension):
             self.warn_if_stale()
         return Estimates(
             target=self.target,
-            unit_ids=self.sorting_analyzer.unit_ids,
+            unit_ids=self.unit_ids,
             coverage=float(self.data["coverage"][0]),
             **self.own_rows(),
             provenance=dict(self.data["provenance"]),

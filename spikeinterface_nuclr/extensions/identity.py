@@ -82,7 +82,7 @@ class ComputeNuCLRIdentity(PredictionExtension):
             self.warn_if_stale()
         return Identities(
             target=self.target,
-            unit_ids=self.sorting_analyzer.unit_ids,
+            unit_ids=self.unit_ids,
             classes=self.data["classes"].copy(),
             **self.own_rows(),
             provenance=dict(self.data["provenance"]),

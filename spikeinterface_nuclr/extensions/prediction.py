@@ -55,7 +55,7 @@ class PredictionExtension(RowsExtension):
         if embedding is None:
             raise InputError(f"{self.extension_name} needs nuclr_embedding: compute it first")
         prediction = self.predicted(analyzer, embedding.get_embeddings(warn=False))
-        provenance = {**prediction.provenance, "embedding_sha256": _digest(embedding.data["embedding"])}
+        provenance = {**prediction.provenance, "embedding_sha256": digest_of(embedding.data["embedding"])}
         if embedding.stale:
             provenance["stale"] = embedding.stale
         rows = {name: getattr(prediction, name) for name in self.rows}
@@ -91,7 +91,7 @@ class PredictionExtension(RowsExtension):
         if self.stale:
             provenance["stale"] = self.stale
         elif embedding is not None:
-            provenance["embedding_sha256"] = _digest(embedding.data["embedding"][index])
+            provenance["embedding_sha256"] = digest_of(embedding.data["embedding"][index])
         return {**self.data, **self.rows_at(index), "provenance": provenance}
 
     def _get_data(self, outputs: Literal["dataframe", "numpy", "by_unit"] = "dataframe"):
@@ -113,10 +113,10 @@ class PredictionExtension(RowsExtension):
     def stale(self) -> str:
         """Why the predictions are not those of the analyzer's present units; empty where they are."""
         provenance = self.data["provenance"]
-        embedding = computed_extension(self.sorting_analyzer, "nuclr_embedding")
+        embedding = None if self.analyzer_is_gone else computed_extension(self.sorting_analyzer, "nuclr_embedding")
         if provenance.get("stale") or embedding is None:
             return provenance.get("stale", "")
-        if provenance["embedding_sha256"] != _digest(embedding.data["embedding"]):
+        if provenance["embedding_sha256"] != digest_of(embedding.data["embedding"]):
             return "the embeddings are not those that it was predicted from"
         return embedding.stale
 
@@ -172,6 +172,6 @@ def places_of(analyzer: SortingAnalyzer) -> dict[str, np.ndarray]:
     return {"positions": np.asarray(locations, dtype=float)[:, :2], "probes": groups_of(analyzer)}
 
 
-def _digest(embedding: np.ndarray) -> str:
+def digest_of(embedding: np.ndarray) -> str:
     """Hash (hex) of the embeddings that a result was predicted from."""
     return hashlib.sha256(np.ascontiguousarray(embedding).tobytes()).hexdigest()

@@ -66,15 +66,21 @@ class EncoderConfig:
     signal : {"spikes", "traces"}
         Content of a bin: a spike count, or a frame of a trace.
     input_scale : {"counts", "log1p", "log1p+acg", "correlograms"}
-        Input of the first layer for a patch: its values; log(1 + value); the latter together with log(1 + c), where c
+        Input of the first layer for a patch. Its values; log(1 + value); the latter together with log(1 + c), where c
         is the patch's autocorrelogram; or counts together with, for the whole window, correlograms of the neuron
         with itself and with the summed others, and its correlations with the others (`model.inputs`). From
         correlograms, a linear layer can read intervals between spikes independently of their position in the patch, and
         how a neuron fires relative to its population.
-    dim, heads, head_dim : int
-        Width of the residual stream, number of attention heads, and width of a head.
-    temporal_blocks, spatiotemporal_blocks : int
-        Number of blocks of each kind.
+    dim : int
+        Width of the residual stream.
+    heads : int
+        Number of attention heads.
+    head_dim : int
+        Width of a head.
+    temporal_blocks : int
+        Number of blocks in which each neuron attends to its own patches.
+    spatiotemporal_blocks : int
+        Number of blocks in which neurons attend to one another.
     feed_forward_multiple : int
         Width of the gated feed-forward layers, in units of `dim`.
     rotary_fraction : float

@@ -1,6 +1,8 @@
 """PretrainConfig: the settings of a training run, from Python, a TOML file or the command line."""
 
+import inspect
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -40,14 +42,20 @@ class PretrainConfig:
     optimizer : {"adamw", "muon"}
         "muon" orthogonalises the updates of the matrices inside the encoder's blocks (Jordan et al. 2024; scaled to the
         size of AdamW's updates, Liu et al. 2025) and uses AdamW for all other weights. It needs torch 2.9 or newer.
-    learning_rate, weight_decay, clip : float
-        Peak learning rate, weight decay of matrices, and largest norm of the gradient.
+    learning_rate : float
+        Peak learning rate.
+    weight_decay : float
+        Weight decay of matrices.
+    clip : float
+        Largest norm of the gradient.
     warmup : float
         Fraction of the steps with linear warm-up of the learning rate, which then decays to 0 along a cosine.
     objective : {"dcl_full", "dcl", "infonce", "vicreg"}
         `ContrastiveLoss` of this form, or `VICRegLoss`.
-    temperature, temperature_scope
-        As in `ContrastiveLoss`.
+    temperature : float
+        Of the objective, as in `ContrastiveLoss`.
+    temperature_scope : {"cross-view", "all"}
+        Which similarities it divides, as in `ContrastiveLoss`.
     seed : int
         Seed of the initial weights, the views and the dropout.
     monitor_every : int
@@ -142,13 +150,25 @@ class PretrainConfig:
             raise InputError(f"{where}: {error}") from None
 
     def to_toml(self) -> str:
-        """The content of a TOML file for `read_config`."""
-        values = self.to_dict()
-        encoder = values.pop("encoder")
-        tables = ("", values), ("\n[encoder]\n", encoder)
-        return "".join(
-            head + "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items()) for head, table in tables
-        )
+        """The content of a TOML file for `read_config`, with a comment on each setting."""
+        lines = []
+        for head, config in (([], self), (["", "[encoder]"], self.encoder)):
+            lines += head
+            comments = _comments(type(config))
+            for name in (setting.name for setting in fields(config) if setting.name != "encoder"):
+                line = f"{name} = {json.dumps(getattr(config, name))}"
+                lines.append(f"{line:32}  # {comments[name]}" if name in comments else line)
+        return "\n".join(lines) + "\n"
+
+
+def _comments(config: type) -> dict[str, str]:
+    """The first sentence on each parameter, from the docstring of a config."""
+    entries = re.findall(r"^(\w+) : (.*)\n((?:    .*\n)+)", inspect.getdoc(config) or "", re.MULTILINE)
+    found = {}
+    for name, kind, text in entries:
+        sentence = re.split(r"(?<=(?<! al)\.)\s", " ".join(text.split()).replace("`", ""))[0]
+        found[name] = f"{sentence} One of {kind.strip('{}')}." if kind.startswith("{") else sentence
+    return found
 
 
 def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> PretrainConfig:
