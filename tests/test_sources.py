@@ -13,7 +13,7 @@ import spikeinterface.core as si
 from nwb_files import add_units, new_nwb, write_nwb_file
 from spikeinterface.generation import NoiseGeneratorRecording, generate_ground_truth_recording
 
-from spikeinterface_nuclr import InputError, Population, embed, read_population
+from spikeinterface_nuclr import InputError, Population, embed, read_population, simulate_population
 from spikeinterface_nuclr.errors import RecordingWarning
 from spikeinterface_nuclr.io.manifest import list_sources
 from spikeinterface_nuclr.simulation import analyzer_of
@@ -446,7 +446,7 @@ def test_what_is_no_recording_gets_one_line(what, tmp_path, trains):
         read_population(source)
     message = str(error.value)
     assert "\n" not in message
-    assert "accepted is" in message or what in ("missing", "truncated")
+    assert "accepted is" in message or what in ("missing", "truncated", "pickle")
     assert "thing" in message or what in ("array", "None")
 
 
@@ -503,3 +503,46 @@ def test_an_nwb_nobody_here_wrote(recordings):
     found = read_population(recordings / "formats" / "A8604-211122.nwb")
     assert found.unit_ids.tolist() == [6, 191, 206]
     assert "location" in found.properties
+
+
+# --- units, and good periods
+
+
+def test_units_are_read_by_their_ids_in_this_order():
+    population = simulate_population(6, 20.0)
+    found = read_population(population, units=["u004", "u001"])
+    assert found.unit_ids.tolist() == ["u004", "u001"]
+    np.testing.assert_array_equal(found.spike_times[1], population.spike_times[1])
+    both = read_population(population, where="cell_type != 'none'", units=np.array(["u002"]))
+    assert both.unit_ids.tolist() == ["u002"]
+    for units, message in (("u001", "must be a list"), ([], "must be a list"), (["x"], "has no unit x"),
+                           (["u001", "u001"], "names one twice")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            read_population(population, units=units)
+
+
+@pytest.mark.parametrize("format", ["memory", "binary_folder", "zarr"])
+@pytest.mark.parametrize("segments", [1, 2])
+def test_units_are_observed_in_their_valid_periods(tmp_path, format, segments):
+    from analyzers import FS, build_analyzer
+
+    population = simulate_population(3, 400.0, seed=1)
+    folder = {"memory": None, "binary_folder": tmp_path / "a", "zarr": tmp_path / "a.zarr"}[format]
+    analyzer = build_analyzer(population, format=format, folder=folder, segments=segments)
+    # Segment, first and last sample, unit; the third unit is never valid.
+    periods = [(0, 0, 190 * FS, 0), (0, 5 * FS, 195 * FS, 1), *([(1, 0, 185 * FS, 1)] if segments == 2 else [])]
+    analyzer.compute("valid_unit_periods", method="user_defined", user_defined_periods=np.array(periods, dtype=int))
+    for source in (analyzer, *([folder] if folder else [])):
+        with pytest.warns(RecordingWarning, match="lie outside the observed time"):
+            found = read_population(source)
+        second = [[5.0, 195.0], *([[201.0, 386.0]] if segments == 2 else [])]
+        for unit, expected in enumerate(([[0.0, 190.0]], second, np.empty((0, 2)))):
+            np.testing.assert_allclose(found.observed_of(unit), expected, atol=1e-3)
+        whole = population.spike_times[0]
+        assert found.num_spikes[0] == (np.floor(whole[whole < 200] * FS) < 190 * FS).sum()
+        assert found.num_spikes[2] == 0
+        with pytest.warns(RecordingWarning, match="lie outside the observed time"):
+            assert read_population(source, observed=[[0.0, 50.0]]).num_spikes[2] > 0
+    with pytest.warns(RecordingWarning):
+        analyzer.compute("nuclr_embedding", progress_bar=False)
+    assert np.isfinite(analyzer.get_extension("nuclr_embedding").get_data()).all(axis=1).tolist() == [True, True, False]

@@ -8,15 +8,18 @@ import numpy as np
 from ..errors import InputError, RecordingWarning, reading
 from ..intervals import checked_intervals
 from ..population import Population
+from .alf import alf_probes, read_alf
 from .calcium import assemble_traces, regular_frames
+from .cellexplorer import cellexplorer_file, read_cellexplorer
 from .npy import load_numbers
 from .phy import is_phy_folder, read_phy
 from .suite2p import is_suite2p_folder, read_suite2p
-from .where import select_where
+from .where import select_units, select_where
 
 ACCEPTED = (
     "a SortingAnalyzer or BaseSorting (object or folder), an NWB file with a units table or ROI responses, a phy, "
-    "Kilosort or suite2p folder, a brainsets file (.h5), neo SpikeTrains, or an array of traces (object or .npy)"
+    "Kilosort, suite2p or ALF folder, CellExplorer's .spikes.cellinfo.mat, a brainsets file (.h5), a file of spike "
+    "trains that neo reads, neo SpikeTrains, or an array of traces (object or .npy)"
 )
 _DEFAULTS = {"sampling_frequency": None, "keep_rejected": False, "series": None, "traces": "auto"}
 
@@ -31,6 +34,7 @@ def read_population(
     series: str | None = None,
     traces: str = "auto",
     where: str | None = None,
+    units=None,
 ) -> Population:
     """Read the neurons of a recording from a SpikeInterface object, an NWB file, a folder or an array.
 
@@ -38,9 +42,12 @@ def read_population(
     ----------
     source : object or path
         A SpikeInterface SortingAnalyzer or sorting, or the folder of one; an NWBFile, or a path to one (HDF5, or Zarr
-        with the ``zarr`` extra), with a units table or ROI responses; a phy, Kilosort or suite2p folder; a session of
-        brainsets, such as those of BrainWideBench (HDF5); a neo Block, Segment or list of SpikeTrains; an array of
-        traces (n_units, n_frames), or a ``.npy`` file of one; or a Population.
+        with the ``zarr`` extra), with a units table or ROI responses; a phy, Kilosort or suite2p folder; a folder of
+        the International Brain Laboratory's ALF files, of a probe or a session; CellExplorer's
+        ``<session>.spikes.cellinfo.mat``, or its folder; a session of brainsets, such as those of BrainWideBench
+        (HDF5); a file of spike trains of another format that neo reads, such as NEV, NEX, Plexon (PLX) or NIX; a neo
+        Block, Segment or list of SpikeTrains; an array of traces (n_units, n_frames), or a ``.npy`` file of one; or a
+        Population.
     group_by : str or None, default: "group"
         Unit property that names each unit's probe. Without a property "group", the probes that the source defines are
         used: the group of the main channel in a SpikeInterface object, the electrode group in an NWB file. None makes
@@ -52,8 +59,8 @@ def read_population(
         Samples per second, for a phy folder without ``params.py``; frames per second, for arrays and for a suite2p
         folder without ``ops.npy``.
     keep_rejected : bool, default: False
-        Keep units rejected in curation: phy's clusters of group "noise", and ROIs rejected by suite2p's ``iscell.npy``
-        or by a column such as ``is_accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table.
+        Keep units rejected in curation: phy's and ALF's clusters called "noise", and ROIs rejected by suite2p's
+        ``iscell.npy`` or by a column such as ``is_accepted``, ``rejected`` or ``iscell`` of an NWB file's ROI table.
     series : str, optional
         The ROI responses of an NWB file to read: the name of a RoiResponseSeries or of its container, such as
         "DfOverF", with as much of the preceding path as identifies it. Required if the file has several, or also has
@@ -69,12 +76,15 @@ def read_population(
         Condition that units must satisfy, by their properties: comparisons with numbers or text, joined by ``and``,
         ``or``, ``not``, such as ``"label == 1 and qc_neural != 'FAIL'"``. The other units are not part of the
         population, also not as context of these.
+    units : array-like, optional
+        Ids of the units to read, in this order. As with `where`, the others are not part of the population.
 
     Returns
     -------
     Population
         The units' columns (brain area, location, quality, …) are its `properties`. Spikes outside observed time are
-        excluded, with a warning unless they lie in an NWB file's ``invalid_times``. Frames are not observed if they are
+        excluded, with a warning unless they lie in an NWB file's ``invalid_times``. Units of an analyzer are observed
+        in their ``valid_unit_periods``, if these are computed. Frames are not observed if they are
         missing between timestamps, in ``invalid_times``, NaN, in suite2p's ``badframes``, or labelled as bad in a
         series' ``control``. Traces whose frame rate changes are interpolated to the fastest rate, with a warning.
 
@@ -93,11 +103,13 @@ def read_population(
     >>> read_population(sorting, observed=[[0.0, 10.0]]).spike_times[0].tolist()
     [0.01, 3.0]
     """
-    if where is not None:
+    if where is not None or units is not None:
         options = {"group_by": group_by, "observed": observed, "sampling_frequency": sampling_frequency}
         options |= {"keep_rejected": keep_rejected, "series": series, "traces": traces}
         name = str(source) if isinstance(source, str | Path) else "the recording"
-        return select_where(read_population(source, **options), where, name)
+        population = read_population(source, **options)
+        population = population if where is None else select_where(population, where, name)
+        return population if units is None else select_units(population, units, name)
     if isinstance(source, Population):
         return source
     source = Path(source) if isinstance(source, str) else source
@@ -155,15 +167,22 @@ def _reader_of_file(path: Path):
         from .brainsets import read_brainsets
 
         return read_brainsets, ()
-    if path.suffix == ".nwb" or _is_hdf5(path):
+    if cellexplorer_file(path) is not None:
+        return read_cellexplorer, ()
+    if path.suffix == ".nwb" or (_is_hdf5(path) and path.suffix != ".nix"):
         from .nwb.population import read_nwb_path
 
         return read_nwb_path, ("series", "traces", "keep_rejected")
+    from .neo_files import neo_readers, read_neo_file
+
+    if neo_readers(path):
+        return read_neo_file, ()
     raise InputError(f"{path}: not an NWB file (a file of kind {path.suffix or 'unknown'!r}); accepted is {ACCEPTED}")
 
 
 def _reader_of_folder(path: Path):
     from .nwb.file import is_zarr_nwb
+    from .spikeinterface import is_analyzer
 
     # SpikeInterface keeps a sorter's output in a folder called sorter_output.
     phy = next((folder for folder in (path, path / "sorter_output") if is_phy_folder(folder)), None)
@@ -177,6 +196,10 @@ def _reader_of_folder(path: Path):
         from .nwb.population import read_nwb_path
 
         return read_nwb_path, ("series", "traces", "keep_rejected")
+    if (session := cellexplorer_file(path)) is not None:
+        return lambda _, **options: read_cellexplorer(session, **options), ()
+    if not is_analyzer(path) and alf_probes(path):
+        return read_alf, ("keep_rejected",)
     return _read_sorting_folder, ()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import spikeinterface.core as si
 
 from ..errors import InputError, reading
+from ..intervals import intersection, union
 from ..population import Population
 from .assembly import assemble
 from .clocks import sample_times
@@ -39,7 +40,10 @@ def read_spikeinterface(source, *, name: str | None = None, group_by, observed) 
 
 
 def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed) -> Population:
-    """The Population of an analyzer. Its recording, if attached, provides the clock and the pauses."""
+    """The Population of an analyzer. Its recording, if attached, provides the clock and the pauses.
+
+    A unit is observed in its ``valid_unit_periods``, if they are computed.
+    """
     recording = recording_of(analyzer)
     properties = _properties(analyzer.sorting, name)
     channel_groups = channel_property(analyzer, "group")
@@ -47,7 +51,9 @@ def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed
     return assemble(
         name,
         np.asarray(analyzer.unit_ids),
-        **_activity(analyzer.sorting, _clocks(name, analyzer.sorting, recording), _lengths(analyzer)),
+        **_activity(
+            analyzer.sorting, _clocks(name, analyzer.sorting, recording), _lengths(analyzer), _valid_periods(analyzer)
+        ),
         observed=observed,
         group=choose_group(name, properties, group_by, lambda: _probes(groups, lambda: _analyzer_channels(analyzer))),
         properties=_with_curated(properties, curated_labels(analyzer)),
@@ -204,10 +210,13 @@ def _sample_clock(fs: float, start: float = 0.0):
     return lambda samples, n_samples: (samples / fs + start, np.array([[start, start + n_samples / fs]]))
 
 
-def _activity(sorting, clocks: list, lengths: list[int] | None) -> dict:
-    """The units' `trains` and the `recorded` time: without lengths, to the end of the second of the last spike."""
+def _activity(sorting, clocks: list, lengths: list[int] | None, periods: np.ndarray | None = None) -> dict:
+    """The units' `trains` and the `recorded` time: without lengths, to the end of the second of the last spike.
+
+    With periods (SpikeInterface's ``valid_unit_periods``), the recorded time of each unit lies inside of its own.
+    """
     fs, n_units = sorting.sampling_frequency, len(sorting.unit_ids)
-    parts, recorded, end = [], [], -np.inf
+    parts, recorded, valid, end = [], [], [[] for _ in range(n_units)], -np.inf
     for segment, spikes in enumerate(sorting.to_spike_vector(concatenated=False)):
         samples = spikes["sample_index"]
         if lengths is not None:
@@ -215,17 +224,38 @@ def _activity(sorting, clocks: list, lengths: list[int] | None) -> dict:
         else:
             length = np.ceil((samples.max() + 1) / fs) * fs if len(samples) else 0
         times, stretches = clocks[segment](samples, length)
-        begin = stretches[0, 0]
+        begin, shift = stretches[0, 0], 0.0
         if end - _TOUCHING < begin < end:
             recorded[-1][-1, 1] = begin
         elif begin < end:
             shift = np.ceil(end) + _BETWEEN_SEGMENTS - begin
             times, stretches = times + shift, stretches + shift
+        for unit, limits in () if periods is None else _limits_of(periods, segment, clocks[segment], length):
+            valid[unit].append(limits + shift)
         parts.append(_trains(spikes["unit_index"], times, n_units))
         recorded.append(stretches)
         end = stretches[-1, 1]
     trains = [np.concatenate(train) for train in zip(*parts, strict=True)]
-    return {"trains": trains, "recorded": np.concatenate(recorded)}
+    recorded = np.concatenate(recorded)
+    if periods is not None:
+        recorded = [intersection(recorded, union(np.array(limits).reshape(-1, 2))) for limits in valid]
+    return {"trains": trains, "recorded": recorded}
+
+
+def _limits_of(periods: np.ndarray, segment: int, clock, length: int):
+    """The unit, and the limits in seconds, of each valid period of a segment."""
+    here = periods[periods["segment_index"] == segment]
+    edges = np.clip(np.concatenate([here["start_sample_index"], here["end_sample_index"]]), 0, max(length - 1, 0))
+    times, _ = clock(edges.astype(np.int64), length)
+    return zip(here["unit_index"].tolist(), times.reshape(2, -1).T, strict=True)
+
+
+def _valid_periods(analyzer) -> np.ndarray | None:
+    """The periods in which each unit is valid, by SpikeInterface; None where they are not computed."""
+    if not analyzer.has_extension("valid_unit_periods"):
+        return None
+    check_extension(analyzer, "valid_unit_periods")
+    return analyzer.get_extension("valid_unit_periods").get_data(outputs="numpy")
 
 
 def _trains(unit_index: np.ndarray, times: np.ndarray, n_units: int) -> list[np.ndarray]:

@@ -17,6 +17,20 @@ _LONGEST = 2_000
 _EXAMPLE = "such as \"label == 1 and region != 'root'\""
 
 
+def select_units(population: Population, units, name: str) -> Population:
+    """The units with these ids, in this order; InputError for an unknown or repeated one, or none."""
+    if isinstance(units, str) or np.ndim(units) != 1 or not len(units):
+        raise InputError(f"{name}: units must be a list of unit ids, not {units!r}")
+    row = {str(unit): k for k, unit in enumerate(population.unit_ids.tolist())}
+    names = [str(unit) for unit in np.asarray(units).tolist()]
+    unknown = [unit for unit in names if unit not in row]
+    if unknown:
+        raise InputError(f"{name}: it has no unit {unknown[0]}; it has: {', '.join(list(row)[:4])}, …")
+    if len(set(names)) < len(names):
+        raise InputError(f"{name}: units names one twice")
+    return population.select([row[unit] for unit in names])
+
+
 def select_where(population: Population, where: str, name: str) -> Population:
     """The units whose properties satisfy a condition.
 
