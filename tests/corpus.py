@@ -62,9 +62,15 @@ def make_originals(folder: Path) -> dict[str, Path]:
     np.save(found["traces.npy"], activity(8, 400))
     found["phy"] = _phy(folder / "phy", population)
     found["suite2p"] = _suite2p(folder / "suite2p")
+    found |= _of_labs(folder, population)
     analyzer = build_analyzer(population, format="binary_folder", folder=folder / "analyzer")
     n.compute_nuclr_embedding(analyzer, progress_bar=False)
     found["analyzer"] = folder / "analyzer"
+    (folder / "analyzer" / "spikeinterface_gui").mkdir()
+    labels = [{"unit_id": unit, "labels": {"cell_type": ["fast"]}} for unit in analyzer.unit_ids.tolist()]
+    kinds = {"cell_type": {"label_options": ["fast"], "exclusive": True}}
+    curation = {"format_version": "2", "unit_ids": [], "label_definitions": kinds, "manual_labels": labels}
+    (folder / "analyzer" / "spikeinterface_gui" / "curation_data.json").write_text(json.dumps(curation))
     analyzer.save_as(format="zarr", folder=folder / "analyzer.zarr")
     found["analyzer.zarr"] = folder / "analyzer.zarr"
     sorting = si.NumpySorting(analyzer.sorting.to_spike_vector(), analyzer.sampling_frequency, analyzer.unit_ids)
@@ -128,6 +134,24 @@ def _phy(folder: Path, population) -> Path:
     (folder / "params.py").write_text("dat_path = 'x.dat'\nsample_rate = 30000.\n")
     (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n0\tnoise\n1\tgood\n2\tmua\n")
     return folder
+
+
+def _of_labs(folder: Path, population) -> dict[str, Path]:
+    """ALF, CellExplorer, and formats that neo reads."""
+    from neo.io import NeoMatlabIO, NixIO
+    from test_lab_formats import block_of, write_alf, write_cellexplorer, write_nex, write_version_7_3
+
+    trains = list(population.spike_times)
+    write_alf(folder / "alf", trains)
+    with NixIO(str(folder / "s.nix"), "ow") as file:
+        file.write_block(block_of(trains))
+    NeoMatlabIO(str(folder / "s.mat")).write_block(block_of(trains))
+    return {
+        "alf": folder / "alf", "s.nix": folder / "s.nix", "s.mat": folder / "s.mat",
+        "cellexplorer": write_cellexplorer(folder / "cellexplorer", trains).parent,
+        "new.spikes.cellinfo.mat": write_version_7_3(folder / "new.spikes.cellinfo.mat", trains),
+        "s.nex": write_nex(folder / "s.nex", trains),
+    }  # fmt: skip
 
 
 def _suite2p(folder: Path) -> Path:

@@ -197,7 +197,7 @@ def test_each_suggestion_covers_most_of_the_doubt_that_is_left(predicted):
     table = suggest_units(identities, embeddings, count=5)
     similarity = np.maximum(similarity_of(embeddings.embedding, embeddings.embedding), 0)
     top = np.sort(identities.probability, axis=1)
-    doubt = np.where(identities.reason == "novel", 1, 1 - top[:, -1] + top[:, -2])
+    doubt = np.where(identities.reason == "novel", 1, np.maximum(1 - top[:, -1] + top[:, -2], 0.05))
     covered = np.zeros(len(doubt))
     for unit in table["unit_id"]:
         gains = [np.maximum(row - covered, 0) @ doubt for row in similarity]

@@ -73,3 +73,20 @@ def test_matching(run):
     assert after["right"] > 0.9 * after["matches"].named.sum() > 20
     assert after["rows"]["neuron"].nunique() == 50
     assert set(after["rows"]["other_identifier"]) == {"session-2", "session-3"}
+
+
+def test_curation(run):
+    after = run("07_curation")
+    assert after["curated"].get_num_units() == 59
+    assert (after["labels"] != "").sum() == 10
+    assert after["labels"][:10].tolist() == after["truth"][:10].tolist()
+
+
+def test_active_learning(run):
+    after = run("08_active_learning")
+    assert len(after["suggested"]) == 12
+    right = [
+        np.mean(after[name].predict(after["embeddings"][4], target_error=1.0).best_label == after["truth"][4])
+        for name in ("decoder", "better")
+    ]
+    assert right[0] < right[1]

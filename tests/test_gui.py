@@ -193,7 +193,7 @@ def pg_point(x, y):
 @pytest.fixture
 def desktop(copied):
     pytest.importorskip("spikeinterface_gui")
-    pytest.importorskip("PySide6")
+    pytest.importorskip("PySide6.QtWidgets", exc_type=ImportError)
     opened = Desktop(copied, curation=True)
     yield opened
     opened.close()
@@ -276,7 +276,7 @@ def test_a_corrected_label_is_saved_and_trains_a_decoder(desktop, copied):
 
 def test_without_embeddings_it_offers_to_compute_them(copied):
     pytest.importorskip("spikeinterface_gui")
-    pytest.importorskip("PySide6")
+    pytest.importorskip("PySide6.QtWidgets", exc_type=ImportError)
     copied.delete_extension("nuclr_embedding")
     opened = Desktop(copied)
     try:

@@ -216,7 +216,7 @@ def block_of(trains):
 
     block, segment = neo.Block(), neo.Segment()
     for k, times in enumerate(trains):
-        train = neo.SpikeTrain(times * pq.s, t_stop=40.0 * pq.s, name=f"unit {k}")
+        train = neo.SpikeTrain(times * pq.s, t_stop=100.0 * pq.s, name=f"unit {k}")
         segment.spiketrains.append(train)
     block.segments.append(segment)
     return block

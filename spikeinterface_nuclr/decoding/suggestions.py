@@ -7,14 +7,18 @@ from ..predictions import Identities
 from ..unit_embeddings import UnitEmbeddings
 from ..unit_matches import similarity_of
 
+# So that units differ from one another also where the decoder is certain of all.
+_LEAST_DOUBT = 0.05
+
 
 def suggest_units(identities, embeddings, *, labelled=None, count: int = 20):
     """Rank the units whose labels would teach a decoder most: uncertain or novel ones that many others resemble.
 
-    Each unit is as doubtful as its two most probable classes are close; a novel unit is in full doubt. Units are chosen
-    one after the other, each the one that resembles most of the doubt that is left: for every unit, its doubt times how
-    much more similar it is to the chosen one than to any chosen before (facility location; Wei, Iyer & Bilmes 2015,
-    Proc. ICML, 1954-1963). So neither outliers nor ten copies of one kind of unit come first.
+    Each unit is as doubtful as its two most probable classes are close, and never quite certain; a novel unit is in
+    full doubt. Units are chosen one after the other, each the one that resembles most of the doubt that is left: for
+    every unit, its doubt times how much more similar it is to the chosen one than to any chosen before (facility
+    location; Wei, Iyer & Bilmes 2015, Proc. ICML, 1954-1963). So neither outliers nor ten copies of one kind of unit
+    come first.
 
     Parameters
     ----------
@@ -88,9 +92,9 @@ def _matched(identities, embeddings, labelled) -> list[tuple[Identities, UnitEmb
 
 
 def _doubt(identities: Identities) -> np.ndarray:
-    """How doubtful each label is, in [0, 1]: 1 if two classes are equally probable, or the unit is novel."""
+    """How doubtful each label is, above 0: 1 if two classes are equally probable, or the unit is novel."""
     two = np.sort(np.nan_to_num(identities.probability), axis=1)[:, -2:]
-    return np.where(identities.reason == "novel", 1.0, 1.0 - (two[:, 1] - two[:, 0]))
+    return np.where(identities.reason == "novel", 1.0, np.maximum(1.0 - (two[:, 1] - two[:, 0]), _LEAST_DOUBT))
 
 
 def _table(recordings: list, chosen: np.ndarray, resembled):
