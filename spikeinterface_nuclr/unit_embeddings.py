@@ -101,7 +101,7 @@ class UnitEmbeddings:
             with written_whole(path, overwrite=overwrite) as temporary:
                 self._write_npz(temporary)
             return path
-        beside = path.with_suffix(".provenance.json")
+        _, beside = files_of(path)
         # The table appears first, and both only when they are complete.
         with (
             written_whole(beside, overwrite=overwrite) as provenance,
@@ -139,6 +139,11 @@ class UnitEmbeddings:
     def __repr__(self):
         n, dim = self.embedding.shape
         return f"UnitEmbeddings({n} units, dim {dim}, {(self.num_windows > 0).sum()} embedded)"
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that `UnitEmbeddings.save` writes: a table has its provenance beside it."""
+    return [path, path.with_suffix(".provenance.json")] if path.suffix == ".csv" else [path]
 
 
 def stored_embeddings(path: Path) -> UnitEmbeddings | None:

@@ -288,14 +288,19 @@ class UnitMatches:
 
 def similarity_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Cosine similarity of embeddings, standardised over both recordings: float32, shape (n_first, n_second)."""
-    rows = np.concatenate([first, second]).astype(np.float64)
+    rows = directions(np.concatenate([first, second]))
+    return (rows[: len(first)] @ rows[len(first) :].T).astype(np.float32)
+
+
+def directions(embedding: np.ndarray) -> np.ndarray:
+    """Standardised embeddings of length 1, float64, (n, dim): their products are similarities."""
+    rows = embedding.astype(np.float64)
     if not len(rows):
-        return np.zeros((len(first), len(second)), dtype=np.float32)
+        return rows
     deviation = rows.std(axis=0)
     varies = deviation > 1e-9 * np.abs(rows).max(axis=0)  # differences of a constant column are rounding errors
     rows = (rows - rows.mean(axis=0)) / np.where(varies, deviation, np.inf)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    return (rows[: len(first)] @ rows[len(first) :].T).astype(np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
 def named_pairs(units: np.ndarray, probability: np.ndarray, target_error: float) -> np.ndarray:

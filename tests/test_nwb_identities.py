@@ -239,3 +239,15 @@ def test_target_of_any_name_has_a_table(session, embeddings):
     want = predicted(embeddings, "layer/depth: group")
     write_nwb(session, embeddings, identities=want, in_place=True)
     assert read_nwb(session)[1][0].target == "layer/depth: group"
+
+
+def test_the_command_says_what_it_replaces(original, nuclr, tmp_path):
+    path = shutil.copy(original, tmp_path / "s.nwb")
+    nuclr("predict", path, "--decoder", "simulated-cell-type", "--in-place", "-q")
+    said = nuclr("embed", path, "--in-place", "--overlap", 0, "--if-exists", "replace", "-q").stdout
+    assert "replaced the previous UnitEmbeddings and what was predicted from it (cell_type): predict it again" in said
+    assert (
+        "replaced" not in nuclr("embed", path, "--in-place", "--overlap", 0.5, "--if-exists", "new_name", "-q").stdout
+    )
+    kept = nuclr("embed", path, "--in-place", "--overlap", 0.5, "-q", code=3)
+    assert "replaced" not in kept.stdout

@@ -227,6 +227,7 @@ def test_a_cleared_extension_is_as_before_its_computation(analyzer):
 PUBLIC = {
     "spikeinterface",
     "spikeinterface.core",
+    "spikeinterface.curation",
     "spikeinterface.generation",
     "spikeinterface.postprocessing",
     "spikeinterface.widgets.base",

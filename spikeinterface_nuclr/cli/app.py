@@ -31,7 +31,6 @@ _ORDER_OF_USE = (
 
 
 _log = logging.getLogger("nuclr")
-_log.propagate = False
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -114,7 +113,7 @@ def main(
     ] = None,
 ) -> None:
     """Options of all commands."""
-    _log.handlers = [logging.NullHandler()]
+    _log.handlers, _log.propagate = [logging.NullHandler()], False
     if log_file is not None:
         log_to(log_file)
 

@@ -151,7 +151,6 @@ def decoder_suggest(
 
     Label them, such as by nuclr gui ANALYZER --curation, and fit a decoder again.
     """
-    from ..decoding.decoder import Decoder
     from ..decoding.labels import as_labels
     from ..decoding.suggestions import suggest_units
     from ..embedding import EmbeddingSettings
@@ -159,11 +158,11 @@ def decoder_suggest(
     from ..io import kind_of
     from ..io.manifest import list_sources
     from ..text import for_csv
-    from .predict import PredictionReader, read_prediction
+    from .predict import PredictionReader, decoder_of, read_prediction
 
     if output is not None:
         check_writable(check_format(output, ".csv"), overwrite=overwrite)
-    fitted = Decoder.load(decoder)
+    fitted = decoder_of(decoder)
     reader = PredictionReader(fitted, decoder, None, None)
     settings = EmbeddingSettings(None, device, precision, progress=not quiet)
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)

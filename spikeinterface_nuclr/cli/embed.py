@@ -129,7 +129,7 @@ def _into_file(source: Path, output: Path, settings, reading: dict, *, overwrite
     from ..files import check_format, check_writable
     from ..io import read_population
     from ..model.loading import load_checkpoint
-    from ..unit_embeddings import FORMATS, stored_embeddings
+    from ..unit_embeddings import FORMATS, files_of, stored_embeddings
 
     check_format(output, *FORMATS)
     population = read_population(source, **reading)
@@ -144,7 +144,8 @@ def _into_file(source: Path, output: Path, settings, reading: dict, *, overwrite
         if not changed:
             return f"{output}: is up to date, nothing to do (--overwrite recomputes it)"
     overwrite = overwrite or existing is not None
-    check_writable(output, overwrite=overwrite)
+    for file in files_of(output):
+        check_writable(file, overwrite=overwrite)
     embeddings = settings.embed(population, checkpoint)
     embeddings.save(output, overwrite=overwrite)
     return f"{output}: {summary(embeddings)}"
@@ -183,7 +184,17 @@ def _into_nwb(
     embeddings = settings.embed(population, checkpoint)
     request = Request(embeddings, [], name, if_exists, units_only=units_only, publish=publish)
     write_request(source, destination, request, overwrite=overwrite or in_place, session=session)
-    return f"{shown}: {summary(embeddings)}, in processing/nuclr/{name}"
+    replaced = _replaced(session, name) if in_place and if_exists == "replace" else ""
+    return f"{shown}: {summary(embeddings)}, in processing/nuclr/{name}{replaced}"
+
+
+def _replaced(session, name: str) -> str:
+    """What the new embeddings have replaced in a file, in words."""
+    if name not in session.tables:
+        return ""
+    targets = [prediction.target for prediction in session.tables[name].predictions]
+    lost = f" and what was predicted from it ({', '.join(targets)}): predict it again" if targets else ""
+    return f"; replaced the previous {name}{lost}"
 
 
 def _up_to_date(

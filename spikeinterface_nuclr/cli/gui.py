@@ -38,6 +38,8 @@ def gui(
     check_source(analyzer)
     if label and not curation:
         raise typer.BadParameter("--label is for --curation")
+    if port and not web:
+        raise typer.BadParameter("--port is for --web")
     if kind_of(analyzer) != "analyzer":
         raise InputError(f"{analyzer}: not the folder of a SortingAnalyzer: save one there, or name another")
     loaded = load_spikeinterface(analyzer)

@@ -132,6 +132,17 @@ def predict(
     say(line)
 
 
+def decoder_of(name: str):
+    """The decoder of labels of this name; a usage error for one of numbers."""
+    from ..decoding.decoder import Decoder
+    from ..decoding.loading import load_predictor
+
+    fitted = load_predictor(name)
+    if not isinstance(fitted, Decoder):
+        raise typer.BadParameter(f"{name}: predicts numbers: give a decoder of labels")
+    return fitted
+
+
 class PredictionReader:
     """A decoder or regressor, and how it is to predict: `settings` are a keyword of its `predict`."""
 

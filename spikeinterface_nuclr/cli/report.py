@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 import numpy as np
 import typer
 
-from ..errors import CheckpointError, InputError
+from ..errors import InputError
 from .app import app, say
 from .options import (
     Device,
@@ -38,8 +38,9 @@ def report(
         typer.Option(help="Decoder of labels, as of nuclr predict.", show_default="identities that are stored, if any"),
     ] = None,
     target_error: Annotated[
-        float, typer.Option(help="With --decoder: largest acceptable fraction of wrong labels.")
-    ] = 0.1,
+        Optional[float],  # noqa: UP045
+        typer.Option(help="With --decoder: largest acceptable fraction of wrong labels.", show_default="0.1"),
+    ] = None,
     depth: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Unit property with depths in µm.", show_default="one called depth, or an analyzer's"),
@@ -64,24 +65,23 @@ def report(
 
     nuclr report session.nwb --decoder D -o session.html
     """
-    from ..decoding.decoder import Decoder
     from ..embedding import EmbeddingSettings
     from ..files import check_format, check_writable
     from ..io import kind_of
-    from ..predictions import check_target_error
     from ..reports.session import write_report
     from ..widgets.maps import check_method
-    from .predict import PredictionReader, read_prediction
+    from .predict import PredictionReader, decoder_of, read_prediction
 
     check_source(source)
     check_writable(check_format(output, ".html"), overwrite=overwrite)
-    check_target_error(target_error)
+    if target_error is not None and decoder is None:
+        raise typer.BadParameter("--target-error is for labels that are predicted now: give --decoder too")
     check_method(method)
     kind = kind_of(source)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     if decoder is not None:
-        fitted = Decoder.load(decoder)
+        fitted = decoder_of(decoder)
         reader = PredictionReader(fitted, decoder, target_error, None)
         population, embeddings, identities = read_prediction(source, kind, reader, settings, reading)
     else:
@@ -96,45 +96,61 @@ def report(
 
 def _stored(source: Path, kind: str, settings, reading: dict):
     """Units, embeddings, and identities with their decoder, that are stored and current; embeddings else new."""
-    from ..extensions import computed_embedding, computed_identity
+    from ..decoding.loading import local_decoder
     from ..io import read_population
-    from ..io.nwb.session import read_session
-    from ..io.spikeinterface import load_spikeinterface
     from ..model.loading import load_checkpoint
-    from ..predictions import Identities
 
-    if kind == "analyzer" and "where" not in reading:
-        analyzer = load_spikeinterface(source)
-        population, extension = read_population(analyzer, **reading), computed_embedding(analyzer)
-        identity = computed_identity(analyzer)
-        if extension and not extension.stale:
-            found = identity.get_identities(warn=False) if identity and not identity.stale else None
-            named = (identity.model_file, identity.model_sha256) if found else None
-            return population, extension.get_embeddings(warn=False), found, _decoder(named)
-    elif kind == "nwb" and "where" not in reading:
-        session = read_session(source, **reading)
-        population = session.population
-        for name, table in session.tables.items():
-            if not session.outdated[name] and len(table.rows) == population.n_units:
-                found = next((p for p in table.predictions if isinstance(p, Identities)), None)
-                named = found and (found.provenance.get("decoder"), found.provenance.get("decoder_sha256"))
-                return population, table.embeddings, found, _decoder(named)
+    population, found = None, []
+    if kind in ("analyzer", "nwb") and "where" not in reading:
+        population, found = (_of_analyzer if kind == "analyzer" else _of_nwb)(source, reading)
     else:
         population = read_population(source, **reading)
+    asked = settings.model and load_checkpoint(settings.model, signal=population.signal).sha256
+    found = [one for one in found if _fits(one[0].provenance, population, asked)]
+    labelled = [one for one in found if one[1] is not None]
+    if len(labelled) > 1:
+        names = ", ".join(str(embeddings.provenance.checkpoint) for embeddings, _ in labelled)
+        raise InputError(f"{source}: holds identities from embeddings of several models ({names}): name one (--model)")
+    for embeddings, identities in labelled or found[:1]:
+        facts = {} if identities is None else identities.provenance
+        return population, embeddings, identities, local_decoder(facts.get("decoder"), facts.get("decoder_sha256"))
     checkpoint = load_checkpoint(settings.model, signal=population.signal)
     return population, settings.embed(population, checkpoint), None, None
 
 
-def _decoder(named):
-    """The decoder of this name and sha256; None if it is not to be had here."""
-    from ..decoding.decoder import Decoder
+def _fits(provenance, population, asked: str | None) -> bool:
+    """Whether embeddings are of the model that was asked for, if any, and of the groups and observed time as read."""
+    same = provenance.context_fingerprint in (None, population.context_fingerprint())
+    return asked in (None, provenance.checkpoint_sha256) and (same or not provenance.embeds(population))
 
-    if not named or not all(isinstance(value, str) and value for value in named):
-        return None
-    try:
-        return Decoder.load(named[0], sha256=named[1])
-    except (CheckpointError, InputError):
-        return None
+
+def _of_analyzer(source: Path, reading: dict):
+    """Units, and current embeddings with their identities, if any, of a saved analyzer."""
+    from ..extensions import computed_embedding, computed_identity
+    from ..io import read_population
+    from ..io.spikeinterface import load_spikeinterface
+
+    analyzer = load_spikeinterface(source)
+    embedding, identity = computed_embedding(analyzer), computed_identity(analyzer)
+    found = []
+    if embedding and not embedding.stale:
+        identities = identity.get_identities(warn=False) if identity and not identity.stale else None
+        found = [(embedding.get_embeddings(warn=False), identities)]
+    return read_population(analyzer, **reading), found
+
+
+def _of_nwb(source: Path, reading: dict):
+    """Units, and current embeddings with their identities, if any, of an NWB file."""
+    from ..io.nwb.session import read_session
+    from ..predictions import Identities
+
+    session = read_session(source, **reading)
+    tables = [table for name, table in session.tables.items() if not session.outdated[name]]
+    return session.population, [
+        (table.embeddings, next((p for p in table.predictions if isinstance(p, Identities)), None))
+        for table in tables
+        if len(table.rows) == session.population.n_units
+    ]
 
 
 def _depths(source: Path, kind: str, population, name: str | None) -> np.ndarray | None:

@@ -110,6 +110,7 @@ class Predictor(storage.Fitted):
             **settings,
             "features": list(self.columns),
             "readout": self.card.get("readout", "linear"),
+            "calibration": self.card.get("calibration", ""),
             "calibrated_on": self.card.get("calibrated_on", ""),
             "versions": {"spikeinterface-nuclr": version("spikeinterface-nuclr"), "numpy": np.__version__}
             | {"python": platform.python_version()},

@@ -5,10 +5,12 @@ import numpy as np
 from ..errors import InputError
 from ..predictions import Identities
 from ..unit_embeddings import UnitEmbeddings
-from ..unit_matches import similarity_of
+from ..unit_matches import directions
 
 # So that units differ from one another also where the decoder is certain of all.
 _LEAST_DOUBT = 0.05
+# Largest number of units that are compared with all.
+_MOST = 2_000
 
 
 def suggest_units(identities, embeddings, *, labelled=None, count: int = 20):
@@ -58,17 +60,22 @@ def suggest_units(identities, embeddings, *, labelled=None, count: int = 20):
     usable = np.flatnonzero(np.isfinite(rows).all(axis=1))
     known = np.concatenate([has for *_, has in recordings])[usable]
     doubt = np.concatenate([_doubt(found) for found, *_ in recordings])[usable]
-    similarity = np.maximum(similarity_of(rows[usable], rows[usable]), 0)
-    covered = similarity[known].max(axis=0) if known.any() else np.zeros(len(usable), dtype=np.float32)
-    chosen, candidates = [], np.flatnonzero(~known)
+    rows = directions(rows[usable]).astype(np.float32)
+    covered = np.zeros(len(usable), dtype=np.float32)
+    for low in range(0, int(known.sum()), _MOST):
+        covered = np.maximum(covered, (rows[known][low : low + _MOST] @ rows.T).max(axis=0))
+    # The most doubtful ones, if there are too many to compare all with all.
+    candidates = np.flatnonzero(~known)
+    candidates = np.sort(candidates[np.argsort(-doubt[candidates], kind="stable")[:_MOST]])
+    similarity, chosen = np.maximum(rows[candidates] @ rows.T, 0), []
     for _ in range(min(count, len(candidates))):
-        gain = np.maximum(similarity[candidates] - covered, 0) @ doubt
+        gain = np.maximum(similarity - covered, 0) @ doubt.astype(np.float32)
+        gain[chosen] = -np.inf
         # Of equal ones the first, so that results are the same on every machine.
-        best = candidates[int(np.argmax(np.round(gain, 6)))]
-        chosen.append(best)
-        candidates = candidates[candidates != best]
-        covered = np.maximum(covered, similarity[best])
+        chosen.append(int(np.argmax(np.round(gain, 4))))
+        covered = np.maximum(covered, similarity[chosen[-1]])
     resembled = np.bincount(similarity[chosen].argmax(axis=0), minlength=len(chosen)) if chosen else []
+    chosen = candidates[chosen]
     return _table(recordings, usable[chosen], resembled)
 
 
@@ -81,6 +88,8 @@ def _matched(identities, embeddings, labelled) -> list[tuple[Identities, UnitEmb
         raise InputError("give identities, embeddings, and labelled if at all, of the same recordings")
     result = []
     for number, (found, embedded, has) in enumerate(zip(*lists, strict=True)):
+        if not isinstance(found, Identities) or not isinstance(embedded, UnitEmbeddings):
+            raise InputError(f"recording {number}: give Identities and UnitEmbeddings, of one decoder of labels")
         units = len(found.unit_ids)
         if not np.array_equal(np.asarray(found.unit_ids).astype(str), np.asarray(embedded.unit_ids).astype(str)):
             raise InputError(f"recording {number}: its identities are of other units than its embeddings")

@@ -1,5 +1,6 @@
 """What our extensions of the SortingAnalyzer share: rows of units, and how they are saved, published and replaced."""
 
+import hashlib
 import os
 import time
 import warnings
@@ -11,6 +12,8 @@ from spikeinterface.core import SortingAnalyzer, split_job_kwargs
 from ..errors import REFUSALS, CheckpointError, InputError, RecordingWarning
 from ..io.spikeinterface_api import StagedExtension, attach_extension, dependent_extensions, detach_extension
 from . import storage
+
+_PERIOD = ("segment_index", "start_sample_index", "end_sample_index")
 
 
 class RowsExtension(StagedExtension):
@@ -287,11 +290,23 @@ def groups_of(analyzer: SortingAnalyzer) -> np.ndarray:
 
 
 def fingerprint(analyzer: SortingAnalyzer, units=None) -> str:
-    """Fingerprint of the units at these positions, of all by default; empty where there are none."""
-    if len(analyzer.unit_ids if units is None else units) == 0:
+    """Fingerprint of the units at these positions, of all by default, and of their valid periods, if computed.
+
+    Empty where there are no units.
+    """
+    from ..io.spikeinterface import valid_periods
+
+    units = np.arange(len(analyzer.unit_ids)) if units is None else np.asarray(units)
+    if len(units) == 0:
         return ""
-    population = population_of(analyzer)
-    return (population if units is None else population.select(units)).fingerprint()
+    spikes, periods = population_of(analyzer).select(units).fingerprint(), valid_periods(analyzer)
+    if periods is None:
+        return spikes
+    digest = hashlib.sha256(spikes.encode())
+    for unit in units.tolist():
+        own = periods[periods["unit_index"] == unit]
+        digest.update(np.stack([own[name].astype(np.int64) for name in _PERIOD]).tobytes())
+    return digest.hexdigest()
 
 
 def rows_of_same_units(before: SortingAnalyzer, after: SortingAnalyzer) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 from spikeinterface.core import SortingAnalyzer
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..predictions import UNKNOWN
 from .identity import computed_identity
 from .prediction import property_name
@@ -48,13 +48,15 @@ def nuclr_curation(
     >>> list(nuclr_curation(analyzer)["label_definitions"])
     ['quality', 'nuclr_cell_type', 'cell_type']
     """
+    if classes is not None and (isinstance(classes, str) or not all(isinstance(name, str) for name in classes)):
+        raise InputError(f"classes must be a list of names, not {classes!r}")
     extension = computed_identity(analyzer)
     if extension is None:
         raise InputError("the analyzer has no nuclr_identity: compute it first")
     identities = extension.get_identities()
     result = _empty(analyzer) if curation is None else _copied(curation, analyzer)
     own = _own_labels(analyzer, identities.target)
-    options = list(dict.fromkeys([*identities.classes.tolist(), *sorted({*own.values()}), *map(str, classes or ())]))
+    options = list(dict.fromkeys([*identities.classes.tolist(), *sorted({*own.values()}), *(classes or ())]))
     predicted = property_name(identities.target)
     labels = {entry["unit_id"]: dict(entry["labels"]) for entry in result["manual_labels"]}
     known = result["label_definitions"].get(identities.target, {}).get("label_options", [])
@@ -85,13 +87,13 @@ def _copied(curation: dict, analyzer: SortingAnalyzer) -> dict:
     from spikeinterface.curation import validate_curation_dict
 
     if not isinstance(curation, dict) or curation.get("format_version") != "2":
-        raise InputError("curation: not a curation dict of version 2: leave it out, or save it again")
+        raise InputError("curation: not a curation dict of version 2")
     try:
         validate_curation_dict(curation)
     except Exception as error:
-        raise InputError(f"curation: invalid ({str(error).splitlines()[0]}): leave it out, or mend it") from None
+        raise InputError(f"curation: invalid ({reason_of(error)})") from None
     if {*map(str, curation["unit_ids"])} != {*map(str, analyzer.unit_ids.tolist())}:
-        raise InputError("curation: is of other units than the analyzer's: leave it out")
+        raise InputError("curation: is of other units than the analyzer's")
     empty = _empty(analyzer)
     result = empty | {name: curation[name] for name in empty if curation.get(name) is not None}
     # Units are listed in the analyzer's order and type.

@@ -81,7 +81,7 @@ class ComputeNuCLREmbedding(RowsExtension):
 
     def __init__(self, sorting_analyzer):
         super().__init__(sorting_analyzer)
-        self._spikes_now = (None, "")
+        self._known = (None, None, "")  # spikes and valid periods, and their fingerprint
 
     def _set_params(
         self,
@@ -183,10 +183,12 @@ class ComputeNuCLREmbedding(RowsExtension):
         if provenance.get("stale") or self.analyzer_is_gone:
             return provenance.get("stale", "")
         spikes = self.sorting_analyzer.sorting.to_spike_vector()
-        if self._spikes_now[0] is not spikes:
-            self._spikes_now = (spikes, fingerprint(self.sorting_analyzer))
-        if provenance["units_fingerprint"] != self._spikes_now[1]:
-            return "the units' spikes have changed since they were embedded"
+        periods = self.sorting_analyzer.get_extension("valid_unit_periods")
+        if self._known[0] is not spikes or self._known[1] is not periods:
+            self._known = (spikes, periods, fingerprint(self.sorting_analyzer))
+        if provenance["units_fingerprint"] != self._known[2]:
+            what = "spikes" if periods is None else "spikes or valid periods"
+            return f"the units' {what} have changed since they were embedded"
         return ""
 
     def get_embeddings(self, *, warn: bool = True) -> UnitEmbeddings:

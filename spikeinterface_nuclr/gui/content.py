@@ -6,7 +6,8 @@ from html import escape
 
 import numpy as np
 
-from ..errors import CheckpointError, InputError
+from ..decoding.loading import local_decoder
+from ..errors import InputError
 from ..extensions import computed_embedding, computed_estimate, computed_identity
 from ..extensions.base import groups_of
 from ..predictions import UNKNOWN, Estimates, Identities
@@ -191,7 +192,7 @@ class Content:
             return [], "no decoder: compute nuclr_identity"
         try:
             found = self._labelled.loc[[unit]].head(count)
-        except (InputError, CheckpointError) as error:
+        except InputError as error:
             return [], str(error)
         except KeyError:
             return [], "no embedding"
@@ -200,7 +201,8 @@ class Content:
 
     @cached_property
     def _labelled(self):
-        from ..decoding.decoder import Decoder
-
-        decoder = Decoder.load(self._decoder_of.model_file, sha256=self._decoder_of.model_sha256)
+        name = self._decoder_of.model_file
+        decoder = local_decoder(name, self._decoder_of.model_sha256)
+        if decoder is None:
+            raise InputError(f"{printable(name)}: the decoder is not on this machine")
         return decoder.nearest_labelled(self.embeddings, count=10)

@@ -107,7 +107,7 @@ class QtPart:
 
     def _qt_tip(self, x, y, data) -> str:
         [row] = data
-        return f"unit {self.controller.unit_ids[row]}: {self._names[row]}"
+        return escape(f"unit {self.controller.unit_ids[row]}: {self._names[row]}")  # Qt would read markup
 
     def _qt_on_click(self, _, spots, event):
         from spikeinterface_gui.myqt import QT
@@ -120,17 +120,15 @@ class QtPart:
         from matplotlib.path import Path
 
         self.qt_lasso.setData([], [])
-        self.show_units(
-            np.flatnonzero(Path(points).contains_points(np.nan_to_num(self.points(), nan=np.inf))), add=shift
-        )
+        if self.content is not None:
+            places = self.points()
+            placed = np.flatnonzero(np.isfinite(places).all(axis=1))
+            self.show_units(placed[Path(points).contains_points(places[placed])], add=shift)
 
     def _qt_on_neighbour(self, row: int, _):
         with suppress(IndexError):
             unit = self._qt_neighbours[row][0]
             self.show_units([self.controller.unit_ids.tolist().index(unit)], add=True)
-
-    def _qt_reinitialize(self):
-        self._qt_refresh()
 
 
 def _table(QT, header: list[str]):

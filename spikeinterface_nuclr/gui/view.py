@@ -1,9 +1,12 @@
 """NuCLRView: what both toolkits share; what is particular to either is in `qt` and `panel`."""
 
+import operator
+
 import numpy as np
 from spikeinterface_gui.view_base import ViewBase
 
 from ..errors import REFUSALS
+from ..extensions import compute_nuclr_embedding, computed_embedding, computed_estimate, computed_identity
 from ..widgets.maps import METHODS
 from .content import COLOURINGS, Content
 from .panel import PanelPart
@@ -44,20 +47,25 @@ class NuCLRView(QtPart, PanelPart, ViewBase):
 
     def __init__(self, controller=None, parent=None, backend="qt"):
         self.content: Content | None = None
-        self._read_from = None
+        self._read_from: list = []
         ViewBase.__init__(self, controller=controller, parent=parent, backend=backend)
 
     def read(self) -> str:
-        """Read the analyzer's results, if they are not read; and what is missing, empty if nothing is."""
+        """Read the analyzer's results, if they are new; return what is missing, empty if nothing is."""
         analyzer = self.controller.analyzer
-        if self._read_from is analyzer and self.content is not None:
+        found = [
+            analyzer,
+            *(computed(analyzer) for computed in (computed_embedding, computed_identity, computed_estimate)),
+        ]
+        if self.content is not None and all(map(operator.is_, found, self._read_from)):
             return ""
         try:
-            self.content, self._read_from = Content(analyzer), analyzer
-            self.content.points(METHODS[0])
+            content = Content(analyzer)
+            content.points(METHODS[0])
         except REFUSALS as error:
             self.content = None
             return str(error)
+        self.content, self._read_from = content, found
         return ""
 
     def points(self) -> np.ndarray:
@@ -91,8 +99,5 @@ class NuCLRView(QtPart, PanelPart, ViewBase):
         self.refresh()
 
     def _compute(self):
-        from ..extensions import compute_nuclr_embedding, computed_embedding
-
         if computed_embedding(self.controller.analyzer) is None:
             compute_nuclr_embedding(self.controller.analyzer, save=self.controller.save_on_compute, progress_bar=False)
-        self._read_from = None

@@ -1,5 +1,7 @@
 """open_gui: spikeinterface-gui with our view, our columns, and labels to correct."""
 
+from spikeinterface.core import SortingAnalyzer
+
 from ..errors import InputError
 from ..extensions import computed_embedding, computed_estimate, computed_identity
 from ..extensions.curation import nuclr_curation
@@ -48,6 +50,16 @@ def open_gui(analyzer, *, mode: str = "desktop", curation: bool = False, classes
     """
     if mode not in MODES:
         raise InputError(f"mode must be {' or '.join(MODES)}, not {mode!r}")
+    if not isinstance(analyzer, SortingAnalyzer):
+        raise InputError(
+            f"open_gui takes a SortingAnalyzer, not a {type(analyzer).__name__}: load_sorting_analyzer first"
+        )
+    if not len(analyzer.unit_ids):
+        raise InputError("the analyzer has no units: there is nothing to show")
+    if keywords.get("iterative_curation"):
+        raise InputError("iterative_curation changes the units that labels are saved for: leave it out")
+    if classes and not curation:
+        raise InputError("classes are labels to choose from: give curation=True too")
     try:
         from spikeinterface_gui import run_mainwindow
         from spikeinterface_gui.layout_presets import get_layout_description
@@ -81,6 +93,11 @@ def _curating(analyzer, classes: list[str] | None) -> dict:
     path = curation_file(analyzer)
     saved = None if path is None else read_curation(path)
     if computed_identity(analyzer) is not None:
-        saved = nuclr_curation(analyzer, classes=classes, curation=saved)
+        try:
+            saved = nuclr_curation(analyzer, classes=classes, curation=saved)
+        except InputError as error:
+            raise InputError(str(error) if saved is None else f"{path}: {error}: move the file away") from None
+    elif classes:
+        raise InputError("classes are for labels beside predictions: compute nuclr_identity, or leave them out")
     callback = {} if path is None else {"curation_callback": lambda curation: write_curation(path, curation)}
     return ({"curation_dict": saved} if saved else {}) | callback

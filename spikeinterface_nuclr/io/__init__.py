@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import InputError, RecordingWarning, reading
 from ..intervals import checked_intervals
 from ..population import Population
-from .alf import alf_probes, read_alf
+from .alf import alf_folders, read_alf
 from .calcium import assemble_traces, regular_frames
 from .cellexplorer import cellexplorer_file, read_cellexplorer
 from .npy import load_numbers
@@ -198,7 +198,7 @@ def _reader_of_folder(path: Path):
         return read_nwb_path, ("series", "traces", "keep_rejected")
     if (session := cellexplorer_file(path)) is not None:
         return lambda _, **options: read_cellexplorer(session, **options), ()
-    if not is_analyzer(path) and alf_probes(path):
+    if not is_analyzer(path) and alf_folders(path):
         return read_alf, ("keep_rejected",)
     return _read_sorting_folder, ()
 

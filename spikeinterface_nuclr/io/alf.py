@@ -6,34 +6,37 @@ clock, and drops what is known about the clusters.
 
 import csv
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, reading
+from ..errors import InputError, RecordingWarning, reading
 from ..population import Population
 from .assembly import assemble
 from .npy import load_numbers
 from .probes import Probes, choose_group
 
-# Object, attribute, and what may follow: [namespace_]object.attribute[_unit][.uuid].npy
-_NAME = re.compile(r"(?:_\w+?_)?(spikes|clusters|channels)\.(\w+?)(?:\.[0-9a-fA-F-]{8,})?\.(npy|csv)$")
+# Object, attribute, and what may follow: [namespace_]object.attribute[.uuid].npy
+_NAME = re.compile(r"(?:_\w+?_)?(spikes|clusters|channels)\.(\w+?)(?:\.[0-9a-fA-F-]{8,})?\.(npy|csv|pqt)$")
+_REVISION = re.compile("#.*#")
 # Depth of a probe's folder below a session's, such as alf/probe00/pykilosort/#2024-05-06#.
 _DEEPEST = 4
 # What is said of a channel, and what that is called for its units.
 _OF_CHANNELS = {"brainLocationIds_ccf_2017": "atlas_id", "mlapdv": "mlapdv", "localCoordinates": "site"}
 
 
-def alf_probes(path: Path) -> list[Path]:
-    """The folders with spikes at or below a path, one of each probe; the last revision where there are several."""
+def alf_folders(path: Path) -> dict[Path, list[Path]]:
+    """The folders with spikes at or below a path, each followed by those of its revisions, the last one last."""
     # Only the folders of a session are searched: others may hold any number of files.
     deepest = _DEEPEST if (path / "alf").is_dir() or path.name == "alf" or path.name.startswith("probe") else 0
     patterns = ("/".join(["*"] * depth + ["*spikes.times*.npy"]) for depth in range(deepest + 1))
-    found = {file.parent for pattern in patterns for file in path.glob(pattern) if _NAME.match(file.name)}
-    newest: dict[str, Path] = {}
-    for folder in sorted(found, key=str):
-        newest[_probe_of(folder, path)] = folder
-    return list(newest.values())
+    found: dict[Path, list[Path]] = {}
+    for folder in sorted({file.parent for p in patterns for file in path.glob(p) if _NAME.match(file.name)}, key=str):
+        base = folder.parent if _REVISION.fullmatch(folder.name) and folder != path else folder
+        found.setdefault(base, [base])
+        found[base] += [folder] if folder != base else []
+    return found
 
 
 def read_alf(path: Path, *, group_by, observed, keep_rejected: bool = False) -> Population:
@@ -51,33 +54,45 @@ def read_alf(path: Path, *, group_by, observed, keep_rejected: bool = False) -> 
     keep_rejected : bool
         Keep clusters whose curated ``label`` in ``clusters.metrics.csv`` is "noise".
     """
-    folders = alf_probes(path)
-    names = [_probe_of(folder, path) for folder in folders]
-    several = len(folders) > 1
+    probes = _by_probe(path)
+    names, several = list(probes), len(probes) > 1
     ids, trains, columns = [], [], []
-    for folder, name in zip(folders, names, strict=True):
-        clusters, times, properties = _read_probe(folder, keep_rejected=keep_rejected)
+    for name, folders in probes.items():
+        clusters, times, properties = _read_probe(folders, keep_rejected=keep_rejected)
         ids += [f"{name}:{cluster}" for cluster in clusters] if several else clusters
         trains += times
         columns.append((len(clusters), {**properties, "probe": np.full(len(clusters), name)}))
     properties = _joined(columns)
-    probes = Probes("channels", tuple(names), properties["probe"] if several else None)
-    group = choose_group(str(path), properties, group_by, lambda: probes)
+    stated = Probes("channels", tuple(names), properties["probe"] if several else None)
+    group = choose_group(str(path), properties, group_by, lambda: stated)
     return assemble(
         str(path), ids, trains, observed=observed, group=group, properties=properties, metadata={"source": str(path)}
     )
 
 
+def _by_probe(path: Path) -> dict[str, list[Path]]:
+    """The folder of each probe, followed by those of its revisions; InputError for two sortings of one probe."""
+    probes: dict[str, list[Path]] = {}
+    for base, folders in alf_folders(path).items():
+        name = _probe_of(base, path)
+        if name in probes:
+            raise InputError(f"{path}: two sortings of {name}, {probes[name][0]} and {base}: name one of these folders")
+        probes[name] = folders
+    return probes
+
+
 def _probe_of(folder: Path, path: Path) -> str:
-    """The probe of a folder: the part of its path that is called so, else the name of the path."""
-    parts = folder.relative_to(path).parts
-    probes = [part for part in (*parts, path.name) if part.lower().startswith("probe")]
-    return probes[0] if probes else next((part for part in parts if part != "alf" and "#" not in part), path.name)
+    """The probe of a folder: the part of its path that is called so, else the first part that says something."""
+    parts = folder.relative_to(path).parts or (path.name,)
+    probes = [part for part in parts if part.lower().startswith("probe")]
+    return probes[0] if probes else next((part for part in parts if part != "alf"), path.name)
 
 
-def _read_probe(folder: Path, *, keep_rejected: bool) -> tuple[list[int], list[np.ndarray], dict[str, np.ndarray]]:
-    """Clusters, their spike times, and what is known about them."""
-    files = {match.groups()[:2]: file for file in sorted(folder.iterdir()) if (match := _NAME.match(file.name))}
+def _read_probe(folders: list[Path], *, keep_rejected: bool) -> tuple[list[int], list, dict[str, np.ndarray]]:
+    """Clusters, their spike times, and what is known about them; revisions replace single files of the first folder."""
+    folder = folders[0]
+    listed = (file for one in folders for file in sorted(one.iterdir()))
+    files = {match.groups()[:2]: file for file in listed if (match := _NAME.match(file.name))}
     for needed in ("times", "clusters"):
         if ("spikes", needed) not in files:
             raise InputError(f"{folder}: it has no spikes.{needed}.npy: download the object spikes again")
@@ -124,8 +139,9 @@ def _of_channels(files: dict, channels: np.ndarray) -> dict[str, np.ndarray]:
         if file is None:
             continue
         values = load_numbers(file)
-        if len(channels) and channels.max() >= len(values):
-            raise InputError(f"{file}: has {len(values)} channels, the clusters name number {channels.max()}")
+        wrong = channels[(channels < 0) | (channels >= len(values))]
+        if len(wrong):
+            raise InputError(f"{file}: has {len(values)} channels, the clusters name number {wrong[0]}")
         rows = values[channels]
         if rows.ndim == 1:
             found[called] = rows
@@ -138,19 +154,34 @@ def _of_channels(files: dict, channels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _table(file: Path, count: int) -> dict[str, np.ndarray]:
-    """Columns of a table of clusters, in rows of their number, or in order."""
-    with reading(file, "table of clusters", "download it again"), open(file, newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-        numbers = [int(float(row["cluster_id"])) if row.get("cluster_id") else k for k, row in enumerate(rows)]
-    size = max([count, *(number + 1 for number in numbers)])
-    names = [name for name in (rows[0] if rows else {}) if name and name != "cluster_id"]
+    """Columns of a table of clusters: one entry for each number of a cluster below `count`."""
+    rows = _rows(file)
+    with reading(file, "table of clusters", "download it again"):
+        numbers = [int(float(row.get("cluster_id") or k)) for k, row in enumerate(rows)]
     found = {}
-    for name in names:
-        texts = [""] * size
+    for name in [name for name in (rows[0] if rows else {}) if name and name != "cluster_id"]:
+        texts = [""] * count
         for number, row in zip(numbers, rows, strict=True):
-            texts[number] = row[name] or ""
+            if 0 <= number < count:
+                texts[number] = row[name] or ""
         found[name] = _numbers_or_text(texts)
     return found
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    """Rows of a table, as text; none, with a RecordingWarning, of a Parquet file that cannot be read here."""
+    with reading(file, "table of clusters", "download it again"):
+        if file.suffix == ".csv":
+            with open(file, newline="", encoding="utf-8") as stream:
+                return list(csv.DictReader(stream))
+        import pandas as pd
+
+        try:
+            table = pd.read_parquet(file)
+        except ImportError:
+            warnings.warn(f"{file}: not read, which needs pyarrow: pip install pyarrow", RecordingWarning, stacklevel=5)
+            return []
+        return table.reset_index(drop=table.index.name is None).astype(object).fillna("").astype(str).to_dict("records")
 
 
 def _numbers_or_text(texts: list[str]) -> np.ndarray:

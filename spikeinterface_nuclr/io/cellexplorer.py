@@ -52,7 +52,7 @@ def read_cellexplorer(path: Path, *, group_by, observed) -> Population:
     ids = _list(spikes["UID"])
     trains = _trains(spikes["times"], len(ids), name)
     session = path.name.removesuffix(SPIKES)
-    properties = _per_unit(spikes, len(ids), ("shankID", "cluID", "maxWaveformCh", "region"), name)
+    properties = _per_unit(spikes, len(ids), ("shankID", "cluID", "region"), name)
     metrics = path.with_name(f"{session}{METRICS}")
     if metrics.is_file():
         properties |= _metrics(metrics, ids)
@@ -80,8 +80,8 @@ def _struct(path: Path, name: str) -> dict:
 
 def _trains(times, count: int, name: str) -> list[np.ndarray]:
     """Spike times in seconds of each unit."""
-    # The cells of a session with one unit are read as its train.
-    cells = [times] if count == 1 and np.ndim(times) == 1 and np.asarray(times).dtype.kind == "f" else list(times)
+    # The cell of a session with one unit is read as its train, a train of one spike as a number.
+    cells = [times] if count == 1 and not isinstance(times, list) else _list(times)
     if len(cells) != count:
         raise InputError(f"{name}: {len(cells)} trains for {count} units: process the session again")
     try:
@@ -110,13 +110,18 @@ def _per_unit(struct: dict, count: int, names, file: str) -> dict[str, np.ndarra
         values = struct.get(name)
         if isinstance(values, dict) or values is None:
             continue
-        values = _list(values)
+        values = ["" if np.size(value) == 0 else value for value in _list(values)]
         if len(values) == count and all(isinstance(v, str | int | float | np.number | bool) for v in values):
-            columns[_NAMES.get(name, name)] = np.array(values)
+            numbers = all(not isinstance(value, str) or value == "" for value in values)
+            columns[_NAMES.get(name, name)] = np.array(
+                [np.nan if v == "" else v for v in values] if numbers else values
+            )
     return plain_columns(columns, file)
 
 
 def _list(values) -> list:
+    if isinstance(values, list):
+        return values
     return [values] if isinstance(values, str) or np.ndim(values) == 0 else list(values)
 
 

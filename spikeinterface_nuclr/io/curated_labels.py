@@ -12,6 +12,8 @@ from ..files import written_whole
 # Where spikeinterface-gui looks for the curation of an analyzer in a binary folder.
 _PLACE = Path("spikeinterface_gui") / "curation_data.json"
 _LARGEST = 50_000_000  # bytes
+# Kinds of labels that hold predictions begin so.
+PREDICTED = "nuclr_"
 
 
 def curation_file(analyzer: SortingAnalyzer) -> Path | None:
@@ -49,10 +51,17 @@ def write_curation(path: Path, curation: dict) -> Path:
     return path
 
 
+def check_units(curation: dict, analyzer: SortingAnalyzer, path) -> None:
+    """InputError, naming the file, unless a curation is of the units of an analyzer."""
+    units = curation.get("unit_ids")
+    if not isinstance(units, list) or {*map(str, units)} != {*map(str, analyzer.unit_ids.tolist())}:
+        raise InputError(f"{path}: a curation of other units than the analyzer's: move the file away")
+
+
 def curated_labels(analyzer: SortingAnalyzer) -> dict[str, np.ndarray]:
     """Labels of the analyzer's units in its saved curation: str arrays (n_units,), "" without one, by kind.
 
-    Kinds that admit several labels of one unit are left out.
+    Left out are kinds that admit several labels of one unit, and predictions, which nobody has entered.
 
     Raises
     ------
@@ -64,14 +73,14 @@ def curated_labels(analyzer: SortingAnalyzer) -> dict[str, np.ndarray]:
     if curation is None:
         return {}
     row = {str(unit): k for k, unit in enumerate(analyzer.unit_ids.tolist())}
+    check_units(curation, analyzer, path)
     with reading(path, "curation", "save it again"):
-        kinds = [name for name, kind in (curation.get("label_definitions") or {}).items() if kind.get("exclusive")]
+        definitions = (curation.get("label_definitions") or {}).items()
+        kinds = [name for name, kind in definitions if kind.get("exclusive") and not name.startswith(PREDICTED)]
         entries = [(str(entry["unit_id"]), entry.get("labels") or entry) for entry in curation["manual_labels"] or []]
         found = {kind: np.full(len(row), "", dtype=object) for kind in kinds}
         for unit, labels in entries:
-            if unit not in row:
-                raise InputError(f"{path}: labels unit {unit}, which the analyzer has not: move the file away")
-            for kind in kinds:
+            for kind in kinds if unit in row else ():
                 if label := labels.get(kind):
                     found[kind][row[unit]] = str(label[0] if isinstance(label, list) else label)
     return {kind: values.astype(str) for kind, values in found.items() if (values != "").any()}

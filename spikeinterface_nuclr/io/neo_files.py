@@ -33,33 +33,36 @@ def read_neo_file(path: Path, *, group_by, observed) -> Population:
     InputError
         neo's reader of this format would execute what the file contains, needs a package, or finds no spike trains.
     """
-    readers = neo_readers(path)
-    if all(reader.__name__ in _REFUSED for reader in readers):
+    usable = [reader for reader in neo_readers(path) if reader.__name__ not in _REFUSED]
+    if not usable:
         raise InputError(
             f"{path}: neo's reader of {path.suffix} files would run code that the file contains, or that it fetches: "
             "convert it with a program that you trust, such as to NWB or NIX"
         )
     problems = []
-    for reader in readers:
-        if reader.__name__ in _REFUSED:
-            continue
+    for reader in usable:
         try:
-            with reading(path, f"file for neo's {reader.__name__}"):
+            with reading(path, f"file for neo's {reader.__name__}", "export its spike trains, such as to NWB"):
                 blocks = _read(reader, path)
-            found = [train for block in blocks for segment in block.segments for train in segment.spiketrains]
-            if found:
-                return _named(blocks[0], path, group_by=group_by, observed=observed)
-            problems.append(f"{path}: {reader.__name__} finds no spike trains in it")
+            with_trains = [block for block in blocks if any(len(segment.spiketrains) for segment in block.segments)]
+            if len(with_trains) > 1:
+                raise InputError(
+                    f"{path}: holds {len(with_trains)} blocks with spike trains: read it by neo, and give one of them"
+                )
+            if with_trains:
+                return _named(with_trains[0], path, group_by=group_by, observed=observed)
+            problems.append(f"{path}: {reader.__name__} finds no spike trains in it: export them, such as to NWB")
         except InputError as error:
             problems.append(str(error))
-    raise InputError(problems[0] if problems else f"{path}: neo has no reader of spike trains in {path.suffix} files")
+    raise InputError(problems[0])
 
 
 def _read(reader: type, path: Path) -> list:
     """The blocks of a file; where the reader can, without its signals."""
-    opened = reader(str(path))
+    # NIX files would else be opened for writing.
+    opened = reader(str(path), mode="ro") if reader.__name__ == "NixIO" else reader(str(path))
     if not opened.support_lazy:
-        return opened.read_all_blocks() if hasattr(opened, "read_all_blocks") else [opened.read_block()]
+        return opened.read()
     block = opened.read_block(lazy=True)
     for segment in block.segments:
         segment.spiketrains = [train.load() if hasattr(train, "load") else train for train in segment.spiketrains]

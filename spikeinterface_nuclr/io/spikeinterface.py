@@ -6,12 +6,13 @@ apart.
 """
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import spikeinterface.core as si
 
-from ..errors import InputError, reading
+from ..errors import InputError, RecordingWarning, reading
 from ..intervals import intersection, union
 from ..population import Population
 from .assembly import assemble
@@ -52,18 +53,25 @@ def read_analyzer(analyzer: si.SortingAnalyzer, *, name: str, group_by, observed
         name,
         np.asarray(analyzer.unit_ids),
         **_activity(
-            analyzer.sorting, _clocks(name, analyzer.sorting, recording), _lengths(analyzer), _valid_periods(analyzer)
+            analyzer.sorting, _clocks(name, analyzer.sorting, recording), _lengths(analyzer), valid_periods(analyzer)
         ),
         observed=observed,
         group=choose_group(name, properties, group_by, lambda: _probes(groups, lambda: _analyzer_channels(analyzer))),
-        properties=_with_curated(properties, curated_labels(analyzer)),
+        properties=_with_curated(properties, analyzer),
         metadata={"source": name, "segments": analyzer.get_num_segments()},
     )
 
 
-def _with_curated(properties: dict, curated: dict[str, np.ndarray]) -> dict:
-    """Properties in which the labels that a person has entered take the place of others."""
-    result = dict(properties)
+def _with_curated(properties: dict, analyzer) -> dict:
+    """Properties in which the labels that a person has entered take the place of others.
+
+    A RecordingWarning says that they cannot be read: what needs no labels goes on.
+    """
+    result, curated = dict(properties), {}
+    try:
+        curated = curated_labels(analyzer)
+    except InputError as error:
+        warnings.warn(f"labels are not read: {error}", RecordingWarning, stacklevel=5)
     for name, labels in curated.items():
         known = properties.get(name)
         fits = known is not None and known.shape == labels.shape and known.dtype.kind == "U"
@@ -245,12 +253,13 @@ def _activity(sorting, clocks: list, lengths: list[int] | None, periods: np.ndar
 def _limits_of(periods: np.ndarray, segment: int, clock, length: int):
     """The unit, and the limits in seconds, of each valid period of a segment."""
     here = periods[periods["segment_index"] == segment]
-    edges = np.clip(np.concatenate([here["start_sample_index"], here["end_sample_index"]]), 0, max(length - 1, 0))
-    times, _ = clock(edges.astype(np.int64), length)
+    edges = np.concatenate([here["start_sample_index"], here["end_sample_index"]]).astype(np.int64)
+    times, stretches = clock(np.clip(edges, 0, max(length - 1, 0)), length)
+    times[edges >= length] = stretches[-1, 1]
     return zip(here["unit_index"].tolist(), times.reshape(2, -1).T, strict=True)
 
 
-def _valid_periods(analyzer) -> np.ndarray | None:
+def valid_periods(analyzer) -> np.ndarray | None:
     """The periods in which each unit is valid, by SpikeInterface; None where they are not computed."""
     if not analyzer.has_extension("valid_unit_periods"):
         return None

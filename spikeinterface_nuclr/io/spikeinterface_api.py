@@ -6,6 +6,7 @@ against the installed version; pyproject.toml allows the versions that passed.
 
 from pathlib import Path
 
+import numpy as np
 import spikeinterface.core as si
 
 # `register_result_extension` is how extensions outside SpikeInterface are registered, but `core` does not export it.
@@ -32,13 +33,20 @@ def load_analyzer(folder: Path) -> si.SortingAnalyzer:
     """The analyzer saved in a folder, without its recording and with no extension loaded.
 
     By default, SpikeInterface would load the recording that the folder names, of any class, and unpickle its
-    provenance. It accepts any object as placeholder for the recording, and uses it only if a recording is needed.
+    provenance. It accepts any object as placeholder for the recording, which is then removed again. Main channels are
+    set here, because SpikeInterface looks for them in the recording.
     """
-    return si.SortingAnalyzer.load(folder, recording=object(), load_extensions=False)
+    analyzer = si.SortingAnalyzer.load(folder, recording=object(), load_extensions=False)
+    analyzer._recording = None
+    main = analyzer.get_sorting_property("main_channel_id")
+    row = {channel: k for k, channel in enumerate(analyzer.channel_ids.tolist())}
+    if main is not None and set(main.tolist()) <= row.keys():
+        analyzer._main_channel_indices = np.array([row[channel] for channel in main.tolist()], dtype=np.int64)
+    return analyzer
 
 
 def recording_of(analyzer: si.SortingAnalyzer) -> si.BaseRecording | None:
-    """The analyzer's recording; None if there is none, or only the placeholder of `load_analyzer`."""
+    """The analyzer's recording; None if there is none."""
     available = analyzer.has_recording() or analyzer.has_temporary_recording()
     return _recording_or_none(analyzer.recording if available else None)
 
@@ -51,7 +59,7 @@ def registered_recording(sorting: si.BaseSorting) -> si.BaseRecording | None:
 def channel_property(analyzer: si.SortingAnalyzer, key: str):
     """A property of the analyzer's channels as the analyzer saved it; None if it has none.
 
-    ``get_recording_property_keys`` reads the recording instead, which may be the placeholder of `load_analyzer`.
+    ``get_recording_property_keys`` reads the recording instead, which `load_analyzer` leaves out.
     """
     return analyzer.rec_attributes["properties"].get(key)
 

@@ -15,7 +15,7 @@ from ..text import for_markdown
 from ..unit_embeddings import UnitEmbeddings
 from ..widgets.drawing import GREY, class_colours, hex_colours, scale_colours
 from ..widgets.maps import axis_labels, embedding_map
-from .methods import methods_of
+from .methods import methods_of, percent
 from .page import Page, legend_of, sortable, source_columns
 
 _NEAREST = 5
@@ -85,6 +85,8 @@ def write_report(
 
 
 def _check(population: Population, embeddings: UnitEmbeddings, identities: Identities | None, depths) -> None:
+    if identities is not None and not isinstance(identities, Identities):
+        raise InputError(f"identities must be Identities, of a decoder of labels, not {type(identities).__name__}")
     units = [str(unit) for unit in population.unit_ids]
     for what, found in (("embeddings", embeddings), ("identities", identities)):
         if found is not None and [str(unit) for unit in found.unit_ids] != units:
@@ -129,11 +131,11 @@ def _summary(population: Population, embeddings: UnitEmbeddings, identities: Ide
     facts.append(f"**{target}** is named for {labelled.sum()} of them" + (f": {named}." if named else "."))
     if error and named:
         facts.append(
-            f"Of these labels at most {error:.0%} are expected to be wrong, in animals like those that the decoder was "
-            "fitted to."
+            f"Of these labels at most {percent(error)} are expected to be wrong, in animals like those that the "
+            "decoder was fitted to."
         )
     elif error:
-        facts.append(f"The decoder is not sure enough of any label, if at most {error:.0%} of them may be wrong.")
+        facts.append(f"The decoder is not sure enough of any label, if at most {percent(error)} of them may be wrong.")
     reasons, counts = np.unique(identities.reason[~labelled], return_counts=True)
     if len(reasons):
         why = ", ".join(f"{reason} {count}" for reason, count in zip(reasons, counts, strict=True))

@@ -5,7 +5,7 @@ import numpy as np
 from ..errors import InputError
 
 METHODS = ("PCA", "UMAP")
-# Fewest units of a map.
+# Fewest units of a map by UMAP.
 _FEWEST = 3
 
 
@@ -30,14 +30,16 @@ def embedding_map(embedding: np.ndarray, method: str = "PCA", seed: int = 0) -> 
     Raises
     ------
     InputError
-        There are fewer than three units, the method is neither, or umap-learn is not installed.
+        The method is neither, there are fewer than three units for UMAP, or umap-learn is not installed.
     """
     check_method(method)
     points = np.full((len(embedding), 2), np.nan)
     embedded = np.isfinite(embedding).all(axis=1)
     rows = embedding[embedded].astype(np.float64)
-    if len(rows) < _FEWEST:
-        raise InputError(f"a map needs at least three embedded units, not {len(rows)}")
+    if not len(rows):
+        return points
+    if method == "UMAP" and len(rows) < _FEWEST:
+        raise InputError(f"a map by UMAP needs three embedded units, not {len(rows)}: use PCA")
     spread = rows.std(axis=0)
     rows = (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)
     points[embedded] = _principal_components(rows) if method == "PCA" else _umap(rows, seed)
@@ -58,6 +60,7 @@ def axis_labels(method: str) -> tuple[str, str]:
 
 def _principal_components(rows: np.ndarray) -> np.ndarray:
     _, _, axes = np.linalg.svd(rows, full_matrices=False)
+    axes = np.pad(axes, ((0, max(2 - len(axes), 0)), (0, 0)))  # one unit lies at the origin
     axes = axes[:2] * np.sign(axes[:2, np.abs(axes[:2]).argmax(axis=1)].diagonal())[:, None]
     return rows @ axes.T
 
