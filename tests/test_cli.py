@@ -100,7 +100,7 @@ def test_train_then_embed(nuclr, units_file, tmp_path):
     for setting in ("steps=2", "samples=2", "encoder.dim=16", "encoder.heads=2", "encoder.head_dim=8"):
         options += ["--set", setting]
     done = nuclr("train", store, "-o", out, *options)
-    assert done.stdout == f"{out}: sha256 {load_checkpoint(out).sha256}\n"
+    assert done.stdout.startswith(f"{out}: sha256 {load_checkpoint(out).sha256}; log {out.with_suffix('.log.csv')}")
     assert "neuron-windows/s" in done.stderr
     card = load_checkpoint(out).card
     assert card["command"].startswith("nuclr train")

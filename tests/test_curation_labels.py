@@ -1,6 +1,7 @@
 """Identities as labels of a curation, labels that come back for training, and the units to label first."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from spikeinterface.curation import apply_curation, validate_curation_dict
 from spikeinterface_nuclr import (
     Decoder,
     InputError,
+    RecordingWarning,
     embed,
     nuclr_curation,
     read_population,
@@ -141,7 +143,7 @@ def test_a_property_is_completed_by_what_a_person_enters(tmp_path):
 @pytest.mark.parametrize("text", [
     "", "{", "[1]", '{"manual_labels": 3, "label_definitions": {"x": {"exclusive": true}}}',
     '{"manual_labels": [{"labels": {}}], "label_definitions": {}}',
-    '{"manual_labels": [{"unit_id": "other", "labels": {}}], "label_definitions": {}}',
+    '{"unit_ids": ["other"], "manual_labels": [], "label_definitions": {}}',
 ])  # fmt: skip
 def test_a_damaged_curation_names_its_file(tmp_path, text):
     analyzer, _ = saved_analyzer(tmp_path / "a", units=6)
@@ -150,6 +152,33 @@ def test_a_damaged_curation_names_its_file(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputError, match=r"curation_data.json: "):
         curated_labels(analyzer)
+    with pytest.warns(RecordingWarning, match=r"labels are not read: .*curation_data.json: "):
+        assert read_population(analyzer).n_units == 6
+
+
+def test_a_curation_of_an_earlier_sorting_is_not_read(tmp_path):
+    """Beside a Zarr analyzer it survives when the analyzer is made anew."""
+    analyzer, _ = saved_analyzer(tmp_path / "a", format="zarr", units=6)
+    curation = nuclr_curation(analyzer)
+    for unit in analyzer.unit_ids.tolist():
+        set_label(curation, unit, "cell_type", "fast")
+    write_curation(curation_file(analyzer), curation)
+    shutil.rmtree(tmp_path / "a.zarr")
+    again, _ = saved_analyzer(tmp_path / "a", format="zarr", units=9, seed=7)
+    with pytest.warns(RecordingWarning, match="a curation of other units than the analyzer's: move the file away"):
+        assert "cell_type" not in read_population(again.folder).properties
+
+
+def test_predictions_that_were_saved_are_no_labels(tmp_path):
+    analyzer, _ = saved_analyzer(tmp_path / "a", units=6)
+    write_curation(curation_file(analyzer), nuclr_curation(analyzer))
+    assert "nuclr_cell_type" not in read_population(analyzer.folder).properties
+
+
+@pytest.mark.parametrize("classes", ["interneuron", [1]])
+def test_classes_that_are_no_list_are_refused(saved, classes):
+    with pytest.raises(InputError, match="classes must be a list of names"):
+        nuclr_curation(saved[0], classes=classes)
 
 
 def test_an_analyzer_in_memory_has_no_file():
@@ -224,5 +253,7 @@ def test_wrong_suggestions_are_refused(predicted):
         suggest_units(identities, embeddings[:1])
     with pytest.raises(InputError, match="recording 1: its identities are of other units"):
         suggest_units(identities, [embeddings[0], embeddings[1].select(np.arange(29))])
+    with pytest.raises(InputError, match="recording 0: give Identities and UnitEmbeddings"):
+        suggest_units(embeddings[0], embeddings[0])
     with pytest.raises(InputError, match="needs one truth value"):
         suggest_units(identities[0], embeddings[0], labelled=np.zeros(3, dtype=bool))

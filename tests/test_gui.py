@@ -130,6 +130,40 @@ def test_what_the_gui_needs_is_asked_for(analyzer):
         open_gui(simulate_analyzer(4, 10.0))
     with pytest.raises(InputError, match="mode must be desktop or web"):
         open_gui(analyzer, mode="browser")
+    for wrong in ("folder", analyzer.sorting):
+        with pytest.raises(InputError, match="open_gui takes a SortingAnalyzer"):
+            open_gui(wrong)
+    with pytest.raises(InputError, match="iterative_curation"):
+        open_gui(analyzer, curation=True, iterative_curation=True)
+    with pytest.raises(InputError, match="give curation=True too"):
+        open_gui(analyzer, classes=["x"])
+
+
+def test_the_command_opens_a_saved_analyzer(copied, nuclr, monkeypatch):
+    """Dense, and without its recording, which is never opened."""
+    gui = pytest.importorskip("spikeinterface_gui")
+    pytest.importorskip("PySide6.QtWidgets", exc_type=ImportError)
+    windows, run = [], gui.run_mainwindow
+    monkeypatch.setattr(gui, "run_mainwindow", lambda *a, **k: windows.append(run(*a, **{**k, "start_app": False})))
+    assert copied.sparsity is None
+    nuclr("gui", copied.folder, "--curation", "--label", "axon")
+    [window] = windows
+    assert "nuclr" in window.views
+    assert "axon" in window.controller.curation_data["label_definitions"]["cell_type"]["label_options"]
+    assert not window.controller.analyzer.has_recording()
+    window.close()
+    nuclr("gui", copied.folder, "--port", 5006, code=2)
+
+
+def test_a_saved_curation_that_does_not_fit_is_named(copied):
+    pytest.importorskip("spikeinterface_gui")
+    path = copied.folder / "spikeinterface_gui" / "curation_data.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"format_version": "1", "unit_ids": [], "manual_labels": []}))
+    with pytest.raises(
+        InputError, match=r"curation_data.json: curation: not a curation dict of version 2: move"
+    ):
+        open_gui(copied, curation=True, start_app=False)
 
 
 def test_the_command_refuses_what_is_no_analyzer(nuclr, tmp_path):

@@ -4,10 +4,11 @@ import pickle
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import savemat
 
-from spikeinterface_nuclr import InputError, embed, read_population, simulate_population
+from spikeinterface_nuclr import InputError, RecordingWarning, embed, read_population, simulate_population
 from spikeinterface_nuclr.io.neo_files import neo_readers
 
 
@@ -75,6 +76,60 @@ def test_a_session_with_two_probes_is_one_population(tmp_path, trains):
     assert np.isnan(population.properties["amp_median"][:3]).all()
 
 
+def test_revisions_replace_single_files(tmp_path, trains):
+    write_alf(tmp_path / "probe00", trains)
+    revision = tmp_path / "probe00" / "#2024-05-06#"
+    revision.mkdir()
+    np.save(revision / "spikes.times.npy", np.load(tmp_path / "probe00" / "spikes.times.npy") + 1.0)
+    population = read_population(tmp_path / "probe00", keep_rejected=True)
+    same(population, [times + 1.0 for times in trains])
+    assert population.properties["depth"].tolist() == [0.0, 40.0, 80.0, 120.0, 160.0, 200.0]
+
+
+def test_probes_by_any_name(tmp_path, trains):
+    session = tmp_path / "probe_recordings"
+    write_alf(session / "alf" / "imec0", trains[:3], metrics=False)
+    write_alf(session / "alf" / "imec1", trains[3:], metrics=False)
+    population = read_population(session)
+    same(population, trains)
+    assert population.group.tolist() == ["imec0"] * 3 + ["imec1"] * 3
+
+
+def test_two_sortings_of_a_probe_are_not_mixed(tmp_path, trains):
+    for sorter in ("iblsorter", "pykilosort"):
+        write_alf(tmp_path / "alf" / "probe00" / sorter, trains)
+    with pytest.raises(InputError, match=r"two sortings of probe00, .*iblsorter and .*pykilosort: name one of these"):
+        read_population(tmp_path)
+    same(read_population(tmp_path / "alf" / "probe00" / "iblsorter", keep_rejected=True), trains)
+
+
+def test_a_parquet_table_of_clusters(tmp_path, trains, monkeypatch):
+    write_alf(tmp_path / "p", trains, metrics=False)
+    file = tmp_path / "p" / "clusters.metrics.pqt"
+    file.write_bytes(b"no parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr(pd, "read_parquet", missing_engine)
+        with pytest.warns(RecordingWarning, match=r"clusters.metrics.pqt: not read, which needs pyarrow"):
+            assert "label" not in read_population(tmp_path / "p").properties
+    pytest.importorskip("pyarrow")
+    table = pd.DataFrame({"cluster_id": [1, 0, 2, 3, 4, 5], "label": ["noise", None, *["good"] * 4], "snr": 1.5})
+    table.to_parquet(file)
+    population = read_population(tmp_path / "p")
+    assert population.unit_ids.tolist() == [0, 2, 3, 4, 5]
+    assert population.properties["label"].tolist() == ["", *["good"] * 4]
+    assert population.properties["snr"].tolist() == [1.5] * 5
+
+
+def missing_engine(*_, **__):
+    raise ImportError("no pyarrow")
+
+
+def test_a_huge_number_of_a_cluster_takes_no_memory(tmp_path, trains):
+    write_alf(tmp_path / "p", trains, metrics=False)
+    (tmp_path / "p" / "clusters.metrics.csv").write_text("cluster_id,label\n2000000000,x\n1,good\n")
+    assert read_population(tmp_path / "p").properties["label"].tolist() == ["", "good", "", "", "", ""]
+
+
 def test_a_namespace_and_columns_of_one_are_read(tmp_path, trains):
     write_alf(tmp_path / "p", trains)
     for name in ("times", "clusters"):
@@ -96,6 +151,7 @@ def save(name, values):
         (save("spikes.times", np.array([{}], dtype=object)), "spikes.times.npy: holds Python objects"),
         (save("spikes.times", np.zeros((4, 2))), "not one number for each spike"),
         (save("spikes.clusters", np.zeros(4)), "for 4 spikes.clusters"),
+        (save("clusters.channels", np.full(6, -1)), "has 12 channels, the clusters name number -1"),
         (save("clusters.channels", np.full(6, 99)), "has 12 channels, the clusters name number 99"),
         (lambda p: (p / "clusters.metrics.csv").write_text("cluster_id,label\nx,y"), "not a readable table"),
     ],
@@ -162,6 +218,21 @@ def test_a_session_of_cellexplorer(tmp_path, trains):
 def test_a_session_without_metrics_or_of_one_unit(tmp_path, trains):
     same(read_population(write_cellexplorer(tmp_path / "a", trains, metrics=False)), trains)
     same(read_population(write_cellexplorer(tmp_path / "b", trains[:1], metrics=False)), trains[:1])
+
+
+def test_empty_cells_and_units_of_one_spike(tmp_path, trains):
+    path = write_cellexplorer(tmp_path, trains[:2], metrics=False)
+    table = {
+        "UID": np.arange(1.0, 3.0)[None], "labels": cells(["x", np.empty((0, 0))]),
+        "theta": cells([2.5, np.empty((0, 0))]), "acg": cells([np.ones(4), np.ones(3)]),
+    }  # fmt: skip
+    savemat(tmp_path / "rat1_day1.cell_metrics.cellinfo.mat", {"cell_metrics": table})
+    properties = read_population(path).properties
+    assert properties["labels"].tolist() == ["x", ""]
+    np.testing.assert_array_equal(properties["theta"], [2.5, np.nan])
+    same(read_population(write_cellexplorer(tmp_path / "one", [np.array([3.5])], metrics=False)), [np.array([3.5])])
+    short = [np.array([3.5]), trains[0]]
+    same(read_population(write_cellexplorer(tmp_path / "two", short, metrics=False)), short)
 
 
 def write_version_7_3(path, trains):
@@ -233,6 +304,23 @@ def test_a_nix_file(tmp_path, trains):
     same(population, trains)
     assert population.unit_ids.tolist() == [f"unit {k}" for k in range(6)]
     assert population.metadata["source"] == str(path)
+
+
+def test_a_nix_file_is_not_touched_and_its_blocks_are_not_mixed(tmp_path, trains):
+    pytest.importorskip("nixio")
+    import neo
+    from neo.io import NixIO
+
+    path = tmp_path / "s.nix"
+    with NixIO(str(path), "ow") as file:
+        file.write_all_blocks([neo.Block(), block_of(trains)])
+    before = path.stat().st_mtime_ns
+    same(read_population(path), trains)
+    assert path.stat().st_mtime_ns == before
+    with NixIO(str(path), "ow") as file:
+        file.write_all_blocks([block_of(trains[:3]), block_of(trains[3:])])
+    with pytest.raises(InputError, match="holds 2 blocks with spike trains: read it by neo, and give one of them"):
+        read_population(path)
 
 
 def test_a_mat_file_of_neo(tmp_path, trains):

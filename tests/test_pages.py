@@ -99,7 +99,15 @@ def test_what_does_not_belong_together_is_refused_and_nothing_is_written(session
             write_report(path, population, embeddings, depths=depths)
     with pytest.raises(InputError, match="html"):
         write_report(tmp_path / "s.pdf", population, embeddings)
+    with pytest.raises(InputError, match="identities must be Identities"):
+        write_report(path, population, embeddings, embeddings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_units_have_a_page(session, tmp_path):
+    population, embeddings, identities, _ = session
+    parts = (one.select([0, 1]) for one in (population, embeddings, identities))
+    assert "Map of the embeddings" in write_report(tmp_path / "two.html", *parts).read_text(encoding="utf-8")
 
 
 def test_the_methods_name_model_decoder_and_versions(session):
@@ -110,8 +118,17 @@ def test_the_methods_name_model_decoder_and_versions(session):
     assert "in windows of 20 s" in text
     assert embeddings.provenance.checkpoint_sha256[:12] in text
     assert decoder.sha256[:12] in text
-    assert f"SpikeInterface {version('spikeinterface')}" in text
+    assert f"spikeinterface-nuclr {version('spikeinterface-nuclr')}" in text
     assert f"{int(identities.abstained.sum())} of 24 units were left unknown" in text
+    assert "at most 10 % of them" in text
+    # Of this decoder no temperature was found to help.
+    assert decoder.card["calibration"] == "none"
+    assert "temperature" not in text
+    assert len(references) == 2
+    facts = {**identities.provenance, "calibration": "one temperature", "target_error": 0.025}
+    text, references = methods_of(embeddings, dataclasses.replace(identities, provenance=facts))
+    assert "temperature scaling (Guo et al. 2017)" in text
+    assert "at most 2.5 % of them" in text
     assert len(references) == 3
     assert len(methods_of(embeddings)[1]) == 2
 
@@ -161,11 +178,39 @@ def test_the_command_writes_what_is_asked_for_or_stored(nuclr, tmp_path):
     nuclr("report", path, "-o", tmp_path / "c.txt", code=3)
     assert "a map is by" in nuclr("report", path, "-o", tmp_path / "d.html", "--map", "x", code=3).stderr
     assert "have no property" in nuclr("report", path, "-o", tmp_path / "d.html", "--depth", "x", code=3).stderr
+    nuclr("report", path, "-o", tmp_path / "d.html", "--target-error", 0.2, code=2)
+    nuclr("report", path, "-o", tmp_path / "d.html", "--model", "none", code=4)
     analyzer, _ = saved_analyzer(tmp_path / "analyzer")
     assert isinstance(analyzer, si.SortingAnalyzer)
     done = nuclr("report", tmp_path / "analyzer", "-o", tmp_path / "e.html", "-q")
     assert "24 units, cell_type named for" in done.stdout
     assert "Along the probe" in (tmp_path / "e.html").read_text(encoding="utf-8")
+
+
+def test_the_table_with_identities_is_shown(nuclr, checkpoint, tmp_path):
+    from nwb_files import add_units, new_nwb, write_nwb_file
+
+    model = checkpoint.save(tmp_path / "small.safetensors")
+    population = simulate_population(12, 60.0, seed=501)
+    path = write_nwb_file(tmp_path / "s.nwb", add_units(new_nwb(), population.spike_times))
+    nuclr("embed", path, "--model", model, "--in-place", "-q")
+    nuclr("predict", path, "--decoder", "simulated-cell-type", "--in-place", "-q")
+    assert "cell_type named for" in nuclr("report", path, "-o", tmp_path / "a.html", "-q").stdout
+    other = nuclr("report", path, "-o", tmp_path / "b.html", "--model", model, "-q").stdout
+    assert other.strip() == f"{tmp_path / 'b.html'}: 12 units"
+
+
+def test_names_in_a_file_do_not_reach_the_network(monkeypatch):
+    import socket
+
+    from spikeinterface_nuclr.decoding.loading import local_decoder
+
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("asked the network"))
+    for name in ("hf://somebody/something", "https://example.org/d.safetensors", "", None, "/dev/zero", "\0"):
+        assert local_decoder(name, "0" * 64) is None
+    decoder = Decoder.load("simulated-cell-type")
+    assert local_decoder("simulated-cell-type", decoder.sha256).sha256 == decoder.sha256
+    assert local_decoder("simulated-cell-type", "0" * 64) is None
 
 
 # --- a browser

@@ -546,3 +546,7 @@ def test_units_are_observed_in_their_valid_periods(tmp_path, format, segments):
     with pytest.warns(RecordingWarning):
         analyzer.compute("nuclr_embedding", progress_bar=False)
     assert np.isfinite(analyzer.get_extension("nuclr_embedding").get_data()).all(axis=1).tolist() == [True, True, False]
+    extension = analyzer.get_extension("nuclr_embedding")
+    assert extension.stale == ""
+    analyzer.delete_extension("valid_unit_periods")
+    assert "have changed since they were embedded" in extension.stale
