@@ -4,7 +4,8 @@
 
 A decoder is fitted to one animal, and predicts a pool of others. Some units of the pool are labelled, and a decoder of
 all labels so far predicts an animal that took no part. Rats: narrow or broad waveforms, of DATA/rat-neuropixels.
-Simulated: three cell types, the rarest being one in twenty neurons. Balanced accuracy in the test animal.
+Simulated: 20 s, 20 labels in the first animal, three cell types, the rarest being one in twenty neurons. Balanced
+accuracy in the test animal.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def rats(data: Path, model):
 def simulated(model, rare: float = 0.05):
     """Embeddings and cell types of simulated animals with few bursting neurons."""
     for seed in range(7):
-        population = simulate_population(160, 120.0, seed=seed)
+        population = simulate_population(160, 20.0, seed=seed)
         types = population.properties["cell_type"]
         rng = np.random.default_rng(seed)
         kept = np.flatnonzero((types != "bursting") | (rng.random(160) < rare * 3))
@@ -68,11 +69,13 @@ def choices(name: str, identities, embeddings, labels, budget: int, seed: int):
     return masks
 
 
-def score(animals: list, repeat_of: dict[str, int]):
-    """Balanced accuracy in each animal, by budget and way of choosing."""
+def score(animals: list, repeat_of: dict[str, int], few: int = 0):
+    """Balanced accuracy in each animal, by budget and way of choosing; the first animal has `few` labels, or all."""
     for test in range(len(animals)):
         others = [one for k, one in enumerate(animals) if k != test]
         (first, *pool), (_, tested, truth) = others, animals[test]
+        if few:
+            first = (*first[:2], np.where(np.arange(len(first[2])) < few, first[2], ""))
         start = fit_decoder([first[1]], [first[2]], [first[0]], target="type")
         identities = [start.predict(embeddings) for _, embeddings, _ in pool]
         embeddings, labels = [one[1] for one in pool], [one[2] for one in pool]
@@ -120,12 +123,15 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--model", default="nuclr-starter")
+    parser.add_argument("--tasks", nargs="+", default=["rats", "simulated"])
     arguments = parser.parse_args()
     model, parts = load_checkpoint(arguments.model), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)  # of few animals, and of few units in a class
-        for name, animals in (("rats", rats(arguments.data, model)), ("simulated", simulated(model))):
-            rows = score(list(animals), {"suggested": 1, "least confident": 1, "random": REPEATS})
+        tasks = {"rats": (lambda: rats(arguments.data, model), 0), "simulated": (lambda: simulated(model), 20)}
+        for name in arguments.tasks:
+            read_animals, few = tasks[name]
+            rows = score(list(read_animals()), {"suggested": 1, "least confident": 1, "random": REPEATS}, few)
             parts.append(pd.DataFrame(rows).assign(data=name))
     table = pd.concat(parts)
     means = table.groupby(["data", "budget", "choice", "test"], sort=False)["balanced accuracy"].mean()

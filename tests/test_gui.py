@@ -160,9 +160,7 @@ def test_a_saved_curation_that_does_not_fit_is_named(copied):
     path = copied.folder / "spikeinterface_gui" / "curation_data.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"format_version": "1", "unit_ids": [], "manual_labels": []}))
-    with pytest.raises(
-        InputError, match=r"curation_data.json: curation: not a curation dict of version 2: move"
-    ):
+    with pytest.raises(InputError, match=r"curation_data.json: curation: not a curation dict of version 2: move"):
         open_gui(copied, curation=True, start_app=False)
 
 

@@ -112,19 +112,19 @@ def main() -> None:
         file = decoder.save(folder / "waveform_class.safetensors")
         analyzer = analyzer_of(populations[SHOWN], folder / "analyzer")
         compute_nuclr_embedding(analyzer, progress_bar=False)
-        compute_nuclr_identity(analyzer, file, target_error=0.4)
+        compute_nuclr_identity(analyzer, file, target_error=1.0)
         picture_of_gui(si.load_sorting_analyzer(folder / "analyzer"), IMAGES / "gui.png")
-        identities = decoder.predict(embeddings[SHOWN], target_error=0.4)
+        identities = decoder.predict(embeddings[SHOWN], target_error=1.0)
         depths = populations[SHOWN].properties["dist_from_tip_um"]
         page = write_report(
             folder / "session.html", populations[SHOWN], embeddings[SHOWN], identities, decoder=decoder, depths=depths
         )
         row = ".slick-row >> nth=4 >> .slick-cell >> nth=1"
-        picture_of_page(page, IMAGES / "report.png", lambda opened: opened.locator(row).click(), 1330)
+        picture_of_page(page, IMAGES / "report.png", lambda opened: opened.locator(row).click(), 1750)
         paths = [str(recording_of(data, rat)) for rat in (*RATS, SHOWN)]
         command = ["evaluate", *paths, "--label", LABEL, "-o", str(folder / "report"), "--shuffles", "0", "-q"]
         app([*command, "--no-control"], standalone_mode=False)
-        scroll = "() => document.querySelector('h2:nth-of-type(2)').scrollIntoView()"
+        scroll = "() => document.querySelector('h2').scrollIntoView()"
         picture_of_page(
             folder / "report" / "report.html", IMAGES / "report_evaluation.png",
             lambda opened: opened.evaluate(scroll), 900,

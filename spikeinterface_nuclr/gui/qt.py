@@ -58,6 +58,7 @@ class QtPart:
         self.qt_labelled = _table(QT, ["resembles", "animal", "recording", "neuron", "distance"])
         side.addWidget(self.qt_labelled)
         halves.setSizes([600, 400])
+        side.setSizes([90, 170, 150, 150])
 
     def _qt_refresh(self):
         import pyqtgraph as pg

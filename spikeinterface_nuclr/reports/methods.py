@@ -44,7 +44,7 @@ def methods_of(embeddings: UnitEmbeddings, identities: Identities | None = None)
     if calibration and calibration != "none":
         text += "Its probabilities were calibrated on them by temperature scaling (Guo et al. 2017). "
         references.insert(1, _CALIBRATION)
-    if error:
+    if error and error < 1:
         text += f"Labels were given as far as at most {percent(error)} of them are expected to be wrong; "
     text += f"{int(identities.abstained.sum())} of {len(identities.unit_ids)} units were left unknown."
     return text, references

@@ -129,7 +129,9 @@ def _summary(population: Population, embeddings: UnitEmbeddings, identities: Ide
     named = ", ".join(f"{for_markdown(name)} {count}" for name, count in zip(names, counts, strict=True))
     error, target = identities.provenance.get("target_error"), for_markdown(identities.target)
     facts.append(f"**{target}** is named for {labelled.sum()} of them" + (f": {named}." if named else "."))
-    if error and named:
+    if error == 1:
+        facts.append("Every label is given, however uncertain.")
+    elif error and named:
         facts.append(
             f"Of these labels at most {percent(error)} are expected to be wrong, in animals like those that the "
             "decoder was fitted to."
@@ -139,7 +141,7 @@ def _summary(population: Population, embeddings: UnitEmbeddings, identities: Ide
     reasons, counts = np.unique(identities.reason[~labelled], return_counts=True)
     if len(reasons):
         why = ", ".join(f"{reason} {count}" for reason, count in zip(reasons, counts, strict=True))
-        facts.append(f"The others are unknown: {why}.")
+        facts.append(f"{'The others' if named else 'All'} are unknown: {why}.")
     return "\n\n".join(facts)
 
 
