@@ -180,6 +180,11 @@ def test_the_command_writes_what_is_asked_for_or_stored(nuclr, tmp_path):
     assert "have no property" in nuclr("report", path, "-o", tmp_path / "d.html", "--depth", "x", code=3).stderr
     nuclr("report", path, "-o", tmp_path / "d.html", "--target-error", 0.2, code=2)
     nuclr("report", path, "-o", tmp_path / "d.html", "--model", "none", code=4)
+    both = ["--decoder", "simulated-cell-type", "--model", "nuclr-starter-calcium"]
+    assert (
+        "needs the model that it was fitted with"
+        in nuclr("report", path, "-o", tmp_path / "d.html", *both, code=4).stderr
+    )
     analyzer, _ = saved_analyzer(tmp_path / "analyzer")
     assert isinstance(analyzer, si.SortingAnalyzer)
     done = nuclr("report", tmp_path / "analyzer", "-o", tmp_path / "e.html", "-q")

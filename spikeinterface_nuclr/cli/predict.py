@@ -120,7 +120,7 @@ def predict(
     reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     reader = PredictionReader(load_predictor(decoder), decoder, target_error, coverage)
     if model is not None:  # also where embeddings that are stored make it unnecessary
-        _model(reader.fitted, settings)
+        model_of(reader.fitted, settings)
     if into_nwb:
         line = _into_nwb(source, reader, output, settings, reading, overwrite=overwrite, if_exists=if_exists)
     elif to_phy:
@@ -209,7 +209,7 @@ def read_prediction(source: Path, kind: str, reader: PredictionReader, settings,
         population, (_, embeddings) = session.population, _session_embeddings(session, fitted, settings)
     else:
         population = read_population(source, **reading)
-        embeddings = settings.embed(population, _model(fitted, settings))
+        embeddings = settings.embed(population, model_of(fitted, settings))
     return population, embeddings, reader.predict(embeddings, population)
 
 
@@ -220,7 +220,7 @@ def _into_phy(source: Path, reader: PredictionReader, settings, reading: dict, *
 
     check_columns(source, reader.fitted.target, overwrite=overwrite)
     population = read_population(source, **reading)
-    prediction = reader.predict(settings.embed(population, _model(reader.fitted, settings)), population)
+    prediction = reader.predict(settings.embed(population, model_of(reader.fitted, settings)), population)
     files = write_phy_columns(source, prediction, overwrite=overwrite)
     return f"{', '.join(map(str, files))}: {_summary(prediction)}"
 
@@ -288,7 +288,7 @@ def _into_analyzer(source: Path, reader: PredictionReader, settings, group_by: s
                 f"{source}: {other.target} was predicted from embeddings that have to be computed again, and would be "
                 "removed with them: give --if-exists replace to allow that"
             )
-        model = _model(fitted, settings)
+        model = model_of(fitted, settings)
         with warnings.catch_warnings():
             # It is computed next.
             warnings.filterwarnings("ignore", f"{name} was computed from the previous", RecordingWarning)
@@ -315,7 +315,7 @@ def _analyzer_embeddings(source: Path, decoder, settings, reading: dict):
         embeddings = extension.get_embeddings(warn=False)
         if _accepts(decoder, embeddings):
             return population, embeddings
-    return population, settings.embed(population, _model(decoder, settings))
+    return population, settings.embed(population, model_of(decoder, settings))
 
 
 def _session_embeddings(session, decoder, settings):
@@ -332,14 +332,14 @@ def _session_embeddings(session, decoder, settings):
         if not session.outdated[name] and len(table.rows) == session.population.n_units:
             return name, table.embeddings
     name = readable[0] if readable else free_name(TABLE, session.names)
-    return name, settings.embed(session.population, _model(decoder, settings))
+    return name, settings.embed(session.population, model_of(decoder, settings))
 
 
 def _accepts(decoder, embeddings) -> bool:
     return embeddings.provenance.checkpoint_sha256 in decoder.checkpoints
 
 
-def _model(decoder, settings):
+def model_of(decoder, settings):
     """The checkpoint that the decoder was fitted with."""
     from ..model.loading import load_checkpoint
 

@@ -70,7 +70,7 @@ def report(
     from ..io import kind_of
     from ..reports.session import write_report
     from ..widgets.maps import check_method
-    from .predict import PredictionReader, decoder_of, read_prediction
+    from .predict import PredictionReader, decoder_of, model_of, read_prediction
 
     check_source(source)
     check_writable(check_format(output, ".html"), overwrite=overwrite)
@@ -83,6 +83,8 @@ def report(
     if decoder is not None:
         fitted = decoder_of(decoder)
         reader = PredictionReader(fitted, decoder, target_error, None)
+        if model is not None:  # also where embeddings that are stored make it unnecessary
+            model_of(fitted, settings)
         population, embeddings, identities = read_prediction(source, kind, reader, settings, reading)
     else:
         population, embeddings, identities, fitted = _stored(source, kind, settings, reading)

@@ -4,6 +4,10 @@ from html import escape
 
 import numpy as np
 
+# Columns of the two tables.
+_UNITS = ("unit", "similarity", "label")
+_LABELLED = ("label", "animal", "recording", "neuron", "distance")
+
 
 class PanelPart:
     """What `NuCLRView` is in Panel. Its methods are those that spikeinterface-gui calls."""
@@ -35,7 +39,6 @@ class PanelPart:
         self.panel_bars.hbar(
             y="name", right="value", height=0.8, color="colour", source=self.panel_bars_source, line_color=None
         )
-        # No index: panel's table shows it as a column.
         options = {"disabled": True, "show_index": False, "sizing_mode": "stretch_width", "selectable": False}
         self.panel_units = pn.widgets.Tabulator(_frame([], _UNITS), **options)
         self.panel_units.on_click(self._panel_on_neighbour)
@@ -96,10 +99,6 @@ class PanelPart:
     def _panel_on_neighbour(self, event):
         unit = self._panel_neighbours[event.row]
         self.show_units([self.controller.unit_ids.tolist().index(unit)], add=True)
-
-
-_UNITS = ("unit", "similarity", "label")
-_LABELLED = ("label", "animal", "recording", "neuron", "distance")
 
 
 def _frame(rows: list[tuple], columns: tuple[str, ...]):
