@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import warnings
@@ -11,7 +12,9 @@ import pytest
 import spikeinterface_nuclr
 
 NAMES = [module.name for module in pkgutil.walk_packages(spikeinterface_nuclr.__path__, "spikeinterface_nuclr.")]
-MODULES = [importlib.import_module(name) for name in ["spikeinterface_nuclr", *NAMES] if not name.endswith("__main__")]
+# The view is a class of spikeinterface-gui, which is optional.
+LEFT_OUT = ("__main__", *(() if importlib.util.find_spec("spikeinterface_gui") else ("gui.view",)))
+MODULES = [importlib.import_module(name) for name in ["spikeinterface_nuclr", *NAMES] if not name.endswith(LEFT_OUT)]
 FINDER = doctest.DocTestFinder(exclude_empty=True)
 DOCTESTS = [test for module in MODULES for test in FINDER.find(module, module.__name__) if test.examples]
 
