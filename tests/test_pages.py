@@ -3,6 +3,8 @@
 import dataclasses
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -73,6 +75,18 @@ def test_a_page_of_a_recording_is_one_file(session, tmp_path):
 def shown(content: bytes) -> bytes:
     """A page without the random names that Bokeh gives its parts."""
     return re.sub(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|p\d{4,}", b"", content)
+
+
+def test_a_page_has_no_links_where_panel_is_loaded(session, tmp_path):
+    """Panel registers stylesheets of a network with Bokeh."""
+    pytest.importorskip("panel")
+    code = (
+        "import sys; import panel; panel.extension('tabulator'); from spikeinterface_nuclr import *\n"
+        "p = simulate_population(6, 30.0); write_report(sys.argv[1], p, embed(p, progress=False))"
+    )
+    path = tmp_path / "s.html"
+    subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True)
+    assert not re.search(r'<(link|script|img)[^>]*(src|href)="?(https?:)?//', path.read_text(encoding="utf-8"))
 
 
 def test_a_page_without_identities_or_with_traces(session, tmp_path, rng):

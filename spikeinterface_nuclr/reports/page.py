@@ -71,7 +71,9 @@ class Page:
 
         models = {f"part_{k}": part for k, part in enumerate(self._parts) if not isinstance(part, str)}
         script, places = components(models, wrap_plot_info=True) if models else ("", {})
-        library = Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"]).render()
+        # `render` would add links to what other packages that are loaded, such as Panel, have registered with Bokeh.
+        inlined = Resources(mode="inline", components=["bokeh", "bokeh-widgets", "bokeh-tables"]).js_raw
+        library = "\n".join(f"<script>\n{code}\n</script>" for code in inlined)
         body = [part if isinstance(part, str) else places[f"part_{k}"] for k, part in enumerate(self._parts)]
         return "\n".join(
             [
