@@ -157,7 +157,7 @@ def test_a_damaged_curation_names_its_file(tmp_path, text):
 
 
 def test_a_curation_of_an_earlier_sorting_is_not_read(tmp_path):
-    """Beside a Zarr analyzer it survives when the analyzer is made anew."""
+    """Beside a Zarr analyzer it survives when the analyzer is created again."""
     analyzer, _ = saved_analyzer(tmp_path / "a", format="zarr", units=6)
     curation = nuclr_curation(analyzer)
     for unit in analyzer.unit_ids.tolist():

@@ -11,13 +11,7 @@ from ..unit_embeddings import UnitEmbeddings
 from . import storage
 from .calibration import CONFIDENCE, abstention_threshold
 from .classifier import Classifier
-from .labelled import (
-    FEATURES,
-    Recording,
-    by_each,
-    embedded,
-    tables_of,
-)
+from .labelled import FEATURES, Recording, by_each, embedded, tables_of
 from .neighbours import pooled
 from .novelty import Reference
 from .predictor import Predictor, expanded

@@ -4,6 +4,7 @@ import numpy as np
 from spikeinterface.core import SortingAnalyzer
 
 from ..errors import InputError, reason_of
+from ..io.curated_labels import is_of_units, labels_of
 from ..predictions import UNKNOWN
 from .identity import computed_identity
 from .prediction import property_name
@@ -92,24 +93,19 @@ def _copied(curation: dict, analyzer: SortingAnalyzer) -> dict:
         validate_curation_dict(curation)
     except Exception as error:
         raise InputError(f"curation: invalid ({reason_of(error)})") from None
-    if {*map(str, curation["unit_ids"])} != {*map(str, analyzer.unit_ids.tolist())}:
+    if not is_of_units(curation, analyzer):
         raise InputError("curation: is of other units than the analyzer's")
     empty = _empty(analyzer)
     result = empty | {name: curation[name] for name in empty if curation.get(name) is not None}
     # Units are listed in the analyzer's order and type.
     unit_of = {str(unit): unit for unit in empty["unit_ids"]}
     labels = [
-        {"unit_id": unit_of[str(entry["unit_id"])], "labels": _labels_of(entry)} for entry in result["manual_labels"]
+        {"unit_id": unit_of[str(entry["unit_id"])], "labels": labels_of(entry)} for entry in result["manual_labels"]
     ]
     return result | {
         "unit_ids": empty["unit_ids"], "manual_labels": labels,
         "label_definitions": dict(result["label_definitions"]),
     }  # fmt: skip
-
-
-def _labels_of(entry: dict) -> dict[str, list[str]]:
-    """Labels of one unit, by their kind, as version 1 or 2 of the format holds them."""
-    return dict(entry.get("labels") or {name: value for name, value in entry.items() if name != "unit_id"})
 
 
 def _own_labels(analyzer: SortingAnalyzer, target: str) -> dict:

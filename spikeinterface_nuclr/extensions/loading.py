@@ -76,7 +76,7 @@ def load_nuclr(
     rows = _rows(analyzer, embeddings, path)
     changed = _changed(analyzer, embeddings, rows)
     if changed and not allow_stale:
-        raise InputError(f"{path}: {changed}: compute nuclr_embedding anew, or give allow_stale=True")
+        raise InputError(f"{path}: {changed}: compute nuclr_embedding again, or give allow_stale=True")
     made = [_embedding(analyzer, embeddings.select(rows), changed, publish=publish)]
     for kind, extension in ((Identities, ComputeNuCLRIdentity), (Estimates, ComputeNuCLREstimate)):
         found = next((one for one in predictions if isinstance(one, kind)), None)

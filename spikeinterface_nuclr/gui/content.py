@@ -14,7 +14,7 @@ from ..predictions import UNKNOWN, Estimates, Identities
 from ..text import printable
 from ..unit_embeddings import UnitEmbeddings
 from ..unit_matches import similarity_of
-from ..widgets.drawing import GREY, class_colours, hex_colours, scale_colours
+from ..widgets.drawing import GREY, class_colours, hex_colours, legend_html, palette_of, scale_colours
 from ..widgets.maps import embedding_map
 from ..widgets.units import unit_depths
 
@@ -46,11 +46,7 @@ class Colouring:
 
     def to_html(self) -> str:
         """Title and legend, as both toolkits show them; names are escaped."""
-        entries = [
-            f'<span style="white-space: nowrap"><span style="color: {colour}">&#9679;</span> {escape(name)}</span>'
-            for name, colour in self.legend
-        ]
-        return " &nbsp; ".join([f"<b>{escape(self.title)}</b>", *entries])
+        return f"<b>{escape(self.title)}</b> &nbsp; {legend_html(self.legend)}"
 
 
 class Content:
@@ -104,10 +100,8 @@ class Content:
         return Colouring(title, colours, legend, [f"{value:.3g}" for value in values])
 
     def _classes(self, title: str, labels: np.ndarray, classes: np.ndarray) -> Colouring:
-        palette = dict(zip(map(str, classes), hex_colours(class_colours(classes).values()), strict=True))
-        palette[UNKNOWN] = hex_colours([GREY])[0]
-        present = [name for name in (*map(str, classes), UNKNOWN) if name in set(labels.tolist())]
-        legend = [(printable(name), palette[name]) for name in present]
+        palette, present = palette_of(classes), set(labels.tolist())
+        legend = [(printable(name), colour) for name, colour in palette.items() if name in present]
         return Colouring(
             printable(title), [palette[str(label)] for label in labels], legend, [printable(label) for label in labels]
         )

@@ -22,7 +22,7 @@ _NAME = re.compile(r"(?:_\w+?_)?(spikes|clusters|channels)\.(\w+?)(?:\.[0-9a-fA-
 _REVISION = re.compile("#.*#")
 # Depth of a probe's folder below a session's, such as alf/probe00/pykilosort/#2024-05-06#.
 _DEEPEST = 4
-# What is said of a channel, and what that is called for its units.
+# Attributes of channels, and the properties that units on them get.
 _OF_CHANNELS = {"brainLocationIds_ccf_2017": "atlas_id", "mlapdv": "mlapdv", "localCoordinates": "site"}
 
 
@@ -132,7 +132,7 @@ def _of_clusters(files: dict, count: int) -> dict[str, np.ndarray]:
 
 
 def _of_channels(files: dict, channels: np.ndarray) -> dict[str, np.ndarray]:
-    """What is said of the channel of each cluster: atlas id, and coordinates in µm."""
+    """Properties of the channel of each cluster: atlas id, and coordinates in µm."""
     found = {}
     for name, called in _OF_CHANNELS.items():
         file = files.get(("channels", name))

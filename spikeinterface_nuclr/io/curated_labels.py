@@ -51,11 +51,15 @@ def write_curation(path: Path, curation: dict) -> Path:
     return path
 
 
-def check_units(curation: dict, analyzer: SortingAnalyzer, path) -> None:
-    """InputError, naming the file, unless a curation is of the units of an analyzer."""
+def is_of_units(curation: dict, analyzer: SortingAnalyzer) -> bool:
+    """Whether a curation is of the units of an analyzer."""
     units = curation.get("unit_ids")
-    if not isinstance(units, list) or {*map(str, units)} != {*map(str, analyzer.unit_ids.tolist())}:
-        raise InputError(f"{path}: a curation of other units than the analyzer's: move the file away")
+    return isinstance(units, list) and {*map(str, units)} == {*map(str, analyzer.unit_ids.tolist())}
+
+
+def labels_of(entry: dict) -> dict:
+    """Labels of one unit in a curation, by their kind: under "labels", or beside the unit."""
+    return dict(entry.get("labels") or {name: value for name, value in entry.items() if name != "unit_id"})
 
 
 def curated_labels(analyzer: SortingAnalyzer) -> dict[str, np.ndarray]:
@@ -73,11 +77,12 @@ def curated_labels(analyzer: SortingAnalyzer) -> dict[str, np.ndarray]:
     if curation is None:
         return {}
     row = {str(unit): k for k, unit in enumerate(analyzer.unit_ids.tolist())}
-    check_units(curation, analyzer, path)
+    if not is_of_units(curation, analyzer):
+        raise InputError(f"{path}: a curation of other units than the analyzer's: move the file away")
     with reading(path, "curation", "save it again"):
         definitions = (curation.get("label_definitions") or {}).items()
         kinds = [name for name, kind in definitions if kind.get("exclusive") and not name.startswith(PREDICTED)]
-        entries = [(str(entry["unit_id"]), entry.get("labels") or entry) for entry in curation["manual_labels"] or []]
+        entries = [(str(entry["unit_id"]), labels_of(entry)) for entry in curation["manual_labels"] or []]
         found = {kind: np.full(len(row), "", dtype=object) for kind in kinds}
         for unit, labels in entries:
             for kind in kinds if unit in row else ():

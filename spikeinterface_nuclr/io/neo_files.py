@@ -1,5 +1,6 @@
 """Files of spike trains of the many formats that neo reads -> Population."""
 
+import dataclasses
 from pathlib import Path
 
 from ..errors import InputError, reading
@@ -71,8 +72,6 @@ def _read(reader: type, path: Path) -> list:
 
 def _named(block, path: Path, *, group_by, observed) -> Population:
     """The Population of a block, with the file as its source."""
-    import dataclasses
-
     try:
         population = read_neo(block, group_by=group_by, observed=observed)
     except InputError as error:

@@ -148,12 +148,6 @@ def sortable(frame, file_name: str, *, source=None, view=None, height: int = 300
     return column(table, button, sizing_mode="stretch_width")
 
 
-def legend_of(names: list[tuple[str, str]]) -> str:
-    """Names and their colours, as HTML; names are escaped."""
-    entries = (f'<span style="color: {colour}">&#9679;</span> {html.escape(printable(name))}' for name, colour in names)
-    return " &nbsp; ".join(entries)
-
-
 def source_columns(frame) -> dict[str, np.ndarray]:
     """Columns of a frame for a ColumnDataSource: numbers as they are, everything else as text on one line."""
     return {

@@ -13,10 +13,10 @@ from ..predictions import UNKNOWN, Identities
 from ..provenance import portable_source
 from ..text import for_markdown
 from ..unit_embeddings import UnitEmbeddings
-from ..widgets.drawing import GREY, class_colours, hex_colours, scale_colours
+from ..widgets.drawing import legend_html, palette_of, scale_colours
 from ..widgets.maps import axis_labels, embedding_map
 from .methods import methods_of, percent
-from .page import Page, legend_of, sortable, source_columns
+from .page import Page, sortable, source_columns
 
 _NEAREST = 5
 # Columns that pointing at a unit shows.
@@ -212,16 +212,15 @@ def _colourings(units, identities: Identities | None) -> dict[str, list]:
     """Ways to colour the units, by name: a colour of each, and a legend as HTML."""
     found = {}
     if identities is not None:
-        palette = hex_colours(class_colours(identities.classes).values())
-        of_class = {**dict(zip(identities.classes.tolist(), palette, strict=True)), UNKNOWN: hex_colours([GREY])[0]}
+        of_class = palette_of(identities.classes)
         for name in ("label", "best label"):
             labels = [label or UNKNOWN for label in units[name].tolist()]
             shown = [(label, colour) for label, colour in of_class.items() if label in set(labels)]
-            found[name] = [[of_class[label] for label in labels], legend_of(shown)]
+            found[name] = [[of_class[label] for label in labels], legend_html(shown)]
     for name in ("probability", "novelty", "rate (Hz)", "depth (µm)", "split-half similarity"):
         if name in units:
             colours, steps = scale_colours(units[name].to_numpy())
-            found[name] = [colours, legend_of(steps)]
+            found[name] = [colours, legend_html(steps)]
     return found
 
 

@@ -3,7 +3,12 @@
 matplotlib is imported when used.
 """
 
+from html import escape
+
 import numpy as np
+
+from ..predictions import UNKNOWN
+from ..text import printable
 
 GREY = "0.75"
 _SCALE = "viridis"
@@ -23,6 +28,18 @@ def class_colours(classes) -> dict[str, tuple]:
     count = len(classes)
     palette = _PALETTE if count <= len(_PALETTE) else colormaps["turbo"](np.linspace(0.05, 0.95, count))
     return {str(name): to_rgb(palette[k]) for k, name in enumerate(classes)}
+
+
+def palette_of(classes) -> dict[str, str]:
+    """The colour of each class, and grey for "unknown", as hexadecimal."""
+    colours = hex_colours(class_colours(classes).values())
+    return {**dict(zip(map(str, classes), colours, strict=True)), UNKNOWN: hex_colours([GREY])[0]}
+
+
+def legend_html(names: list[tuple[str, str]]) -> str:
+    """Names and their colours; names are escaped."""
+    entry = '<span style="white-space: nowrap"><span style="color: {}">&#9679;</span> {}</span>'
+    return " &nbsp; ".join(entry.format(colour, escape(printable(name))) for name, colour in names)
 
 
 def class_markers(classes) -> dict[str, str]:
