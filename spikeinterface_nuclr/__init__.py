@@ -108,6 +108,7 @@ _PUBLIC = {
     "suggest_units": "decoding.suggestions",
     "write_matches": "io.nwb",
     "write_nwb": "io.nwb",
+    "unit_features": "decoding.features",
     "write_report": "reports.session",
     "write_phy_columns": "io.phy_columns",
 }

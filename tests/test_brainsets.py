@@ -265,8 +265,14 @@ def test_commands_select_units(nuclr, mice, tmp_path):
     assert len((tmp_path / "u.csv").read_text().splitlines()) == kept.n_units + 1
     inside = ("--in-place", "--where", "depth > 1", *exact)
     for wrong in (("embed", mice / "m0.nwb"), ("predict", mice / "m0.nwb", "--decoder", decoder)):
-        assert "--where is for output files" in nuclr(*wrong, *inside, code=2).stderr
+        assert "--where and --within are for output files" in nuclr(*wrong, *inside, code=2).stderr
     nuclr("store", "build", mice / "m0.nwb", "-o", tmp_path / "store", "-q", "--where", "depth > 1000")
     train = ("train", tmp_path / "store", "-o", tmp_path / "m.safetensors", "--where", "depth > 1", "-q")
     assert "when a store is built" in nuclr(*train, code=3).stderr
+    within = ("--within", "0:20", "--within", "30:50")
+    nuclr("embed", mice / "m0.nwb", "-o", tmp_path / "w.npz", *within, *exact)
+    part = read_population(mice / "m0.nwb", within=[[0, 20], [30, 50]])
+    assert UnitEmbeddings.load(tmp_path / "w.npz").provenance.population_fingerprint == part.fingerprint()
+    assert "--within 20: give START:STOP" in nuclr("embed", mice / "m0.nwb", "-o", out, "--within", "20", code=2).stderr
+    assert "--within are for output files" in nuclr("embed", mice / "m0.nwb", "--in-place", *within, code=2).stderr
     assert "is no condition" in nuclr(*fit, "--label", "cell_type", "--where", "depth >", "--overwrite", code=3).stderr

@@ -15,6 +15,7 @@ from spikeinterface_nuclr.decoding.features import (
     population_features,
     spectrum,
     trace_autocorrelation,
+    unit_features,
 )
 
 # Columns of `population_features`: those of the first, second and third length of bins.
@@ -30,6 +31,32 @@ def test_rates_are_of_observed_time():
     assert firing_rate(half)[0, 0] == pytest.approx(1.0)
     partly = Population([0, 1], [trains[0], []], observed=[np.array([[0.0, 10.0]]), np.empty((0, 2))])
     assert np.isnan(firing_rate(partly)[1, 0])
+
+
+def test_features_for_people_agree_with_plain_loops():
+    rng = np.random.default_rng(0)
+    poisson, regular = np.sort(rng.uniform(0, 300, 3000)), np.arange(0.05, 300, 0.13)
+    burst = np.sort(np.concatenate([regular, regular + 0.004]))
+    copy = np.clip(poisson + rng.normal(0, 0.01, 3000), 0, 300)
+    trains = [poisson, regular, burst, np.sort(copy), np.array([5.0]), np.empty(0)]
+    population = Population(list("abcdef"), trains, stop=300.0)
+    table = unit_features(population)
+    assert table.loc["a", "rate (Hz)"] == pytest.approx(10)
+    assert table.loc["a", "CV2 of intervals"] == pytest.approx(1, abs=0.05)
+    assert table.loc["b", "CV2 of intervals"] == pytest.approx(0, abs=1e-6)
+    assert table.loc["b", "median interval (ms)"] == pytest.approx(130)
+    assert table.loc["c", "intervals < 10 ms (%)"] == pytest.approx(50, abs=0.1)
+    assert table.loc["a", "population coupling"] > 0.5
+    coupling = population_features(population)[:, SCALES[1]][:, ZERO_LAG]
+    np.testing.assert_array_equal(table["population coupling"], coupling)
+    assert table.loc[["e", "f"], "median interval (ms)"].isna().all()
+    gap = Population(["a"], [np.array([0.0, 0.1, 0.2, 5.0, 5.3])], observed=[[0.0, 1.0], [5.0, 6.0]])
+    row = unit_features(gap).loc["a"]
+    assert row["median interval (ms)"] == pytest.approx(100)
+    assert row["CV2 of intervals"] == pytest.approx(0, abs=1e-9)
+    assert np.isnan(row["population coupling"])
+    traces = Population([0, 1], traces=rng.random((2, 900)), sampling_frequency=10.0)
+    assert unit_features(traces).columns.tolist() == ["population coupling"]
 
 
 def test_intervals_across_gaps_are_not_counted():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import socket
 
@@ -99,6 +100,7 @@ def test_a_unit_is_explained(content, analyzer):
     assert reason == ""
     assert [row[3] for row in rows] == expected["neuron"].tolist()
     assert "novelty" in "\n".join(content.summary(unit))
+    assert re.search(r"simple features: rate \(Hz\) \d", "\n".join(content.summary(unit)))
 
 
 def test_without_a_decoder_it_says_what_to_compute():

@@ -521,6 +521,25 @@ def test_units_are_read_by_their_ids_in_this_order():
             read_population(population, units=units)
 
 
+@pytest.mark.parametrize("signal", ["spikes", "traces"])
+def test_parts_of_the_time_keep_their_gaps(signal):
+    whole = simulate_population(4, 20.0)
+    if signal == "traces":
+        whole = Population(whole.unit_ids, traces=np.random.default_rng(0).random((4, 200)), sampling_frequency=10.0,
+                           observed=[[0.0, 8.0], [12.0, 20.0]])  # fmt: skip
+    else:
+        whole = whole.within([[0.0, 8.0], [12.0, 20.0]])
+    part = read_population(whole, within=[[5, 14]], units=["u002", "u001"])
+    np.testing.assert_allclose(part.observed_of(0), [[5.0, 8.0], [12.0, 14.0]])
+    assert (part.start, part.stop, part.n_units) == (5.0, 14.0, 2)
+    for within, message in (([[30, 40]], "nothing was recorded within 30–40 s"), ([], "within no interval"),
+                            ([[8.5, 11]], "nothing was recorded within 8.5–11 s: it lasts from 0 to 20 s"),
+                            ([[0, 5], [3, 6]], "starts before"), ([[5, 1]], "negative length"), ("x", "must be"),
+                            ([[0, np.nan]], "NaN")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            read_population(whole, within=within)
+
+
 @pytest.mark.parametrize("format", ["memory", "binary_folder", "zarr"])
 @pytest.mark.parametrize("segments", [1, 2])
 def test_units_are_observed_in_their_valid_periods(tmp_path, format, segments):

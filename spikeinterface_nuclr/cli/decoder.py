@@ -14,8 +14,6 @@ from .options import (
     Classes,
     Device,
     Embeddings,
-    GroupBy,
-    KeepRejected,
     Label,
     Labels,
     Level,
@@ -24,17 +22,13 @@ from .options import (
     Precision,
     Quiet,
     Readout,
-    SamplingFrequency,
-    Series,
     Sources,
     Target,
-    Traces,
     Value,
     Values,
-    Where,
     label_rule,
     read_card,
-    read_options,
+    reads_recordings,
     target_name,
 )
 
@@ -47,6 +41,7 @@ app.add_typer(decoder, name="decoder")
 
 
 @decoder.command("fit")
+@reads_recordings
 def decoder_fit(
     sources: Sources,
     output: Annotated[
@@ -71,12 +66,8 @@ def decoder_fit(
         ),
     ] = None,
     card: Card = None,
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -107,7 +98,7 @@ def decoder_fit(
     cohort = read_cohort(
         sources, label_rule(label, labels, value, values, level, classes),
         EmbeddingSettings(model, device, precision, progress=not quiet), released=embeddings or (), depth=depth,
-        **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
+        **reading,
     )  # fmt: skip
     list_skipped(cohort.left_out)
     known = (cohort.embeddings, cohort.labels, cohort.animals)
@@ -123,6 +114,7 @@ def decoder_fit(
 
 
 @decoder.command("suggest")
+@reads_recordings
 def decoder_suggest(
     sources: Sources,
     decoder: Annotated[
@@ -134,12 +126,8 @@ def decoder_suggest(
         typer.Option("--output", "-o", help="Table of units to write: .csv.", show_default="printed"),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of units.")] = 20,
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -165,7 +153,6 @@ def decoder_suggest(
     fitted = decoder_of(decoder)
     reader = PredictionReader(fitted, decoder, None, None)
     settings = EmbeddingSettings(None, device, precision, progress=not quiet)
-    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     listed = list_sources(sources)
     found, embeddings, labelled = [], [], []
     for one in listed:

@@ -9,28 +9,23 @@ from ..errors import InputError
 from .app import app, say
 from .options import (
     Device,
-    GroupBy,
     IfExists,
-    KeepRejected,
     Model,
     Overwrite,
     Precision,
     Quiet,
-    SamplingFrequency,
-    Series,
     Source,
-    Traces,
-    Where,
     check_replacing,
     check_source,
     open_analyzer,
-    read_options,
+    reads_recordings,
 )
 
 _NWB = (".nwb", ".zarr")
 
 
 @app.command()
+@reads_recordings
 def embed(
     source: Source,
     output: Annotated[
@@ -56,7 +51,6 @@ def embed(
     skip_silence: Annotated[
         bool, typer.Option("--skip-silence", help="Exclude seconds in which no unit of the probe fires (lost data).")
     ] = False,
-    group_by: GroupBy = "group",
     name: Annotated[str, typer.Option(help="Name of the table in the NWB file.")] = "UnitEmbeddings",
     publish: Annotated[
         bool,
@@ -66,11 +60,8 @@ def embed(
             "properties (analyzer).",
         ),
     ] = False,
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     overwrite: Overwrite = False,
     if_exists: IfExists = "error",
     quiet: Quiet = False,
@@ -91,12 +82,13 @@ def embed(
     """
     from ..embedding import EmbeddingSettings
     from ..io import kind_of
+    from ..io.where import selects
 
     check_source(source)
     if in_place and (output is not None or units_only):
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output and --units-only")
     settings = EmbeddingSettings(model, device, precision, overlap, min_spikes, skip_silence, progress=not quiet)
-    reading, kind = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where), kind_of(source)
+    kind = kind_of(source)
     into_nwb = in_place or units_only or (output is not None and output.suffix in _NWB)
     if into_nwb and kind != "nwb":
         if output is None or not output.suffix == ".nwb" or in_place or units_only:
@@ -106,8 +98,8 @@ def embed(
             "embeddings to the session's NWB file, use write_nwb('session.nwb', …) in Python"
         )
     inside = in_place or (output is None and kind == "analyzer")
-    if where is not None and (output is None or into_nwb):
-        raise typer.BadParameter("--where is for output files: -o FILE.npz or .csv")
+    if selects(reading) and (output is None or into_nwb):
+        raise typer.BadParameter("--where and --within are for output files: -o FILE.npz or .csv")
     check_replacing(inside=inside, overwrite=overwrite, if_exists=if_exists)
     if into_nwb:
         places = {"in_place": in_place, "units_only": units_only, "overwrite": overwrite, "if_exists": if_exists}

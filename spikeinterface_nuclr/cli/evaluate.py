@@ -11,8 +11,6 @@ from .options import (
     Classes,
     Device,
     Embeddings,
-    GroupBy,
-    KeepRejected,
     Label,
     Labels,
     Level,
@@ -21,21 +19,18 @@ from .options import (
     Precision,
     Quiet,
     Readout,
-    SamplingFrequency,
-    Series,
     Sources,
     Target,
-    Traces,
     Value,
     Values,
-    Where,
     label_rule,
-    read_options,
+    reads_recordings,
     target_name,
 )
 
 
 @app.command()
+@reads_recordings
 def evaluate(
     sources: Sources,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.", show_default=False)],
@@ -74,12 +69,8 @@ def evaluate(
     ] = -1,
     model: Model = None,
     embeddings: Embeddings = None,
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -119,7 +110,7 @@ def evaluate(
         EmbeddingSettings(model, device, precision, progress=not quiet),
         cache=output / "embeddings", baselines=True, control=control and not embeddings, depth=depth,
         released=embeddings or (),
-        **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
+        **reading,
     )  # fmt: skip
     list_skipped(cohort.left_out)
     known = (cohort.embeddings, cohort.labels, cohort.animals)

@@ -13,6 +13,7 @@ from ..extensions import computed_embedding
 from ..io import kind_of, read_population
 from ..io.nwb.session import Session, read_session
 from ..io.spikeinterface import load_spikeinterface
+from ..io.where import selects
 from ..model.checkpoint import Checkpoint
 from ..model.device import choose_device, choose_precision
 from ..model.loading import load_checkpoint
@@ -28,10 +29,10 @@ _LARGEST_DIFFERENCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 0.05}
 def of_recording(path: Path, reading: dict) -> dict:
     """Facts of a recording: its units, their activity, and its embeddings if there are any."""
     kind = kind_of(path)
-    if kind == "nwb":
+    if kind == "nwb" and not selects(reading):
         session = read_session(path, **reading)
         return _population(session.population) | _in_session(session)
-    if kind == "analyzer":
+    if kind == "analyzer" and not selects(reading):
         analyzer = load_spikeinterface(path)
         return _population(read_population(analyzer, **reading)) | _in_analyzer(analyzer)
     return _population(read_population(path, **reading))

@@ -9,17 +9,13 @@ import typer
 from .app import app, say
 from .options import (
     Device,
-    GroupBy,
-    KeepRejected,
     Precision,
-    SamplingFrequency,
-    Series,
-    Traces,
-    read_options,
+    reads_recordings,
 )
 
 
 @app.command()
+@reads_recordings
 def info(
     name: Annotated[
         str,
@@ -29,11 +25,8 @@ def info(
             metavar="SOURCE|NPZ|MODEL|DECODER|STORE",
         ),
     ],
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
+    *,
+    reading: dict,
     check: Annotated[
         bool,
         typer.Option(
@@ -68,7 +61,7 @@ def info(
     elif is_store(path):
         lines = facts.of_store(path)
     else:
-        lines = facts.of_recording(path, read_options(group_by, series, traces, keep_rejected, sampling_frequency))
+        lines = facts.of_recording(path, reading)
     width = max(map(len, lines))
     for title, value in lines.items():
         say(f"{title:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")

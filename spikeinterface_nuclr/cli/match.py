@@ -8,25 +8,20 @@ import typer
 from .app import app, say
 from .options import (
     Device,
-    GroupBy,
     IfExists,
-    KeepRejected,
     Model,
     Overwrite,
     Precision,
     Quiet,
-    SamplingFrequency,
-    Series,
     Sources,
-    Traces,
-    Where,
     check_outside,
     check_replacing,
-    read_options,
+    reads_recordings,
 )
 
 
 @app.command()
+@reads_recordings
 def match(
     sources: Sources,
     output: Annotated[
@@ -69,12 +64,8 @@ def match(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the calibration.")] = 0,
     model: Model = None,
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -95,6 +86,7 @@ def match(
     from ..io.manifest import list_sources
     from ..io.nwb import write_matches
     from ..io.nwb.match_tables import check_targets
+    from ..io.where import selects
     from ..matching.analyzer_features import feature_names
     from ..matching.match import match_units
     from ..unit_matches import FORMATS
@@ -105,8 +97,8 @@ def match(
         check_replacing(inside=True, overwrite=overwrite, if_exists=if_exists)
     if if_exists != "error" and not in_place:
         check_replacing(inside=False, overwrite=overwrite, if_exists=if_exists)
-    if in_place and where is not None:
-        raise typer.BadParameter("--where is for output files: leave out --in-place")
+    if in_place and selects(reading):
+        raise typer.BadParameter("--where and --within are for output files: leave out --in-place")
     for path, formats in ((output, FORMATS), (neurons, (".csv",)), (figure, (".png", ".pdf", ".svg"))):
         if path is not None:
             check_writable(check_format(path, *formats), overwrite=overwrite)
@@ -123,7 +115,7 @@ def match(
     matches = match_units(
         sources, features=names or None, matcher=matcher, target_error=target_error, model=model, device=device,
         precision=precision, cache=cache or beside.with_name(f"{beside.name}.cache"), seed=seed, progress=not quiet,
-        **read_options(group_by, series, traces, keep_rejected, sampling_frequency, where),
+        **reading,
     )  # fmt: skip
     written = []
     if in_place:

@@ -1,6 +1,9 @@
 """Options that several commands share, and their translation into the package's parameters."""
 
+import functools
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -40,6 +43,14 @@ Where = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         help="Use only units whose properties satisfy a condition, such as \"label == 1 and qc_neural != 'FAIL'\".",
+        show_default=False,
+    ),
+]
+Within = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        help="Use only this part of the recording, in seconds, such as 0:600. Repeatable, in order of time.",
+        metavar="START:STOP",
         show_default=False,
     ),
 ]
@@ -143,12 +154,13 @@ def check_outside(output: Path, sources: list[Path]) -> None:
 
 
 def read_options(
-    group_by: str,
-    series: str | None,
-    traces: str,
-    keep_rejected: bool = False,
-    sampling_frequency: float | None = None,
-    where: str | None = None,
+    group_by: GroupBy = "group",
+    series: Series = None,
+    traces: Traces = "auto",
+    sampling_frequency: SamplingFrequency = None,
+    keep_rejected: KeepRejected = False,
+    where: Where = None,
+    within: Within = None,
 ) -> dict:
     """The keywords of `read_population` that differ from its defaults."""
     options = {
@@ -157,9 +169,38 @@ def read_options(
         "series": (series, None),
         "traces": (traces, "auto"),
         "where": (where, None),
+        "within": ([_interval(text) for text in within or ()], []),
     }
     changed = {name: value for name, (value, default) in options.items() if value != default}
     return {"group_by": None if group_by == "none" else group_by, **changed}
+
+
+def _interval(text: str) -> list[float]:
+    """The interval of a text such as 0:600."""
+    try:
+        start, stop = map(float, text.split(":"))
+    except ValueError:
+        raise typer.BadParameter(f"--within {text}: give START:STOP in seconds, such as 0:600") from None
+    return [start, stop]
+
+
+def reads_recordings(command: Callable) -> Callable:
+    """Replace a command's parameter `reading` by the options of `read_options`, and give it what they amount to."""
+    options = inspect.signature(read_options).parameters
+    parameters = dict(inspect.signature(command).parameters)
+    names = list(parameters)
+    place = names.index("reading")
+    shown = [parameters[name] for name in names[:place]] + list(options.values())
+    shown += [parameters[name] for name in names[place + 1 :]]
+
+    @functools.wraps(command)
+    def with_options(**given):
+        reading = read_options(**{name: given.pop(name) for name in options})
+        return command(**given, reading=reading)
+
+    with_options.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in shown])
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return with_options
 
 
 def read_card(path: Path) -> dict:

@@ -8,21 +8,18 @@ import typer
 from .app import app, say
 from .options import (
     Device,
-    GroupBy,
-    KeepRejected,
     Model,
     Overwrite,
     Precision,
     Quiet,
-    SamplingFrequency,
     Source,
-    Where,
     check_outside,
-    read_options,
+    reads_recordings,
 )
 
 
 @app.command()
+@reads_recordings
 def oversplits(
     source: Source,
     output: Annotated[
@@ -33,10 +30,8 @@ def oversplits(
         float, typer.Option(min=0.0, max=1.0, help="Leave out pairs that are less probable.")
     ] = 0.5,
     model: Model = None,
-    group_by: GroupBy = "group",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -58,7 +53,7 @@ def oversplits(
     found = find_oversplits(
         source, least_probability=least_probability, model=model, device=device, precision=precision,
         progress=not quiet,
-        **read_options(group_by, None, "auto", keep_rejected, sampling_frequency, where),
+        **reading,
     )  # fmt: skip
     if output is not None:
         with written_whole(output, overwrite=overwrite) as temporary:

@@ -13,25 +13,20 @@ from ..errors import CheckpointError, InputError, RecordingWarning
 from .app import app, say
 from .options import (
     Device,
-    GroupBy,
     IfExists,
-    KeepRejected,
     Overwrite,
     Precision,
     Quiet,
-    SamplingFrequency,
-    Series,
     Source,
-    Traces,
-    Where,
     check_replacing,
     check_source,
     open_analyzer,
-    read_options,
+    reads_recordings,
 )
 
 
 @app.command()
+@reads_recordings
 def predict(
     source: Source,
     decoder: Annotated[
@@ -67,12 +62,8 @@ def predict(
         Optional[str],  # noqa: UP045
         typer.Option(help="Path of the decoder's model, if it is not found by name.", show_default="the decoder's"),
     ] = None,
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -98,6 +89,7 @@ def predict(
     from ..embedding import EmbeddingSettings
     from ..io import kind_of
     from ..io.phy import is_phy_folder
+    from ..io.where import selects
 
     check_source(source)
     if in_place and output is not None:
@@ -113,11 +105,10 @@ def predict(
     if output is None and not in_place and not to_phy and kind != "analyzer":
         more = ", -o FILE.nwb or --in-place" * (kind == "nwb") + " or --to-phy" * is_phy_folder(source)
         raise typer.BadParameter("name a file to write: -o FILE.csv" + more)
-    if where is not None and not to_phy and (output is None or into_nwb):
-        raise typer.BadParameter("--where is for output files: -o FILE.csv")
+    if selects(reading) and not to_phy and (output is None or into_nwb):
+        raise typer.BadParameter("--where and --within are for output files: -o FILE.csv")
     check_replacing(inside=output is None and not to_phy, overwrite=overwrite, if_exists=if_exists)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
-    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     reader = PredictionReader(load_predictor(decoder), decoder, target_error, coverage)
     if model is not None:  # also where embeddings that are stored make it unnecessary
         model_of(reader.fitted, settings)
@@ -200,11 +191,12 @@ def read_prediction(source: Path, kind: str, reader: PredictionReader, settings,
     """Units, embeddings and predictions of a source; stored embeddings are used if they are current."""
     from ..io import read_population
     from ..io.nwb.session import read_session
+    from ..io.where import selects
 
     fitted = reader.fitted
-    if kind == "analyzer" and "where" not in reading:
+    if kind == "analyzer" and not selects(reading):
         population, embeddings = _analyzer_embeddings(source, fitted, settings, reading)
-    elif kind == "nwb" and "where" not in reading:
+    elif kind == "nwb" and not selects(reading):
         session = read_session(source, **reading)
         population, (_, embeddings) = session.population, _session_embeddings(session, fitted, settings)
     else:

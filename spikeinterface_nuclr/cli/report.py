@@ -10,19 +10,13 @@ from ..errors import InputError
 from .app import app, say
 from .options import (
     Device,
-    GroupBy,
-    KeepRejected,
     Model,
     Overwrite,
     Precision,
     Quiet,
-    SamplingFrequency,
-    Series,
     Source,
-    Traces,
-    Where,
     check_source,
-    read_options,
+    reads_recordings,
 )
 
 # Properties that hold a unit's depth, in the order in which they are looked for.
@@ -30,6 +24,7 @@ _DEPTHS = ("depth", "depth_um", "dist_from_tip_um", "distance_from_tip_um")
 
 
 @app.command()
+@reads_recordings
 def report(
     source: Source,
     output: Annotated[Path, typer.Option("--output", "-o", help="Page to write: .html.", show_default=False)],
@@ -47,12 +42,8 @@ def report(
     ] = None,
     method: Annotated[str, typer.Option("--map", help="Map of the embeddings: PCA or UMAP.")] = "PCA",
     model: Model = None,
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
@@ -79,7 +70,6 @@ def report(
     check_method(method)
     kind = kind_of(source)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
-    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     if decoder is not None:
         fitted = decoder_of(decoder)
         reader = PredictionReader(fitted, decoder, target_error, None)
@@ -100,10 +90,11 @@ def _stored(source: Path, kind: str, settings, reading: dict):
     """Units, embeddings, and identities with their decoder, that are stored and current; embeddings else new."""
     from ..decoding.loading import local_decoder
     from ..io import read_population
+    from ..io.where import selects
     from ..model.loading import load_checkpoint
 
     population, found = None, []
-    if kind in ("analyzer", "nwb") and "where" not in reading:
+    if kind in ("analyzer", "nwb") and not selects(reading):
         population, found = (_of_analyzer if kind == "analyzer" else _of_nwb)(source, reading)
     else:
         population = read_population(source, **reading)

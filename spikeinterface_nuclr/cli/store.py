@@ -7,14 +7,8 @@ import typer
 
 from .app import app, exit_if_skipped, list_skipped, say
 from .options import (
-    GroupBy,
-    KeepRejected,
     Quiet,
-    SamplingFrequency,
-    Series,
-    Traces,
-    Where,
-    read_options,
+    reads_recordings,
 )
 
 store = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build stores of many sessions, to train on.")
@@ -22,6 +16,7 @@ app.add_typer(store, name="store")
 
 
 @store.command("build")
+@reads_recordings
 def store_build(
     sources: Annotated[
         list[str],
@@ -32,12 +27,8 @@ def store_build(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store.", show_default=False)],
-    group_by: GroupBy = "group",
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     frame_rate: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Resample traces to this frame rate, that of the encoder.", show_default="as recorded"),
@@ -52,7 +43,6 @@ def store_build(
     """
     from ..training.building import build_store
 
-    reading = read_options(group_by, series, traces, keep_rejected, sampling_frequency, where)
     result, skipped = build_store(sources, output, frame_rate=frame_rate, n_jobs=n_jobs, progress=not quiet, **reading)
     say(f"{output}: {result.summary()}")
     list_skipped(skipped)

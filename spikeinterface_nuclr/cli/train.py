@@ -14,16 +14,11 @@ from .app import app, say
 from .options import (
     Card,
     Device,
-    KeepRejected,
     Overwrite,
     Precision,
     Quiet,
-    SamplingFrequency,
-    Series,
-    Traces,
-    Where,
     read_card,
-    read_options,
+    reads_recordings,
 )
 
 
@@ -36,6 +31,7 @@ def _show_config(requested: bool) -> None:
 
 
 @app.command()
+@reads_recordings
 def train(
     sources: Annotated[
         list[str],
@@ -65,11 +61,8 @@ def train(
         typer.Option(help="Animal (or pattern) to use neither for training nor for monitoring. Repeatable."),
     ] = None,
     card: Card = None,
-    series: Series = None,
-    traces: Traces = "auto",
-    sampling_frequency: SamplingFrequency = None,
-    keep_rejected: KeepRejected = False,
-    where: Where = None,
+    *,
+    reading: dict,
     device: Device = "auto",
     precision: Precision = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs per node (on a CPU: processes per node).")] = 1,
@@ -113,7 +106,7 @@ def train(
         hold_out=hold_out or (),
         exclude=exclude or (),
         card={"command": shlex.join(["nuclr", *sys.argv[1:]]), **description},
-        reading=read_options("group", series, traces, keep_rejected, sampling_frequency, where),
+        reading=reading,
         device=device,
         precision=precision,
         devices=devices,

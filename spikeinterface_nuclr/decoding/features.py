@@ -62,6 +62,55 @@ def autocorrelogram(population: Population) -> np.ndarray:
     return rows
 
 
+def unit_features(population: Population):
+    """What the baselines see of each unit, as a few numbers for people to read.
+
+    Parameters
+    ----------
+    population : Population
+
+    Returns
+    -------
+    pandas DataFrame
+        One row per unit, indexed by unit id. For spikes: "rate (Hz)"; "median interval (ms)" between spikes, "intervals
+        < 10 ms (%)", as bursts have, and "CV2 of intervals", their variability (1 for a Poisson process; Holt et al.
+        1996, J. Neurophysiol. 75, 1806–1814), where no gap in the observed time lies between; "population coupling",
+        the correlation with the summed activity of the other units of the group (bins of 0.1 s; traces: 1 s). NaN where
+        undefined.
+
+    Examples
+    --------
+    >>> from spikeinterface_nuclr import simulate_population, unit_features
+    >>> features = unit_features(simulate_population(10, 30.0))
+    >>> features.columns.tolist()[:2]
+    ['rate (Hz)', 'median interval (ms)']
+    """
+    import pandas as pd
+
+    columns = {}
+    if population.signal == "spikes":
+        columns["rate (Hz)"] = 10 ** firing_rate(population)[:, 0]
+        rows = np.array([_interval_facts(*_with_intervals(population, unit)) for unit in range(population.n_units)])
+        columns |= dict(zip(_INTERVAL_FACTS, rows.T, strict=True))
+    scale = {"spikes": 0.1, "traces": 1.0}[population.signal]
+    columns["population coupling"] = _population_features_at(population, scale)[:, ZERO_LAG]
+    return pd.DataFrame(columns, index=pd.Index(population.unit_ids, name="unit_id"))
+
+
+_INTERVAL_FACTS = ("median interval (ms)", "intervals < 10 ms (%)", "CV2 of intervals")
+
+
+def _interval_facts(times: np.ndarray, interval: np.ndarray) -> tuple[float, float, float]:
+    """Of a unit's spikes and the observed interval of each; NaN where undefined."""
+    lengths, whole = np.diff(times), np.diff(interval) == 0
+    if not whole.any():
+        return np.nan, np.nan, np.nan
+    sums = lengths[1:] + lengths[:-1]
+    pairs = whole[1:] & whole[:-1] & (sums > 0)
+    cv2 = (2 * np.abs(np.diff(lengths))[pairs] / sums[pairs]).mean() if pairs.any() else np.nan
+    return 1e3 * np.median(lengths[whole]), 100 * (lengths[whole] < 0.01).mean(), cv2
+
+
 def _check_spikes(population: Population) -> None:
     if population.signal != "spikes":
         raise InputError("the population holds traces: rates and intervals need spikes")
@@ -163,16 +212,17 @@ def population_features(population: Population) -> np.ndarray:
     Activity is read in blocks of about 16 MB. In addition, memory grows with the square of the number of neurons in a
     group: 8 bytes per pair.
     """
-    typical = typical_length(population)
-    columns = []
-    for scale in SCALES_S[population.signal]:
-        rows = np.full((population.n_units, len(LAGS) + len(QUANTILES) + 1), np.nan)
-        bin_s = np.clip(typical, SCALES_S[population.signal][0], scale)
-        for _, units in population.groups():
-            if len(units) > 1:
-                rows[units] = _group_features(ObservedBins.of(population, units, bin_s))
-        columns.append(rows)
-    return np.hstack(columns)
+    return np.hstack([_population_features_at(population, scale) for scale in SCALES_S[population.signal]])
+
+
+def _population_features_at(population: Population, scale: float) -> np.ndarray:
+    """`population_features` in bins of one width."""
+    rows = np.full((population.n_units, len(LAGS) + len(QUANTILES) + 1), np.nan)
+    bin_s = np.clip(typical_length(population), SCALES_S[population.signal][0], scale)
+    for _, units in population.groups():
+        if len(units) > 1:
+            rows[units] = _group_features(ObservedBins.of(population, units, bin_s))
+    return rows
 
 
 def _group_features(binned: ObservedBins) -> np.ndarray:

@@ -6,10 +6,12 @@ from html import escape
 
 import numpy as np
 
+from ..decoding.features import unit_features
 from ..decoding.loading import local_decoder
 from ..errors import InputError
 from ..extensions import computed_embedding, computed_estimate, computed_identity
 from ..extensions.base import groups_of
+from ..io import read_population
 from ..predictions import UNKNOWN, Estimates, Identities
 from ..text import printable
 from ..unit_embeddings import UnitEmbeddings
@@ -145,7 +147,13 @@ class Content:
             value, low, high = (getattr(self.estimates, name)[row] for name in ("value", "low", "high"))
             target = printable(self.estimates.target)
             lines.append(f"{target}: {value:.4g} [{low:.4g}, {high:.4g}], {self.estimates.coverage:.0%} interval")
+        features = self._features.iloc[row].dropna()
+        lines.append("simple features: " + ", ".join(f"{name} {value:.3g}" for name, value in features.items()))
         return [*lines, *([f"stale: {self.stale}"] if self.stale else [])]
+
+    @cached_property
+    def _features(self):
+        return unit_features(read_population(self.analyzer))
 
     def probabilities(self, unit) -> list[tuple[str, float, str]]:
         """The most probable classes of a unit, the most probable first: name, probability, colour."""

@@ -14,7 +14,7 @@ from .cellexplorer import cellexplorer_file, read_cellexplorer
 from .npy import load_numbers
 from .phy import is_phy_folder, read_phy
 from .suite2p import is_suite2p_folder, read_suite2p
-from .where import select_units, select_where
+from .where import select_time, select_units, select_where, selects
 
 ACCEPTED = (
     "a SortingAnalyzer or BaseSorting (object or folder), an NWB file with a units table or ROI responses, a phy, "
@@ -35,6 +35,7 @@ def read_population(
     traces: str = "auto",
     where: str | None = None,
     units=None,
+    within=None,
 ) -> Population:
     """Read the neurons of a recording from a SpikeInterface object, an NWB file, a folder or an array.
 
@@ -78,6 +79,8 @@ def read_population(
         population, also not as context of these.
     units : array-like, optional
         Ids of the units to read, in this order. As with `where`, the others are not part of the population.
+    within : array-like, shape (k, 2), optional
+        Intervals in seconds: only these parts of what was recorded are read.
 
     Returns
     -------
@@ -103,13 +106,15 @@ def read_population(
     >>> read_population(sorting, observed=[[0.0, 10.0]]).spike_times[0].tolist()
     [0.01, 3.0]
     """
-    if where is not None or units is not None:
+    selection = {"where": where, "units": units, "within": within}
+    if selects(selection):
         options = {"group_by": group_by, "observed": observed, "sampling_frequency": sampling_frequency}
         options |= {"keep_rejected": keep_rejected, "series": series, "traces": traces}
         name = str(source) if isinstance(source, str | Path) else "the recording"
         population = read_population(source, **options)
         population = population if where is None else select_where(population, where, name)
-        return population if units is None else select_units(population, units, name)
+        population = population if units is None else select_units(population, units, name)
+        return population if within is None else select_time(population, within, name)
     if isinstance(source, Population):
         return source
     source = Path(source) if isinstance(source, str) else source

@@ -1,4 +1,4 @@
-"""Selecting units by their properties: "label == 1 and qc != 'FAIL'"."""
+"""Selecting units, by id or by their properties ("label == 1 and qc != 'FAIL'"), and parts of the time."""
 
 import ast
 import operator
@@ -7,6 +7,7 @@ import unicodedata
 import numpy as np
 
 from ..errors import InputError
+from ..intervals import checked_intervals, intersection
 from ..population import Population
 
 _OPERATORS = {
@@ -15,6 +16,24 @@ _OPERATORS = {
 }  # fmt: skip
 _LONGEST = 2_000
 _EXAMPLE = "such as \"label == 1 and region != 'root'\""
+
+
+def selects(reading: dict) -> bool:
+    """Whether keywords of `read_population` select: results of the whole recording do not apply to what they select."""
+    return any(reading.get(name) is not None for name in ("where", "units", "within"))
+
+
+def select_time(population: Population, within, name: str) -> Population:
+    """The parts of a recording in these intervals of seconds; InputError if nothing is observed in them."""
+    intervals = checked_intervals(within, f"{name}: within")
+    sets, _ = population.observed_sets(range(population.n_units))
+    if not any(np.ptp(intersection(observed, intervals), axis=1).sum() for observed in sets):
+        raise InputError(
+            f"{name}: nothing was recorded within "
+            + (" or ".join(f"{start:g}–{stop:g} s" for start, stop in intervals[:3]) or "no interval")
+            + f": it lasts from {population.start:g} to {population.stop:g} s"
+        )
+    return population.within(intervals)
 
 
 def select_units(population: Population, units, name: str) -> Population:

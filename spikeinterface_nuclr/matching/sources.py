@@ -17,6 +17,7 @@ from ..intervals import alternating, union
 from ..io import kind_of, read_population
 from ..io.nwb.session import read_session
 from ..io.spikeinterface import load_spikeinterface
+from ..io.where import selects
 from ..model.checkpoint import Checkpoint
 from ..model.loading import load_checkpoint
 from ..population import Population
@@ -91,7 +92,7 @@ class EvidenceReader:
         reading = {**self.reading, **changes}
         if isinstance(source, str | Path) and not Path(source).exists():
             raise InputError(f"{source}: no such file or folder")
-        if isinstance(source, str | Path) and kind_of(source) == "nwb" and "where" not in reading:
+        if isinstance(source, str | Path) and kind_of(source) == "nwb" and not selects(reading):
             session = read_session(Path(source), **reading)
             return session.population, [t.embeddings for k, t in session.tables.items() if not session.outdated[k]]
         if isinstance(source, str | Path) and kind_of(source) == "analyzer":

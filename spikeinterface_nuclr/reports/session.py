@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..decoding.features import firing_rate
+from ..decoding.features import unit_features
 from ..errors import InputError
 from ..files import check_format, written_whole
 from ..population import Population
@@ -158,8 +158,7 @@ def _units(population: Population, embeddings: UnitEmbeddings, identities: Ident
             "runner-up": runner_up, "reason": identities.reason,
         }  # fmt: skip
         columns |= {} if identities.novelty is None else {"novelty": identities.novelty}
-    if population.signal == "spikes":
-        columns["rate (Hz)"] = 10 ** firing_rate(population)[:, 0]
+    columns |= {name: values.to_numpy() for name, values in unit_features(population).items()}
     if depths is not None:
         columns["depth (µm)"] = np.asarray(depths, dtype=float)
     if len(set(population.group.tolist())) > 1:
@@ -195,7 +194,8 @@ def _interactive(units, embeddings: UnitEmbeddings, identities: Identities | Non
         return
     yield (
         "## Why this label\n\nThe labelled neurons that each selected unit resembles most. Distances are in units of "
-        "how far a typical neuron of a new animal lies from its nearest labelled neurons."
+        "how far a typical neuron of a new animal lies from its nearest labelled neurons. What simpler features would "
+        "tell (rate, intervals, population coupling) is in the table of units."
     )
     table = nearest.reset_index().rename(columns={"unit_id": "unit"})
     table["unit"] = table["unit"].astype(str)

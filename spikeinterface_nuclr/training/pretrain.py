@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..errors import InputError
+from ..io.where import selects
 from ..model.checkpoint import Checkpoint
 from ..model.device import choose_device, choose_precision
 from ..model.encoder import Encoder
@@ -343,8 +344,10 @@ def _store(sources, run: Run, config: PretrainConfig, reading: dict, *, several:
     if isinstance(sources, list | tuple) and len(sources) == 1 and is_store(sources[0]):
         [sources] = sources
     if isinstance(sources, Store) or is_store(sources):
-        if "where" in reading:
-            raise InputError("where selects units when a store is built: give it to build_store (nuclr store build)")
+        if selects(reading):
+            raise InputError(
+                "where and within select when a store is built: give them to build_store (nuclr store build)"
+            )
         return sources if isinstance(sources, Store) else Store(sources)
     if several:
         raise InputError("several processes train from one store: build it first with `nuclr store build`")
