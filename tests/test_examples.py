@@ -90,3 +90,12 @@ def test_active_learning(run):
         for name in ("decoder", "better")
     ]
     assert right[0] < right[1]
+
+
+def test_gui(run, monkeypatch):
+    pytest.importorskip("spikeinterface_gui")
+    pytest.importorskip("PySide6.QtWidgets", exc_type=ImportError)
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    after = run("09_gui")
+    assert after["selected"] == [after["analyzer"].unit_ids[7]]
+    assert len(np.unique(after["axis"].images[0].get_array().reshape(-1, 4), axis=0)) > 100  # it is not blank

@@ -371,13 +371,9 @@ export default {createElement, useState, useEffect, useMemo, useRef, useCallback
 """
 
 
-@pytest.mark.slow
-def test_in_a_browser_the_list_follows_the_map_and_labels_are_saved(page, copied):
-    window = page.window
-    view, controller = window.views["nuclr"], window.controller
-    # Where bokeh has drawn the point of a unit.
-    row = 7
-    x, y = page.evaluate(
+def place_of(page, point) -> list[float]:
+    """Where on the page bokeh has drawn a point of the map."""
+    return page.evaluate(
         """([x, y]) => {
           const found = [];
           const walk = (v) => { if (v.model && v.model.type === 'Figure') found.push(v);
@@ -386,9 +382,39 @@ def test_in_a_browser_the_list_follows_the_map_and_labels_are_saved(page, copied
           const figure = found[0], frame = figure.frame, box = figure.el.getBoundingClientRect();
           return [box.x + frame.x_scale.compute(x), box.y + frame.y_scale.compute(y)];
         }""",
-        view.points()[row].tolist(),
+        np.asarray(point).tolist(),
     )
-    page.mouse.click(x, y)
+
+
+@pytest.mark.slow
+def test_in_a_browser_an_outline_selects_the_units_inside(page):
+    view, controller = page.window.views["nuclr"], page.window.controller
+    points = view.points()[:23]
+    middle = points[np.argsort(np.linalg.norm(points - np.median(points, axis=0), axis=1))[:4]].mean(axis=0)
+    inside = np.argsort(np.linalg.norm(points - middle, axis=1))
+    distance = np.linalg.norm(points - middle, axis=1)[inside]
+    count = 2 + int(np.argmax(np.diff(distance)[1:5]))  # two to six units, where a gap follows
+    radius = distance[count - 1 : count + 1].mean()
+    page.locator("[title^='Lasso'], .bk-tool-icon-lasso-select").first.click()
+    corners = [middle + radius * np.array([np.cos(a), np.sin(a)]) for a in np.linspace(0, 2 * np.pi, 60)]
+    page.mouse.move(*place_of(page, corners[0]))
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*place_of(page, corner))
+    page.mouse.up()
+    page.wait_for_timeout(2000)
+    assert set(controller.get_visible_unit_ids()) == set(controller.unit_ids[inside[:count]])
+    ticked = [k for k, shown in enumerate(page.window.views["unitlist"].table.value["visible"]) if shown]
+    assert ticked == sorted(inside[:count].tolist())
+
+
+@pytest.mark.slow
+def test_in_a_browser_the_list_follows_the_map_and_labels_are_saved(page, copied):
+    window = page.window
+    view, controller = window.views["nuclr"], window.controller
+    # Where bokeh has drawn the point of a unit.
+    row = 7
+    page.mouse.click(*place_of(page, view.points()[row]))
     page.wait_for_timeout(2000)
     assert controller.get_visible_unit_ids() == [controller.unit_ids[row]]
     assert page.locator(f"text=unit {controller.unit_ids[row]}").count() == 1

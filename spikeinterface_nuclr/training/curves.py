@@ -1,14 +1,25 @@
 """The figure of a training run's log."""
 
-# Title, columns and unit of each panel.
+# Title, unit, and the columns of each panel with their names.
 _PANELS = (
-    ("loss", ("loss",), "nats"),
-    ("terms of the loss", ("alignment", "repulsion", "invariance", "variance", "covariance"), "nats"),
-    ("top-1 re-identification accuracy", ("reidentification", "reidentification_across"), "fraction of neurons"),
-    ("effective dimensionality", ("rank_me",), "RankMe"),
-    ("split-half similarity", ("split_half_similarity",), "cosine similarity"),
-    ("linear probe, held-out animals", ("probe",), "macro-F1"),
+    ("loss of the training", "loss", {"loss": "loss"}),
+    (
+        "its terms",
+        "contribution to the loss",
+        {name: name for name in ("alignment", "repulsion", "invariance", "variance", "covariance")},
+    ),
+    (
+        "top-1 re-identification",
+        "fraction of held-out neurons",
+        {"reidentification": "within a recording", "reidentification_across": "across recordings"},
+    ),
+    ("effective dimensionality", "dimensions (RankMe)", {"rank_me": "RankMe"}),
+    ("split-half similarity", "cosine similarity", {"split_half_similarity": "similarity"}),
+    ("linear probe, held-out animals", "macro-F1", {"probe": "probe"}),
 )
+# Of one panel, told apart in grey, and by the colour-blind.
+_STYLES = (("#0072B2", "-", "o"), ("#E69F00", "--", "s"), ("#009E73", ":", "D"))
+_IN_A_ROW = 3
 
 
 def plot_training(rows: list[dict]):
@@ -31,15 +42,22 @@ def plot_training(rows: list[dict]):
     """
     from matplotlib.figure import Figure
 
-    panels = [(title, [name for name in names if name in rows[0]], unit) for title, names, unit in _PANELS]
-    panels = [panel for panel in panels if panel[1]]
-    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
-    steps = [row["step"] for row in rows]
-    for axes, (title, names, unit) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name in names:
-            axes.plot(steps, [row[name] for row in rows], marker="." if len(rows) < 30 else "", label=name)
+    panels = [(title, unit, {k: v for k, v in names.items() if k in rows[0]}) for title, unit, names in _PANELS]
+    panels = [panel for panel in panels if panel[2]]
+    across = min(_IN_A_ROW, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(4 * across, 3.2 * down), layout="constrained")
+    steps, every = [row["step"] for row in rows], figure.subplots(down, across, squeeze=False).ravel()
+    for axes, (title, unit, names) in zip(every, panels, strict=False):
+        for (column, name), (colour, line, marker) in zip(names.items(), _STYLES, strict=False):
+            values = [row[column] for row in rows]
+            axes.plot(
+                steps, values, line, color=colour, marker=marker if len(rows) < 30 else "", markersize=4, label=name
+            )
         axes.set(title=title, xlabel="step", ylabel=unit)
         if len(names) > 1:
             axes.legend(frameon=False, fontsize="small")
         axes.spines[["top", "right"]].set_visible(False)
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
     return figure

@@ -52,12 +52,12 @@ def draw_scores(axis, evaluation: Comparison, styles: dict[str, Style]) -> None:
         axis.plot(row["value"], y, style.marker, color=style.color, markersize=7)
         axis.annotate(f"{row['value']:.2f}", (row["value"], y), (0, 6), textcoords="offset points", ha="center", size=8)
     axis.set_yticks(range(len(styles)), [fill(for_figure(method), _NAME_WIDTH) for method in styles])
-    shuffled = ", shuffled labels (grey)" if SHUFFLED in table.index else ""
+    shuffled = "; grey: shuffled labels" if SHUFFLED in table.index else ""
     readout = evaluation.provenance["readout"]
     axis.set(
         title=f"{for_figure(evaluation.target)}: {evaluation.protocol}, {readout} read-out",
         xlim=(min(0, points["value"].min() - 0.03), 1.05), ylim=(len(styles) - 0.4, -0.7),
-        xlabel=f"{evaluation.MAIN}: mean, 95 % interval, animals (points){shuffled}",
+        xlabel=f"{evaluation.MAIN}\n(mean, 95 % interval; points: animals{shuffled})",
     )  # fmt: skip
     open_spines(axis)
 

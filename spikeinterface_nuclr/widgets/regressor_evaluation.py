@@ -62,7 +62,7 @@ def _draw_predictions(axis, evaluation: RegressorEvaluation, colour) -> None:
     scores = evaluation.scores[evaluation.scores["method"] == EMBEDDING].set_index("score")["value"]
     axis.set(
         title=f"embedding: r2 {scores['r2']:.2f}, mean error {_short(scores['mean absolute error'])}",
-        xlabel=f"true {for_figure(evaluation.target)}", ylabel="predicted",
+        xlabel=f"true {for_figure(evaluation.target)}", ylabel=f"predicted {for_figure(evaluation.target)}",
     )  # fmt: skip
     open_spines(axis)
 
