@@ -8,12 +8,13 @@ import numpy as np
 from ..errors import InputError, RecordingWarning, reading
 from ..intervals import checked_intervals
 from ..population import Population
-from .alf import alf_folders, read_alf
+from .alf import read_alf
 from .calcium import assemble_traces, regular_frames
 from .cellexplorer import cellexplorer_file, read_cellexplorer
+from .folders import recording_in
 from .npy import load_numbers
-from .phy import is_phy_folder, read_phy
-from .suite2p import is_suite2p_folder, read_suite2p
+from .phy import read_phy
+from .suite2p import read_suite2p
 from .where import select_time, select_units, select_where, selects
 
 ACCEPTED = (
@@ -186,26 +187,17 @@ def _reader_of_file(path: Path):
 
 
 def _reader_of_folder(path: Path):
-    from .nwb.file import is_zarr_nwb
-    from .spikeinterface import is_analyzer
+    from .nwb.population import read_nwb_path
 
-    # SpikeInterface keeps a sorter's output in a folder called sorter_output.
-    phy = next((folder for folder in (path, path / "sorter_output") if is_phy_folder(folder)), None)
-    if phy is not None:
-        return lambda _, **options: read_phy(phy, **options), ("sampling_frequency", "keep_rejected")
-    # suite2p writes a run into a folder called suite2p.
-    suite2p = next((folder for folder in (path, path / "suite2p") if is_suite2p_folder(folder)), None)
-    if suite2p is not None:
-        return lambda _, **options: read_suite2p(suite2p, **options), ("sampling_frequency", "keep_rejected")
-    if is_zarr_nwb(path):
-        from .nwb.population import read_nwb_path
-
-        return read_nwb_path, ("series", "traces", "keep_rejected")
-    if (session := cellexplorer_file(path)) is not None:
-        return lambda _, **options: read_cellexplorer(session, **options), ()
-    if not is_analyzer(path) and alf_folders(path):
-        return read_alf, ("keep_rejected",)
-    return _read_sorting_folder, ()
+    kind, place = recording_in(path)
+    read, accepted = {
+        "phy": (read_phy, ("sampling_frequency", "keep_rejected")),
+        "suite2p": (read_suite2p, ("sampling_frequency", "keep_rejected")),
+        "nwb": (read_nwb_path, ("series", "traces", "keep_rejected")),
+        "cellexplorer": (read_cellexplorer, ()),
+        "alf": (read_alf, ("keep_rejected",)),
+    }.get(kind, (_read_sorting_folder, ()))
+    return lambda _, **options: read(place, **options), accepted
 
 
 def _read_sorting_folder(path: Path, **options) -> Population:

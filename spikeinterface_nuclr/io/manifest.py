@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, reason_of
+from .folders import recording_in
 
 MANIFEST_COLUMNS = ("source", "animal", "session", "probe", "weight")
 
@@ -113,7 +114,9 @@ def _files(pattern: str, folder: Path = Path(), **entries) -> list[Listed]:
 
 def _inside(path: Path) -> list[Path]:
     """The NWB files in a folder that is not itself a recording."""
-    return sorted(path.rglob("[!.]*.nwb")) if path.is_dir() and not (path / ".zgroup").exists() else []
+    if not path.is_dir() or (path / ".zgroup").exists() or recording_in(path)[0]:
+        return []
+    return sorted(path.rglob("[!.]*.nwb"))
 
 
 def _read_manifest(path: Path) -> list[Listed]:

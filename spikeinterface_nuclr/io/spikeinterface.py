@@ -170,6 +170,16 @@ def is_analyzer(path: Path) -> bool:
         return False
 
 
+def is_saved(path: Path) -> bool:
+    """Whether SpikeInterface saved an analyzer or a sorting in this folder."""
+    if any((path / name).is_file() for name in ("spikeinterface_info.json", "si_folder.json")):
+        return True
+    try:
+        return is_analyzer(path) or "zarr_class_info" in _saved(path)
+    except InputError:
+        return False
+
+
 def _is_class(class_info, name: str) -> bool:
     return isinstance(class_info, dict) and str(class_info.get("class", "")).rpartition(".")[2] == name
 
