@@ -146,6 +146,19 @@ def files_of(path: Path) -> list[Path]:
     return [path, path.with_suffix(".provenance.json")] if path.suffix == ".csv" else [path]
 
 
+def stored_provenance(path: Path) -> Provenance | None:
+    """The provenance of what `UnitEmbeddings.save` wrote to a path; None if there is none, or it cannot be read."""
+    if path.suffix == ".npz":
+        embeddings = stored_embeddings(path)
+        return None if embeddings is None else embeddings.provenance
+    if not all(file.is_file() for file in files_of(path)):
+        return None
+    try:
+        return Provenance.from_dict(json.loads(files_of(path)[1].read_text(encoding="utf-8")))
+    except (InputError, ValueError):
+        return None
+
+
 def stored_embeddings(path: Path) -> UnitEmbeddings | None:
     """The embeddings in an ``.npz`` file; None if it does not exist or cannot be read."""
     try:

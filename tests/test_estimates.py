@@ -194,8 +194,9 @@ def test_an_nwb_file_holds_them_for_plain_pynwb(nuclr, session, regressor, model
         "predicted        rate_hz" in " ".join(nuclr("info", session).stdout.split("\n"))
         or "rate_hz" in nuclr("info", session).stdout
     )
-    refused = nuclr("predict", session, "--decoder", regressor, "--in-place", "-q", code=3)
-    assert "holds 'rate_hz' already" in refused.stderr
+    again = ("predict", session, "--decoder", regressor, "--in-place", "-q")
+    assert "rate_hz is up to date" in nuclr(*again).stdout
+    assert "holds 'rate_hz' already" in nuclr(*again, "--coverage", 0.5, code=3).stderr
     nuclr("predict", session, "--decoder", regressor, "--in-place", "--if-exists", "replace", "--coverage", 0.5, "-q")
     assert read_nwb(session)[1][0].coverage == 0.5
 
@@ -207,8 +208,12 @@ def test_an_analyzer_holds_them(nuclr, population, regressor, model, expected, t
     assert "rate_hz predicted for 14 of 14 units, as nuclr_estimate" in done.stdout
     found = reload_estimates(folder)
     np.testing.assert_allclose(found.value, expected.value, rtol=1e-4)
+    again = ("predict", folder, "--decoder", regressor, *EXACT, model, "-q")
+    assert "rate_hz is up to date" in nuclr(*again).stdout
     out = tmp_path / "units.csv"
-    nuclr("predict", folder, "--decoder", regressor, *EXACT, model, "-o", out, "-q")
+    nuclr(*again, "-o", out)
+    assert "units.csv: is up to date" in nuclr(*again, "-o", out).stdout
+    assert "exists already" in nuclr(*again, "-o", out, "--coverage", 0.5, code=3).stderr
     np.testing.assert_allclose(pd.read_csv(out)["value"], found.value, rtol=1e-4)
 
 

@@ -188,7 +188,13 @@ def test_the_command_writes_what_is_asked_for_or_stored(nuclr, tmp_path):
     stored = nuclr("report", path, "-o", tmp_path / "c.html", "-q")
     assert stored.stdout.replace("c.html", "b.html") == done.stdout
     assert "Why this label" in (tmp_path / "c.html").read_text(encoding="utf-8")
-    assert "exists already" in nuclr("report", path, "-o", tmp_path / "c.html", "-q", code=3).stderr
+    content = (tmp_path / "c.html").read_bytes()
+    assert "c.html: is up to date" in nuclr("report", path, "-o", tmp_path / "c.html", "-q").stdout
+    other = ("report", path, "-o", tmp_path / "c.html", "-q", "--decoder", "simulated-cell-type")
+    assert "c.html: is up to date" in nuclr(*other).stdout  # as stored
+    assert "exists already" in nuclr(*other, "--target-error", 0.3, code=3).stderr
+    assert "exists already" in nuclr("report", path, "-o", tmp_path / "a.html", "-q", code=3).stderr  # has labels now
+    assert (tmp_path / "c.html").read_bytes() == content
     nuclr("report", path, "-o", tmp_path / "c.txt", code=3)
     assert "a map is by" in nuclr("report", path, "-o", tmp_path / "d.html", "--map", "x", code=3).stderr
     assert "have no property" in nuclr("report", path, "-o", tmp_path / "d.html", "--depth", "x", code=3).stderr

@@ -208,7 +208,7 @@ def test_phy_shows_predicted_labels(sorted_folder, nuclr):
     done = nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", "-q")
     assert "cluster_nuclr_cell_type.tsv" in done.stdout
     after = {path.name: path.read_bytes() for path in sorted_folder.iterdir()}
-    new = {"cluster_nuclr_cell_type.tsv", "cluster_nuclr_cell_type_probability.tsv"}
+    new = {"cluster_nuclr_cell_type.tsv", "cluster_nuclr_cell_type_probability.tsv", "nuclr_cell_type.provenance.json"}
     assert set(after) - set(before) == new
     assert all(after[name] == content for name, content in before.items())
     nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "-o", sorted_folder.parent / "p.csv", "-q")
@@ -220,9 +220,13 @@ def test_phy_shows_predicted_labels(sorted_folder, nuclr):
     assert np.allclose(probability["nuclr_cell_type_probability"], expected["confidence"], rtol=1e-3)
     # What was written does not change what is read.
     assert read_population(sorted_folder).unit_ids.tolist() == list(range(4, 15))
-    again = nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", "-q", code=3)
-    assert "exists already" in again.stderr
-    nuclr("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", "-q", "--overwrite")
+    again = ("predict", sorted_folder, "--decoder", "simulated-cell-type", "--to-phy", "-q")
+    (sorted_folder / "cluster_nuclr_cell_type.tsv").write_text("cluster_id\tnuclr_cell_type\n4\tcorrected\n")
+    assert "is up to date" in nuclr(*again).stdout
+    assert "exists already" in nuclr(*again, "--target-error", 0.3, code=3).stderr
+    assert "corrected" in (sorted_folder / "cluster_nuclr_cell_type.tsv").read_text()
+    nuclr(*again, "--overwrite")
+    assert "corrected" not in (sorted_folder / "cluster_nuclr_cell_type.tsv").read_text()
 
 
 def test_phylib_reads_the_columns(sorted_folder, nuclr):

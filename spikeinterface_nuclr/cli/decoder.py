@@ -143,10 +143,9 @@ def decoder_suggest(
     from ..decoding.suggestions import suggest_units
     from ..embedding import EmbeddingSettings
     from ..files import check_format, check_writable, written_whole
-    from ..io import kind_of
     from ..io.manifest import list_sources
     from ..text import for_csv
-    from .predict import PredictionReader, decoder_of, read_prediction
+    from .results import PredictionReader, decoder_of, read_recording
 
     if output is not None:
         check_writable(check_format(output, ".csv"), overwrite=overwrite)
@@ -157,13 +156,17 @@ def decoder_suggest(
     found, embeddings, labelled = [], [], []
     for one in listed:
         try:
-            population, embedded, identities = read_prediction(
-                one.source, kind_of(one.source), reader, settings, reading
-            )
+            recording = read_recording(one.source, one.reading(reading))
+            embedded = reader.embeddings_of(recording, settings)
+            identities = reader.predict(embedded, recording.population)
         except InputError as error:
             raise InputError(one.refusal(error)) from None
-        labels = population.properties.get(fitted.target)
-        known = {} if labels is None else dict(zip(map(str, population.unit_ids), as_labels(labels)[1], strict=True))
+        labels = recording.population.properties.get(fitted.target)
+        known = (
+            {}
+            if labels is None
+            else dict(zip(map(str, recording.population.unit_ids), as_labels(labels)[1], strict=True))
+        )
         found.append(identities)
         embeddings.append(embedded)
         labelled.append(np.array([known.get(str(unit), False) for unit in identities.unit_ids], dtype=bool))

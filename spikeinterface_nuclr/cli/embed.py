@@ -1,20 +1,24 @@
 """nuclr embed: writes embeddings to a new file, to an NWB file, or to an analyzer's folder, reusing existing ones."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from ..errors import InputError
-from .app import app, say
+from .app import app
+from .many import Done, run_each
 from .options import (
     Device,
     IfExists,
     Model,
+    NJobs,
+    Outcomes,
     Overwrite,
     Precision,
     Quiet,
-    Source,
+    Sources,
     check_replacing,
     check_source,
     open_analyzer,
@@ -27,11 +31,15 @@ _NWB = (".nwb", ".zarr")
 @app.command()
 @reads_recordings
 def embed(
-    source: Source,
+    sources: Sources,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            "--output", "-o", help="File to write: .npz, .csv, or a copy of the NWB file.", show_default=False
+            "--output",
+            "-o",
+            help="File to write: .npz, .csv, or a copy of the NWB file. For several recordings with {name}, or "
+            "{parent}, {animal}, {session}, {probe} or {key}.",
+            show_default=False,
         ),
     ] = None,
     in_place: Annotated[
@@ -64,6 +72,8 @@ def embed(
     reading: dict,
     overwrite: Overwrite = False,
     if_exists: IfExists = "error",
+    n_jobs: NJobs = 1,
+    outcomes: Outcomes = None,
     quiet: Quiet = False,
 ) -> None:
     """Compute an embedding for every sorted unit or imaged neuron.
@@ -76,108 +86,143 @@ def embed(
 
     nuclr embed ANALYZER: the extension nuclr_embedding, saved in the analyzer's folder.
 
+    nuclr embed 'data/*/*.nwb' -o 'embeddings/{name}.npz' -j 4: many recordings. Those that cannot be read are listed,
+    and the exit code is then 3. The same command continues a run that was stopped.
+
     Existing embeddings are reused, and recomputed if the spikes have changed. Embeddings of another model or other
     settings are replaced only on request: with --overwrite (output files) or --if-exists replace (inside an NWB file
     or analyzer).
     """
     from ..embedding import EmbeddingSettings
-    from ..io import kind_of
-    from ..io.where import selects
 
-    check_source(source)
     if in_place and (output is not None or units_only):
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output and --units-only")
     settings = EmbeddingSettings(model, device, precision, overlap, min_spikes, skip_silence, progress=not quiet)
-    kind = kind_of(source)
-    into_nwb = in_place or units_only or (output is not None and output.suffix in _NWB)
-    if into_nwb and kind != "nwb":
-        if output is None or not output.suffix == ".nwb" or in_place or units_only:
-            raise typer.BadParameter("--in-place and --units-only are for NWB files")
-        raise InputError(
-            f"{output}: an NWB output is a copy of an NWB source, and {source} is not an NWB file: to add its "
-            "embeddings to the session's NWB file, use write_nwb('session.nwb', …) in Python"
-        )
-    inside = in_place or (output is None and kind == "analyzer")
-    if selects(reading) and (output is None or into_nwb):
-        raise typer.BadParameter("--where and --within are for output files: -o FILE.npz or .csv")
-    check_replacing(inside=inside, overwrite=overwrite, if_exists=if_exists)
-    if into_nwb:
-        places = {"in_place": in_place, "units_only": units_only, "overwrite": overwrite, "if_exists": if_exists}
-        line = _into_nwb(source, output, settings, reading, name=name, publish=publish, **places)
-    elif output is not None:
-        if publish:
-            raise typer.BadParameter("--publish is for NWB files and analyzers")
-        line = _into_file(source, output, settings, reading, overwrite=overwrite)
-    elif kind == "analyzer":
-        line = _into_analyzer(source, settings, reading, publish=publish, if_exists=if_exists)
-    else:
+    places = {"in_place": in_place, "units_only": units_only, "name": name, "publish": publish}
+    job = _Embed(settings, reading, **places, overwrite=overwrite, if_exists=if_exists)
+    run_each(sources, output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
+
+
+@dataclass(frozen=True)
+class _Embed:
+    """How each recording is embedded, and where its embeddings go."""
+
+    settings: object
+    reading: dict
+    in_place: bool
+    units_only: bool
+    name: str
+    publish: bool
+    overwrite: bool
+    if_exists: str
+
+    def check(self) -> None:
+        """Raise what would be wrong with every recording."""
+        from ..model.device import choose_device
+        from ..model.loading import load_checkpoint
+
+        choose_device(self.settings.device)
+        if self.settings.model is not None:
+            load_checkpoint(self.settings.model)
+
+    def __call__(self, listed, output: Path | None, *, alone: bool) -> Done:
+        """Embed one recording."""
+        from ..io import kind_of
+        from ..io.where import selects
+
+        source, reading = listed.source, listed.reading(self.reading)
+        check_source(source)
+        kind = kind_of(source)
+        into_nwb = self.in_place or self.units_only or (output is not None and output.suffix in _NWB)
+        if into_nwb and kind != "nwb":
+            if output is None or not output.suffix == ".nwb" or self.in_place or self.units_only:
+                raise typer.BadParameter("--in-place and --units-only are for NWB files")
+            raise InputError(
+                f"{output}: an NWB output is a copy of an NWB source, and {source} is not an NWB file: to add its "
+                "embeddings to the session's NWB file, use write_nwb('session.nwb', …) in Python"
+            )
+        inside = self.in_place or (output is None and kind == "analyzer")
+        if selects(reading) and (output is None or into_nwb):
+            raise typer.BadParameter("--where and --within are for output files: -o FILE.npz or .csv")
+        check_replacing(inside=inside, overwrite=self.overwrite, if_exists=self.if_exists)
+        replacing = self.overwrite or self.if_exists == "replace"
+        # In a run of many, what is up to date is kept even then, so that a run that was stopped goes on.
+        again = alone and (replacing or self.if_exists == "new_name")
+        job = replace(self, settings=replace(self.settings, progress=alone and self.settings.progress))
+        if into_nwb:
+            return _into_nwb(source, output, job, reading, replacing=replacing, again=again)
+        if output is not None:
+            if self.publish:
+                raise typer.BadParameter("--publish is for NWB files and analyzers")
+            return _into_file(source, output, job.settings, reading, replacing=replacing, again=again)
+        if kind == "analyzer":
+            return _into_analyzer(source, job, reading, replacing=replacing, again=again)
         raise typer.BadParameter("name a file to write: -o FILE.npz" + ", -o FILE.nwb or --in-place" * (kind == "nwb"))
-    say(line)
 
 
-def _into_file(source: Path, output: Path, settings, reading: dict, *, overwrite: bool) -> str:
-    """Write ``.npz`` or ``.csv``; replace an ``.npz`` of the same model and settings if the spikes have changed."""
+def _into_file(source: Path, output: Path, settings, reading: dict, *, replacing: bool, again: bool) -> Done:
+    """Write ``.npz`` or ``.csv``; replace those of the same model and settings if the spikes have changed."""
     from ..embedding import expected_provenance
     from ..files import check_format, check_writable
     from ..io import read_population
     from ..model.loading import load_checkpoint
-    from ..unit_embeddings import FORMATS, files_of, stored_embeddings
+    from ..unit_embeddings import FORMATS, files_of, stored_provenance
 
     check_format(output, *FORMATS)
     population = read_population(source, **reading)
     checkpoint = load_checkpoint(settings.model, signal=population.signal)
-    existing = stored_embeddings(output) if output.suffix == ".npz" and not overwrite else None
+    existing = None if again else stored_provenance(output)
     if existing is not None:
         expected = expected_provenance(population, checkpoint, settings)
-        changed = existing.provenance.population_fingerprint != expected.population_fingerprint
-        difference = existing.provenance.difference(expected, spikes_changed=changed)
-        if difference:
+        changed = existing.population_fingerprint != expected.population_fingerprint
+        difference = existing.difference(expected, spikes_changed=changed)
+        if difference and not replacing:
             raise InputError(f"{output}: holds other embeddings already ({difference}): give --overwrite")
-        if not changed:
-            return f"{output}: is up to date, nothing to do (--overwrite recomputes it)"
-    overwrite = overwrite or existing is not None
+        if not difference and not changed:
+            return Done(f"{output}: is up to date, nothing to do (--overwrite recomputes it)", computed=False)
+    overwrite = replacing or existing is not None
     for file in files_of(output):
         check_writable(file, overwrite=overwrite)
     embeddings = settings.embed(population, checkpoint)
     embeddings.save(output, overwrite=overwrite)
-    return f"{output}: {summary(embeddings)}"
+    return Done(f"{output}: {summary(embeddings)}")
 
 
-def _into_nwb(
-    source: Path, output: Path | None, settings, reading: dict, *, name: str, publish: bool, in_place: bool,
-    units_only: bool, overwrite: bool, if_exists: str,
-) -> str:  # fmt: skip
+def _into_nwb(source: Path, output: Path | None, job: _Embed, reading: dict, *, replacing: bool, again: bool) -> Done:
     """Write into a copy of an NWB file, or into the file itself; the source is read once."""
     from ..io.nwb.output import check_places, output_of
     from ..io.nwb.session import read_session
     from ..io.nwb.writing import Request, check_choices, write_request
     from ..model.loading import load_checkpoint
 
+    settings, name, in_place, if_exists = job.settings, job.name, job.in_place, job.if_exists
     check_choices(name, if_exists)
-    destination = output_of(source, output, in_place=in_place, units_only=units_only)
+    destination = output_of(source, output, in_place=in_place, units_only=job.units_only)
     shown = source if in_place else destination
     session = read_session(source, **reading)
     population = session.population
     checkpoint = load_checkpoint(settings.model, signal=population.signal)
     imaged = population.signal == "traces"
-    if imaged and publish:
+    if imaged and job.publish:
         raise InputError(f"{source}: --publish adds columns to a units table, not to imaged neurons: leave it out")
-    keep = if_exists == "error" and not overwrite
-    existing = session if in_place else read_session(destination, **reading) if destination.exists() and keep else None
-    if existing is not None and keep and name in existing.tables:
+    existing = None
+    if not again:
+        existing = session if in_place else read_session(destination, **reading) if destination.exists() else None
+    overwrite = job.overwrite
+    if existing is not None and name in existing.tables:
         option = "--if-exists replace" if in_place else "--overwrite"
-        if _up_to_date(existing, name, population, checkpoint, settings, publish=publish, shown=shown, option=option):
-            return f"{shown}: {name!r} is up to date, nothing to do ({option} recomputes it)"
+        if _up_to_date(existing, checkpoint, job, population, shown=shown, option=option, replacing=replacing):
+            return Done(f"{shown}: {name!r} is up to date, nothing to do ({option} recomputes it)", computed=False)
         if_exists, overwrite = "replace", True
     check_places(
-        source, destination, in_place=in_place, overwrite=overwrite, units_only=units_only, imaged=imaged,
+        source, destination, in_place=in_place, overwrite=overwrite, units_only=job.units_only, imaged=imaged,
         pointers=session.pointers,
     )  # fmt: skip
     embeddings = settings.embed(population, checkpoint)
-    request = Request(embeddings, [], name, if_exists, units_only=units_only, publish=publish)
+    request = Request(embeddings, [], name, if_exists, units_only=job.units_only, publish=job.publish)
     write_request(source, destination, request, overwrite=overwrite or in_place, session=session)
     replaced = _replaced(session, name) if in_place and if_exists == "replace" else ""
-    return f"{shown}: {summary(embeddings)}, in processing/nuclr/{name}{replaced}"
+    return Done(f"{shown}: {summary(embeddings)}, in processing/nuclr/{name}{replaced}")
 
 
 def _replaced(session, name: str) -> str:
@@ -189,27 +234,28 @@ def _replaced(session, name: str) -> str:
     return f"; replaced the previous {name}{lost}"
 
 
-def _up_to_date(
-    session, name: str, population, checkpoint, settings, *, publish: bool, shown: Path, option: str
-) -> bool:
-    """Whether the existing table of this name is current; False if the spikes have changed since.
+def _up_to_date(session, checkpoint, job: _Embed, population, *, shown: Path, option: str, replacing: bool) -> bool:
+    """Whether the existing table is current; False if the spikes have changed since, or it may be replaced.
 
     InputError if it was computed with other settings, or if replacing it would remove identities predicted from it.
     """
     from ..embedding import expected_provenance
 
+    name = job.name
     table, outdated = session.tables[name], session.outdated[name]
-    expected = expected_provenance(population, checkpoint, settings)
+    expected = expected_provenance(population, checkpoint, job.settings)
     difference = table.embeddings.provenance.difference(expected, spikes_changed=bool(outdated))
     if len(table.rows) != population.n_units:
         difference = f"it has {len(table.rows)} of {population.n_units} units"
+    if not difference and not outdated and (session.published or not job.publish):
+        return True
+    if replacing:
+        return False
     if difference:
         second = "" if option == "--overwrite" else ", or --name to write a second table"
         raise InputError(
             f"{shown}: it holds another {name!r} already ({difference}): give {option} to replace it{second}"
         )
-    if not outdated and (session.published or not publish):
-        return True
     if table.predictions:
         targets = ", ".join(one.target for one in table.predictions)
         raise InputError(
@@ -218,33 +264,35 @@ def _up_to_date(
     return False
 
 
-def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_exists: str) -> str:
+def _into_analyzer(source: Path, job: _Embed, reading: dict, *, replacing: bool, again: bool) -> Done:
     """Compute nuclr_embedding for the analyzer saved in `source`, and save it there."""
     from ..embedding import expected_provenance
     from ..extensions import compute_nuclr_embedding, computed_embedding, computed_estimate, computed_identity
     from ..io import read_population
     from ..model.loading import load_checkpoint
 
-    group_by = reading.pop("group_by")
-    if reading:
-        raise InputError(f"{source}: {next(iter(reading))} does not apply to an analyzer: leave it out")
-    analyzer = open_analyzer(source, if_exists)
+    settings, group_by = job.settings, reading["group_by"]
+    others = [name for name in reading if name != "group_by"]
+    if others:
+        raise InputError(f"{source}: {others[0]} does not apply to an analyzer: leave it out")
+    analyzer = open_analyzer(source, job.if_exists)
     existing = computed_embedding(analyzer)
-    if existing and if_exists == "error":
+    if existing and not again:
         provenance, stale = existing.get_embeddings(warn=False).provenance, existing.stale
         population = read_population(analyzer, group_by=group_by)
         expected = expected_provenance(population, load_checkpoint(settings.model), settings)
         difference = provenance.difference(expected, spikes_changed=bool(stale))
-        if difference:
+        if difference and not replacing:
             raise InputError(
                 f"{source}: it holds another nuclr_embedding already ({difference}): give --if-exists replace"
             )
-        if not stale:
-            if publish:
+        if not difference and not stale:
+            if job.publish:
                 existing.publish_properties()
-            return f"{source}: nuclr_embedding is up to date, nothing to do (--if-exists replace recomputes it)"
+            line = f"{source}: nuclr_embedding is up to date, nothing to do (--if-exists replace recomputes it)"
+            return Done(line, computed=False)
         predicted = [found.target for found in (computed_identity(analyzer), computed_estimate(analyzer)) if found]
-        if predicted:
+        if predicted and not replacing:
             raise InputError(
                 f"{source}: {', '.join(predicted)} was predicted from nuclr_embedding and would be removed with it: "
                 "give --if-exists replace to allow that"
@@ -252,9 +300,9 @@ def _into_analyzer(source: Path, settings, reading: dict, *, publish: bool, if_e
     extension = compute_nuclr_embedding(
         analyzer, model=settings.model, precision=settings.precision, overlap=settings.overlap,
         min_spikes=settings.min_spikes, skip_silence=settings.skip_silence, group_by=group_by,
-        torch_device=settings.device, progress_bar=settings.progress, publish=publish,
+        torch_device=settings.device, progress_bar=settings.progress, publish=job.publish,
     )  # fmt: skip
-    return f"{source}: {summary(extension.get_embeddings())}, as nuclr_embedding"
+    return Done(f"{source}: {summary(extension.get_embeddings())}, as nuclr_embedding")
 
 
 def summary(embeddings) -> str:

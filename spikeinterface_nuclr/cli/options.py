@@ -84,6 +84,17 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
+NJobs = Annotated[
+    int,
+    typer.Option("--n-jobs", "-j", min=1, help="Recordings at once, in processes that share the cores."),
+]
+Outcomes = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        help="CSV file to write with what became of each recording: done, up to date, or refused and why.",
+        show_default=False,
+    ),
+]
 Label = Annotated[
     Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
     typer.Option(help="Unit property (or column of the units table) with the labels.", show_default=False),

@@ -1,5 +1,6 @@
 """nuclr report: writes a page on one recording: its units, their identities, and why each got its label."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -7,17 +8,21 @@ import numpy as np
 import typer
 
 from ..errors import InputError
-from .app import app, say
+from .app import app
+from .many import Done, run_each
 from .options import (
     Device,
     Model,
+    NJobs,
+    Outcomes,
     Overwrite,
     Precision,
     Quiet,
-    Source,
+    Sources,
     check_source,
     reads_recordings,
 )
+from .results import PredictionReader, Recording, Stored, decoder_of, model_of, read_recording, would_repeat
 
 # Properties that hold a unit's depth, in the order in which they are looked for.
 _DEPTHS = ("depth", "depth_um", "dist_from_tip_um", "distance_from_tip_um")
@@ -26,8 +31,17 @@ _DEPTHS = ("depth", "depth_um", "dist_from_tip_um", "distance_from_tip_um")
 @app.command()
 @reads_recordings
 def report(
-    source: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write: .html.", show_default=False)],
+    sources: Sources,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Page to write: .html. For several recordings with {name}, or {parent}, {animal}, {session}, {probe} "
+            "or {key}.",
+            show_default=False,
+        ),
+    ],
     decoder: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Decoder of labels, as of nuclr predict.", show_default="identities that are stored, if any"),
@@ -47,6 +61,8 @@ def report(
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Overwrite = False,
+    n_jobs: NJobs = 1,
+    outcomes: Outcomes = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a page on one recording, to open in a browser: its units on a map and along the probe, and in tables.
@@ -55,60 +71,119 @@ def report(
     The page is one file, which loads nothing from the network.
 
     nuclr report session.nwb --decoder D -o session.html
+
+    nuclr report 'data/*/*.nwb' -o 'reports/{name}.html' -j 4: many recordings. Those that cannot be read are listed,
+    and the exit code is then 3. The same command continues a run that was stopped.
     """
     from ..embedding import EmbeddingSettings
-    from ..files import check_format, check_writable
-    from ..io import kind_of
-    from ..reports.session import write_report
     from ..widgets.maps import check_method
-    from .predict import PredictionReader, decoder_of, model_of, read_prediction
 
-    check_source(source)
-    check_writable(check_format(output, ".html"), overwrite=overwrite)
     if target_error is not None and decoder is None:
         raise typer.BadParameter("--target-error is for labels that are predicted now: give --decoder too")
     check_method(method)
-    kind = kind_of(source)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
-    if decoder is not None:
-        fitted = decoder_of(decoder)
-        reader = PredictionReader(fitted, decoder, target_error, None)
-        if model is not None:  # also where embeddings that are stored make it unnecessary
-            model_of(fitted, settings)
-        population, embeddings, identities = read_prediction(source, kind, reader, settings, reading)
-    else:
-        population, embeddings, identities, fitted = _stored(source, kind, settings, reading)
-    write_report(
-        output, population, embeddings, identities, decoder=fitted, depths=_depths(source, kind, population, depth),
-        method=method, overwrite=overwrite,
-    )  # fmt: skip
-    named = "" if identities is None else f", {identities.target} named for {int((~identities.abstained).sum())}"
-    say(f"{output}: {population.n_units} units{named}")
+    reader = None if decoder is None else PredictionReader(decoder_of(decoder), decoder, target_error, None)
+    if reader is not None and model is not None:  # also where embeddings that are stored make it unnecessary
+        model_of(reader.fitted, model)
+    job = _Report(reader, settings, reading, depth, method, overwrite)
+    run_each(sources, output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
 
 
-def _stored(source: Path, kind: str, settings, reading: dict):
-    """Units, embeddings, and identities with their decoder, that are stored and current; embeddings else new."""
+@dataclass(frozen=True)
+class _Report:
+    """What the page of each recording shows."""
+
+    reader: PredictionReader | None
+    settings: object
+    reading: dict
+    depth: str | None
+    method: str
+    overwrite: bool
+
+    def check(self) -> None:
+        """Raise what would be wrong with every recording."""
+        from ..model.device import choose_device
+        from ..model.loading import load_checkpoint
+
+        choose_device(self.settings.device)
+        if self.reader is not None:
+            model_of(self.reader.fitted, self.settings.model)
+        elif self.settings.model is not None:
+            load_checkpoint(self.settings.model)
+
+    def __call__(self, listed, output: Path, *, alone: bool) -> Done:
+        """Write the page of one recording."""
+        from ..files import check_format, check_writable
+        from ..reports.session import page_facts, page_provenance, write_report
+
+        source, settings = listed.source, replace(self.settings, progress=alone and self.settings.progress)
+        check_source(source)
+        check_format(output, ".html")
+        recording = read_recording(source, listed.reading(self.reading))
+        population = recording.population
+        depths = _depths(source, population, self.depth)
+        page = page_provenance(output) if output.is_file() and not (alone and self.overwrite) else None
+        stored = _stored(source, recording, settings) if self.reader is None else self.reader.stored(recording)
+        same = page is not None and page["page"] == page_facts(self.method, depths)
+        if same and self._repeats(page, recording, stored, settings):
+            return Done(f"{output}: is up to date, nothing to do (--overwrite writes it again)", computed=False)
+        check_writable(output, overwrite=self.overwrite)
+        if self.reader is None:
+            embeddings, identities, decoder = _shown(recording, stored, settings)
+        else:
+            embeddings, decoder = self.reader.embeddings_of(recording, settings), self.reader.fitted
+            identities = self.reader.predict(embeddings, population)
+        write_report(
+            output, population, embeddings, identities, decoder=decoder, depths=depths, method=self.method,
+            overwrite=self.overwrite,
+        )  # fmt: skip
+        named = "" if identities is None else f", {identities.target} named for {int((~identities.abstained).sum())}"
+        return Done(f"{output}: {population.n_units} units{named}")
+
+    def _repeats(self, page: dict, recording: Recording, stored: Stored | None, settings) -> bool:
+        """Whether a page of this provenance would come out the same."""
+        from ..reports.session import as_stated
+
+        if self.reader is not None:
+            return self.reader.is_current((page["embeddings"], page["identities"]), recording, settings)
+        same = page["identities"] == as_stated(_identities(stored) and _identities(stored).provenance)
+        return same and would_repeat(page["embeddings"], recording.population, stored, settings)
+
+
+def _identities(stored: Stored | None):
+    """The identities that are stored, if any."""
+    return next(iter(stored.predictions), None) if stored else None
+
+
+def _shown(recording: Recording, stored: Stored | None, settings):
+    """Embeddings, and identities with their decoder, that are stored; else new embeddings."""
     from ..decoding.loading import local_decoder
-    from ..io import read_population
-    from ..io.where import selects
     from ..model.loading import load_checkpoint
 
-    population, found = None, []
-    if kind in ("analyzer", "nwb") and not selects(reading):
-        population, found = (_of_analyzer if kind == "analyzer" else _of_nwb)(source, reading)
-    else:
-        population = read_population(source, **reading)
+    if stored is None:
+        checkpoint = load_checkpoint(settings.model, signal=recording.population.signal)
+        return settings.embed(recording.population, checkpoint), None, None
+    identities = _identities(stored)
+    facts = {} if identities is None else identities.provenance
+    return stored.embeddings, identities, local_decoder(facts.get("decoder"), facts.get("decoder_sha256"))
+
+
+def _stored(source: Path, recording: Recording, settings) -> Stored | None:
+    """What is stored, with identities if any; of the model that is asked for, if any. None if nothing is."""
+    from ..model.loading import load_checkpoint
+    from ..predictions import Identities
+
+    population = recording.population
     asked = settings.model and load_checkpoint(settings.model, signal=population.signal).sha256
-    found = [one for one in found if _fits(one[0].provenance, population, asked)]
-    labelled = [one for one in found if one[1] is not None]
+    found = [
+        replace(one, predictions=[p for p in one.predictions if isinstance(p, Identities)])
+        for one in recording.stored if _fits(one.embeddings.provenance, population, asked)
+    ]  # fmt: skip
+    labelled = [one for one in found if one.predictions]
     if len(labelled) > 1:
-        names = ", ".join(str(embeddings.provenance.checkpoint) for embeddings, _ in labelled)
+        names = ", ".join(str(one.embeddings.provenance.checkpoint) for one in labelled)
         raise InputError(f"{source}: holds identities from embeddings of several models ({names}): name one (--model)")
-    for embeddings, identities in labelled or found[:1]:
-        facts = {} if identities is None else identities.provenance
-        return population, embeddings, identities, local_decoder(facts.get("decoder"), facts.get("decoder_sha256"))
-    checkpoint = load_checkpoint(settings.model, signal=population.signal)
-    return population, settings.embed(population, checkpoint), None, None
+    return next(iter(labelled or found), None)
 
 
 def _fits(provenance, population, asked: str | None) -> bool:
@@ -117,38 +192,10 @@ def _fits(provenance, population, asked: str | None) -> bool:
     return asked in (None, provenance.checkpoint_sha256) and (same or not provenance.embeds(population))
 
 
-def _of_analyzer(source: Path, reading: dict):
-    """Units, and current embeddings with their identities, if any, of a saved analyzer."""
-    from ..extensions import computed_embedding, computed_identity
-    from ..io import read_population
-    from ..io.spikeinterface import load_spikeinterface
-
-    analyzer = load_spikeinterface(source)
-    embedding, identity = computed_embedding(analyzer), computed_identity(analyzer)
-    found = []
-    if embedding and not embedding.stale:
-        identities = identity.get_identities(warn=False) if identity and not identity.stale else None
-        found = [(embedding.get_embeddings(warn=False), identities)]
-    return read_population(analyzer, **reading), found
-
-
-def _of_nwb(source: Path, reading: dict):
-    """Units, and current embeddings with their identities, if any, of an NWB file."""
-    from ..io.nwb.session import read_session
-    from ..predictions import Identities
-
-    session = read_session(source, **reading)
-    tables = [table for name, table in session.tables.items() if not session.outdated[name]]
-    return session.population, [
-        (table.embeddings, next((p for p in table.predictions if isinstance(p, Identities)), None))
-        for table in tables
-        if len(table.rows) == session.population.n_units
-    ]
-
-
-def _depths(source: Path, kind: str, population, name: str | None) -> np.ndarray | None:
+def _depths(source: Path, population, name: str | None) -> np.ndarray | None:
     """Depth of each unit in µm; None if it is not known."""
     from ..decoding.label_sources import unit_property
+    from ..io import kind_of
     from ..io.spikeinterface import load_spikeinterface
     from ..widgets.units import unit_depths
 
@@ -160,7 +207,7 @@ def _depths(source: Path, kind: str, population, name: str | None) -> np.ndarray
             raise error if isinstance(error, InputError) else InputError(
                 f"{source}: the property {name!r} holds no depths, which are numbers: give another one (--depth)"
             ) from None  # fmt: skip
-    if kind != "analyzer":
+    if kind_of(source) != "analyzer":
         return None
     analyzer = load_spikeinterface(source)
     return unit_depths(analyzer) if len(analyzer.unit_ids) == population.n_units else None

@@ -1,5 +1,6 @@
 """Decoder: predicts a label for each unit from its embedding, with calibrated probabilities and abstention."""
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -155,13 +156,22 @@ class Decoder(Predictor):
             agreement=agreement,
             provenance=self._provenance(
                 embeddings,
-                target_error=target_error,
+                **self.settings_of(target_error=target_error, positions=positions, probes=probes),
                 # JSON has no infinity.
                 threshold=threshold if np.isfinite(threshold) else "none is safe",
                 threshold_confidence=CONFIDENCE,
                 novelty_limit=limit,
             ),
         )
+
+    def settings_of(self, *, target_error: float = 0.1, positions=None, probes=None) -> dict:
+        """Entries of a prediction's provenance that decide, beside the embeddings, how it comes out."""
+        settings = {"decoder_sha256": self.sha256, "target_error": target_error}
+        if self.neighbours and positions is not None:
+            names = "\0".join(map(str, [] if probes is None else probes))
+            content = np.ascontiguousarray(positions, dtype=float).tobytes() + names.encode()
+            settings["positions_sha256"] = hashlib.sha256(content).hexdigest()
+        return settings
 
     def nearest_labelled(self, embeddings: Recording, *, count: int = 5):
         """The labelled neurons of the fit that each unit resembles most, as an answer to why it got its label.

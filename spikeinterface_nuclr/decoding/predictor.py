@@ -104,7 +104,6 @@ class Predictor(storage.Fitted):
         """Where predictions come from, as plain values for JSON."""
         return {
             "decoder": self.name,
-            "decoder_sha256": self.sha256,
             "checkpoint_sha256": list(self.checkpoints),
             "population_fingerprint": by_each(embeddings)[0].provenance.population_fingerprint or "",
             **settings,

@@ -88,8 +88,12 @@ class Regressor(Predictor):
         spread = None
         if len(self.members) > 1:
             spread = expanded(mask, np.std([outputs[name] for name in self.members], axis=0))
-        provenance = self._provenance(embeddings)
+        provenance = self._provenance(embeddings, **self.settings_of(coverage=coverage))
         return Estimates(self.target, first.unit_ids, value, value - half, value + half, coverage, provenance, spread)
+
+    def settings_of(self, *, coverage: float = 0.9) -> dict:
+        """Entries of a prediction's provenance that decide, beside the embeddings, how it comes out."""
+        return {"decoder_sha256": self.sha256, "coverage": coverage}
 
     def _outputs(self, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: readout(tables[name])[:, 0] for name, readout in self.readouts.items()}

@@ -68,16 +68,17 @@ def write_phy_columns(path, prediction: Prediction, *, overwrite: bool = False) 
 def check_columns(folder: Path, target: str, *, overwrite: bool) -> None:
     """InputError if a column of this target exists that must not be replaced."""
     for suffix in ("", *_LABELS, *_NUMBERS):
-        check_writable(folder / f"cluster_{_name(target)}{suffix}.tsv", overwrite=overwrite)
+        check_writable(folder / f"cluster_{columns_of(target)}{suffix}.tsv", overwrite=overwrite)
 
 
-def _name(target: str) -> str:
+def columns_of(target: str) -> str:
+    """Beginning of the names of a target's columns."""
     return f"nuclr_{re.sub('[^A-Za-z0-9_-]+', '_', target)}"
 
 
 def _columns(prediction: Prediction) -> dict[str, np.ndarray]:
     """Columns of text, "" where nothing is known, by name."""
-    name = _name(prediction.target)
+    name = columns_of(prediction.target)
     if isinstance(prediction, Identities):
         known = np.asarray(prediction.best_label) != ""
         labels = np.where(prediction.abstained, UNKNOWN, prediction.best_label)

@@ -1,6 +1,10 @@
 """The report of one recording: its units on a map and along the probe, in tables, and why each got its label."""
 
+import hashlib
+import html
 import json
+import re
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,8 @@ from .methods import methods_of, percent
 from .page import Page, sortable, source_columns
 
 _NEAREST = 5
+_PROVENANCE = "Provenance"
+_STATED = re.compile(f"<summary>{_PROVENANCE}</summary><pre>(.*?)</pre>", re.DOTALL)
 # Columns that pointing at a unit shows.
 _HOVER = ("unit", "label", "best label", "probability", "rate (Hz)", "depth (µm)", "group")
 
@@ -84,6 +90,27 @@ def write_report(
     return path
 
 
+def page_facts(method: str, depths) -> dict:
+    """What decides how a page looks, beside the results that it shows."""
+    digest = None if depths is None else hashlib.sha256(np.asarray(depths, dtype=float).tobytes()).hexdigest()
+    return {"map": method, "depths_sha256": digest, "version": version("spikeinterface-nuclr")}
+
+
+def as_stated(provenance: dict | None) -> dict | None:
+    """A provenance as a page states it."""
+    return json.loads(json.dumps(provenance, default=str))
+
+
+def page_provenance(path) -> dict | None:
+    """The provenance that a report states: of the page, the embeddings and the identities; None if it states none."""
+    found = _STATED.search(Path(path).read_text(encoding="utf-8", errors="replace"))
+    try:
+        stated = json.loads(html.unescape(found[1])) if found else None
+        return {name: stated[name] for name in ("page", "embeddings", "identities")} if stated else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _check(population: Population, embeddings: UnitEmbeddings, identities: Identities | None, depths) -> None:
     if identities is not None and not isinstance(identities, Identities):
         raise InputError(f"identities must be Identities, of a decoder of labels, not {type(identities).__name__}")
@@ -109,10 +136,11 @@ def _page(population, embeddings, identities, decoder, depths, method) -> Page:
     page.note(text)
     page.markdown("\n".join(f"- {for_markdown(reference)}" for reference in references))
     provenance = {
+        "page": page_facts(method, depths),
         "embeddings": {**embeddings.provenance.to_dict(), "source": portable_source(embeddings.provenance.source)},
         "identities": None if identities is None else identities.provenance,
     }
-    page.details("Provenance", json.dumps(provenance, indent=1, default=str))
+    page.details(_PROVENANCE, json.dumps(as_stated(provenance), indent=1))
     return page
 
 
