@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_mouse
+from nwb_files import add_units, new_nwb, write_nwb_file
 
-from spikeinterface_nuclr import InputError, RecordingWarning, UnitEmbeddings, read_nwb
+from spikeinterface_nuclr import InputError, RecordingWarning, UnitEmbeddings, read_nwb, simulate_days
 from spikeinterface_nuclr.cli.many import Done, _each, attempt
 from spikeinterface_nuclr.io.manifest import Listed
 
@@ -137,6 +138,25 @@ def test_analyzers_among_others(nuclr, sessions, tmp_path, population):
     assert "2 recordings: 1 done, 1 refused" in done.stdout
     assert "ecephys-0.nwb: name a file to write" in done.stderr
     assert "1 up to date" in nuclr("embed", tmp_path / "analyzer", sessions / "sub-0", *EXACT, code=3).stdout
+
+
+def test_matching_leaves_out_what_cannot_be_read(nuclr, tmp_path):
+    for k, day in enumerate(simulate_days(3, n_units=20, duration=120.0, seed=1)):
+        nwbfile = new_nwb()
+        add_units(nwbfile, day.spike_times)
+        write_nwb_file(tmp_path / f"day-{k}.nwb", nwbfile)
+    whole = (tmp_path / "day-1.nwb").read_bytes()
+    (tmp_path / "day-9.nwb").write_bytes(whole[: len(whole) // 2])
+    done = nuclr("match", tmp_path, "-o", tmp_path / "m.csv", "--outcomes", tmp_path / "o.csv", *EXACT, code=3)
+    assert "nuclr: refused: " in done.stderr
+    assert outcomes(tmp_path / "o.csv")["day-9"] == "refused"
+    pairs = pd.read_csv(tmp_path / "m.csv")
+    assert set(pairs["recording_a"]) | set(pairs["recording_b"]) == {"day-0.nwb", "day-1.nwb", "day-2.nwb"}
+    (tmp_path / "day-9.nwb").unlink()
+    nuclr("match", tmp_path, "-o", tmp_path / "again.csv", *EXACT, "-j", 2)
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "m.csv").read_bytes()
+    alone = nuclr("match", tmp_path / "day-0.nwb", tmp_path / "m.csv.cache", "-o", tmp_path / "n.csv", *EXACT, code=3)
+    assert "two recordings or more are matched, and 1 can be read" in alone.stderr
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import typer
 
 from ..errors import InputError
 from .app import app
-from .many import Done, run_each
+from .many import Done, check_settings, run_each
 from .options import (
     Device,
     IfExists,
@@ -118,12 +118,7 @@ class _Embed:
 
     def check(self) -> None:
         """Raise what would be wrong with every recording."""
-        from ..model.device import choose_device
-        from ..model.loading import load_checkpoint
-
-        choose_device(self.settings.device)
-        if self.settings.model is not None:
-            load_checkpoint(self.settings.model)
+        check_settings(self.settings)
 
     def __call__(self, listed, output: Path | None, *, alone: bool) -> Done:
         """Embed one recording."""

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -30,10 +30,21 @@ DONE, UP_TO_DATE, REFUSED, FAILED = "done", "up to date", "refused", "failed"
 
 @dataclass(frozen=True)
 class Done:
-    """What was done with a recording, in one line; not `computed` if it was up to date."""
+    """What was done with a recording, in one line; not `computed` if it was up to date. `result` is for the command."""
 
     line: str
     computed: bool = True
+    result: object = None
+
+
+def check_settings(settings) -> None:
+    """Raise what is wrong with the device or the model of EmbeddingSettings, for any recording."""
+    from ..model.device import choose_device
+    from ..model.loading import load_checkpoint
+
+    choose_device(settings.device)
+    if settings.model is not None:
+        load_checkpoint(settings.model)
 
 
 class Job(Protocol):
@@ -55,6 +66,7 @@ class Outcome:
     message: str
     seconds: float
     output: str
+    result: object = field(default=None, metadata={"column": False})
 
 
 def run_each(
@@ -84,23 +96,44 @@ def run_each(
     if len(listed) == 1 and outcomes is None:
         say(job(listed[0], outputs[0], alone=True).line)
         return
-    _check_table(outcomes, listed)
-    job.check()
-    rows = []
-    for row in _shown(_each(job, list(zip(listed, outputs, strict=True)), n_jobs), len(listed), quiet):
-        rows.append(row)
-        if outcomes is not None:
-            _write_table(rows, outcomes)
+    rows = outcomes_of(listed, outputs, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
     count = Counter(row.outcome for row in rows)
     say(
         f"{len(rows)} recordings: " + ", ".join(f"{count[name]} {name}" for name in dict.fromkeys([DONE, *count]))
         + (f"; what became of each: {outcomes}" if outcomes is not None else "")
     )  # fmt: skip
-    if count[REFUSED] or count[FAILED]:
+    exit_if_refused(rows)
+
+
+def exit_if_refused(rows: list[Outcome]) -> None:
+    """Exit with code 3 if a recording was refused; call it last."""
+    if any(row.outcome in (REFUSED, FAILED) for row in rows):
         raise typer.Exit(EXIT_CODES[InputError])
 
 
-def _shown(outcomes: Iterator[Outcome], total: int, quiet: bool) -> Iterator[Outcome]:
+def outcomes_of(
+    listed: list[Listed],
+    outputs: list,
+    job: Job,
+    *,
+    n_jobs: int,
+    outcomes: Path | None,
+    quiet: bool,
+    lines: bool = True,
+) -> list[Outcome]:
+    """Try a job with each recording, and show the refused ones, and with `lines` the others too. As they come."""
+    _check_table(outcomes, listed)
+    job.check()
+    rows = []
+    tasks = list(zip(listed, outputs, strict=True))
+    for row in _shown(_each(job, tasks, n_jobs), len(listed), quiet, lines):
+        rows.append(row)
+        if outcomes is not None:
+            _write_table(rows, outcomes)
+    return rows
+
+
+def _shown(outcomes: Iterator[Outcome], total: int, quiet: bool, lines: bool) -> Iterator[Outcome]:
     """Show each outcome as a line, and all as one progress bar."""
     from tqdm.auto import tqdm
 
@@ -108,9 +141,9 @@ def _shown(outcomes: Iterator[Outcome], total: int, quiet: bool) -> Iterator[Out
         for row in outcomes:
             bar.update()
             with bar.external_write_mode():
-                if row.outcome in (DONE, UP_TO_DATE):
+                if row.outcome in (DONE, UP_TO_DATE) and lines:
                     say(row.message)
-                else:
+                elif row.outcome in (REFUSED, FAILED):
                     say(f"nuclr: {row.outcome}: {row.message}", err=True)
             yield row
 
@@ -202,9 +235,10 @@ def attempt(job: Job, source: Listed, output: Path | None) -> Outcome:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", RecordingWarning)
+        result = None
         try:
             done = job(source, output, alone=False)
-            outcome, message = DONE if done.computed else UP_TO_DATE, done.line
+            outcome, message, result = DONE if done.computed else UP_TO_DATE, done.line, done.result
         except typer.BadParameter as error:
             outcome, message = REFUSED, f"{source.name}: {error.message}"
         except (*REFUSALS, OSError, MemoryError) as error:
@@ -213,7 +247,7 @@ def attempt(job: Job, source: Listed, output: Path | None) -> Outcome:
             line = f"{source.name}: unexpected {type(error).__name__} ({reason_of(error)})"
             outcome, message = FAILED, f"{line}: run it alone to see where, and please report it"
     message += "".join(f"; warning: {warning.message}" for warning in caught)
-    return Outcome(source.name, outcome, message, round(time.perf_counter() - begin, 2), str(output or ""))
+    return Outcome(source.name, outcome, message, round(time.perf_counter() - begin, 2), str(output or ""), result)
 
 
 def _check_table(path: Path | None, listed: list[Listed]) -> None:
@@ -231,7 +265,7 @@ def _check_table(path: Path | None, listed: list[Listed]) -> None:
 
 
 def _columns() -> list[str]:
-    return [field.name for field in fields(Outcome)]
+    return [column.name for column in fields(Outcome) if column.metadata.get("column", True)]
 
 
 def _write_table(rows: list[Outcome], path: Path) -> None:
@@ -240,4 +274,5 @@ def _write_table(rows: list[Outcome], path: Path) -> None:
     from ..text import for_csv
 
     with written_whole(path, overwrite=True) as temporary:
-        for_csv(pd.DataFrame([astuple(row) for row in rows], columns=_columns())).to_csv(temporary, index=False)
+        table = pd.DataFrame([[getattr(row, name) for name in _columns()] for row in rows], columns=_columns())
+        for_csv(table).to_csv(temporary, index=False)

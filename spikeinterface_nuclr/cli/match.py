@@ -1,15 +1,19 @@
 """nuclr match: finds the same neurons in several recordings, and writes tables, a figure, or into the NWB files."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from .app import app, say
+from .many import Done, check_settings, exit_if_refused, outcomes_of
 from .options import (
     Device,
     IfExists,
     Model,
+    NJobs,
+    Outcomes,
     Overwrite,
     Precision,
     Quiet,
@@ -70,6 +74,8 @@ def match(
     precision: Precision = "auto",
     overwrite: Overwrite = False,
     if_exists: IfExists = "error",
+    n_jobs: NJobs = 1,
+    outcomes: Outcomes = None,
     quiet: Quiet = False,
 ) -> None:
     """Find the same neurons in several recordings, such as sessions of one animal on several days.
@@ -80,15 +86,20 @@ def match(
     nuclr match monday.nwb tuesday.nwb friday.nwb -o matches.csv: a table of pairs and their probabilities.
 
     nuclr match 'mouse1/*.nwb' --in-place: in each file, as processing/nuclr/UnitMatches.
+
+    Recordings that cannot be read are listed and left out; the exit code is then 3.
     """
+    from ..embedding import EmbeddingSettings
     from ..errors import InputError
     from ..files import check_format, check_writable
     from ..io.manifest import list_sources
     from ..io.nwb import write_matches
     from ..io.nwb.match_tables import check_targets
     from ..io.where import selects
-    from ..matching.analyzer_features import feature_names
-    from ..matching.match import match_units
+    from ..matching.analyzer_features import AnalyzerFeatures, feature_names
+    from ..matching.cache import Cache
+    from ..matching.match import check_request, match_evidence, names_of
+    from ..matching.matcher import Matcher
     from ..unit_matches import FORMATS
 
     if output is None and neurons is None and figure is None and not in_place:
@@ -106,17 +117,29 @@ def match(
         names = feature_names(feature or [])
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
+    matcher_file, matcher = matcher, None if matcher is None else Matcher.load(matcher)
+    check_request(target_error, seed, matcher)
     listed = list_sources(sources)
     outputs = [path for path in (output, neurons, figure) if path is not None]
-    _check_paths(outputs, [one.source for one in listed], matcher)
+    _check_paths(outputs, [one.source for one in listed], matcher_file)
     if in_place:
-        check_targets([one.source for one in listed], if_exists)
+        check_targets([one.source for one in listed], if_exists, skip_unreadable=True)
     beside = outputs[0] if outputs else Path(listed[0].name)
-    matches = match_units(
-        sources, features=names or None, matcher=matcher, target_error=target_error, model=model, device=device,
-        precision=precision, cache=cache or beside.with_name(f"{beside.name}.cache"), seed=seed, progress=not quiet,
-        **reading,
-    )  # fmt: skip
+    cache = cache or beside.with_name(f"{beside.name}.cache")
+    job = _Evidence(EmbeddingSettings(model, device, precision), reading, cache)
+    rows = outcomes_of(listed, [None] * len(listed), job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet, lines=False)
+    # In the order in which they were given.
+    found = {(row.source, row.result.probe): row.result for row in rows if row.result is not None}
+    listed = [one for one in listed if (one.name, one.probe) in found]
+    if len(listed) < 2:
+        raise InputError(f"two recordings or more are matched, and {len(listed)} can be read")
+    recordings = [
+        replace(found[one.name, one.probe], name=name) for one, name in zip(listed, names_of(listed), strict=True)
+    ]
+    features = AnalyzerFeatures.of(names, listed, None) if names else None
+    matches = match_evidence(
+        recordings, Cache.of(cache), features, matcher=matcher, target_error=target_error, seed=seed, progress=not quiet
+    )
     written = []
     if in_place:
         written += write_matches(matches, [one.source for one in listed], in_place=True, if_exists=if_exists)
@@ -129,6 +152,29 @@ def match(
     for line in matches.summary().round({"expected": 1}).to_string(index=False).splitlines():
         say(line)
     say(f"{matches}; written: {', '.join(str(path) for path in written)}")
+    exit_if_refused(rows)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """How each recording is read, and what is computed of it and kept in the cache."""
+
+    settings: object
+    reading: dict
+    cache: Path
+
+    def check(self) -> None:
+        """Raise what would be wrong with every recording."""
+        check_settings(self.settings)
+
+    def __call__(self, listed, output: None, *, alone: bool) -> Done:
+        """Read one recording."""
+        from ..matching.cache import Cache
+        from ..matching.sources import EvidenceReader
+
+        reader = EvidenceReader(replace(self.settings, progress=False), self.reading, Cache.of(self.cache))
+        evidence = reader.read(listed.source, listed.name, probe=listed.probe)
+        return Done(f"{listed.name}: {len(evidence.unit_ids)} units", result=evidence)
 
 
 def _check_paths(outputs: list[Path], sources: list[Path], matcher: Path | None) -> None:

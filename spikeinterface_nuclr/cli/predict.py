@@ -13,7 +13,7 @@ import typer
 
 from ..errors import InputError, RecordingWarning
 from .app import app
-from .many import Done, run_each
+from .many import Done, check_settings, run_each
 from .options import (
     Device,
     IfExists,
@@ -131,9 +131,7 @@ class _Predict:
 
     def check(self) -> None:
         """Raise what would be wrong with every recording."""
-        from ..model.device import choose_device
-
-        choose_device(self.settings.device)
+        check_settings(self.settings)
         model_of(self.reader.fitted, self.settings.model)
 
     def __call__(self, listed, output: Path | None, *, alone: bool) -> Done:

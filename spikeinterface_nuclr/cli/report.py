@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError
 from .app import app
-from .many import Done, run_each
+from .many import Done, check_settings, run_each
 from .options import (
     Device,
     Model,
@@ -102,14 +102,9 @@ class _Report:
 
     def check(self) -> None:
         """Raise what would be wrong with every recording."""
-        from ..model.device import choose_device
-        from ..model.loading import load_checkpoint
-
-        choose_device(self.settings.device)
+        check_settings(self.settings)
         if self.reader is not None:
             model_of(self.reader.fitted, self.settings.model)
-        elif self.settings.model is not None:
-            load_checkpoint(self.settings.model)
 
     def __call__(self, listed, output: Path, *, alone: bool) -> Done:
         """Write the page of one recording."""

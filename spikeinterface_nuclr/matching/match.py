@@ -102,19 +102,38 @@ def match_units(
     >>> matches.to_dataframe().columns[:6].tolist()
     ['recording_a', 'unit_a', 'recording_b', 'unit_b', 'probability', 'named']
     """
-    _check(target_error, seed, matcher)
-    named = feature_names(features)
-    matcher = Matcher.load(matcher) if isinstance(matcher, str | Path) else matcher
+    check_request(target_error, seed, matcher)
+    named, listed = feature_names(features), _listed(sources)
     settings = EmbeddingSettings(model, device, precision)
     kept = Cache.of(cache)
     reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, kept)
-    analyzers = AnalyzerFeatures.of(named, _listed(sources), names) if named else None
-    recordings = read_evidence(sources, names, reader, progress=progress)
+    analyzers = AnalyzerFeatures.of(named, listed, names) if named else None
+    recordings = read_evidence(listed, names, reader, progress=progress)
+    choices = {"matcher": matcher, "target_error": target_error, "seed": seed, "progress": progress}
+    return match_evidence(recordings, kept, analyzers or features, **choices)
+
+
+def match_evidence(
+    recordings: list[RecordingEvidence],
+    kept: Cache,
+    features=None,
+    *,
+    matcher: Matcher | str | Path | None,
+    target_error: float,
+    seed: int,
+    progress: bool,
+) -> UnitMatches:
+    """Match recordings whose evidence has been read; `features` are AnalyzerFeatures, or as of `match_units`."""
+    check_request(target_error, seed, matcher)
+    matcher = Matcher.load(matcher) if isinstance(matcher, str | Path) else matcher
     if len(recordings) < 2:
         raise InputError("give two recordings or more")
+    _check_alike(recordings)
     ends_of = _by_recordings(correspondences(recordings), len(recordings))
     linked = [numbers for numbers, ends in ends_of.items() if ends]
-    tables = check_features(analyzers.read(recordings, linked) if analyzers else features, recordings)
+    if isinstance(features, AnalyzerFeatures):
+        features = features.read(recordings, linked)
+    tables = check_features(features, recordings)
     if matcher is None:
         matcher = fit_to_halves(recordings, seed, kept, progress=progress)
     links = links_of(recordings, list(chain(*ends_of.values())), kept, progress=progress)
@@ -178,7 +197,8 @@ def fit_matcher(
     kept = Cache.of(cache)
     reader = EvidenceReader(settings, {"group_by": group_by, **keywords}, kept)
     check_seed(seed)
-    recordings = read_evidence(sources, names, reader, truth=truth, progress=progress)
+    recordings = read_evidence(_listed(sources), names, reader, truth=truth, progress=progress)
+    _check_alike(recordings)
     if truth is None:
         return fit_to_halves(recordings, seed, kept, progress=progress)
     rows, same = [], []
@@ -218,13 +238,12 @@ def fit_to_halves(recordings: list[RecordingEvidence], seed: int, kept: Cache, *
 
 
 def read_evidence(
-    sources, names: list[str] | None, reader: EvidenceReader, *, truth=None, progress: bool
+    listed: list[Listed], names: list[str] | None, reader: EvidenceReader, *, truth=None, progress: bool
 ) -> list[RecordingEvidence]:
-    """The evidence of each recording, of one signal and model; with names of neurons if `truth` is given."""
-    listed = _listed(sources)
+    """The evidence of each recording; with names of neurons if `truth` is given."""
     if isinstance(names, str) or (names is not None and not all(isinstance(name, str) for name in names)):
         raise InputError("names: give a list of texts, one for each recording")
-    names = _names(listed) if names is None else list(names)
+    names = names_of(listed) if names is None else list(names)
     for name in names:
         if "\0" in name or name.encode("utf-8", "replace").decode() != name:
             raise InputError(f"names: {name!r} contains characters that files cannot hold: give another")
@@ -238,18 +257,24 @@ def read_evidence(
     ):
         try:
             known = truth if truth is None or isinstance(truth, str) else truth[number]
-            recording = reader.read(source.source, name, neurons=known, probe=source.probe)
+            recordings.append(reader.read(source.source, name, neurons=known, probe=source.probe))
         except InputError as error:
             raise InputError(source.refusal(error)) from None
-        first = recordings[0] if recordings else recording
+    return recordings
+
+
+def _check_alike(recordings: list[RecordingEvidence]) -> None:
+    """InputError unless recordings are of one signal and model."""
+    for recording in recordings:
+        first = recordings[0]
         if recording.signal != first.signal:
             raise InputError(
-                f"{name}: holds {recording.signal}, {first.name} {first.signal}: match recordings of one kind"
+                f"{recording.name}: holds {recording.signal}, {first.name} {first.signal}: match recordings of one kind"
             )
         if recording.checkpoint_sha256 != first.checkpoint_sha256:
-            raise InputError(f"{name}: was embedded by another model than {first.name}: embed both with one model")
-        recordings.append(recording)
-    return recordings
+            raise InputError(
+                f"{recording.name}: was embedded by another model than {first.name}: embed both with one model"
+            )
 
 
 def _by_recordings(all_ends: list[Ends], count: int) -> dict[tuple[int, int], list[Ends]]:
@@ -260,7 +285,7 @@ def _by_recordings(all_ends: list[Ends], count: int) -> dict[tuple[int, int], li
     return result
 
 
-def _check(target_error, seed, matcher) -> None:
+def check_request(target_error, seed, matcher) -> None:
     """InputError for a wrong parameter, before anything is read."""
     if isinstance(target_error, bool) or not isinstance(target_error, int | float | np.number):
         raise InputError(f"target_error must be a number in (0, 1], not {target_error!r}")
@@ -304,7 +329,7 @@ def _name_of(source) -> str:
     return str(about.get("session") or about.get("source") or "") if isinstance(about, dict | Mapping) else ""
 
 
-def _names(listed: list[Listed]) -> list[str]:
+def names_of(listed: list[Listed]) -> list[str]:
     """Different names for the recordings: of their files, with as many folders as it takes, or numbered."""
     names = [source.name for source in listed]
     paths = [Path(name).parts if isinstance(source.source, Path) else (name,)

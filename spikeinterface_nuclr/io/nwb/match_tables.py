@@ -98,13 +98,17 @@ def write_matches(
     return outputs
 
 
-def check_targets(paths: list, if_exists: str, name: str = MATCHES) -> None:
+def check_targets(paths: list, if_exists: str, name: str = MATCHES, *, skip_unreadable: bool = False) -> None:
     """InputError, before anything is matched, if matches cannot be written into one of these files."""
     check_choices(name, if_exists)
     for path in map(Path, paths):
-        with open_nwb(path) as nwbfile:
-            exists = name in contents(nwbfile)
-            imaged = nwbfile.units is None
+        try:
+            with open_nwb(path) as nwbfile:
+                exists, imaged = name in contents(nwbfile), nwbfile.units is None
+        except InputError:
+            if skip_unreadable:
+                continue
+            raise
         if exists and if_exists == "error":
             raise InputError(f"{path}: it holds {name!r} already: give --if-exists replace or new_name")
         check_places(path, path.resolve(), in_place=True, overwrite=True, imaged=imaged)
