@@ -117,11 +117,11 @@ def match(
         names = feature_names(feature or [])
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
-    matcher_file, matcher = matcher, None if matcher is None else Matcher.load(matcher)
-    check_request(target_error, seed, matcher)
     listed = list_sources(sources)
     outputs = [path for path in (output, neurons, figure) if path is not None]
-    _check_paths(outputs, [one.source for one in listed], matcher_file)
+    _check_paths(outputs, [one.source for one in listed], matcher)
+    fitted = None if matcher is None else Matcher.load(matcher)
+    check_request(target_error, seed, fitted)
     if in_place:
         check_targets([one.source for one in listed], if_exists, skip_unreadable=True)
     beside = outputs[0] if outputs else Path(listed[0].name)
@@ -138,7 +138,7 @@ def match(
     ]
     features = AnalyzerFeatures.of(names, listed, None) if names else None
     matches = match_evidence(
-        recordings, Cache.of(cache), features, matcher=matcher, target_error=target_error, seed=seed, progress=not quiet
+        recordings, Cache.of(cache), features, matcher=fitted, target_error=target_error, seed=seed, progress=not quiet
     )
     written = []
     if in_place:
