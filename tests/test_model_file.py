@@ -27,7 +27,7 @@ from spikeinterface_nuclr import (
 )
 from spikeinterface_nuclr.decoding import storage
 from spikeinterface_nuclr.decoding.storage import bundled_decoders
-from spikeinterface_nuclr.model import checkpoint as checkpoint_module
+from spikeinterface_nuclr.model import contents as contents_module
 from spikeinterface_nuclr.model import loading
 from spikeinterface_nuclr.model.encoder import network_of
 from spikeinterface_nuclr.model.model_file import identity_of
@@ -111,7 +111,7 @@ def test_a_field_that_a_later_version_adds_changes_nothing_where_it_has_its_defa
         gain: float = 1.0
 
     path = checkpoint.save(tmp_path / "old.safetensors")
-    monkeypatch.setattr(checkpoint_module, "EncoderConfig", Later)
+    monkeypatch.setattr(contents_module, "EncoderConfig", Later)
     found = load_checkpoint(path)
     assert isinstance(found.config, Later)
     assert found.sha256 == checkpoint.sha256

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import spikeinterface_nuclr
@@ -33,3 +34,15 @@ def test_reading_a_population_does_not_import_torch():
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["nuclr-starter", "simulated-cell-type", "recording.npy"])
+def test_what_only_describes_imports_no_torch(name, tmp_path):
+    np.save(tmp_path / "recording.npy", np.random.default_rng(0).random((3, 900)))
+    options = ["--traces", "dff", "--sampling-frequency", "10"] if name.endswith(".npy") else []
+    code = (
+        "import sys; from spikeinterface_nuclr.cli import app\n"
+        f"app({['info', name, *options]!r}, standalone_mode=False); print([m for m in ('torch',) if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -4,23 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..decoding.decoder import Decoder
-from ..decoding.loading import load_predictor
-from ..decoding.reference_units import REFERENCE_UNITS
-from ..decoding.regressor import Regressor
 from ..errors import CheckpointError
-from ..extensions import computed_embedding
-from ..io import kind_of, read_population
-from ..io.nwb.session import Session, read_session
-from ..io.spikeinterface import load_spikeinterface
-from ..io.where import selects
-from ..model.checkpoint import Checkpoint
-from ..model.device import choose_device, choose_precision
-from ..model.loading import load_checkpoint
-from ..population import Population
-from ..training.store import Store
-from ..unit_embeddings import UnitEmbeddings
-from ..windows import place_windows, timeline
 
 # Largest difference of an example's output, relative to its largest value.
 _LARGEST_DIFFERENCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 0.05}
@@ -28,17 +12,24 @@ _LARGEST_DIFFERENCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 0.05}
 
 def of_recording(path: Path, reading: dict) -> dict:
     """Facts of a recording: its units, their activity, and its embeddings if there are any."""
+    from ..io import kind_of, read_population
+    from ..io.where import selects
+
     kind = kind_of(path)
     if kind == "nwb" and not selects(reading):
+        from ..io.nwb.session import read_session
+
         session = read_session(path, **reading)
         return _population(session.population) | _in_session(session)
     if kind == "analyzer" and not selects(reading):
+        from ..io.spikeinterface import load_spikeinterface
+
         analyzer = load_spikeinterface(path)
         return _population(read_population(analyzer, **reading)) | _in_analyzer(analyzer)
     return _population(read_population(path, **reading))
 
 
-def _population(population: Population) -> dict:
+def _population(population) -> dict:
     """Units, their activity, and the number of windows of the default model."""
     groups = dict(population.groups())
     observed = [population.observed_of(i) for i in range(population.n_units)]
@@ -56,12 +47,12 @@ def _population(population: Population) -> dict:
     }
 
 
-def _spike_facts(population: Population) -> dict:
+def _spike_facts(population) -> dict:
     counts = population.num_spikes
     return {"spikes": int(counts.sum()), "units without spikes": int((counts == 0).sum())}
 
 
-def _trace_facts(population: Population) -> dict:
+def _trace_facts(population) -> dict:
     return {
         **{key: population.metadata[key] for key in ("series",) if key in population.metadata},
         "traces": population.metadata.get("prepared", "as given"),
@@ -70,8 +61,11 @@ def _trace_facts(population: Population) -> dict:
     }
 
 
-def _window_facts(population: Population, groups: list[np.ndarray]) -> dict:
-    layout = load_checkpoint(signal=population.signal).config.layout
+def _window_facts(population, groups: list[np.ndarray]) -> dict:
+    from ..model.loading import load_contents
+    from ..windows import place_windows, timeline
+
+    layout = load_contents(signal=population.signal).config.layout
     lines = [timeline(population, units, layout) for units in groups]
     windows = sum(len(place_windows(line, layout)) for line in lines)
     stitched = next((line.stitched for line in lines if line.stitched), "no: windows are contiguous")
@@ -83,10 +77,12 @@ def _window_facts(population: Population, groups: list[np.ndarray]) -> dict:
 
 def of_embeddings_file(path: Path) -> dict:
     """Facts of an ``.npz`` file of embeddings."""
+    from ..unit_embeddings import UnitEmbeddings
+
     return _embeddings(UnitEmbeddings.load(path))
 
 
-def _embeddings(embeddings: UnitEmbeddings) -> dict:
+def _embeddings(embeddings) -> dict:
     """Facts of embeddings, with their provenance."""
     embedded, similarity = embeddings.num_windows > 0, embeddings.split_half_similarity
     similarity = similarity[np.isfinite(similarity)]
@@ -102,13 +98,15 @@ def _embeddings(embeddings: UnitEmbeddings) -> dict:
 
 def _in_analyzer(analyzer) -> dict:
     """Facts of the embeddings in an analyzer."""
+    from ..extensions import computed_embedding
+
     extension = computed_embedding(analyzer)
     if extension is None:
         return {}
     return _stored_with_units("nuclr_embedding", extension.get_embeddings(warn=False), extension.stale)
 
 
-def _in_session(session: Session) -> dict:
+def _in_session(session) -> dict:
     """Facts of the embeddings in an NWB file."""
     lines = {}
     for name, outdated in session.outdated.items():
@@ -128,7 +126,7 @@ def _in_session(session: Session) -> dict:
     return lines
 
 
-def _stored_with_units(title: str, embeddings: UnitEmbeddings, outdated: str, note: str = "") -> dict:
+def _stored_with_units(title: str, embeddings, outdated: str, note: str = "") -> dict:
     """Facts of embeddings that are stored with their units, and whether they are up to date."""
     lines = _embeddings(embeddings) | {"series": embeddings.provenance.source.get("series")}
     listed = (
@@ -144,6 +142,8 @@ def _stored_with_units(title: str, embeddings: UnitEmbeddings, outdated: str, no
 
 def of_store(path: Path) -> dict:
     """Facts of a store: its size and its animals."""
+    from ..training.store import Store
+
     store = Store(path)
     probes = store.probes
     return {
@@ -161,6 +161,10 @@ def of_store(path: Path) -> dict:
 
 def of_decoder(name: str) -> dict:
     """Facts of a decoder or regressor: target, training animals, expected coverage and card."""
+    from ..decoding.loading import load_predictor
+    from ..decoding.reference_units import REFERENCE_UNITS
+    from ..decoding.regressor import Regressor
+
     fitted = load_predictor(name)
     if isinstance(fitted, Regressor):
         classes = {}
@@ -182,19 +186,24 @@ def of_decoder(name: str) -> dict:
     }
 
 
-def _coverage(decoder: Decoder, target_error: float) -> str:
+def _coverage(decoder, target_error: float) -> str:
     """The fraction of left-out training units whose confidence reaches the threshold."""
     return f"{(decoder.confidence >= decoder.threshold(target_error)).mean():.0%} of units left out of the fit"
 
 
 def check_of_decoder(name: str) -> dict:
     """Whether a decoder or regressor computes the same here as where it was made."""
+    from ..decoding.loading import load_predictor
+
     fitted = load_predictor(name)
     return _check(fitted.name, fitted.check(), "float64")
 
 
 def check_of_checkpoint(model: str, device: str, precision: str) -> dict:
     """Whether a model computes the same here as where it was made."""
+    from ..model.device import choose_device, choose_precision
+    from ..model.loading import load_checkpoint
+
     checkpoint, chosen = load_checkpoint(model), choose_device(device)
     precision = choose_precision(precision, chosen)
     difference = checkpoint.check(device=str(chosen), precision=precision)
@@ -213,7 +222,9 @@ def _check(name: str, difference: float, precision: str) -> dict:
 
 def of_checkpoint(model: str) -> dict:
     """Facts of a model: its size, config and card. Those of an ensemble's members are in brief."""
-    checkpoint = load_checkpoint(model)
+    from ..model.loading import load_contents
+
+    checkpoint = load_contents(model)
     card = dict(checkpoint.card)
     if checkpoint.config.members > 1:
         card.pop("members", None)
@@ -224,13 +235,13 @@ def of_checkpoint(model: str) -> dict:
         "model": checkpoint.name,
         "revision": checkpoint.revision or "none",
         "sha256": checkpoint.sha256,
-        "parameters": sum(w.numel() for w in checkpoint.weights.values()),
+        "parameters": checkpoint.num_parameters,
         **checkpoint.config.to_dict(),
         **card,
     }
 
 
-def _training_of(member: Checkpoint) -> str:
+def _training_of(member) -> str:
     """A member of an ensemble in one line. `nuclr info MODEL#1` describes it in full."""
     parts = [f"sha256 {member.sha256[:12]}…"]
     if isinstance(animals := member.card.get("training_animals"), list):

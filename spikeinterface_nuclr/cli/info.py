@@ -42,7 +42,6 @@ def info(
 
     With --check, a model or decoder computes the output of a small example, which its file holds, and compares.
     """
-    from ..decoding.storage import bundled_decoders, is_decoder
     from ..model.loading import PICKLED, bundled_models
     from ..model.model_file import split_member
     from ..training.store import is_store
@@ -50,7 +49,7 @@ def info(
 
     whole, _ = split_member(name)
     path = Path(whole)
-    if name in bundled_decoders() or is_decoder(path):
+    if _is_decoder(name):
         lines = facts.check_of_decoder(name) if check else facts.of_decoder(name)
     elif name.startswith("hf://") or whole in bundled_models() or path.suffix in (".safetensors", *PICKLED):
         lines = facts.check_of_checkpoint(name, device, precision) if check else facts.of_checkpoint(name)
@@ -58,10 +57,20 @@ def info(
         raise typer.BadParameter("--check is for models and decoders")
     elif path.suffix == ".npz":
         lines = facts.of_embeddings_file(path)
-    elif is_store(path):
+    elif path.is_dir() and is_store(path):
         lines = facts.of_store(path)
     else:
         lines = facts.of_recording(path, reading)
     width = max(map(len, lines))
     for title, value in lines.items():
         say(f"{title:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+
+
+def _is_decoder(name: str) -> bool:
+    """Whether this is the name, or a file, of a decoder; a look at the suffix saves a slow import for recordings."""
+    path = Path(name)
+    if path.exists() and path.suffix != ".safetensors":
+        return False
+    from ..decoding.storage import bundled_decoders, is_decoder
+
+    return name in bundled_decoders() or is_decoder(path)

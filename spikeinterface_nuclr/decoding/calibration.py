@@ -8,7 +8,7 @@ number of units per bin, and the third does not return losses of single units.
 from functools import partial
 
 import numpy as np
-from scipy import special
+from scipy import special  # not scipy.stats, which takes half a second to import
 
 from .splits import outside_and_inside
 
@@ -71,9 +71,7 @@ def fit_temperatures(probability: np.ndarray, truth: np.ndarray, folds: list[np.
     -------
     float array, shape (k,)
     """
-    from scipy.stats import t
-
-    level = t.ppf(CONFIDENCE, len(folds) - 1)
+    level = special.stdtrit(len(folds) - 1, CONFIDENCE)
     best, best_losses = _no_temperature, _fold_losses(_no_temperature, probability, truth, folds)
     for candidate in (_one_temperature, _class_temperatures):
         losses = _fold_losses(candidate, probability, truth, folds)
@@ -225,8 +223,6 @@ def error_bound(wrong: np.ndarray, counts: np.ndarray) -> float:
     wrong, counts : arrays, shape (n_animals,)
         Number of wrong predictions, and of all predictions, in each animal.
     """
-    from scipy.stats import beta
-
     n, animals = counts.sum(), len(counts)
     if animals < 2:
         return 1.0
@@ -238,17 +234,15 @@ def error_bound(wrong: np.ndarray, counts: np.ndarray) -> float:
         variance = animals / (animals - 1) * ((wrong - rate * counts) ** 2).sum() / n**2
         effective = min(effective, rate * (1 - rate) / max(variance, 1e-30))
     effective *= _design_factor(counts)
-    return float(beta.ppf(CONFIDENCE, rate * effective + 1, (1 - rate) * effective))
+    return float(special.betaincinv(rate * effective + 1, (1 - rate) * effective, CONFIDENCE))
 
 
 def _design_factor(counts: np.ndarray) -> float:
     """Factor by which the effective sample size is reduced because the variance is estimated from few animals."""
-    from scipy.stats import t
-
     if len(counts) < 2:
         return 0.0
     level = (1 + CONFIDENCE) / 2
-    return float((t.ppf(level, counts.sum() - 1) / t.ppf(level, len(counts) - 1)) ** 2)
+    return float((special.stdtrit(counts.sum() - 1, level) / special.stdtrit(len(counts) - 1, level)) ** 2)
 
 
 def _units_needed(target_error: float) -> float:

@@ -1,13 +1,13 @@
 """Checkpoint: the config, weights and card of an encoder."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from ..errors import CheckpointError
-from . import model_file
 from .config import EncoderConfig
+from .contents import Contents
 from .device import DTYPES, choose_device, choose_precision
 from .encoder import Encoder, Ensemble, network_of
 
@@ -17,7 +17,7 @@ _LARGEST_EXAMPLE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint(model_file.Saved):
+class Checkpoint(Contents):
     """A trained encoder, or an ensemble of several: config, weights and card.
 
     Attributes
@@ -40,16 +40,6 @@ class Checkpoint(model_file.Saved):
     True
     """
 
-    KIND = "nuclr"
-    WHAT = "NuCLR checkpoint"
-    REMEDY = "fetch it again"
-
-    config: EncoderConfig
-    weights: dict[str, torch.Tensor]
-    card: dict = field(default_factory=dict)
-    name: str = ""
-    revision: str = ""
-
     def __post_init__(self):
         _check_weights(self.config, self.weights, self.name or "checkpoint")
 
@@ -59,11 +49,8 @@ class Checkpoint(model_file.Saved):
 
     @classmethod
     def _from_content(cls, arrays: dict[str, np.ndarray], facts: dict, card: dict, name: str) -> "Checkpoint":
-        try:
-            config = EncoderConfig.from_dict(facts.get("config"))
-        except CheckpointError as error:
-            raise CheckpointError(f"{name}: {error}") from None
-        return cls(config, {key: torch.from_numpy(values) for key, values in arrays.items()}, card, name)
+        tensors = {key: torch.from_numpy(values) for key, values in arrays.items()}
+        return super()._from_content(tensors, facts, card, name)
 
     def _example_input(self) -> dict[str, np.ndarray]:
         layout, rng = self.config.layout, np.random.default_rng(0)
@@ -111,25 +98,6 @@ class Checkpoint(model_file.Saved):
         card = {**(checkpoints[0].card if card is None else card), "members": members}
         return cls(replace(parts[0].config, members=len(parts)), weights, card)
 
-    @property
-    def members(self) -> "list[Checkpoint]":
-        """The checkpoints of an ensemble, named ``NAME#1``, ``NAME#2``, …; otherwise the checkpoint itself."""
-        if self.config.members == 1:
-            return [self]
-        config, number = replace(self.config, members=1), self.config.members
-        cards = self.card.get("members")
-        if not isinstance(cards, list) or [type(card) for card in cards] != [dict] * number:
-            cards = [{}] * number  # edited by hand
-        parts = np.split(self.example["embedding"], number, axis=1) if self.example else []
-        checkpoints = []
-        for i in range(number):
-            start = f"members.{i}."
-            weights = {key.removeprefix(start): w for key, w in self.weights.items() if key.startswith(start)}
-            card = {key: value for key, value in cards[i].items() if key != "sha256"}
-            member = Checkpoint(config, weights, card, f"{self.name}#{i + 1}", self.revision)
-            checkpoints.append(member._with_example({**self.example, "embedding": parts[i]}) if parts else member)
-        return checkpoints
-
     def encoder(self, device="cpu", dtype: torch.dtype = torch.float32) -> Encoder | Ensemble:
         """The network with these weights on `device`, in evaluation mode."""
         with torch.device("meta"):
@@ -139,8 +107,7 @@ class Checkpoint(model_file.Saved):
         return encoder.eval()
 
     def __repr__(self):
-        n = sum(w.numel() for w in self.weights.values())
-        return f"Checkpoint({self.name or 'unnamed'!r}, {n:,} parameters, sha256 {self.sha256[:12]}…)"
+        return f"Checkpoint({self.name or 'unnamed'!r}, {self.num_parameters:,} parameters, sha256 {self.sha256[:12]}…)"
 
 
 def _check_weights(config: EncoderConfig, weights: dict, name: str) -> None:
