@@ -124,6 +124,20 @@ def test_predictions_and_pages_of_many(nuclr, sessions, tmp_path):
     tables = ("predict", sessions, *decoder, "-o", tmp_path / "t" / "{name}.csv")
     assert "3 done" in nuclr(*tables).stdout
     assert "3 up to date" in nuclr(*tables, "--overwrite").stdout
+    kept = ("--embeddings", tmp_path / "e" / "{name}.npz")
+    assert "3 done" in nuclr("embed", sessions, "-o", tmp_path / "e" / "{name}.npz", "-q").stdout
+    assert "3 up to date" in nuclr(*tables, *kept).stdout
+    from_files = ("predict", sessions, *decoder, *kept, "-o", tmp_path / "f" / "{name}.csv")
+    assert "3 done" in nuclr(*from_files).stdout
+    for path in (tmp_path / "t").glob("*.csv"):
+        assert path.read_bytes() == (tmp_path / "f" / path.name).read_bytes()
+    assert "--embeddings is for tables" in nuclr(*in_place, *kept, code=2).stderr
+    shutil.copy(tmp_path / "e" / "ecephys-0.npz", tmp_path / "e" / "ecephys-1.npz")
+    refused = nuclr(*from_files, "--overwrite", code=3)
+    assert "are not the embeddings of" in refused.stderr
+    assert "2 up to date, 1 refused" in refused.stdout
+    shown = ("report", sessions, "-q", *kept, "-o", tmp_path / "s" / "{name}.html")
+    assert "2 done, 1 refused" in nuclr(*shown, code=3).stdout
     pages = ("report", sessions, "-q", "-o", tmp_path / "r" / "{name}.html")
     assert "3 done" in nuclr(*pages, "-j", 2).stdout
     assert "3 up to date" in nuclr(*pages).stdout

@@ -159,7 +159,7 @@ def _outputs(listed: list[Listed], output: Path | None) -> list[Path | None]:
                 f"{output.with_name('{name}' + (output.suffix or '.npz'))}"
             )
         return [output]
-    paths = [Path(_FIELD.sub(lambda field, one=one: _value(one, field[1]), str(output))) for one in listed]
+    paths = [path_for(one, output) for one in listed]
     counts = Counter(path.resolve() for path in paths)
     for path, one in zip(paths, listed, strict=True):
         if counts[path.resolve()] > 1:
@@ -172,6 +172,11 @@ def _outputs(listed: list[Listed], output: Path | None) -> list[Path | None]:
     return paths
 
 
+def path_for(source: Listed, pattern: Path) -> Path:
+    """The path of a recording's file: a pattern with its `FIELDS` filled in."""
+    return Path(_FIELD.sub(lambda field: _value(source, field[1]), str(pattern)))
+
+
 def _value(source: Listed, field: str) -> str:
     """What stands for a field in the name of a recording's output: one part of a path."""
     path = Path(source.name)
@@ -179,7 +184,7 @@ def _value(source: Listed, field: str) -> str:
     values = {"name": path.name if whole else path.stem, "parent": path.resolve().parent.name, "key": source.key}
     value = values.get(field) or getattr(source, field, "")
     if not value:
-        raise typer.BadParameter(f"--output: {source.name}: no {field} is stated in a manifest: use another field")
+        raise typer.BadParameter(f"{source.name}: no {field} is stated in a manifest: name files by another field")
     return re.sub(r"[/\\:*?\"<>|\x00-\x1f]", "_", value).lstrip(".") or "_"
 
 

@@ -95,6 +95,15 @@ Outcomes = Annotated[
         show_default=False,
     ),
 ]
+Embedded = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--embeddings",
+        help="What nuclr embed has written of the recording (.npz), to use in place of embedding it again. For several "
+        "recordings with a field, as in --output.",
+        show_default=False,
+    ),
+]
 Label = Annotated[
     Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
     typer.Option(help="Unit property (or column of the units table) with the labels.", show_default=False),

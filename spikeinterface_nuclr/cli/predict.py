@@ -13,9 +13,10 @@ import typer
 
 from ..errors import InputError, RecordingWarning
 from .app import app
-from .many import Done, check_settings, run_each
+from .many import Done, check_settings, path_for, run_each
 from .options import (
     Device,
+    Embedded,
     IfExists,
     NJobs,
     Outcomes,
@@ -74,6 +75,7 @@ def predict(
         Optional[str],  # noqa: UP045
         typer.Option(help="Path of the decoder's model, if it is not found by name.", show_default="the decoder's"),
     ] = None,
+    embeddings: Embedded = None,
     *,
     reading: dict,
     device: Device = "auto",
@@ -113,7 +115,9 @@ def predict(
     reader = PredictionReader(load_predictor(decoder), decoder, target_error, coverage)
     if model is not None:  # also where embeddings that are stored make it unnecessary
         model_of(reader.fitted, model)
-    job = _Predict(reader, settings, reading, in_place, to_phy, overwrite=overwrite, if_exists=if_exists)
+    if embeddings is not None and output is None and not to_phy:
+        raise typer.BadParameter("--embeddings is for tables: -o FILE.csv, or --to-phy")
+    job = _Predict(reader, settings, reading, embeddings, in_place, to_phy, overwrite=overwrite, if_exists=if_exists)
     run_each(sources, output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
 
 
@@ -124,6 +128,7 @@ class _Predict:
     reader: PredictionReader
     settings: object
     reading: dict
+    embeddings: Path | None
     in_place: bool
     to_phy: bool
     overwrite: bool
@@ -157,7 +162,11 @@ class _Predict:
         check_replacing(inside=inside, overwrite=self.overwrite, if_exists=self.if_exists)
         # In a run of many, what is up to date is kept, so that a run that was stopped goes on.
         again = alone and (self.overwrite or self.if_exists != "error")
-        job = replace(self, settings=replace(self.settings, progress=alone and self.settings.progress))
+        given = None if self.embeddings is None else path_for(listed, self.embeddings)
+        settings = replace(self.settings, progress=alone and self.settings.progress)
+        job = replace(self, settings=settings, embeddings=given)
+        if into_nwb and given is not None:
+            raise typer.BadParameter("--embeddings is for tables: -o FILE.csv, or --to-phy")
         if into_nwb:
             return _into_nwb(source, output, job, reading, again=again)
         if self.to_phy:
@@ -173,14 +182,14 @@ def _into_file(source: Path, output: Path, job: _Predict, reading: dict, *, agai
     from ..text import for_csv
 
     check_format(output, ".csv")
-    recording, beside = read_recording(source, reading), output.with_suffix(".provenance.json")
+    recording, beside = read_recording(source, reading, job.embeddings), output.with_suffix(".provenance.json")
     stored = None if again or not output.is_file() else _read_provenances(beside)
     if job.reader.is_current(stored, recording, job.settings):
         return Done(f"{output}: is up to date, nothing to do (--overwrite recomputes it)", computed=False)
     overwrite = job.overwrite
     for file in (output, beside):
         check_writable(file, overwrite=overwrite)
-    embeddings = job.reader.embeddings_of(recording, job.settings)
+    embeddings = job.reader.embeddings_of(recording, job.settings, given=job.embeddings)
     prediction = job.reader.predict(embeddings, recording.population)
     with (
         written_whole(beside, overwrite=overwrite) as provenances,
@@ -221,7 +230,8 @@ def _into_phy(source: Path, job: _Predict, reading: dict, *, again: bool) -> Don
     from ..io.phy_columns import check_columns, columns_of, write_phy_columns
 
     target = job.reader.fitted.target
-    recording, beside = read_recording(source, reading), source / f"{columns_of(target)}.provenance.json"
+    recording = read_recording(source, reading, job.embeddings)
+    beside = source / f"{columns_of(target)}.provenance.json"
     shown = source / f"cluster_{columns_of(target)}.tsv"
     stored = None if again or not shown.is_file() else _read_provenances(beside)
     if job.reader.is_current(stored, recording, job.settings):
@@ -229,7 +239,7 @@ def _into_phy(source: Path, job: _Predict, reading: dict, *, again: bool) -> Don
     overwrite = job.overwrite
     check_columns(source, target, overwrite=overwrite)
     check_writable(beside, overwrite=overwrite)
-    embeddings = job.reader.embeddings_of(recording, job.settings)
+    embeddings = job.reader.embeddings_of(recording, job.settings, given=job.embeddings)
     prediction = job.reader.predict(embeddings, recording.population)
     with written_whole(beside, overwrite=overwrite) as provenances:
         _write_provenances(provenances, embeddings, prediction)

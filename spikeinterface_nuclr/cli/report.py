@@ -9,9 +9,10 @@ import typer
 
 from ..errors import InputError
 from .app import app
-from .many import Done, check_settings, run_each
+from .many import Done, check_settings, path_for, run_each
 from .options import (
     Device,
+    Embedded,
     Model,
     NJobs,
     Outcomes,
@@ -56,6 +57,7 @@ def report(
     ] = None,
     method: Annotated[str, typer.Option("--map", help="Map of the embeddings: PCA or UMAP.")] = "PCA",
     model: Model = None,
+    embeddings: Embedded = None,
     *,
     reading: dict,
     device: Device = "auto",
@@ -85,7 +87,7 @@ def report(
     reader = None if decoder is None else PredictionReader(decoder_of(decoder), decoder, target_error, None)
     if reader is not None and model is not None:  # also where embeddings that are stored make it unnecessary
         model_of(reader.fitted, model)
-    job = _Report(reader, settings, reading, depth, method, overwrite)
+    job = _Report(reader, settings, reading, embeddings, depth, method, overwrite)
     run_each(sources, output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
 
 
@@ -96,6 +98,7 @@ class _Report:
     reader: PredictionReader | None
     settings: object
     reading: dict
+    embeddings: Path | None
     depth: str | None
     method: str
     overwrite: bool
@@ -114,11 +117,14 @@ class _Report:
         source, settings = listed.source, replace(self.settings, progress=alone and self.settings.progress)
         check_source(source)
         check_format(output, ".html")
-        recording = read_recording(source, listed.reading(self.reading))
+        given = None if self.embeddings is None else path_for(listed, self.embeddings)
+        recording = read_recording(source, listed.reading(self.reading), given)
         population = recording.population
         depths = _depths(source, population, self.depth)
         page = page_provenance(output) if output.is_file() and not (alone and self.overwrite) else None
         stored = _stored(source, recording, settings) if self.reader is None else self.reader.stored(recording)
+        if given is not None and stored is None:
+            raise InputError(f"{given}: are of another model: embed {source} with the one that is asked for")
         same = page is not None and page["page"] == page_facts(self.method, depths)
         if same and self._repeats(page, recording, stored, settings):
             return Done(f"{output}: is up to date, nothing to do (--overwrite writes it again)", computed=False)
@@ -126,7 +132,7 @@ class _Report:
         if self.reader is None:
             embeddings, identities, decoder = _shown(recording, stored, settings)
         else:
-            embeddings, decoder = self.reader.embeddings_of(recording, settings), self.reader.fitted
+            embeddings, decoder = self.reader.embeddings_of(recording, settings, given=given), self.reader.fitted
             identities = self.reader.predict(embeddings, population)
         write_report(
             output, population, embeddings, identities, decoder=decoder, depths=depths, method=self.method,

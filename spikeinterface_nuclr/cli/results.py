@@ -35,8 +35,28 @@ class Recording:
     session: object = None
 
 
-def read_recording(source: Path, reading: dict) -> Recording:
-    """Read the units of a source, and what is stored with them; nothing is, of parts of a recording."""
+def read_recording(source: Path, reading: dict, embeddings: Path | None = None) -> Recording:
+    """Read the units of a source, and what is stored with them, or else their embeddings in a file.
+
+    Nothing is stored of parts of a recording. InputError if the file holds embeddings of other units.
+    """
+    recording = _read(source, reading)
+    return recording if embeddings is None else replace(recording, stored=[_in_file(embeddings, recording.population)])
+
+
+def _in_file(path: Path, population) -> Stored:
+    """The embeddings of these units in a file."""
+    from ..unit_embeddings import UnitEmbeddings
+
+    embeddings = UnitEmbeddings.load(path)
+    provenance = embeddings.provenance
+    if not provenance.embeds(population) or provenance.context_fingerprint != population.context_fingerprint():
+        source = population.metadata.get("source", "the recording")
+        raise InputError(f"{path}: are not the embeddings of {source}, as it is read now: embed it again")
+    return Stored(path.name, embeddings)
+
+
+def _read(source: Path, reading: dict) -> Recording:
     from ..io import kind_of, read_population
     from ..io.where import selects
 
@@ -128,9 +148,11 @@ class PredictionReader:
         """What is stored with a recording that the decoder can read."""
         return next((one for one in recording.stored if self.accepts(one.embeddings)), None)
 
-    def embeddings_of(self, recording: Recording, settings):
-        """Embeddings of a recording for the decoder: stored ones, or new ones."""
+    def embeddings_of(self, recording: Recording, settings, *, given: Path | None = None):
+        """Embeddings of a recording for the decoder: stored ones, or new ones; InputError if the `given` do not fit."""
         stored = self.stored(recording)
+        if stored is None and given is not None:
+            raise InputError(f"{given}: are of another model than the decoder {self.name} reads: embed with that model")
         if stored is not None:
             return stored.embeddings
         return settings.embed(recording.population, model_of(self.fitted, settings.model))
