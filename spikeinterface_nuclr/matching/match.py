@@ -330,7 +330,10 @@ def _name_of(source) -> str:
 
 
 def names_of(listed: list[Listed]) -> list[str]:
-    """Different names for the recordings: of their files, with as many folders as it takes, or numbered."""
+    """Different names: sessions of a manifest, else names of files with as many folders as it takes, or numbered."""
+    sessions = [source.session for source in listed]
+    if all(sessions) and len(set(sessions)) == len(sessions):
+        return sessions
     names = [source.name for source in listed]
     paths = [Path(name).parts if isinstance(source.source, Path) else (name,)
              for name, source in zip(names, listed, strict=True)]  # fmt: skip
