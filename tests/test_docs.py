@@ -19,7 +19,7 @@ PAGES = [
     *(page for page in sorted(DOCS.rglob("*.md")) if page.relative_to(DOCS).parts[0] not in BUILT),
 ]
 # Options of other programs that the pages show.
-OTHERS = {"--logdir", "--mice", "--calcium"}
+OTHERS = {"--log-file", "--logdir", "--mice", "--calcium"}
 
 
 def blocks(page, language):
