@@ -1,7 +1,7 @@
 """nuclr brainwidebench: writes a decoder's probabilities of the ten Cosmos regions for the leaderboard."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -31,7 +31,7 @@ def brainwidebench(
     name: Annotated[str, typer.Option(help="Name of the submission.")] = "nuclr",
     where: Where = None,
     model: Annotated[
-        str | None,
+        Optional[str],  # noqa: UP045 (the first versions of typer know no other spelling)
         typer.Option(help="Model that the embeddings are of, if the decoder was fitted with --model."),
     ] = None,
     multi_unit: Annotated[

@@ -106,11 +106,15 @@ def predict(
     """
     from ..decoding.loading import load_predictor
     from ..embedding import EmbeddingSettings
+    from ..io.manifest import list_sources
 
     if in_place and output is not None:
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output")
     if to_phy and (in_place or output is not None):
         raise typer.BadParameter("--to-phy writes into the folder itself: leave out --output and --in-place")
+    listed = list_sources(sources)
+    if len(listed) == 1:  # before the decoder is loaded
+        _destination(listed[0].source, output, reading, in_place=in_place, to_phy=to_phy)
     settings = EmbeddingSettings(model, device, precision, progress=not quiet)
     reader = PredictionReader(load_predictor(decoder), decoder, target_error, coverage)
     if model is not None:  # also where embeddings that are stored make it unnecessary
@@ -141,24 +145,8 @@ class _Predict:
 
     def __call__(self, listed, output: Path | None, *, alone: bool) -> Done:
         """Predict for one recording."""
-        from ..io import kind_of
-        from ..io.phy import is_phy_folder
-        from ..io.where import selects
-
         source, reading = listed.source, listed.reading(self.reading)
-        check_source(source)
-        if self.to_phy and not is_phy_folder(source):
-            raise typer.BadParameter("--to-phy is for phy and Kilosort folders, which hold spike_times.npy")
-        kind = kind_of(source)
-        into_nwb = kind == "nwb" and (self.in_place or (output is not None and output.suffix in (".nwb", ".zarr")))
-        if self.in_place and not into_nwb:
-            raise typer.BadParameter("--in-place is for NWB files")
-        if output is None and not self.in_place and not self.to_phy and kind != "analyzer":
-            more = ", -o FILE.nwb or --in-place" * (kind == "nwb") + " or --to-phy" * is_phy_folder(source)
-            raise typer.BadParameter("name a file to write: -o FILE.csv" + more)
-        if selects(reading) and not self.to_phy and (output is None or into_nwb):
-            raise typer.BadParameter("--where and --within are for output files: -o FILE.csv")
-        inside = output is None and not self.to_phy
+        inside, into_nwb = _destination(source, output, reading, in_place=self.in_place, to_phy=self.to_phy)
         check_replacing(inside=inside, overwrite=self.overwrite, if_exists=self.if_exists)
         # In a run of many, what is up to date is kept, so that a run that was stopped goes on.
         again = alone and (self.overwrite or self.if_exists != "error")
@@ -174,6 +162,29 @@ class _Predict:
         if output is not None:
             return _into_file(source, output, job, reading, again=again)
         return _into_analyzer(source, job, reading["group_by"], again=again)
+
+
+def _destination(
+    source: Path, output: Path | None, reading: dict, *, in_place: bool, to_phy: bool
+) -> tuple[bool, bool]:
+    """Whether predictions go inside the source, and whether into an NWB file; a usage error if nothing says where."""
+    from ..io import kind_of
+    from ..io.phy import is_phy_folder
+    from ..io.where import selects
+
+    check_source(source)
+    if to_phy and not is_phy_folder(source):
+        raise typer.BadParameter("--to-phy is for phy and Kilosort folders, which hold spike_times.npy")
+    kind = kind_of(source)
+    into_nwb = kind == "nwb" and (in_place or (output is not None and output.suffix in (".nwb", ".zarr")))
+    if in_place and not into_nwb:
+        raise typer.BadParameter("--in-place is for NWB files")
+    if output is None and not in_place and not to_phy and kind != "analyzer":
+        more = ", -o FILE.nwb or --in-place" * (kind == "nwb") + " or --to-phy" * is_phy_folder(source)
+        raise typer.BadParameter("name a file to write: -o FILE.csv" + more)
+    if selects(reading) and not to_phy and (output is None or into_nwb):
+        raise typer.BadParameter("--where and --within are for output files: -o FILE.csv")
+    return output is None and not to_phy, into_nwb
 
 
 def _into_file(source: Path, output: Path, job: _Predict, reading: dict, *, again: bool) -> Done:
