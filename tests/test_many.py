@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,6 +143,82 @@ def test_predictions_and_pages_of_many(nuclr, sessions, tmp_path):
     assert "3 done" in nuclr(*pages, "-j", 2).stdout
     assert "3 up to date" in nuclr(*pages).stdout
     assert len(list((tmp_path / "r").glob("*.html"))) == 3
+
+
+def test_a_copy_is_compared_with_its_source(nuclr, sessions, tmp_path):
+    source = sessions / "sub-0" / "ecephys-0.nwb"
+    embedded = ("embed", source, "-o", tmp_path / "e.nwb", *EXACT)
+    predicted = ("predict", source, "--decoder", "simulated-cell-type", "-o", tmp_path / "p.nwb", "-q")
+    for command in (embedded, predicted):
+        nuclr(*command)
+        assert "is up to date" in nuclr(*command).stdout
+    with h5py.File(source, "a") as file:
+        file["units/spike_times"][0] -= 1e-3
+    assert "of other spikes than its source" in nuclr(*embedded, code=3).stderr
+    assert "exists already" in nuclr(*predicted, code=3).stderr
+    several = ("embed", sessions / "sub-0", sessions / "sub-1", *EXACT, "-o", tmp_path / "{name}.nwb")
+    assert "2 recordings: 2 done" in nuclr(*several).stdout
+    with h5py.File(source, "a") as file:
+        file["units/spike_times"][0] -= 1e-3
+    assert "1 done, 1 up to date" in nuclr(*several, "--overwrite").stdout
+
+
+def test_nothing_else_is_overwritten(nuclr, sessions, tmp_path):
+    whole = (sessions / "sub-0" / "ecephys-0.nwb").read_bytes()
+    onto = ("embed", sessions, "-o", sessions / "sub-0" / "{name}.nwb", "--overwrite", *EXACT)
+    assert "is one of the recordings" in nuclr(*onto, code=2).stderr
+    assert (sessions / "sub-0" / "ecephys-0.nwb").read_bytes() == whole
+    out, one = tmp_path / "x.csv", sessions / "sub-0"
+    for outcome in (out, tmp_path / "x.provenance.json", tmp_path / "none" / "o.csv", tmp_path / "o.txt"):
+        nuclr("embed", one, "-o", out, "--outcomes", outcome, *EXACT, code=3)
+    assert not list(tmp_path.glob("x*"))
+    nuclr("match", one, sessions / "sub-1", "-o", out, "--outcomes", out, *EXACT, code=2)
+    # A second table beside the first, once.
+    pair = ("embed", sessions / "sub-0", sessions / "sub-1", "--in-place", *EXACT)
+    nuclr(*pair)
+    second = (*pair, "--min-spikes", 2, "--if-exists", "new_name")
+    assert "2 done" in nuclr(*second).stdout
+    assert "2 up to date" in nuclr(*second).stdout
+    assert "UnitEmbeddings_2" in nuclr("info", sessions / "sub-0" / "ecephys-0.nwb").stdout
+    (tmp_path / "link.nwb").symlink_to(sessions / "sub-0" / "ecephys-0.nwb")
+    assert (
+        "recordings"
+        not in nuclr(
+            "embed", tmp_path / "link.nwb", sessions / "sub-0" / "ecephys-0.nwb", "-o", tmp_path / "l.npz", *EXACT
+        ).stdout
+    )
+
+
+def test_a_name_that_no_text_can_hold_is_a_row(nuclr, sessions, tmp_path):
+    strange = os.fsdecode(os.fsencode(sessions) + b"/bad\xff.nwb")
+    try:
+        shutil.copy(sessions / "sub-0" / "ecephys-0.nwb", strange)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    nuclr("embed", sessions, "-o", tmp_path / "o" / "{key}.npz", "--outcomes", tmp_path / "o.csv", *EXACT, code=3)
+    assert len(pd.read_csv(tmp_path / "o.csv")) == 5
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(sessions, tmp_path):
+    for k in range(4, 12):
+        write_mouse(sessions / f"extra-{k}.nwb", k)
+    command = [sys.executable, "-m", "spikeinterface_nuclr", "embed", str(sessions), "-q", "-j", "2", "-o"]
+    run = subprocess.Popen([*command, str(tmp_path / "out" / "{name}.npz")], start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not list((tmp_path / "out").glob("*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    while _alive(run.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _alive(run.pid)
+
+
+def _alive(group: int) -> bool:
+    """Whether a process of this group is left, which is more than a defunct one."""
+    states = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return any(line.split()[0] == str(group) and line.split()[1][0] != "Z" for line in states.splitlines())
 
 
 def test_analyzers_among_others(nuclr, sessions, tmp_path, population):

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_mouse
 from nwb_files import add_units, new_nwb, write_nwb_file
 
 from spikeinterface_nuclr import simulate_days
+from spikeinterface_nuclr.decoding.storage import BUNDLED
 
 pytest.importorskip("snakemake")
 pytestmark = pytest.mark.slow
@@ -64,11 +66,40 @@ def test_the_workflow_gives_what_the_commands_give(lab, nuclr):
     # Nothing to do; then the damaged one is mended, and only what depends on it is computed.
     again = ("--config", "decoder=simulated-cell-type")
     assert "Nothing to be done" in run(lab, *again)
-    before = {path: path.stat().st_mtime_ns for path in (results / "embeddings").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (results / "embeddings").iterdir() if path.stem != "x"}
     shutil.copy(lab / "data" / "other.nwb", lab / "data" / "damaged.nwb")
     run(lab, *again)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    assert set(pd.read_csv(results / "units.csv")["session"]) == {"d0", "d1", "o", "x"}
+    units = pd.read_csv(results / "units.csv")
+    assert set(units["session"]) == {"d0", "d1", "o", "x"}
+    # Without a decoder, nothing that an earlier one has said is left.
+    run(lab)
+    assert "label" not in pd.read_csv(results / "units.csv")
+
+
+def test_what_cannot_be_used_stops_nothing(lab, nuclr):
+    """A missing file, an animal that is too short to match, strange names, a decoder of one's own that changes."""
+    for k in range(2):
+        nwbfile = new_nwb()
+        add_units(nwbfile, [np.arange(0.1, 24, 0.3), np.arange(0.2, 24, 0.4)])
+        write_nwb_file(lab / "data" / f"short {k}'s.nwb", nwbfile)
+    decoder = lab / "decoder.safetensors"
+    shutil.copy(BUNDLED / "simulated-cell-type.safetensors", decoder)
+    rows = ["NA,data/short 0's.nwb,s", "s1,data/short 1's.nwb,s", "gone,data/gone.nwb,a"]
+    (lab / "sessions.csv").write_text("session,source,animal\n" + "\n".join(rows) + "\n")
+    settings = ("--config", f"decoder={decoder}")
+    run(lab, *settings)
+    units = pd.read_csv(lab / "results" / "units.csv", keep_default_na=False)
+    assert set(units["session"]) == {"NA", "s1"}
+    assert "neuron_id" not in units
+    outcomes = pd.read_csv(lab / "results" / "outcomes.csv")["message"].tolist()
+    assert "gone.nwb: no such file" in outcomes[2]
+    assert "Nothing to be done" in run(lab, *settings)
+    shutil.copy(BUNDLED / "simulated-cell-type.safetensors", decoder)
+    assert "rule predict" in run(lab, *settings, "-n")
+    (lab / "sessions.csv").write_text("session,source,animal\ngone,data/gone.nwb,a\n")
+    run(lab, *settings)
+    assert pd.read_csv(lab / "results" / "units.csv").empty
 
 
 def test_settings_are_checked(lab):
@@ -77,3 +108,7 @@ def test_settings_are_checked(lab):
     assert "give each recording a name of its own" in run(lab, "-n", code=1)
     (lab / "sessions.csv").write_text("session,source\n../a,data/other.nwb\n")
     assert "sessions.csv: line 2" in run(lab, "-n", code=1)
+    (lab / "sessions.csv").write_text("session,source\na,data/{x}.nwb\n")
+    assert "sessions.csv: line 2" in run(lab, "-n", code=1)
+    (lab / "sessions.csv").write_text("session,source\na,data/other.nwb,too,many\n")
+    assert "line 2: too many entries" in run(lab, "-n", code=1)

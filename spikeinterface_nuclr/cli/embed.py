@@ -174,7 +174,7 @@ def _into_file(source: Path, output: Path, settings, reading: dict, *, replacing
         if difference and not replacing:
             raise InputError(f"{output}: holds other embeddings already ({difference}): give --overwrite")
         if not difference and not changed:
-            return Done(f"{output}: is up to date, nothing to do (--overwrite recomputes it)", computed=False)
+            return Done(f"{output}: is up to date, nothing to do", computed=False, hint="--overwrite recomputes it")
     overwrite = replacing or existing is not None
     for file in files_of(output):
         check_writable(file, overwrite=overwrite)
@@ -204,10 +204,15 @@ def _into_nwb(source: Path, output: Path | None, job: _Embed, reading: dict, *, 
     if not again:
         existing = session if in_place else read_session(destination, **reading) if destination.exists() else None
     overwrite = job.overwrite
-    if existing is not None and name in existing.tables:
-        option = "--if-exists replace" if in_place else "--overwrite"
+    option = "--if-exists replace" if in_place else "--overwrite"
+    if existing is not None and if_exists == "new_name":  # a run of many: what it has written before is not repeated
+        if any(_is_current(existing, name, checkpoint, job, population) for name in existing.tables):
+            return Done(f"{shown}: such embeddings are there, nothing to do", computed=False)
+    elif existing is not None and name in existing.tables:
         if _up_to_date(existing, checkpoint, job, population, shown=shown, option=option, replacing=replacing):
-            return Done(f"{shown}: {name!r} is up to date, nothing to do ({option} recomputes it)", computed=False)
+            return Done(
+                f"{shown}: {name!r} is up to date, nothing to do", computed=False, hint=f"{option} recomputes it"
+            )
         if_exists, overwrite = "replace", True
     check_places(
         source, destination, in_place=in_place, overwrite=overwrite, units_only=job.units_only, imaged=imaged,
@@ -229,20 +234,35 @@ def _replaced(session, name: str) -> str:
     return f"; replaced the previous {name}{lost}"
 
 
+def _difference(session, name: str, checkpoint, job: _Embed, population) -> tuple[str, bool]:
+    """How a table differs from what is asked for, empty if it does not; and whether it is of other spikes.
+
+    A copy's table is compared with the population of its source, not with the units beside it.
+    """
+    from ..embedding import expected_provenance
+
+    table = session.tables[name]
+    expected, provenance = expected_provenance(population, checkpoint, job.settings), table.embeddings.provenance
+    copied = not job.in_place and provenance.population_fingerprint != expected.population_fingerprint
+    changed = bool(session.outdated[name]) or copied
+    if len(table.rows) != population.n_units and not copied:
+        return f"it has {len(table.rows)} of {population.n_units} units", changed
+    return provenance.difference(expected, spikes_changed=changed), changed
+
+
+def _is_current(session, name: str, checkpoint, job: _Embed, population) -> bool:
+    return _difference(session, name, checkpoint, job, population) == ("", False)
+
+
 def _up_to_date(session, checkpoint, job: _Embed, population, *, shown: Path, option: str, replacing: bool) -> bool:
     """Whether the existing table is current; False if the spikes have changed since, or it may be replaced.
 
     InputError if it was computed with other settings, or if replacing it would remove identities predicted from it.
     """
-    from ..embedding import expected_provenance
-
     name = job.name
-    table, outdated = session.tables[name], session.outdated[name]
-    expected = expected_provenance(population, checkpoint, job.settings)
-    difference = table.embeddings.provenance.difference(expected, spikes_changed=bool(outdated))
-    if len(table.rows) != population.n_units:
-        difference = f"it has {len(table.rows)} of {population.n_units} units"
-    if not difference and not outdated and (session.published or not job.publish):
+    table = session.tables[name]
+    difference, changed = _difference(session, name, checkpoint, job, population)
+    if not difference and not changed and (session.published or not job.publish):
         return True
     if replacing:
         return False
@@ -251,6 +271,8 @@ def _up_to_date(session, checkpoint, job: _Embed, population, *, shown: Path, op
         raise InputError(
             f"{shown}: it holds another {name!r} already ({difference}): give {option} to replace it{second}"
         )
+    if changed and not job.in_place:
+        raise InputError(f"{shown}: is a copy with embeddings of other spikes than its source has now: give {option}")
     if table.predictions:
         targets = ", ".join(one.target for one in table.predictions)
         raise InputError(
@@ -284,8 +306,8 @@ def _into_analyzer(source: Path, job: _Embed, reading: dict, *, replacing: bool,
         if not difference and not stale:
             if job.publish:
                 existing.publish_properties()
-            line = f"{source}: nuclr_embedding is up to date, nothing to do (--if-exists replace recomputes it)"
-            return Done(line, computed=False)
+            line = f"{source}: nuclr_embedding is up to date, nothing to do"
+            return Done(line, computed=False, hint="--if-exists replace recomputes it")
         predicted = [found.target for found in (computed_identity(analyzer), computed_estimate(analyzer)) if found]
         if predicted and not replacing:
             raise InputError(

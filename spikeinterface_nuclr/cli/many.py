@@ -12,13 +12,15 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from threading import Thread
 from typing import Protocol
 
 import typer
 
 from ..errors import REFUSALS, InputError, RecordingWarning, reason_of
-from ..files import written_whole
+from ..files import check_format, check_writable, written_whole
 from ..io.manifest import Listed, list_sources
+from ..text import for_csv, printable
 from .app import EXIT_CODES, say
 
 # What a name of an output file may hold in place of the recording's own.
@@ -30,10 +32,14 @@ DONE, UP_TO_DATE, REFUSED, FAILED = "done", "up to date", "refused", "failed"
 
 @dataclass(frozen=True)
 class Done:
-    """What was done with a recording, in one line; not `computed` if it was up to date. `result` is for the command."""
+    """What was done with a recording, in one line; not `computed` if it was up to date.
+
+    The `hint` says how to compute it again, where it is the only one. `result` is for the command.
+    """
 
     line: str
     computed: bool = True
+    hint: str = ""
     result: object = None
 
 
@@ -94,7 +100,8 @@ def run_each(
     listed = list_sources(sources)
     outputs = _outputs(listed, output)
     if len(listed) == 1 and outcomes is None:
-        say(job(listed[0], outputs[0], alone=True).line)
+        done = job(listed[0], outputs[0], alone=True)
+        say(done.line + (f" ({done.hint})" if done.hint else ""))
         return
     rows = outcomes_of(listed, outputs, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
     count = Counter(row.outcome for row in rows)
@@ -122,7 +129,7 @@ def outcomes_of(
     lines: bool = True,
 ) -> list[Outcome]:
     """Try a job with each recording, and show the refused ones, and with `lines` the others too. As they come."""
-    _check_table(outcomes, listed)
+    _check_table(outcomes, listed, outputs)
     job.check()
     rows = []
     tasks = list(zip(listed, outputs, strict=True))
@@ -161,7 +168,13 @@ def _outputs(listed: list[Listed], output: Path | None) -> list[Path | None]:
         return [output]
     paths = [path_for(one, output) for one in listed]
     counts = Counter(path.resolve() for path in paths)
+    recordings = {Path(one.name).resolve() for one in listed}
     for path, one in zip(paths, listed, strict=True):
+        if path.resolve() in recordings:
+            raise typer.BadParameter(
+                f"--output: {path} is one of the recordings: name outputs elsewhere, or recordings by a pattern that "
+                "leaves out what was written before"
+            )
         if counts[path.resolve()] > 1:
             raise typer.BadParameter(
                 f"--output: {one.name} and another recording would both be written to {path}: tell them apart by "
@@ -226,12 +239,19 @@ def _in_processes(job: Job, waiting: deque, n_jobs: int) -> Generator[Outcome, N
 
 
 def _limit(threads: int) -> None:
-    """Share the cores between processes; libraries that are loaded later read the environment."""
+    """Share the cores between processes; libraries that are loaded later read the environment. End with the parent."""
     from threadpoolctl import threadpool_limits
 
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     threadpool_limits(threads)
+    Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_with(parent) -> None:
+    """End this process when the one that has started it is gone, which would otherwise leave it waiting for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def attempt(job: Job, source: Listed, output: Path | None) -> Outcome:
@@ -255,14 +275,16 @@ def attempt(job: Job, source: Listed, output: Path | None) -> Outcome:
     return Outcome(source.name, outcome, message, round(time.perf_counter() - begin, 2), str(output or ""), result)
 
 
-def _check_table(path: Path | None, listed: list[Listed]) -> None:
-    """InputError if a file that exists is not a table of outcomes, which alone is replaced."""
+def _check_table(path: Path | None, listed: list[Listed], outputs: list[Path | None]) -> None:
+    """InputError if a table of outcomes cannot be written; of files that exist, only such a table is replaced."""
     if path is None:
         return
-    if path.suffix != ".csv":
-        raise InputError(f"{path}: unknown format {path.suffix!r}: use .csv")
-    if any(path.resolve() == Path(one.name).resolve() for one in listed):
-        raise InputError(f"{path}: is one of the recordings: name another file")
+    others = {Path(one.name).resolve() for one in listed}
+    for output in filter(None, outputs):
+        others |= {output.resolve(), output.resolve().with_suffix(".provenance.json")}
+    if path.resolve() in others:
+        raise InputError(f"{path}: is a recording, or its result: name another file for the outcomes")
+    check_writable(check_format(path, ".csv"), overwrite=True)
     if path.exists():
         with open(path, newline="", encoding="utf-8", errors="replace") as file:
             if next(csv.reader(file), []) != _columns():
@@ -273,11 +295,14 @@ def _columns() -> list[str]:
     return [column.name for column in fields(Outcome) if column.metadata.get("column", True)]
 
 
+def _cell(value):
+    """A value of the table; names of files may hold what no text file can."""
+    return printable(value) if isinstance(value, str) else value
+
+
 def _write_table(rows: list[Outcome], path: Path) -> None:
     import pandas as pd
 
-    from ..text import for_csv
-
     with written_whole(path, overwrite=True) as temporary:
-        table = pd.DataFrame([[getattr(row, name) for name in _columns()] for row in rows], columns=_columns())
+        table = pd.DataFrame([[_cell(getattr(row, name)) for name in _columns()] for row in rows], columns=_columns())
         for_csv(table).to_csv(temporary, index=False)

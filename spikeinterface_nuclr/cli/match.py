@@ -118,13 +118,13 @@ def match(
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     listed = list_sources(sources)
-    outputs = [path for path in (output, neurons, figure) if path is not None]
+    outputs = [path for path in (output, neurons, figure, outcomes) if path is not None]
     _check_paths(outputs, [one.source for one in listed], matcher)
     fitted = None if matcher is None else Matcher.load(matcher)
     check_request(target_error, seed, fitted)
     if in_place:
         check_targets([one.source for one in listed], if_exists, skip_unreadable=True)
-    beside = outputs[0] if outputs else Path(listed[0].name)
+    beside = next((path for path in (output, neurons, figure) if path is not None), Path(listed[0].name))
     cache = cache or beside.with_name(f"{beside.name}.cache")
     job = _Evidence(EmbeddingSettings(model, device, precision), reading, cache)
     rows = outcomes_of(listed, [None] * len(listed), job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet, lines=False)
@@ -181,7 +181,7 @@ def _check_paths(outputs: list[Path], sources: list[Path], matcher: Path | None)
     """A usage error if an output is given twice, or would replace an input."""
     resolved = [path.resolve() for path in outputs]
     if len(set(resolved)) < len(resolved):
-        raise typer.BadParameter("--output, --neurons and --figure: name a different file for each")
+        raise typer.BadParameter("--output, --neurons, --figure and --outcomes: name a different file for each")
     for path in outputs:
         check_outside(path, [*sources, *([] if matcher is None else [matcher])])
 

@@ -29,7 +29,7 @@ from .options import (
     open_analyzer,
     reads_recordings,
 )
-from .results import PredictionReader, model_of, read_recording
+from .results import PredictionReader, model_of, read_recording, same_units
 
 
 @app.command()
@@ -196,7 +196,7 @@ def _into_file(source: Path, output: Path, job: _Predict, reading: dict, *, agai
     recording, beside = read_recording(source, reading, job.embeddings), output.with_suffix(".provenance.json")
     stored = None if again or not output.is_file() else _read_provenances(beside)
     if job.reader.is_current(stored, recording, job.settings):
-        return Done(f"{output}: is up to date, nothing to do (--overwrite recomputes it)", computed=False)
+        return Done(f"{output}: is up to date, nothing to do", computed=False, hint="--overwrite recomputes it")
     overwrite = job.overwrite
     for file in (output, beside):
         check_writable(file, overwrite=overwrite)
@@ -246,7 +246,9 @@ def _into_phy(source: Path, job: _Predict, reading: dict, *, again: bool) -> Don
     shown = source / f"cluster_{columns_of(target)}.tsv"
     stored = None if again or not shown.is_file() else _read_provenances(beside)
     if job.reader.is_current(stored, recording, job.settings):
-        return Done(f"{source}: {target} is up to date, nothing to do (--overwrite recomputes it)", computed=False)
+        return Done(
+            f"{source}: {target} is up to date, nothing to do", computed=False, hint="--overwrite recomputes it"
+        )
     overwrite = job.overwrite
     check_columns(source, target, overwrite=overwrite)
     check_writable(beside, overwrite=overwrite)
@@ -278,10 +280,10 @@ def _into_nwb(source: Path, output: Path | None, job: _Predict, reading: dict, *
     existing = None
     if not again:
         existing = recording if in_place else read_recording(destination, reading) if destination.exists() else None
-    if existing is not None and _is_predicted(existing, reader):
+    if existing is not None and _is_predicted(existing, reader, recording.population):
         option = "--if-exists replace" if in_place else "--overwrite"
-        line = f"{shown}: {reader.fitted.target} is up to date, nothing to do ({option} recomputes it)"
-        return Done(line, computed=False)
+        line = f"{shown}: {reader.fitted.target} is up to date, nothing to do"
+        return Done(line, computed=False, hint=f"{option} recomputes it")
     check_places(
         source, destination, in_place=in_place, overwrite=job.overwrite, imaged=imaged, pointers=session.pointers
     )
@@ -296,11 +298,12 @@ def _into_nwb(source: Path, output: Path | None, job: _Predict, reading: dict, *
     return Done(f"{shown}: {_summary(prediction)}, in processing/nuclr/{prediction.target}")
 
 
-def _is_predicted(recording, reader: PredictionReader) -> bool:
-    """Whether what would be predicted is stored with a recording."""
+def _is_predicted(recording, reader: PredictionReader, population) -> bool:
+    """Whether what would be predicted of a population is stored with a recording, which may be a copy of its source."""
     return any(
         prediction.target == reader.fitted.target and reader.would_repeat(prediction.provenance, recording)
         for stored in recording.stored
+        if recording.population is population or same_units(recording.population, population)
         for prediction in stored.predictions
     )
 
@@ -331,8 +334,8 @@ def _into_analyzer(source: Path, job: _Predict, group_by: str | None, *, again: 
         provenance = existing.get_prediction(warn=False).provenance
         # Positions and other features are those of the analyzer; it marks what it made of others as stale.
         if all(provenance.get(key) == value for key, value in fitted.settings_of(**reader.settings).items()):
-            line = f"{source}: {fitted.target} is up to date, nothing to do (--if-exists replace recomputes it)"
-            return Done(line, computed=False)
+            line = f"{source}: {fitted.target} is up to date, nothing to do"
+            return Done(line, computed=False, hint="--if-exists replace recomputes it")
     if if_exists == "error" and extension and not usable:
         raise InputError(f"{source}: nuclr_embedding is of another model: give --if-exists replace to replace it")
     if if_exists == "error" and existing and existing.target != fitted.target:

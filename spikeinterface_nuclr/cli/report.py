@@ -127,7 +127,7 @@ class _Report:
             raise InputError(f"{given}: are of another model: embed {source} with the one that is asked for")
         same = page is not None and page["page"] == page_facts(self.method, depths)
         if same and self._repeats(page, recording, stored, settings):
-            return Done(f"{output}: is up to date, nothing to do (--overwrite writes it again)", computed=False)
+            return Done(f"{output}: is up to date, nothing to do", computed=False, hint="--overwrite writes it again")
         check_writable(output, overwrite=self.overwrite)
         if self.reader is None:
             embeddings, identities, decoder = _shown(recording, stored, settings)

@@ -35,6 +35,11 @@ class Recording:
     session: object = None
 
 
+def same_units(a, b) -> bool:
+    """Whether two populations have the same spikes, groups and observed times."""
+    return a.fingerprint() == b.fingerprint() and a.context_fingerprint() == b.context_fingerprint()
+
+
 def read_recording(source: Path, reading: dict, embeddings: Path | None = None) -> Recording:
     """Read the units of a source, and what is stored with them, or else their embeddings in a file.
 

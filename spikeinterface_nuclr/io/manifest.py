@@ -93,7 +93,7 @@ def list_sources(sources) -> list[Listed]:
         if isinstance(source, str | Path):
             listed = _read_manifest(Path(source)) if Path(source).suffix == ".csv" else _files(str(source))
             for entry in listed:
-                unique.setdefault((entry.source.absolute(), entry.probe), entry)
+                unique.setdefault((entry.source.resolve(), entry.probe), entry)
         else:
             name = str(getattr(source, "metadata", {}).get("source") or f"{type(source).__name__} {number}")
             if name in unique:

@@ -15,10 +15,12 @@ rule animal:
             rows.writerows([os.path.abspath(source_of(session)), session] for session in params.sessions)
 
 
+# Recordings that cannot be matched, such as very short ones, are an outcome too.
 rule match:
     input:
         recordings=f"{RESULTS}/matches/{{animal}}.recordings.csv",
-        sources=lambda wildcards: [source_of(session) for session in sessions_of(wildcards)],
+        files=lambda wildcards: [file for session in sessions_of(wildcards) for file in files_of(session)],
+        model=MODELS,
     output:
         pairs=f"{RESULTS}/matches/{{animal}}.pairs.csv",
         neurons=f"{RESULTS}/matches/{{animal}}.neurons.csv",
@@ -33,6 +35,6 @@ rule match:
         runtime=config["minutes"],
         **GPU,
     shell:
-        "OMP_NUM_THREADS={threads} nuclr --log-file {log:q} match {input.recordings:q} -o {output.pairs:q} "
-        "--neurons {output.neurons:q} --cache {params.cache:q} {params.options} --overwrite -q "
-        "> /dev/null"
+        "{{ OMP_NUM_THREADS={threads} nuclr --log-file {log:q} match {input.recordings:q} -o {output.pairs:q} "
+        "--neurons {output.neurons:q} --cache {params.cache:q} {params.options} --overwrite -q > /dev/null "
+        "|| {{ [ $? -eq 3 ] && touch {output:q}; }}; }}"

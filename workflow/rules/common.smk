@@ -4,6 +4,7 @@ import csv
 import os
 import shlex
 from collections import defaultdict
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
@@ -16,8 +17,14 @@ DECODER = config.get("decoder", "")
 def read_sessions(path):
     """The rows of the table of sessions, by name."""
     with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = [{key: value.strip() for key, value in row.items() if value} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
     for number, row in enumerate(rows, start=2):
+        if None in row:
+            raise WorkflowError(f"{path}: line {number}: too many entries")
+        for key in list(row):
+            row[key] = (row[key] or "").strip()
+            if not row[key]:
+                del row[key]
         try:
             validate(row, "../schemas/sessions.schema.yaml")
         except WorkflowError as error:
@@ -41,6 +48,24 @@ def source(wildcards):
     return source_of(wildcards.session)
 
 
+def files_of(session):
+    """The files of a recording, of which a folder has many; none if it is missing, which is an outcome."""
+    path = Path(source_of(session))
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    # Snakemake takes braces in a path for wildcards.
+    return [str(file) for file in files if not {"{", "}"} & set(str(file))]
+
+
+def files(wildcards):
+    """The files of a job's recording, which is computed again when one of them changes."""
+    return files_of(wildcards.session)
+
+
+def local(*names):
+    """Those of these models or decoders that are files of one's own."""
+    return [name for name in names if name and os.path.isfile(name)]
+
+
 def quoted(*options):
     """Options whose value is set, for a shell."""
     return " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options if value not in ("", None))
@@ -48,6 +73,7 @@ def quoted(*options):
 
 # How recordings are read, and by which model they are embedded: the same in every rule.
 READING = f"{quoted(('--model', config.get('model')))} {config['options']}"
+MODELS = local(config.get("model"))
 DEVICE = quoted(("--device", config["device"]))
 PREDICTION = quoted(("--decoder", DECODER), ("--target-error", config.get("target_error") if DECODER else None))
 GPU = {"gres": "gpu:1"} if config["device"].startswith("cuda") else {}

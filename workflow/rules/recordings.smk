@@ -1,15 +1,19 @@
-"""What is computed of each recording by itself."""
+"""What is computed of each recording by itself.
+
+What nuclr refuses (exit code 3) is an outcome, not a failure: the others go on. Its files are then empty, and the log
+says why.
+"""
 
 
-# A recording that cannot be read is an outcome, not a failure: nuclr exits with 3, and the others go on.
 checkpoint embed:
     input:
-        source,
+        files=files,
+        model=MODELS,
     output:
         outcome=f"{RESULTS}/outcomes/{{session}}.csv",
-    params:
         embeddings=f"{RESULTS}/embeddings/{{session}}.npz",
-        folder=f"{RESULTS}/embeddings",
+    params:
+        source=source,
         options=f"{DEVICE} {READING}",
     log:
         f"{RESULTS}/logs/embed/{{session}}.log",
@@ -19,19 +23,20 @@ checkpoint embed:
         runtime=config["minutes"],
         **GPU,
     shell:
-        "mkdir -p {params.folder:q} && "
-        "{{ OMP_NUM_THREADS={threads} nuclr --log-file {log:q} embed {input:q} -o {params.embeddings:q} "
-        "--outcomes {output.outcome:q} {params.options} --overwrite -q > /dev/null || [ $? -eq 3 ]; }}"
+        "{{ OMP_NUM_THREADS={threads} nuclr --log-file {log:q} embed {params.source:q} -o {output.embeddings:q} "
+        "--outcomes {output.outcome:q} {params.options} -q > /dev/null "
+        "|| {{ [ $? -eq 3 ] && : > {output.embeddings:q}; }}; }}"
 
 
 rule predict:
     input:
-        source=source,
-        outcome=f"{RESULTS}/outcomes/{{session}}.csv",
+        files=files,
+        embeddings=f"{RESULTS}/embeddings/{{session}}.npz",
+        models=MODELS + local(DECODER),
     output:
         f"{RESULTS}/identities/{{session}}.csv",
     params:
-        embeddings=f"{RESULTS}/embeddings/{{session}}.npz",
+        source=source,
         options=f"{PREDICTION} {READING}",
     log:
         f"{RESULTS}/logs/predict/{{session}}.log",
@@ -39,18 +44,19 @@ rule predict:
         mem_mb=config["memory_mb"],
         runtime=config["minutes"],
     shell:
-        "nuclr --log-file {log:q} predict {input.source:q} --embeddings {params.embeddings:q} {params.options} "
-        "-o {output:q} --overwrite -q > /dev/null"
+        "{{ nuclr --log-file {log:q} predict {params.source:q} --embeddings {input.embeddings:q} {params.options} "
+        "-o {output:q} --overwrite -q > /dev/null || {{ [ $? -eq 3 ] && : > {output:q}; }}; }}"
 
 
 rule report:
     input:
-        source=source,
-        outcome=f"{RESULTS}/outcomes/{{session}}.csv",
+        files=files,
+        embeddings=f"{RESULTS}/embeddings/{{session}}.npz",
+        models=MODELS + local(DECODER),
     output:
         f"{RESULTS}/reports/{{session}}.html",
     params:
-        embeddings=f"{RESULTS}/embeddings/{{session}}.npz",
+        source=source,
         options=f"{PREDICTION} {READING}",
     log:
         f"{RESULTS}/logs/report/{{session}}.log",
@@ -58,12 +64,13 @@ rule report:
         mem_mb=config["memory_mb"],
         runtime=config["minutes"],
     shell:
-        "nuclr --log-file {log:q} report {input.source:q} --embeddings {params.embeddings:q} {params.options} "
-        "-o {output:q} --overwrite -q > /dev/null"
+        "{{ nuclr --log-file {log:q} report {params.source:q} --embeddings {input.embeddings:q} {params.options} "
+        "-o {output:q} --overwrite -q > /dev/null || {{ [ $? -eq 3 ] && : > {output:q}; }}; }}"
 
 
 rule table:
     input:
+        embeddings=lambda wildcards: [f"{RESULTS}/embeddings/{session}.npz" for session in usable(wildcards)],
         identities=predicted,
         neurons=matched,
         outcomes=[f"{RESULTS}/outcomes/{session}.csv" for session in SESSIONS],
@@ -71,9 +78,9 @@ rule table:
         units=f"{RESULTS}/units.csv",
         outcomes=f"{RESULTS}/outcomes.csv",
     params:
-        sessions=usable,
-        table=SESSIONS,
-        folder=RESULTS,
+        animals={session: row.get("animal", "") for session, row in SESSIONS.items()},
+    log:
+        f"{RESULTS}/logs/table.log",
     resources:
         mem_mb=config["memory_mb"],
         runtime=config["minutes"],
