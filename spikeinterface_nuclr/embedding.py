@@ -146,8 +146,7 @@ def embed(
     layout = config.layout.of(population.sampling_frequency)
     if batch_size is not None and not batch_size >= 1:
         raise InputError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-    if min_spikes != int(min_spikes) or min_spikes < 1:
-        raise InputError(f"min_spikes must be a whole number of at least 1, not {min_spikes!r}")
+    check_min_spikes(min_spikes)
     overlap = checkpoint.card.get("overlap", 0.0) if overlap is None else overlap
     plans = _plan(population, layout, overlap, skip_silence)
     _check_context(population, plans)
@@ -244,6 +243,12 @@ def _check_result(population: Population, mean: "_Mean", unobserved: np.ndarray,
             RecordingWarning,
             stacklevel=3,
         )
+
+
+def check_min_spikes(min_spikes: int) -> None:
+    """InputError if it is no number of spikes."""
+    if min_spikes != int(min_spikes) or min_spikes < 1:
+        raise InputError(f"min_spikes must be a whole number of at least 1, not {min_spikes!r}")
 
 
 def expected_provenance(population: Population, checkpoint: Checkpoint, settings: EmbeddingSettings) -> Provenance:

@@ -102,6 +102,8 @@ def test_what_is_wrong_with_all_is_said_once(nuclr, sessions, tmp_path):
     out = ("-o", tmp_path / "{name}.npz", *EXACT)
     assert "no such checkpoint" in nuclr("embed", sessions, *out, "--model", "nothing", code=4).stderr
     nuclr("embed", sessions, *out, "--device", "cuda:99", code=5)
+    for wrong in (("--overlap", 2), ("--min-spikes", 0), ("--precision", "half")):
+        assert "refused" not in nuclr("embed", sessions, *out[:2], "-q", *wrong, code=3).stderr
     mine = tmp_path / "mine.csv"
     mine.write_text("a,b\n1,2\n")
     assert "not a table of outcomes" in nuclr("embed", sessions, *out, "--outcomes", mine, code=3).stderr

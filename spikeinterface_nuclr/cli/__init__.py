@@ -20,6 +20,7 @@ from . import (  # noqa: F401 (each adds its command)
     oversplits,
     predict,
     report,
+    step,
     store,
     train,
 )

@@ -44,11 +44,16 @@ class Done:
 
 
 def check_settings(settings) -> None:
-    """Raise what is wrong with the device or the model of EmbeddingSettings, for any recording."""
-    from ..model.device import choose_device
+    """Raise what is wrong with EmbeddingSettings for any recording: the device, the model, numbers."""
+    from ..embedding import check_min_spikes
+    from ..model.device import choose_device, choose_precision
     from ..model.loading import load_checkpoint
+    from ..windows import check_overlap
 
-    choose_device(settings.device)
+    check_min_spikes(settings.min_spikes)
+    if settings.overlap is not None:
+        check_overlap(settings.overlap)
+    choose_precision(settings.precision, choose_device(settings.device))
     if settings.model is not None:
         load_checkpoint(settings.model)
 

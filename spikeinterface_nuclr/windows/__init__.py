@@ -257,6 +257,12 @@ class Starts:
         return np.stack([first, np.maximum(first, last)], axis=1)
 
 
+def check_overlap(overlap: float) -> None:
+    """InputError if it is no overlap of successive windows, as a fraction of their length."""
+    if not isinstance(overlap, int | float) or not 0 <= overlap < 1:
+        raise InputError(f"overlap must lie in [0, 1), not {overlap!r}")
+
+
 def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> Starts:
     """Tile a timeline with windows.
 
@@ -272,8 +278,7 @@ def place_windows(line: Timeline, layout: Layout, overlap: float = 0.0) -> Start
     Starts
         The remainder at the end of a run, shorter than a window, is dropped.
     """
-    if not isinstance(overlap, int | float) or not 0 <= overlap < 1:
-        raise InputError(f"overlap must lie in [0, 1), not {overlap!r}")
+    check_overlap(overlap)
     step = round(layout.window_bins * (1 - overlap) / line.quantum) * line.quantum
     return Starts(line, layout, max(step, line.quantum))
 
