@@ -127,6 +127,8 @@ def test_predictions_and_pages_of_many(nuclr, sessions, tmp_path):
     tables = ("predict", sessions, *decoder, "-o", tmp_path / "t" / "{name}.csv")
     assert "3 done" in nuclr(*tables).stdout
     assert "3 up to date" in nuclr(*tables, "--overwrite").stdout
+    (tmp_path / "t" / "ecephys-0.csv").unlink()  # its provenance is left
+    assert "1 done, 2 up to date" in nuclr(*tables).stdout
     kept = ("--embeddings", tmp_path / "e" / "{name}.npz")
     assert "3 done" in nuclr("embed", sessions, "-o", tmp_path / "e" / "{name}.npz", "-q").stdout
     assert "3 up to date" in nuclr(*tables, *kept).stdout

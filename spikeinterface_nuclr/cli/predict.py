@@ -197,14 +197,14 @@ def _into_file(source: Path, output: Path, job: _Predict, reading: dict, *, agai
     stored = None if again or not output.is_file() else _read_provenances(beside)
     if job.reader.is_current(stored, recording, job.settings):
         return Done(f"{output}: is up to date, nothing to do", computed=False, hint="--overwrite recomputes it")
-    overwrite = job.overwrite
-    for file in (output, beside):
-        check_writable(file, overwrite=overwrite)
+    check_writable(output, overwrite=job.overwrite)
+    again_beside = job.overwrite or _is_left_over(beside, output)
+    check_writable(beside, overwrite=again_beside)
     embeddings = job.reader.embeddings_of(recording, job.settings, given=job.embeddings)
     prediction = job.reader.predict(embeddings, recording.population)
     with (
-        written_whole(beside, overwrite=overwrite) as provenances,
-        written_whole(output, overwrite=overwrite) as temporary,
+        written_whole(beside, overwrite=again_beside) as provenances,
+        written_whole(output, overwrite=job.overwrite) as temporary,
     ):
         _write_provenances(provenances, embeddings, prediction)
         for_csv(_table(prediction, recording.population)).to_csv(temporary)
@@ -235,6 +235,11 @@ def _read_provenances(path: Path) -> tuple[dict, dict] | None:
     return (embeddings, prediction) if isinstance(embeddings, dict) and isinstance(prediction, dict) else None
 
 
+def _is_left_over(beside: Path, table: Path) -> bool:
+    """Whether a provenance is of a table that somebody has removed."""
+    return not table.exists() and _read_provenances(beside) is not None
+
+
 def _into_phy(source: Path, job: _Predict, reading: dict, *, again: bool) -> Done:
     """Write predictions as columns of a phy folder."""
     from ..files import check_writable, written_whole
@@ -249,14 +254,14 @@ def _into_phy(source: Path, job: _Predict, reading: dict, *, again: bool) -> Don
         return Done(
             f"{source}: {target} is up to date, nothing to do", computed=False, hint="--overwrite recomputes it"
         )
-    overwrite = job.overwrite
-    check_columns(source, target, overwrite=overwrite)
-    check_writable(beside, overwrite=overwrite)
+    check_columns(source, target, overwrite=job.overwrite)
+    again_beside = job.overwrite or _is_left_over(beside, shown)
+    check_writable(beside, overwrite=again_beside)
     embeddings = job.reader.embeddings_of(recording, job.settings, given=job.embeddings)
     prediction = job.reader.predict(embeddings, recording.population)
-    with written_whole(beside, overwrite=overwrite) as provenances:
+    with written_whole(beside, overwrite=again_beside) as provenances:
         _write_provenances(provenances, embeddings, prediction)
-        files = write_phy_columns(source, prediction, overwrite=overwrite)
+        files = write_phy_columns(source, prediction, overwrite=job.overwrite)
     return Done(f"{', '.join(map(str, files))}: {_summary(prediction)}")
 
 
