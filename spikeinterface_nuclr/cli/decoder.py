@@ -161,12 +161,10 @@ def decoder_suggest(
             identities = reader.predict(embedded, recording.population)
         except InputError as error:
             raise InputError(one.refusal(error)) from None
-        labels = recording.population.properties.get(fitted.target)
-        known = (
-            {}
-            if labels is None
-            else dict(zip(map(str, recording.population.unit_ids), as_labels(labels)[1], strict=True))
-        )
+        population, known = recording.population, {}
+        if fitted.target in population.properties:
+            is_known = as_labels(population.properties[fitted.target])[1]
+            known = dict(zip(map(str, population.unit_ids), is_known, strict=True))
         found.append(identities)
         embeddings.append(embedded)
         labelled.append(np.array([known.get(str(unit), False) for unit in identities.unit_ids], dtype=bool))

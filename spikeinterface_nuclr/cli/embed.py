@@ -1,6 +1,6 @@
 """nuclr embed: writes embeddings to a new file, to an NWB file, or to an analyzer's folder, reusing existing ones."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -94,13 +94,14 @@ def embed(
     or analyzer).
     """
     from ..embedding import EmbeddingSettings
+    from ..io.manifest import list_sources
 
     if in_place and (output is not None or units_only):
         raise typer.BadParameter("--in-place replaces the file itself: leave out --output and --units-only")
     settings = EmbeddingSettings(model, device, precision, overlap, min_spikes, skip_silence, progress=not quiet)
     places = {"in_place": in_place, "units_only": units_only, "name": name, "publish": publish}
     job = _Embed(settings, reading, **places, overwrite=overwrite, if_exists=if_exists)
-    run_each(sources, output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
+    run_each(list_sources(sources), output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
 
 
 @dataclass(frozen=True)
@@ -143,15 +144,14 @@ class _Embed:
         replacing = self.overwrite or self.if_exists == "replace"
         # In a run of many, what is up to date is kept even then, so that a run that was stopped goes on.
         again = alone and (replacing or self.if_exists == "new_name")
-        job = replace(self, settings=replace(self.settings, progress=alone and self.settings.progress))
         if into_nwb:
-            return _into_nwb(source, output, job, reading, replacing=replacing, again=again)
+            return _into_nwb(source, output, self, reading, replacing=replacing, again=again)
         if output is not None:
             if self.publish:
                 raise typer.BadParameter("--publish is for NWB files and analyzers")
-            return _into_file(source, output, job.settings, reading, replacing=replacing, again=again)
+            return _into_file(source, output, self.settings, reading, replacing=replacing, again=again)
         if kind == "analyzer":
-            return _into_analyzer(source, job, reading, replacing=replacing, again=again)
+            return _into_analyzer(source, self, reading, replacing=replacing, again=again)
         raise typer.BadParameter("name a file to write: -o FILE.npz" + ", -o FILE.nwb or --in-place" * (kind == "nwb"))
 
 

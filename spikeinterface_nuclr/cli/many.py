@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from threading import Thread
 from typing import Protocol
@@ -19,7 +19,7 @@ import typer
 
 from ..errors import REFUSALS, InputError, RecordingWarning, reason_of
 from ..files import check_format, check_writable, written_whole
-from ..io.manifest import Listed, list_sources
+from ..io.manifest import Listed
 from ..text import for_csv, printable
 from .app import EXIT_CODES, say
 
@@ -59,7 +59,12 @@ def check_settings(settings) -> None:
 
 
 class Job(Protocol):
-    """What a command does with each recording. It is sent to other processes."""
+    """What a command does with each recording: a dataclass, which is sent to other processes.
+
+    Attributes
+    ----------
+    settings : EmbeddingSettings
+    """
 
     def check(self) -> None:
         """Raise what would be wrong with every recording."""
@@ -81,17 +86,16 @@ class Outcome:
 
 
 def run_each(
-    sources: list[str], output: Path | None, job: Job, *, n_jobs: int = 1, outcomes: Path | None = None, quiet: bool
+    listed: list[Listed], output: Path | None, job: Job, *, n_jobs: int = 1, outcomes: Path | None = None, quiet: bool
 ) -> None:
-    """Do a job with every recording that `sources` name.
+    """Do a job with every recording.
 
     With one recording, an error is raised. With several, each is tried: those that are refused are listed, and the exit
     code is then 3.
 
     Parameters
     ----------
-    sources : list of str
-        As for `list_sources`.
+    listed : list of Listed
     output : Path or None
         For several recordings with at least one of `FIELDS`, such as ``embeddings/{name}.npz``.
     job : Job
@@ -102,7 +106,6 @@ def run_each(
     quiet : bool
         Show no progress bar.
     """
-    listed = list_sources(sources)
     outputs = _outputs(listed, output)
     if len(listed) == 1 and outcomes is None:
         done = job(listed[0], outputs[0], alone=True)
@@ -136,6 +139,7 @@ def outcomes_of(
     """Try a job with each recording, and show the refused ones, and with `lines` the others too. As they come."""
     _check_table(outcomes, listed, outputs)
     job.check()
+    job = replace(job, settings=replace(job.settings, progress=False))  # one bar over all
     rows = []
     tasks = list(zip(listed, outputs, strict=True))
     for row in _shown(_each(job, tasks, n_jobs), len(listed), quiet, lines):

@@ -172,7 +172,7 @@ class _Evidence:
         from ..matching.cache import Cache
         from ..matching.sources import EvidenceReader
 
-        reader = EvidenceReader(replace(self.settings, progress=False), self.reading, Cache.of(self.cache))
+        reader = EvidenceReader(self.settings, self.reading, Cache.of(self.cache))
         evidence = reader.read(listed.source, listed.name, probe=listed.probe)
         return Done(f"{listed.name}: {len(evidence.unit_ids)} units", result=evidence)
 

@@ -122,7 +122,7 @@ def predict(
     if embeddings is not None and output is None and not to_phy:
         raise typer.BadParameter("--embeddings is for tables: -o FILE.csv, or --to-phy")
     job = _Predict(reader, settings, reading, embeddings, in_place, to_phy, overwrite=overwrite, if_exists=if_exists)
-    run_each(sources, output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
+    run_each(listed, output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,7 @@ class _Predict:
         # In a run of many, what is up to date is kept, so that a run that was stopped goes on.
         again = alone and (self.overwrite or self.if_exists != "error")
         given = None if self.embeddings is None else path_for(listed, self.embeddings)
-        settings = replace(self.settings, progress=alone and self.settings.progress)
-        job = replace(self, settings=settings, embeddings=given)
+        job = replace(self, embeddings=given)
         if into_nwb and given is not None:
             raise typer.BadParameter("--embeddings is for tables: -o FILE.csv, or --to-phy")
         if into_nwb:
@@ -338,7 +337,7 @@ def _into_analyzer(source: Path, job: _Predict, group_by: str | None, *, again: 
     if not again and usable and not extension.stale and existing and not existing.stale:
         provenance = existing.get_prediction(warn=False).provenance
         # Positions and other features are those of the analyzer; it marks what it made of others as stale.
-        if all(provenance.get(key) == value for key, value in fitted.settings_of(**reader.settings).items()):
+        if reader.made(provenance):
             line = f"{source}: {fitted.target} is up to date, nothing to do"
             return Done(line, computed=False, hint="--if-exists replace recomputes it")
     if if_exists == "error" and extension and not usable:

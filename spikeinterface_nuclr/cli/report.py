@@ -78,6 +78,7 @@ def report(
     and the exit code is then 3. The same command continues a run that was stopped.
     """
     from ..embedding import EmbeddingSettings
+    from ..io.manifest import list_sources
     from ..widgets.maps import check_method
 
     if target_error is not None and decoder is None:
@@ -88,7 +89,7 @@ def report(
     if reader is not None and model is not None:  # also where embeddings that are stored make it unnecessary
         model_of(reader.fitted, model)
     job = _Report(reader, settings, reading, embeddings, depth, method, overwrite)
-    run_each(sources, output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
+    run_each(list_sources(sources), output, job, n_jobs=n_jobs, outcomes=outcomes, quiet=quiet)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class _Report:
         from ..files import check_format, check_writable
         from ..reports.session import page_facts, page_provenance, write_report
 
-        source, settings = listed.source, replace(self.settings, progress=alone and self.settings.progress)
+        source, settings = listed.source, self.settings
         check_source(source)
         check_format(output, ".html")
         given = None if self.embeddings is None else path_for(listed, self.embeddings)

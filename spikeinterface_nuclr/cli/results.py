@@ -180,9 +180,12 @@ class PredictionReader:
 
     def would_repeat(self, provenance: dict, recording: Recording) -> bool:
         """Whether a prediction with this provenance, of these units, would come out the same."""
-        expected = self.fitted.settings_of(
-            **self.settings, **self._places(recording.population, recording.population.unit_ids)
-        )
+        population = recording.population
+        return self.made(provenance, **self._places(population, population.unit_ids))
+
+    def made(self, provenance: dict, **places) -> bool:
+        """Whether a prediction with this provenance is this decoder's, with these settings and places of units."""
+        expected = self.fitted.settings_of(**self.settings, **places)
         return all(provenance.get(name) == value for name, value in expected.items())
 
     def is_current(self, provenances, recording: Recording, settings) -> bool:

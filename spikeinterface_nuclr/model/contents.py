@@ -11,18 +11,7 @@ from .config import EncoderConfig
 
 @dataclass(frozen=True, eq=False)
 class Contents(model_file.Saved):
-    """What a checkpoint's file holds.
-
-    Attributes
-    ----------
-    config : EncoderConfig
-    weights : dict of str to float32 array
-        As from `Encoder.state_dict()`; for an ensemble, names begin with ``members.0.``, ``members.1.``, ….
-    card : dict
-        Training data, training settings, intended use and limitations. JSON-serialisable.
-    name, revision : str
-        Where it was loaded from: a bundled name, a path or an ``hf://`` name, and the commit on the Hub.
-    """
+    """What a checkpoint's file holds: the attributes of `Checkpoint`, with arrays as weights."""
 
     KIND = "nuclr"
     WHAT = "NuCLR checkpoint"
