@@ -230,7 +230,9 @@ def test_refusals_name_the_place(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     assert "a.txt: exists already" in refusal(tmp_path / "a.txt")
     assert "x: cannot be written (File name too long): give another name" in refusal(tmp_path / ("x" * 300))
-    assert r"a\x00b: cannot be written (embedded null byte)" in refusal(tmp_path / "a\0b")
+    nothing = refusal(tmp_path / "a\0b")
+    assert r"a\x00b: cannot be written (" in nothing
+    assert "embedded null" in nothing
     full = OSError(28, "No space left on device")
     assert "b.txt: could not be written (No space left on device)" in refusal(tmp_path / "b.txt", check=raising(full))
     assert os.listdir(tmp_path) == ["a.txt"]

@@ -76,7 +76,7 @@ def test_what_is_saved_is_read(path, compression):
         '{"source": []}',
         '{"source": "m1"}',
         "[" * 100_000,
-        '{"a": ' * 5000 + "1" + "}" * 5000,
+        '{"a": ' * 100_000 + "1" + "}" * 100_000,
     ],
 )
 def test_a_provenance_of_another_type_is_refused(path, provenance):
