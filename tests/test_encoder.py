@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from spikeinterface_nuclr import CheckpointError, Encoder, EncoderConfig, Population, embed, read_population
 from spikeinterface_nuclr.model.checkpoint import Checkpoint
-from spikeinterface_nuclr.model.encoder import dropout, network_of
+from spikeinterface_nuclr.model.encoder import _PADDING, dropout, network_of
 from spikeinterface_nuclr.model.public_weights import _weights
 
 DATA = Path(__file__).parent / "data"
@@ -109,8 +109,10 @@ def test_shuffled_units_give_shuffled_embeddings(encoder, patches):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("padding", [1.0, 2.0, 10.0])
 @pytest.mark.parametrize("sizes", [[7, 5], [5, 7], [6, 6], [4, 4, 4], [3, 1, 8], [7, 0, 5]])
-def test_populations_of_a_batch_never_meet(encoder, patches, sizes):
+def test_populations_of_a_batch_never_meet(encoder, patches, sizes, padding, monkeypatch):
+    monkeypatch.setitem(_PADDING, "cpu", padding)
     together = encoder(patches, sizes).split(sizes)
     alone = [encoder(part, [len(part)]) for part in patches.split(sizes) if len(part)]
     for a, b in zip((t for t in together if len(t)), alone, strict=True):
@@ -200,6 +202,21 @@ def test_gpu_agrees_with_the_processor(checkpoint, population):
         a, b = torch.from_numpy(on_cpu.embedding), torch.from_numpy(on_gpu.embedding)
         assert torch.cosine_similarity(a, b).min() > cosine
         assert on_gpu.provenance.device.startswith("cuda")
+
+
+@pytest.mark.gpu
+def test_padded_populations_on_a_gpu_agree_with_the_processor(encoder, patches):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    found = []
+    for device, dtype in (("cpu", torch.float64), ("cuda", torch.float64), ("cuda", torch.float32)):
+        x = patches.to(device, dtype).requires_grad_()
+        embedding = encoder.to(device, dtype)(x, [3, 1, 5, 3])
+        (gradient,) = torch.autograd.grad(embedding.square().sum(), x)
+        found.append([embedding.detach().cpu().double(), gradient.cpu().double()])
+    for exact, double, single in zip(*found, strict=True):
+        assert (double - exact).abs().max() < 1e-9
+        assert (single - exact).abs().max() < 1e-3
 
 
 @pytest.mark.gpu

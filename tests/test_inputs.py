@@ -8,10 +8,11 @@ import torch
 
 from spikeinterface_nuclr import CheckpointError, Encoder, EncoderConfig
 from spikeinterface_nuclr.model.config import Correlograms
+from spikeinterface_nuclr.model.encoder import _PADDING
+from spikeinterface_nuclr.model.groups import grouped
 from spikeinterface_nuclr.model.inputs import QUANTILES, autocorrelograms, correlograms, input_of
 
 SIZES = [6, 6, 1, 4]
-RUNS = [(2, 6), (1, 1), (1, 4)]
 PATCH, PATCHES = 120, 3
 
 
@@ -44,9 +45,12 @@ def summed(values: np.ndarray, edges: list[int]) -> np.ndarray:
     return np.array([values[a:b].sum() for a, b in itertools.pairwise(edges)])
 
 
-def test_correlograms_are_those_of_plain_loops(counts):
+@pytest.mark.parametrize("padding", [1.0, 10.0])
+def test_correlograms_are_those_of_plain_loops(counts, padding):
     bins = Correlograms(PATCH)
-    parts = parts_of(correlograms(torch.from_numpy(counts), RUNS, bins).numpy(), bins)
+    groups = grouped(SIZES, torch.device("cpu"), padding)
+    assert [group.is_even for group in groups] == ([True] * 3 if padding == 1 else [False])
+    parts = parts_of(correlograms(torch.from_numpy(counts), groups, bins).numpy(), bins)
     spare = np.arange(PATCH, 0, -1) * PATCHES  # pairs of bins at each lag
     fine, coarse, first = bins.lags, bins.coarse_lags, 0
     for size in SIZES:
@@ -89,7 +93,7 @@ def correlations_of(members: np.ndarray, unit: int, bins: Correlograms) -> np.nd
 @pytest.mark.parametrize("patch_size", [1, 2, 7, 50, 101, 400])
 def test_every_patch_size_has_its_bins(patch_size):
     bins = Correlograms(patch_size)
-    shown = correlograms(torch.ones(5, 2, patch_size), [(1, 5)], bins)
+    shown = correlograms(torch.ones(5, 2, patch_size), grouped([5], torch.device("cpu"), 1.0), bins)
     assert shown.shape == (5, 2, bins.width)
     assert torch.isfinite(shown).all()
     assert bins.lags[0] == 1
@@ -102,7 +106,9 @@ def test_bins_of_the_documented_layout():
     assert bins.lags[:5] == [1, 2, 3, 4, 5]
 
 
-def test_the_order_of_neurons_and_the_batch_do_not_matter(counts):
+@pytest.mark.parametrize("padding", [1.0, 10.0])
+def test_the_order_of_neurons_and_the_batch_do_not_matter(counts, padding, monkeypatch):
+    monkeypatch.setitem(_PADDING, "cpu", padding)
     torch.manual_seed(0)
     config = EncoderConfig(
         patch_size=PATCH, num_patches=PATCHES, input_scale="correlograms", dim=32, heads=2, head_dim=16
@@ -119,7 +125,7 @@ def test_silent_neurons_give_finite_inputs(counts):
     counts[[0, 12]] = 0
     for scale in ("counts", "log1p", "log1p+acg", "correlograms"):
         config = EncoderConfig(patch_size=PATCH, num_patches=PATCHES, input_scale=scale)
-        shown = input_of(config)(torch.from_numpy(counts), RUNS)
+        shown = input_of(config)(torch.from_numpy(counts), grouped(SIZES, torch.device("cpu"), 1.0))
         assert shown.shape == (len(counts), PATCHES, config.input_width)
         assert torch.isfinite(shown).all()
 

@@ -11,10 +11,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import device as _device  # noqa: F401 (limits torch's threads after a fork)
 from .config import EncoderConfig
+from .groups import Group, grouped, padded_by
 from .inputs import input_of
 
 # Rows that a feed-forward layer computes at once. On a CPU the widened rows should fit into its cache.
 _ROWS = {"cpu": 2048}
+# Places for neurons, relative to their number, in populations that are padded to share a call. A CPU waits for the
+# arithmetic, a GPU for its next task.
+_PADDING = {"cpu": 1.0, "cuda": 2.0}
 # On recent GPUs torch prefers cuDNN's attention, which plans every new size and stride for tens of milliseconds. The
 # sizes of populations change from window to window.
 _WITHOUT_PLANS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -24,8 +28,7 @@ class Encoder(nn.Module):
     """NuCLR's spatiotemporal transformer (Arora et al. 2025, arXiv 2512.01199).
 
     The residual stream has the shape (patch, neuron, dim), which both kinds of attention can read without a copy.
-    Attention among neurons is computed once for each run of populations of equal size, so that populations of different
-    sizes share a batch without padding.
+    Attention among neurons is computed once for each `Group` of populations, on a CPU without padding.
 
     Parameters
     ----------
@@ -69,8 +72,8 @@ class Encoder(nn.Module):
         """
         return self.embed_inputs(*self.inputs(patches, sizes))
 
-    def inputs(self, patches: torch.Tensor, sizes) -> tuple[torch.Tensor, list[tuple[int, int]]]:
-        """Input of the first layer, (n, L, width), and the populations as runs of equal size; as in `forward`."""
+    def inputs(self, patches: torch.Tensor, sizes) -> tuple[torch.Tensor, list[Group]]:
+        """Input of the first layer, (n, L, width), and the populations in groups; arguments as in `forward`."""
         expected = (self.config.num_patches, self.config.patch_size)
         if patches.ndim != 3 or tuple(patches.shape[1:]) != expected:
             raise ValueError(
@@ -79,25 +82,25 @@ class Encoder(nn.Module):
         sizes = [int(s) for s in sizes]
         if sum(sizes) != len(patches) or min(sizes, default=0) < 0:
             raise ValueError(f"sizes sum to {sum(sizes)} for {len(patches)} neurons")
-        runs = runs_of_equal_size(sizes)
-        if not runs:
-            return patches.new_zeros((0, self.config.num_patches, self.config.input_width)), runs
+        groups = grouped(sizes, patches.device, _PADDING.get(patches.device.type, _PADDING["cuda"]))
+        if not groups:
+            return patches.new_zeros((0, self.config.num_patches, self.config.input_width)), groups
         # In float32, because bfloat16 cannot represent all counts above 256.
         with torch.autocast(patches.device.type, enabled=False):
             patches = patches.to(torch.promote_types(self.read_in.weight.dtype, torch.float32))
-            return self._compute_input(patches, runs), runs
+            return self._compute_input(patches, groups), groups
 
-    def embed_inputs(self, inputs: torch.Tensor, runs: list[tuple[int, int]]) -> torch.Tensor:
+    def embed_inputs(self, inputs: torch.Tensor, groups: list[Group]) -> torch.Tensor:
         """Embed the neurons from what `inputs` returns."""
         dtype = self.read_in.weight.dtype
-        if not runs:
+        if not groups:
             return inputs.new_zeros((0, self.config.dim), dtype=dtype)
         x = self.read_in(inputs.to(dtype).transpose(0, 1))
         rotation = tuple(t.to(x.device, dtype) for t in (self._angles.cos(), self._angles.sin()))
         for block in self.temporal_blocks:
             x = block(x, rotation)
         for block in self.spatiotemporal_blocks:
-            x = block(x, rotation, runs)
+            x = block(x, rotation, groups)
         return x.mean(0)
 
 
@@ -148,8 +151,8 @@ class SpatiotemporalBlock(nn.Module):
         self.temporal = TemporalAttention(config)
         self.temporal_feed_forward = FeedForward(config)
 
-    def forward(self, x, rotation, runs):
-        x = self.spatial_feed_forward(self.spatial(x, runs))
+    def forward(self, x, rotation, groups):
+        x = self.spatial_feed_forward(self.spatial(x, groups))
         return self.temporal_feed_forward(self.temporal(x, rotation))
 
 
@@ -200,19 +203,19 @@ class TemporalAttention(Attention):
 class SpatialAttention(Attention):
     """Attention among the neurons of one population within one patch, without any order of the neurons."""
 
-    def forward(self, x, runs):
+    def forward(self, x, groups):
         qkv = F.linear(self.norm(x), self.to_qkv.weight, self.bias(0.0).flatten())
-        patches = len(x)
-        parts = []
-        first = 0
-        for count, size in runs:
-            last = first + count * size
-            run = qkv[:, first:last].reshape(patches * count, size, 3, self.heads, self.head_dim)
-            attended = attend(*run.permute(2, 0, 3, 1, 4)).transpose(1, 2)
-            parts.append(attended.reshape(patches, count * size, self.heads, self.head_dim))
-            first = last
-        attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        return x + dropout(self.to_out(attended.flatten(-2)), self.dropout, self.training)
+        parts = zip(padded_by(groups, qkv, dim=1), groups, strict=True)
+        attended = torch.cat([self._attended(*part) for part in parts], dim=1)
+        return x + dropout(self.to_out(attended), self.dropout, self.training)
+
+    def _attended(self, qkv, group):
+        """Weighted values, (L, neurons, heads · head_dim), from padded (L, k, largest, 3 · heads · head_dim)."""
+        patches = len(qkv)
+        keys = None if group.is_even else group.is_neuron.repeat(patches, 1)[:, None, None]
+        q, k, v = qkv.flatten(0, 1).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        attended = attend(q, k, v, keys).transpose(1, 2).flatten(2)
+        return group.flat(attended.unflatten(0, (patches, -1)), dim=1)
 
 
 class FeedForward(nn.Module):
@@ -239,13 +242,13 @@ class FeedForward(nn.Module):
         return self.out_proj(dropout(gated, self.dropout, self.training))
 
 
-def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Scaled dot-product attention of (batch, heads, n, head_dim)."""
-    if q.device.type == "cpu" and torch.is_grad_enabled():
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, keys: torch.Tensor | None = None) -> torch.Tensor:
+    """Scaled dot-product attention of (batch, heads, n, head_dim), to those `keys` (batch, 1, 1, n) that are True."""
+    if q.device.type == "cpu" and torch.is_grad_enabled() and keys is None:
         # The backward pass of torch's fused kernel takes six times as long as these products (64 neurons).
         return attend_unfused(*(t.flatten(0, 1) for t in (q, k, v))).unflatten(0, q.shape[:2])
     with sdpa_kernel(_WITHOUT_PLANS) if q.device.type == "cuda" else nullcontext():
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, keys)
 
 
 def attend_unfused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -297,16 +300,3 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     cos, sin = (t.view(patches, *[1] * (x.ndim - 2), pairs, 1) for t in (cos, sin))
     a, b, rest = x.split([pairs, pairs, x.shape[-2] - 2 * pairs], dim=-2)
     return torch.cat([a * cos - b * sin, a * sin + b * cos, rest.expand(patches, *rest.shape)], dim=-2)
-
-
-def runs_of_equal_size(sizes: list[int]) -> list[tuple[int, int]]:
-    """Group successive populations of equal size as (count, size), without empty populations."""
-    runs: list[list[int]] = []
-    for size in sizes:
-        if size == 0:
-            continue
-        if runs and runs[-1][1] == size:
-            runs[-1][0] += 1
-        else:
-            runs.append([1, size])
-    return [(count, size) for count, size in runs]

@@ -2,29 +2,30 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from .config import Correlograms, EncoderConfig
+from .groups import Group, padded_by
 
 # Added to observed and expected numbers of coincidences before their ratio is taken.
 _PSEUDOCOUNT = 0.5
 # Correlations are small; this brings them to the scale of the other inputs.
 _CORRELATION_SCALE = 5.0
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-Runs = list[tuple[int, int]]  # successive populations of equal size: (count, size)
 
 
-def input_of(config: EncoderConfig) -> Callable[[torch.Tensor, Runs], torch.Tensor]:
+def input_of(config: EncoderConfig) -> Callable[[torch.Tensor, list[Group]], torch.Tensor]:
     """The function that computes the input of the first layer, (n, L, width), from patches (n, L, P).
 
-    Its second argument are the populations, as from `runs_of_equal_size`.
+    Its second argument are the populations, as from `grouped`.
     """
     functions = {
-        "counts": lambda patches, runs: patches,
-        "log1p": lambda patches, runs: patches.log1p(),
-        "log1p+acg": lambda patches, runs: torch.cat([patches, autocorrelograms(patches)], dim=-1).log1p(),
-        "correlograms": lambda patches, runs: correlograms(patches, runs, config.correlograms),
+        "counts": lambda patches, groups: patches,
+        "log1p": lambda patches, groups: patches.log1p(),
+        "log1p+acg": lambda patches, groups: torch.cat([patches, autocorrelograms(patches)], dim=-1).log1p(),
+        "correlograms": lambda patches, groups: correlograms(patches, groups, config.correlograms),
     }
     return functions[config.input_scale]
 
@@ -37,7 +38,7 @@ def autocorrelograms(patches: torch.Tensor) -> torch.Tensor:
     return pairs.round().clamp(min=0)
 
 
-def correlograms(patches: torch.Tensor, runs: Runs, bins: Correlograms) -> torch.Tensor:
+def correlograms(patches: torch.Tensor, groups: list[Group], bins: Correlograms) -> torch.Tensor:
     """Counts, and how a neuron's spikes relate to its own and to those of the others of its population.
 
     Lags do not cross from one patch into the next, because a window may be stitched from separate intervals.
@@ -46,7 +47,7 @@ def correlograms(patches: torch.Tensor, runs: Runs, bins: Correlograms) -> torch
     ----------
     patches : Tensor, shape (n, L, P)
         Spike counts.
-    runs : list of (count, size)
+    groups : list of Group
     bins : Correlograms
 
     Returns
@@ -59,24 +60,26 @@ def correlograms(patches: torch.Tensor, runs: Runs, bins: Correlograms) -> torch
     """
     length, patch_size = patches.shape[1:]
     fine, coarse = torch.tensor(bins.lags), torch.tensor(bins.coarse_lags)
-    own, cross = _pairs_in_window(patches, runs)
+    own, cross = _pairs_in_window(patches, groups)
     spikes = patches.sum(dim=(1, 2))
     own = torch.cat([own[:, :1] - spikes[:, None], _summed(own, fine)], dim=1)  # without pairs of a spike with itself
-    later, earlier = cross[:, :patch_size], cross[:, [0, *range(2 * patch_size - 1, patch_size, -1)]]
+    later, earlier = cross[:, :patch_size], torch.cat([cross[:, :1], cross[:, patch_size + 1 :].flip(1)], dim=1)
     cross = torch.cat([later[:, :1], _summed(later, coarse), _summed(earlier, coarse)], dim=1)
 
     # Expected numbers of pairs of two neurons with one spike per bin each.
     overlap = length * (patch_size - torch.arange(patch_size, device=patches.device, dtype=patches.dtype))
     overlap_own = torch.cat([overlap[:1], _summed(overlap, fine)])
     overlap_cross = torch.cat([overlap[:1], *2 * [_summed(overlap, coarse)]])
-    spikes_of_others = _by_population(lambda members: members.sum(dim=1, keepdim=True) - members, spikes, runs)
+    spikes_of_others = _by_population(lambda members, group: members.sum(1, keepdim=True) - members, spikes, groups)
     rate, rate_of_others = (number[:, None] / (length * patch_size) for number in (spikes, spikes_of_others))
-    size = torch.cat([patches.new_full((count * size,), size) for count, size in runs])
+    size = _by_population(
+        lambda members, group: members + group.size_of_each[:, None], torch.zeros_like(spikes), groups
+    )
     numbers = [spikes.log1p(), (spikes_of_others / (size - 1).clamp(min=1)).log1p(), size.log()]
     correlations, binned, width = [], patches, 1
     for wider in bins.widths:
         binned, width = _rebinned(binned, wider // width), wider
-        correlations.append(_correlations(binned.flatten(1), runs))
+        correlations.append(_correlations(binned.flatten(1), groups))
     window = [
         own.log1p(),
         _log_ratio(own, rate**2 * overlap_own),
@@ -88,7 +91,7 @@ def correlograms(patches: torch.Tensor, runs: Runs, bins: Correlograms) -> torch
     return torch.cat([_rebinned(patches, bins.coarse).log1p(), window], dim=-1)
 
 
-def _pairs_in_window(patches: torch.Tensor, runs: Runs) -> tuple[torch.Tensor, torch.Tensor]:
+def _pairs_in_window(patches: torch.Tensor, groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
     """Numbers of pairs of spikes, summed over patches: with the neuron itself, and with the others of its population.
 
     Shapes (n, P), at lags from 0, and (n, 2 P), at lags of the others from 0, after P at negative lags.
@@ -97,7 +100,9 @@ def _pairs_in_window(patches: torch.Tensor, runs: Runs) -> tuple[torch.Tensor, t
     spectrum = torch.fft.rfft(patches, n=length)
     power = _power(spectrum).sum(dim=1)
     # Transforms are linear, so that the others' is the total minus the neuron's.
-    product = _by_population(lambda members: (members.conj() * members.sum(dim=1, keepdim=True)).sum(2), spectrum, runs)
+    product = _by_population(
+        lambda members, group: (members.conj() * members.sum(dim=1, keepdim=True)).sum(2), spectrum, groups
+    )
     own, cross = torch.fft.irfft(power, n=length), torch.fft.irfft(product - power, n=length)
     return own[:, : length // 2].round().clamp(min=0), cross.clamp(min=0)
 
@@ -122,29 +127,39 @@ def _log_ratio(observed: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     return (observed + _PSEUDOCOUNT).log() - (expected + _PSEUDOCOUNT).log()
 
 
-def _correlations(counts: torch.Tensor, runs: Runs) -> torch.Tensor:
+def _correlations(counts: torch.Tensor, groups: list[Group]) -> torch.Tensor:
     """Correlation of each neuron's counts (n, bins) with the summed others, and the distribution of those with each.
 
     Shape (n, 7): with the sum; quantiles of the pairwise correlations; and their mean absolute value. Scaled by 5.
     """
+    return _CORRELATION_SCALE * _by_population(_correlations_of, counts, groups)
 
-    def of_members(members: torch.Tensor) -> torch.Tensor:
-        count, size, length = members.shape
-        if size == 1:
-            return members.new_zeros(count, 1, 2 + len(QUANTILES))
-        products, sums = members @ members.transpose(1, 2), members.sum(dim=-1)
-        covariance = products - sums[:, :, None] * sums[:, None] / length
-        deviation = _deviation(covariance.diagonal(dim1=1, dim2=2), products.diagonal(dim1=1, dim2=2))
-        deviation_of_others = _deviation(_sums_of_others(covariance), _sums_of_others(products))
-        with_others = covariance.sum(dim=2) - covariance.diagonal(dim1=1, dim2=2)
-        coupling = with_others / (deviation * deviation_of_others)
-        pairs = covariance / (deviation[:, :, None] * deviation[:, None])
-        pairs.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-        ranked = pairs.sort(dim=-1).values[..., :-1]
-        at = [min(int(q * (size - 1)), size - 2) for q in QUANTILES]
-        return torch.cat([coupling[..., None], ranked[..., at], ranked.abs().mean(dim=-1, keepdim=True)], dim=-1)
 
-    return _CORRELATION_SCALE * _by_population(of_members, counts, runs)
+def _correlations_of(members: torch.Tensor, group: Group) -> torch.Tensor:
+    """`_correlations` without the scale, of padded populations (k, largest, bins)."""
+    (count, largest), length = group.shape, members.shape[-1]
+    if largest == 1:
+        return members.new_zeros(count, 1, 2 + len(QUANTILES))
+    products, sums = members @ members.transpose(1, 2), members.sum(dim=-1)
+    covariance = products - sums[:, :, None] * sums[:, None] / length
+    deviation = _deviation(covariance.diagonal(dim1=1, dim2=2), products.diagonal(dim1=1, dim2=2))
+    deviation_of_others = _deviation(_sums_of_others(covariance), _sums_of_others(products))
+    with_others = covariance.sum(dim=2) - covariance.diagonal(dim1=1, dim2=2)
+    coupling = with_others / (deviation * deviation_of_others)
+    pairs = covariance / (deviation[:, :, None] * deviation[:, None])
+    pairs.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    if not group.is_even:
+        pairs = pairs.masked_fill(~group.is_neuron[:, None], torch.inf)
+    others = (group.size_of_each - 1)[:, None]
+    # Of those with the others, in ascending order; behind them are those with itself and with nobody.
+    ranked = pairs.sort(dim=-1).values[..., :-1]
+    at = np.outer(group.sizes - 1, QUANTILES).astype(np.int64)
+    at = np.minimum(at, np.maximum(group.sizes - 2, 0)[:, None])
+    quantiles = ranked.gather(-1, torch.from_numpy(at).to(ranked.device)[:, None].expand(count, largest, -1))
+    with_other = torch.arange(largest - 1, device=members.device) < others
+    size_of_pairs = torch.where(with_other[:, None], ranked.abs(), 0).sum(dim=-1) / others.clamp(min=1)
+    found = torch.cat([coupling[..., None], quantiles, size_of_pairs[..., None]], dim=-1)
+    return torch.where(others[..., None] > 0, found, 0)
 
 
 def _sums_of_others(products: torch.Tensor) -> torch.Tensor:
@@ -158,8 +173,7 @@ def _deviation(variance: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
     return torch.where(variance > 1e-5 * square, variance, torch.inf).sqrt()
 
 
-def _by_population(function, values: torch.Tensor, runs: Runs) -> torch.Tensor:
-    """Apply a function of populations of equal size, (count, size, …), to values (n, …) of all neurons."""
-    parts = values.split([count * size for count, size in runs])
-    parts = [function(part.unflatten(0, run)).flatten(0, 1) for part, run in zip(parts, runs, strict=True)]
-    return torch.cat(parts)
+def _by_population(function, values: torch.Tensor, groups: list[Group]) -> torch.Tensor:
+    """Apply a function of padded populations (k, largest, …) and their group to values (n, …) of all neurons."""
+    parts = zip(padded_by(groups, values), groups, strict=True)
+    return torch.cat([group.flat(function(part, group)) for part, group in parts])

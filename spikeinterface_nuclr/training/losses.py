@@ -5,14 +5,19 @@ all samples are concatenated, and `units_1` and `units_2` identify them. Neurons
 sample are matches. Samples are independent. The objective is the sum of the terms that a loss returns.
 """
 
-import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..model.groups import Group, grouped, padded_by
+
 FORMS = ("dcl_full", "dcl", "infonce")
 TEMPERATURE_SCOPES = ("cross-view", "all")
+_PADDING = 2.0  # places for neurons, relative to their number, in samples that are padded to be computed together
 
 
 class ContrastiveLoss(nn.Module):
@@ -74,33 +79,41 @@ class ContrastiveLoss(nn.Module):
         with torch.autocast(p1.device.type, enabled=False):
             p1, p2 = F.normalize(p1, dim=-1), F.normalize(p2, dim=-1)
             alignment, repulsion, matched = p1.new_zeros(()), p1.new_zeros(()), 0
-            for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2):
-                if len(i):
-                    distance, similarity = self._terms(a, b, i, j)
-                    alignment, repulsion = alignment + distance.sum(), repulsion + similarity.sum()
-                    matched += len(i)
+            for view_1, view_2, rows_1, rows_2 in matched_groups(p1, p2, sizes_1, sizes_2, units_1, units_2):
+                distance, similarity = self._terms(view_1, view_2, rows_1, rows_2)
+                alignment, repulsion = alignment + distance.sum(), repulsion + similarity.sum()
+                matched += len(rows_1)
         return {"alignment": alignment / max(matched, 1), "repulsion": repulsion / max(matched, 1)}
 
-    def _terms(self, p1, p2, i, j):
+    def _terms(self, view_1, view_2, rows_1, rows_2):
         """Alignment of each match, and repulsion of its negatives, averaged over both views."""
-        cross = p1 @ p2.T / self.temperature
-        alignment = -cross[i, j]
+        cross = view_1.embeddings @ view_2.embeddings.transpose(1, 2) / self.temperature
+        forth, back = _rows(cross, rows_1), _rows(cross.transpose(1, 2), rows_2)
+        alignment = -forth.gather(1, view_2.place(rows_2)).squeeze(1)
         if self.temperature_scope == "cross-view":
             alignment = alignment + 1 / self.temperature
-        return alignment, (self._repulsion(cross, p1, i, j) + self._repulsion(cross.T, p2, j, i)) / 2
+        repulsion = self._repulsion(forth, view_1, view_2, rows_1, rows_2)
+        return alignment, (repulsion + self._repulsion(back, view_2, view_1, rows_2, rows_1)) / 2
 
-    def _repulsion(self, cross, view, i, j):
-        """Log of the mean (for "all", of the sum) of exp(similarity) of each match to its negatives."""
-        rows = cross[i]
+    def _repulsion(self, cross, view, other, rows, rows_of_other):
+        """Log of the mean (for "all", of the sum) of exp(similarity) of each match to its negatives.
+
+        `cross` (m, largest) are the similarities of the matches of a view, at `rows`, to all neurons of the other.
+        """
+        samples = rows // view.largest
+        cross = cross.masked_fill(~other.group.is_neuron[samples], -torch.inf)
+        number = other.group.size_of_each[samples]
         if self.form != "infonce":
-            rows = rows.scatter(1, j[:, None], -torch.inf)
+            cross = cross.scatter(1, other.place(rows_of_other), -torch.inf)
         if self.form == "dcl_full":
-            within = view[i] @ view.T
+            within = _rows(view.embeddings @ view.embeddings.transpose(1, 2), rows)
             if self.temperature_scope == "all":
                 within = within / self.temperature
-            rows = torch.cat([rows, within.scatter(1, i[:, None], -torch.inf)], dim=1)
-        repulsion = rows.logsumexp(dim=1)
-        return repulsion - math.log(rows.shape[1]) if self.temperature_scope == "cross-view" else repulsion
+            within = within.masked_fill(~view.group.is_neuron[samples], -torch.inf)
+            cross = torch.cat([cross, within.scatter(1, view.place(rows), -torch.inf)], dim=1)
+            number = number + view.group.size_of_each[samples]
+        repulsion = cross.logsumexp(dim=1)
+        return repulsion - number.log() if self.temperature_scope == "cross-view" else repulsion
 
 
 class VICRegLoss(nn.Module):
@@ -136,7 +149,8 @@ class VICRegLoss(nn.Module):
     def forward(self, x1, x2, sizes_1, sizes_2, units_1, units_2) -> dict[str, torch.Tensor]:
         """Like `ContrastiveLoss.forward`: "invariance" of all matches, "variance" and "covariance" of all neurons."""
         p1, p2 = self.projector(x1).float(), self.projector(x2).float()
-        pairs = [(a[i], b[j]) for a, b, i, j in matched_samples(p1, p2, sizes_1, sizes_2, units_1, units_2)]
+        groups = matched_groups(p1, p2, sizes_1, sizes_2, units_1, units_2)
+        pairs = [(_rows(a.embeddings, i), _rows(b.embeddings, j)) for a, b, i, j in groups]
         z1, z2 = (torch.cat(z) for z in zip(*pairs, strict=True))
         invariance, variance, covariance = self.factors
         with torch.autocast(p1.device.type, enabled=False):
@@ -155,15 +169,38 @@ class VICRegLoss(nn.Module):
         return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]
 
 
-def matched_samples(x1, x2, sizes_1, sizes_2, units_1, units_2):
-    """Iterate over samples: the embeddings of both views, and the positions (i, j) of the matches in them."""
-    views = zip(
-        x1.split(list(map(int, sizes_1))),
-        x2.split(list(map(int, sizes_2))),
-        units_1.split(list(map(int, sizes_1))),
-        units_2.split(list(map(int, sizes_2))),
-        strict=True,
-    )
-    for a, b, names_a, names_b in views:
-        i, j = (names_a[:, None] == names_b[None]).nonzero(as_tuple=True)
-        yield a, b, i, j
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One view of a group of samples: padded embeddings, shape (samples, largest, dim)."""
+
+    embeddings: torch.Tensor
+    group: Group
+
+    @property
+    def largest(self) -> int:
+        """Number of neurons of the largest sample."""
+        return self.embeddings.shape[1]
+
+    def place(self, rows: torch.Tensor) -> torch.Tensor:
+        """Place of neurons within their sample, shape (m, 1), from those among all places of the group."""
+        return (rows % self.largest)[:, None]
+
+
+def matched_groups(
+    x1, x2, sizes_1, sizes_2, units_1, units_2
+) -> Iterator[tuple[Side, Side, torch.Tensor, torch.Tensor]]:
+    """Iterate over groups of samples: both views, and the places of the matches in each, int64, shape (m,)."""
+    sizes = np.array([[int(size) for size in sizes] for sizes in (sizes_1, sizes_2)])
+    groups = list(zip(*grouped(sizes, x1.device, _PADDING), strict=True)) or [(), ()]
+    embeddings = (padded_by(*view) for view in zip(groups, (x1, x2), strict=True))
+    units = (padded_by(*view) for view in zip(groups, (units_1, units_2), strict=True))
+    for group_1, group_2, a, b, names_a, names_b in zip(*groups, *embeddings, *units, strict=True):
+        same = names_a[:, :, None] == names_b[:, None]
+        same &= group_1.is_neuron[:, :, None] & group_2.is_neuron[:, None]
+        sample, i, j = same.nonzero(as_tuple=True)
+        yield Side(a, group_1), Side(b, group_2), sample * group_1.shape[1] + i, sample * group_2.shape[1] + j
+
+
+def _rows(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Values (samples, largest, …) at places among all, shape (m, …)."""
+    return values.flatten(0, 1).index_select(0, rows)
