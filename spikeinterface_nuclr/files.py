@@ -92,6 +92,8 @@ def npy_header(stream) -> tuple[tuple, np.dtype]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
+    if min(shape, default=0) < 0:  # which some versions of numpy read, as all that is left of the file
+        raise ValueError(f"its header has the shape {shape}")
     return shape, dtype
 
 

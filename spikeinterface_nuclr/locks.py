@@ -10,6 +10,8 @@ from filelock import SoftFileLock, Timeout
 
 from .errors import InputError
 
+_POLL_S = 0.05  # seconds between two attempts to take a lock
+
 
 @contextmanager
 def alone(target: Path, lock: Path | None = None, *, patience_s: float = 0) -> Iterator[None]:
@@ -28,9 +30,10 @@ def alone(target: Path, lock: Path | None = None, *, patience_s: float = 0) -> I
         Seconds to wait for the other process.
     """
     lock = lock or target.with_name(f".{target.name}.lock")
-    lock_file = SoftFileLock(lock, timeout=patience_s)
+    # At least two attempts: the first one may only remove the lock of a killed process.
+    lock_file = SoftFileLock(lock, timeout=max(patience_s, 3 * _POLL_S))
     try:
-        lock_file.acquire()
+        lock_file.acquire(poll_interval=_POLL_S)
     except Timeout:
         raise InputError(
             f"{target}: another process is writing it: write again when it has finished, or, if there is none, delete "
@@ -48,9 +51,9 @@ def alone(target: Path, lock: Path | None = None, *, patience_s: float = 0) -> I
 
 
 def _remove_abandoned(lock: Path) -> None:
-    """Remove ``LOCK.break.ID.…``, left by filelock if a process is killed while it takes over a lock."""
+    """Remove ``LOCK.break.ID…``, left by filelock if a process is killed while it takes over a lock."""
     for file in lock.parent.glob(f"{glob.escape(lock.name)}.break.*"):
-        process = file.name.split(".")[-2]
+        process = file.name.removeprefix(f"{lock.name}.break.").split(".")[0]
         if process.isdigit() and not is_running(int(process)):
             file.unlink(missing_ok=True)
 

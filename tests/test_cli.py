@@ -101,7 +101,7 @@ def test_train_then_embed(nuclr, units_file, tmp_path):
         options += ["--set", setting]
     done = nuclr("train", store, "-o", out, *options)
     assert done.stdout.startswith(f"{out}: sha256 {load_checkpoint(out).sha256}; log {out.with_suffix('.log.csv')}")
-    assert "neuron-windows/s" in done.stderr
+    assert "neuron-window" in done.stderr  # the rest of the line may be cut
     card = load_checkpoint(out).card
     assert card["command"].startswith("nuclr train")
     assert card["training"]["steps"] == 2

@@ -536,10 +536,12 @@ def test_a_disk_that_fills_up(session, embeddings, share):
         write_nwb(session, embeddings, in_place=True)
 
     code, error = in_child(write)
+    assert session.read_bytes() == before
+    if code == -signal.SIGSEGV and h5py.version.hdf5_version_tuple < (2, 0, 0):
+        pytest.skip("HDF5 1.14 crashes when it cannot write what is left on closing a file")
     assert code == 1
     assert error.startswith(f"InputError: {session}: could not be written (")
     assert len(error.splitlines()) == 1
-    assert session.read_bytes() == before
     assert os.listdir(session.parent) == ["session.nwb"]
 
 
