@@ -2,9 +2,11 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -274,6 +276,68 @@ def test_two_processes_equal_one(store, tmp_path, start, objective):
         for name in ("loss", "alignment", "repulsion"):
             assert float(a[name]) == pytest.approx(float(b[name]), abs=1e-6)
     assert (one.card["training_processes"], two.card["training_processes"]) == (1, 2)
+
+
+def children_of(process):
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("start", "rank", "number", "said"),
+    [
+        (by_slurm, 0, signal.SIGKILL, "process 1 of 2 ended"),
+        (by_slurm, 1, signal.SIGKILL, "process 2 of 2 ended"),
+        (by_slurm, 1, signal.SIGSTOP, "process 2 of 2 ended"),
+        (by_itself, 0, signal.SIGKILL, "process 1 of 2 ended"),
+        (by_itself, 1, signal.SIGKILL, "process 2 of 2 ended"),
+    ],
+)
+def test_all_processes_end_within_a_minute_of_one(store, tmp_path, start, rank, number, said):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    config = other(steps=100_000, monitor_every=2)
+    processes = start(script, store.path, tmp_path / "2.safetensors", json.dumps(config.to_dict()))
+    until(lambda: (tmp_path / "2.log.csv").exists() or processes[0].poll() is not None, 120)
+    pids = (
+        [process.pid for process in processes] if start is by_slurm else [processes[0].pid, *children_of(processes[0])]
+    )
+    try:
+        os.kill(pids[rank], number)
+        until(lambda: not is_running(pids[1 - rank]), 60)
+    finally:
+        for pid in filter(is_running, pids):
+            os.kill(pid, signal.SIGKILL)
+    lines = "".join(process.communicate(timeout=60)[1] for process in processes).splitlines()
+    assert [line for line in lines if "nuclr:" in line] == [
+        f"nuclr: {said} without a word (was it killed, or out of memory?): continue with --resume"
+    ]
+    assert "Traceback" not in "".join(lines)
+
+
+def is_running(pid):
+    """Whether a process runs, other than as a zombie that nobody has waited for."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def until(condition, seconds):
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_what_one_process_refuses_is_said_once(store, tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    config = other(learning_rate=1e30, steps=50, monitor_every=50)
+    processes = by_slurm(script, store.path, tmp_path / "2.safetensors", json.dumps(config.to_dict()))
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert "".join(errors).count("InputError: the loss is not finite at step") == 1
+    assert all(process.returncode for process in processes)
 
 
 def test_several_processes_want_a_store_and_a_sample_each(populations, store, tmp_path):

@@ -26,6 +26,7 @@ from .monitors import monitor
 from .runs import Run
 from .store import Store, is_store
 from .views import Recording, Views, draw_sample, packed
+from .watch import Watch
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 _TIMEOUT = timedelta(hours=12)  # other processes wait while one evaluates the held-out animals
@@ -83,6 +84,7 @@ def pretrain(
     devices, nodes : int, default: 1
         Number of processes (GPUs, if available) on each node, and number of nodes. The samples of a step are divided
         among them. Without a launcher (SLURM, torchrun), further processes run the calling script from its beginning.
+        If one fails, the others exit within a minute.
     n_jobs : int, optional
         Number of processes that draw views for each training process. Default: none on a CPU, four for a GPU.
     resume : bool, default: False
@@ -178,10 +180,11 @@ def pretrain(
         row |= monitor(populations, checkpoint, device=str(device), probe=config.probe)
         run.record(row, checkpoint, network, optimizers, plot=plot)
 
-    _train(fabric, model, optimizers, recordings, config, run, evaluate_and_save, n_jobs, progress=progress)
-    if fabric.is_global_zero:
-        run.finish()
-    fabric.barrier()
+    with Watch(fabric.global_rank, fabric.world_size):
+        _train(fabric, model, optimizers, recordings, config, run, evaluate_and_save, n_jobs, progress=progress)
+        if fabric.is_global_zero:
+            run.finish()
+        fabric.barrier()
     return load_checkpoint(run.output)
 
 
