@@ -1,6 +1,6 @@
 """Ablations of the training recipe: short training runs that differ in one setting, scored on validation animals.
 
-    python benchmarks/ablations.py STORE DATA --config docs/models/nuclr-starter.toml --steps 400 \\
+    python benchmarks/ablations.py STORE DATA --config laptop --steps 400 \\
         --hold-out T223 --hold-out T224 --hold-out P1?HMH ... --exclude ... [--only NAME ...]
 
 STORE holds the recordings of `docs/models/nuclr-starter.csv` or more; DATA is the folder of all. All runs have the same
@@ -95,7 +95,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--config", type=Path)
+    parser.add_argument("--config")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--hold-out", action="append", default=[])
     parser.add_argument("--exclude", action="append", default=[])

@@ -9,9 +9,9 @@ the machine affects both equally. The store holds 20 sessions of 80 units and on
 is in the page cache, but each step reads new windows.
 
 Below, steps with different inputs of the first layer, which also alternate: patches of 2 s in bins of 20 ms, counts and
-autocorrelograms, four blocks (an earlier starter); and patches of 10 s in bins of 5 ms, two blocks
-(`docs/models/nuclr-starter.toml`), with each input. Finally, the last of these with views of 64 units each, and with
-views that have as many units as they happen to have, as in real training.
+autocorrelograms, four blocks (an earlier starter); and patches of 10 s in bins of 5 ms, two blocks (`--config
+laptop`), with each input. Finally, the last of these with views of 64 units each, and with views that have as many
+units as they happen to have, as in real training.
 """
 
 import argparse

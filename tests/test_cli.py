@@ -12,10 +12,12 @@ import numpy as np
 import pynwb
 import pytest
 import spikeinterface.core
+import torch
 from nwb_files import add_units, new_nwb, write_nwb_file
 
-from spikeinterface_nuclr import UnitEmbeddings, load_checkpoint, read_nwb, read_population
+from spikeinterface_nuclr import PretrainConfig, UnitEmbeddings, load_checkpoint, read_nwb, read_population
 from spikeinterface_nuclr.simulation import analyzer_of
+from spikeinterface_nuclr.training.config import read_config
 
 DATA = Path(__file__).parent / "data"
 PROCESS = [sys.executable, "-m", "spikeinterface_nuclr"]
@@ -95,7 +97,7 @@ def test_train_then_embed(nuclr, units_file, tmp_path):
     nuclr("store", "build", units_file, "-o", store, "-q")
     assert re.search(r"animals +1", nuclr("info", store).stdout)
 
-    config.write_text(nuclr("train", "--show-config").stdout)
+    config.write_text(nuclr("train", "--config", "published", "--show-config").stdout)
     options = ["--config", config, "--device", "cpu"]
     for setting in ("steps=2", "samples=2", "encoder.dim=16", "encoder.heads=2", "encoder.head_dim=8"):
         options += ["--set", setting]
@@ -390,3 +392,22 @@ def test_the_written_file_does_not_touch_the_source(nuclr, units_file, model, tm
     assert units_file.read_bytes() == before
     with pynwb.NWBHDF5IO(units_file, "r") as io:
         assert len(io.read().units) == 20
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch is older than 2.9")
+def test_train_begins_with_what_the_machine_can_run(nuclr, units_file, model, tmp_path):
+    store = tmp_path / "store"
+    nuclr("store", "build", units_file, "-o", store, "-q")
+    little = [part for name in ("steps=1", "samples=1", "max_units=11") for part in ("--set", name)]
+    nuclr("train", store, "-o", tmp_path / "a.safetensors", "--device", "cpu", "-q", *little)
+    training = load_checkpoint(tmp_path / "a.safetensors").card["training"]
+    laptop = read_config("laptop", ["steps=1", "samples=1", "max_units=11"])
+    assert training == laptop.to_dict()
+    assert (laptop.optimizer, laptop.encoder.dim) == ("muon", 128)
+    # The network of given weights is theirs.
+    nuclr("train", store, "-o", tmp_path / "b.safetensors", "--from", model, "--device", "cpu", "-q", *little)
+    tuned = load_checkpoint(tmp_path / "b.safetensors")
+    assert tuned.config.dim == load_checkpoint(model).config.dim
+    assert tuned.card["training"]["optimizer"] == "muon"
+    assert read_config("published") == PretrainConfig()
+    assert "steps = 3000 " in nuclr("train", "--config", "laptop", "--show-config").stdout

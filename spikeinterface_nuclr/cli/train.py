@@ -22,12 +22,19 @@ from .options import (
 )
 
 
-def _show_config(requested: bool) -> None:
+def _show_config(context: typer.Context, requested: bool) -> None:
     if requested:
-        from ..training.config import PretrainConfig
+        from ..training.config import read_config
 
-        typer.echo(PretrainConfig().to_toml(), nl=False)
+        typer.echo(read_config(context.params.get("config") or _settings_for("auto")).to_toml(), nl=False)
         raise typer.Exit
+
+
+def _settings_for(device: str) -> str:
+    """Name of the settings to begin with."""
+    from ..model.device import choose_device
+
+    return "laptop" if choose_device(device).type == "cpu" else "published"
 
 
 @app.command()
@@ -41,8 +48,12 @@ def train(
         Path, typer.Option("--output", "-o", help="Model file to write (.safetensors).", show_default=False)
     ],
     config: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="TOML file of settings; --show-config prints the defaults.", show_default=False),
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            is_eager=True,
+            help="Settings: a TOML file, or the name of those that come with the package: laptop or published.",
+            show_default="laptop on a CPU, published on a GPU",
+        ),
     ] = None,
     settings: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -76,10 +87,19 @@ def train(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     show_config: Annotated[
-        bool, typer.Option("--show-config", is_eager=True, callback=_show_config, help="Print all settings as TOML.")
+        bool,
+        typer.Option(
+            "--show-config",
+            is_eager=True,
+            callback=_show_config,
+            help="Print the settings (those of a --config before it) as TOML.",
+        ),
     ] = False,
 ) -> None:
     """Train an encoder on recordings, without labels.
+
+    Without --config, it has the settings of nuclr-starter on a CPU (half an hour of one core), and the published ones
+    on a GPU.
 
     An interrupted run continues with --resume and ends with the same weights. The loss and label-free monitors of the
     held-out animals are logged next to the output, as CSV (.log.csv) and for TensorBoard (.tensorboard). The weights
@@ -96,12 +116,17 @@ def train(
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     description = read_card(card) if card else {}
     start = load_checkpoint(initial) if initial else None
+    named = config or _settings_for(device)
+    if start:
+        encoder = replace(start.config, members=1)
+        begin = PretrainConfig(encoder=encoder) if config else replace(read_config(named), encoder=encoder)
+        resolved = read_config(config, settings or (), begin)
+    else:
+        resolved = read_config(named, settings or ())
     checkpoint = pretrain(
         sources,
         output,
-        read_config(
-            config, settings or (), PretrainConfig(encoder=replace(start.config, members=1)) if start else None
-        ),
+        resolved,
         initial=start,
         hold_out=hold_out or (),
         exclude=exclude or (),

@@ -15,6 +15,8 @@ from .views import TOO_FEW_UNITS
 
 OBJECTIVES = (*FORMS, "vicreg")
 OPTIMIZERS = ("adamw", "muon")
+# Settings that can be named in the place of a file: the published ones, and those of nuclr-starter, for a CPU.
+_NAMED = {"published": None, "laptop": Path(__file__).with_name("laptop.toml")}
 _LARGEST = 2**62  # largest integer setting
 
 
@@ -176,8 +178,10 @@ def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> 
 
     Parameters
     ----------
-    path : path, optional
-        A TOML file of parameters of `PretrainConfig`, those of the encoder in a table ``[encoder]``.
+    path : path or {"published", "laptop"}, optional
+        A TOML file of parameters of `PretrainConfig`, those of the encoder in a table ``[encoder]``; or the name of
+        settings that come with the package: the published ones, which need a GPU, or those of the bundled model for
+        spikes, which took half an hour of one core.
     settings : iterable of str
         Overrides such as ``"steps=1000"`` and ``"encoder.dim=128"``; values are written as in TOML, strings with or
         without quotes.
@@ -185,6 +189,8 @@ def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> 
         Config to change. Default: the published settings.
     """
     values: dict = {}
+    if path in _NAMED and not Path(path).exists():
+        path = _NAMED[path]
     if path is not None:
         with reading(path, "TOML file"):
             values = _parsed(Path(path).read_text(encoding="utf-8"))
