@@ -1,6 +1,8 @@
 """hf:// names, against a local server that speaks the Hub's protocol."""
 
+import base64
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -9,10 +11,13 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import yaml
 
 from spikeinterface_nuclr import CheckpointError, load_checkpoint
+from spikeinterface_nuclr.cli.publish import hub_card
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -21,12 +26,45 @@ class Hub(BaseHTTPRequestHandler):
     """One repository, lab/model, with one file."""
 
     content = b""
+    published: ClassVar[dict] = {}
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server.server_port}"
 
     def do_HEAD(self):
         self.answer(body=False)
 
     def do_GET(self):
         self.answer(body=True)
+
+    def do_POST(self):
+        """Accept a commit of files whose content it holds."""
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Authorization") != "Bearer hf_secret":
+            return self.reply(401, {"error": "Invalid credentials"})
+        if self.path == "/api/repos/create":
+            self.published.update(json.loads(sent))
+            return self.reply(200, {"url": f"{self.address}/lab/new", "id": "lab/new"})
+        if self.path == "/api/validate-yaml":
+            return self.reply(200, {"errors": [], "warnings": []})
+        if "/preupload/" in self.path:
+            files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(sent)["files"]]
+            return self.reply(200, {"files": [{**file, "shouldIgnore": False, "oid": None} for file in files]})
+        for line in map(json.loads, sent.splitlines()):
+            if line["key"] == "file":
+                self.published[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            else:
+                self.published["message"] = line["value"]["summary"]
+        return self.reply(200, {"commitUrl": f"{self.address}/lab/new/commit/{COMMIT}", "commitOid": COMMIT})
+
+    def reply(self, status, content):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def answer(self, body):
         parts = self.path.split("?")[0].strip("/").split("/")
@@ -78,21 +116,26 @@ for name in sys.stdin:
 """
 
 
-@contextmanager
-def loading(port: int, cache: Path):
-    """Load checkpoints by name in a new process, where HF_ENDPOINT is read: a function from name to answer."""
-    environment = {
-        **os.environ,
+def environment_of(port: int, cache: Path, **further: str) -> dict:
+    """Of a new process, where HF_ENDPOINT is read."""
+    outside = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+    return {
+        **outside,
         "HF_ENDPOINT": f"http://127.0.0.1:{port}",
         "HF_HOME": str(cache),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DOWNLOAD_TIMEOUT": "5",
         "HF_HUB_ETAG_TIMEOUT": "5",
         "no_proxy": "*",
+        **further,
     }
-    environment.pop("HF_HUB_OFFLINE", None)
+
+
+@contextmanager
+def loading(port: int, cache: Path):
+    """Load checkpoints by name in a new process: a function from name to answer."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, **pipes) as process:
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment_of(port, cache), **pipes) as process:
 
         def ask(name):
             process.stdin.write(f"{name}\n")
@@ -135,3 +178,61 @@ def test_what_was_fetched_once_is_read_from_the_cache_without_a_network(hub, tmp
 def test_malformed_names_are_refused(name):
     with pytest.raises(CheckpointError, match="not of the form"):
         load_checkpoint(name)
+
+
+def published(port, cache, *arguments, **environment):
+    command = [sys.executable, "-m", "spikeinterface_nuclr", "publish", *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment_of(port, cache, **environment), capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.slow
+def test_a_model_is_published_with_its_card(hub, checkpoint, tmp_path):
+    file, card = checkpoint.save(tmp_path / "mine.safetensors"), tmp_path / "card.json"
+    card.write_text(json.dumps({"license": "CC0-1.0", "training_data": [{"what": "ten | units", "citation": "us"}]}))
+    refused = published(hub.server_port, tmp_path, file, "lab/new", HF_TOKEN="hf_secret")
+    assert (refused.returncode, Hub.published) == (4, {})
+    assert refused.stderr == "nuclr: lab/new: the model names no licence: give --card with an entry 'license'\n"
+    for repo, environment, message in (
+        ("lab/new", {"HF_TOKEN": "hf_wrong"}, "lab/new: the Hub does not let you write there: log in with `hf auth"),
+        ("new", {"HF_TOKEN": "hf_secret"}, "new: not of the form owner/repo"),
+    ):
+        refused = published(hub.server_port, tmp_path, file, repo, "--card", card, **environment)
+        assert (refused.returncode, Hub.published) == (3, {})
+        assert refused.stderr.startswith(f"nuclr: {message}")
+    shown = published(hub.server_port, tmp_path, file, "lab/new", "--card", card, "--show")
+    assert Hub.published == {}
+
+    done = published(hub.server_port, tmp_path, file, "lab/new", "--card", card, "--private", HF_TOKEN="hf_secret")
+    assert done.returncode == 0, done.stderr
+    address = f"http://127.0.0.1:{hub.server_port}/lab/new/commit/{COMMIT}"
+    assert done.stdout == f"{address}: load it as hf://lab/new, sha256 {checkpoint.sha256}\n"
+    assert (Hub.published["name"], Hub.published["organization"]) == ("new", "lab")
+    assert Hub.published.get("private") is True or Hub.published.get("visibility") == "private"
+    page = Hub.published["README.md"].decode()
+    assert page == shown.stdout
+    _, metadata, text = page.split("---\n", 2)
+    metadata = yaml.safe_load(metadata)
+    assert (metadata["license"], metadata["library_name"]) == ("cc0-1.0", "spikeinterface-nuclr")
+    assert "- ten | units. us" in text
+    assert f"| sha256 | {checkpoint.sha256} |" in text
+    (tmp_path / "model.safetensors").write_bytes(Hub.published["model.safetensors"])
+    loaded = load_checkpoint(tmp_path / "model.safetensors")
+    assert (loaded.sha256, loaded.card["license"]) == (checkpoint.sha256, "CC0-1.0")
+
+
+def test_a_decoder_has_a_page_too(nuclr):
+    page = nuclr("publish", "simulated-cell-type", "lab/types", "--show").stdout
+    assert yaml.safe_load(page.split("---\n")[1])["license"] == "bsd-3-clause"
+    assert "nuclr predict session.nwb --decoder hf://lab/types" in page
+    assert "## Not for\n\nreal neurons" in page
+    nuclr("publish", "hf://lab/model", "lab/other", code=3)
+
+
+def test_a_licence_that_the_hub_does_not_know_is_named(checkpoint):
+    lines = {"sha256": checkpoint.sha256, "a\nb": "x|y"}
+    page = hub_card("lab/new", {"license": "Our own"}, lines, decoder=False)
+    metadata = yaml.safe_load(page.split("---\n")[1])
+    assert (metadata["license"], metadata["license_name"]) == ("other", "Our own")
+    assert r"| a b | x\|y |" in page

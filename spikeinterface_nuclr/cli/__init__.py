@@ -19,6 +19,7 @@ from . import (  # noqa: F401 (each adds its command)
     match,
     oversplits,
     predict,
+    publish,
     report,
     step,
     store,

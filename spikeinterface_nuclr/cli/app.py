@@ -26,6 +26,7 @@ _ORDER_OF_USE = (
     "store",
     "train",
     "convert",
+    "publish",
     "step",
     "brainwidebench",
 )

@@ -1,10 +1,10 @@
-"""Checkpoints on the Hugging Face Hub: downloaded once, verified, and then read from the cache."""
+"""Models on the Hugging Face Hub: downloaded once, verified, and then read from the cache; and published there."""
 
 import hashlib
 import re
 from pathlib import Path
 
-from ..errors import CheckpointError, reason_of
+from ..errors import CheckpointError, InputError, reason_of
 
 _NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revision>[\w./-]+))?")
 
@@ -54,6 +54,51 @@ def fetch(name: str, default_file: str) -> tuple[Path, str]:
     # The cache keeps each commit's files in snapshots/<commit>/.
     commit = path.parts[path.parts.index("snapshots") + 1] if "snapshots" in path.parts else revision or ""
     return path, commit
+
+
+def publish(repo: str, files: dict[str, bytes | Path], *, private: bool, message: str) -> str:
+    """Put files into a repository of models on the Hub, which is created if there is none, in one commit.
+
+    Parameters
+    ----------
+    repo : str
+        ``owner/repo``.
+    files : dict of str to bytes or Path
+        Content of each file, by its name in the repository. Files of these names are replaced; the Hub keeps the
+        earlier ones in its history.
+    private : bool
+        Whether a new repository is private.
+    message : str
+        Of the commit.
+
+    Returns
+    -------
+    str
+        Address of the commit.
+
+    Raises
+    ------
+    InputError
+        The name is malformed, or the Hub cannot be reached or refuses.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise InputError(f"{repo}: not of the form owner/repo")
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    hub = HfApi()
+    try:
+        hub.create_repo(repo, private=private, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+        return str(hub.create_commit(repo, operations, commit_message=message).commit_url)
+    except HfHubHTTPError as error:
+        if getattr(error.response, "status_code", None) in (401, 403):
+            raise InputError(f"{repo}: the Hub does not let you write there: log in with `hf auth login`") from None
+        raise InputError(f"{repo}: could not be published ({reason_of(error)})") from None
+    except Exception as error:  # no login, no network: each version of huggingface_hub raises its own
+        raise InputError(
+            f"{repo}: could not be published ({reason_of(error)}): log in with `hf auth login`, or check the network"
+        ) from None
 
 
 def _check_content(name: str, path: Path) -> None:
