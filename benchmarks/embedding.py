@@ -1,21 +1,27 @@
 """Speed of `embed`, compared with a plain float32 forward pass and the device's own matrix product, in one run.
 
-    python benchmarks/embedding.py              # 100 units x 1 h, and 1,000 units x 2 h for its memory
+    python benchmarks/embedding.py              # 100 units x 1 h, 1,000 units x 2 min, and x 2 h for its memory
     python benchmarks/embedding.py --quick      # 100 units x 10 min
 
 The plain forward pass is that of `plain.py`, with windows in batches of 64. Weights are random; the layout is that of
-the reference (6.33 M parameters).
+the reference (6.33 M parameters). Shares of the matrix product count the operations of linear layers, and for 1,000
+units also those of attention among them, which is as many again. `nuclr embed` is a new process, from an NWB file.
 """
 
 import argparse
 import resource
+import subprocess
+import sys
+import tempfile
 import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import torch
 from plain import Plain
+from pynwb import NWBHDF5IO, NWBFile
 
 from spikeinterface_nuclr import Checkpoint, Encoder, EncoderConfig, Population, embed
 
@@ -99,6 +105,50 @@ def resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def forward_alone(population: Population, checkpoint: Checkpoint, device: str) -> float:
+    """Seconds that `embed` spends in the network."""
+    spent, forward = [], Encoder.forward
+
+    def timed(*arguments):
+        began = time.perf_counter()
+        result = forward(*arguments)
+        synchronize(device)
+        spent.append(time.perf_counter() - began)
+        return result
+
+    Encoder.forward = timed
+    try:
+        embed(population, checkpoint, device=device, progress=False)
+    finally:
+        Encoder.forward = forward
+    return sum(spent)
+
+
+def whole_process(population: Population, checkpoint: Checkpoint, device: str) -> float:
+    """Seconds that `nuclr embed` takes for an NWB file of these units."""
+    with tempfile.TemporaryDirectory() as folder:
+        recording, model = Path(folder) / "session.nwb", checkpoint.save(Path(folder) / "model.safetensors")
+        nwbfile = NWBFile("benchmark", "benchmark", datetime(2026, 1, 1, tzinfo=timezone.utc))
+        for times in population.spike_times:
+            nwbfile.add_unit(spike_times=times)
+        with NWBHDF5IO(recording, "w") as io:
+            io.write(nwbfile)
+        command = [
+            sys.executable,
+            "-m",
+            "spikeinterface_nuclr",
+            "embed",
+            recording,
+            "--model",
+            model,
+            "--device",
+            device,
+        ]
+        began = time.perf_counter()
+        subprocess.run([*command, "-o", Path(folder) / "x.npz", "-q"], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+
 def report(name: str, seconds: float, tokens: int, plain: float, peak: float, agreement: float) -> None:
     rate = tokens * OPERATIONS / seconds
     print(
@@ -135,6 +185,20 @@ def main():
                 peak = product_rate(getattr(torch, precision), device)
                 agreement = cosine(embeddings.embedding, expected)
                 report(f"embed, {device}, {precision}", elapsed, tokens, plain_s, peak, agreement)
+        for device in devices:
+            alone, whole = (measure(population, checkpoint, device) for measure in (forward_alone, whole_process))
+            print(f"nuclr embed, {device}: {whole:.1f} s, {whole / alone:.2f} times the network alone ({alone:.1f} s)")
+            many = poisson_population(1000, 120.0)
+            for precision in ("float32", "bfloat16"):
+                embed(warm_up, checkpoint, device=device, precision=precision, progress=False)
+                began = time.perf_counter()
+                embed(many, checkpoint, device=device, precision=precision, progress=False)
+                elapsed = time.perf_counter() - began
+                # Scores and weighted values of 1,000 by 1,000 neurons in each patch and spatiotemporal block.
+                attention = CONFIG.spatiotemporal_blocks * 4 * 1000 * CONFIG.heads * CONFIG.head_dim
+                rate = 1000 * 120 * (OPERATIONS + attention) / elapsed
+                peak = product_rate(getattr(torch, precision), device)
+                print(f"1,000 units x 2 min, {device}, {precision}: {elapsed:.1f} s, {rate / peak:.0%} of the product")
     if not options.quick:
         with PeakMemory() as memory:
             population = poisson_population(1000, 7200.0)
