@@ -89,5 +89,6 @@ def test_files_that_cannot_be_are_named(tmp_path):
 def test_numbers_beyond_all_counts_are_named(setting):
     with pytest.raises(InputError, match=f"{setting} must be at most"):
         read_config(None, [f"{setting}=1{'0' * 400}"])
-    with pytest.raises(InputError, match=f"{setting} must be one value"):
+    # The parser of Python 3.14 refuses such names itself.
+    with pytest.raises(InputError, match=f"{setting} must be one value|a setting is NAME=VALUE"):
         read_config(None, [f"{setting}." * 1_000 + "x=1"])

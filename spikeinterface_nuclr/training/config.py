@@ -209,7 +209,7 @@ def _setting(setting: str) -> dict:
             return _parsed(f"{name} = {toml}")
         except (ValueError, RecursionError):
             continue
-    raise InputError(f"{setting}: a setting is NAME=VALUE, such as steps=1000 or encoder.dim=128")
+    raise InputError(f"{setting[:80]}: a setting is NAME=VALUE, such as steps=1000 or encoder.dim=128")
 
 
 def _parsed(text: str) -> dict:
