@@ -1,10 +1,19 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import spikeinterface_nuclr
+
+try:
+    from tomllib import loads as toml
+except ImportError:  # Python 3.10
+    from tomli import loads as toml
 
 
 def test_every_public_name_exists_and_is_documented():
@@ -46,3 +55,19 @@ def test_what_only_describes_imports_no_torch(name, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["ndx-nuclr", "spikeinterface-nuclr"])
+def test_conda_recipes_ask_for_what_the_package_asks_for(name):
+    root = Path(__file__).parents[1]
+    if not (root / "conda").is_dir():
+        pytest.skip("not in the source distribution")
+    project = root / (name if name == "ndx-nuclr" else "") / "pyproject.toml"
+    asked = toml(project.read_text())["project"]
+    recipe = yaml.safe_load((root / "conda" / name / "recipe.yaml").read_text())
+    assert recipe["context"]["version"] == asked.get("version", spikeinterface_nuclr.__version__)
+    names = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+    requirements = (Requirement(line) for line in asked["dependencies"])
+    expected = {(names.get(one.name, one.name), one.specifier) for one in requirements}
+    found = (line.partition(" ") for line in recipe["requirements"]["run"][1:])
+    assert {(name, SpecifierSet(versions)) for name, _, versions in found} == expected

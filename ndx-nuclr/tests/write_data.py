@@ -1,7 +1,7 @@
 """Write the files that later versions must read, in tests/data.
 
-    python tests/write_data.py            # of the present version
-    python tests/write_data.py --before   # of the last development version, from this repository's history
+python tests/write_data.py            # of the present version
+python tests/write_data.py --before   # of the last development version, from this repository's history
 """
 
 import os
