@@ -2,10 +2,12 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .errors import InputError
 from .intervals import checked_intervals, inside, intersection
@@ -55,14 +57,31 @@ class Population:
 
     unit_ids: np.ndarray
     spike_times: tuple[np.ndarray, ...] | None = None
-    observed: np.ndarray | tuple[np.ndarray, ...] | None = None
-    group: np.ndarray | None = None
-    start: float | None = None
-    stop: float | None = None
+    # Those that are not given are set when the population is made.
+    observed: np.ndarray | tuple[np.ndarray, ...] = None  # type: ignore[assignment]
+    group: np.ndarray = None  # type: ignore[assignment]
+    start: float = None  # type: ignore[assignment]
+    stop: float = None  # type: ignore[assignment]
     traces: np.ndarray | None = None
     sampling_frequency: float | None = None
     properties: Mapping[str, np.ndarray] = field(default_factory=dict)
     metadata: Mapping[str, object] = field(default_factory=dict)
+
+    if TYPE_CHECKING:  # the constructor takes more than the attributes hold
+
+        def __init__(
+            self,
+            unit_ids: ArrayLike,
+            spike_times: Sequence[ArrayLike] | None = None,
+            observed: ArrayLike | Sequence[ArrayLike] | None = None,
+            group: ArrayLike | None = None,
+            start: float | None = None,
+            stop: float | None = None,
+            traces: ArrayLike | None = None,
+            sampling_frequency: float | None = None,
+            properties: Mapping[str, ArrayLike] = ...,
+            metadata: Mapping[str, object] = ...,
+        ): ...
 
     def __post_init__(self):
         ids = _checked_ids(self.unit_ids)
