@@ -185,7 +185,10 @@ def check_kills(analyzer_folder, recompute, what, format, new, choose):
     old = stored_rows(analyzer_folder(what, format))
     assert old is None or not np.array_equal(old, new)
     names = steps_of(recompute, analyzer_folder(what, format))
-    assert {"mkdir", "fsync", "exchange" if what == "full" else "rename"} <= set(names)
+    expected = {"mkdir", "fsync", "exchange" if what == "full" else "rename"}
+    if sys.version_info < (3, 11):  # where Path.mkdir keeps the function that it found when it was imported
+        expected.remove("mkdir")
+    assert expected <= set(names)
     count = {False: 0, True: 0}
     for step in choose(names):
         folder = analyzer_folder(what, format)

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def io_class(path: Path):
     try:
         from hdmf_zarr import NWBZarrIO
     except ImportError:
-        raise InputError(f"{path}: a Zarr file needs an extra: pip install 'spikeinterface-nuclr[zarr]'") from None
+        remedy = "an extra: pip install 'spikeinterface-nuclr[zarr]'" if sys.version_info < (3, 14) else "Python 3.13"
+        raise InputError(f"{path}: a Zarr file needs {remedy}") from None
     return NWBZarrIO
 
 
