@@ -67,6 +67,13 @@ class RecordingWarning(_OneLine, UserWarning):
 
 
 REFUSALS = (InputError, CheckpointError, DeviceError)
+# Exit codes of the command line.
+EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, OSError: 3, MemoryError: 5, KeyboardInterrupt: 130}
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a process that ends with this error; 1 for an error of our own making."""
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
 
 
 def reason_of(error: BaseException) -> str:

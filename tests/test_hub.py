@@ -1,6 +1,7 @@
 """hf:// names, against a local server that speaks the Hub's protocol."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,8 +17,8 @@ from typing import ClassVar
 import pytest
 import yaml
 
-from spikeinterface_nuclr import CheckpointError, load_checkpoint
-from spikeinterface_nuclr.cli.publish import hub_card
+from spikeinterface_nuclr import Checkpoint, CheckpointError, load_checkpoint
+from spikeinterface_nuclr.cli.publish import _public, hub_card
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -44,7 +45,8 @@ class Hub(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != "Bearer hf_secret":
             return self.reply(401, {"error": "Invalid credentials"})
         if self.path == "/api/repos/create":
-            self.published.update(json.loads(sent))
+            asked = json.loads(sent)
+            self.published.update(asked, private=asked.get("private") or asked.get("visibility") == "private")
             return self.reply(200, {"url": f"{self.address}/lab/new", "id": "lab/new"})
         if self.path == "/api/validate-yaml":
             return self.reply(200, {"errors": [], "warnings": []})
@@ -68,6 +70,9 @@ class Hub(BaseHTTPRequestHandler):
 
     def answer(self, body):
         parts = self.path.split("?")[0].strip("/").split("/")
+        if parts[:2] == ["api", "models"] and self.published:
+            files = [{"rfilename": name} for name in self.published if "." in name]
+            return self.reply(200, {"id": "lab/new", "private": self.published["private"], "siblings": files})
         if parts[:2] != ["lab", "model"]:
             return self.refuse("RepoNotFound")
         if parts[3] not in ("main", "v1", COMMIT):
@@ -209,17 +214,29 @@ def test_a_model_is_published_with_its_card(hub, checkpoint, tmp_path):
     address = f"http://127.0.0.1:{hub.server_port}/lab/new/commit/{COMMIT}"
     assert done.stdout == f"{address}: load it as hf://lab/new, sha256 {checkpoint.sha256}\n"
     assert (Hub.published["name"], Hub.published["organization"]) == ("new", "lab")
-    assert Hub.published.get("private") is True or Hub.published.get("visibility") == "private"
+    assert Hub.published["private"] is True
+    assert str(tmp_path) not in Hub.published["message"]
     page = Hub.published["README.md"].decode()
     assert page == shown.stdout
     _, metadata, text = page.split("---\n", 2)
     metadata = yaml.safe_load(metadata)
     assert (metadata["license"], metadata["library_name"]) == ("cc0-1.0", "spikeinterface-nuclr")
-    assert "- ten | units. us" in text
+    assert r"- ten \| units. us" in text
+    assert str(tmp_path) not in text
     assert f"| sha256 | {checkpoint.sha256} |" in text
     (tmp_path / "model.safetensors").write_bytes(Hub.published["model.safetensors"])
     loaded = load_checkpoint(tmp_path / "model.safetensors")
     assert (loaded.sha256, loaded.card["license"]) == (checkpoint.sha256, "CC0-1.0")
+
+    arguments = (hub.server_port, tmp_path, file, "lab/new", "--card", card)
+    refused = published(*arguments, HF_TOKEN="hf_secret")
+    assert refused.stderr == (
+        "nuclr: lab/new: has README.md and model.safetensors already: give --overwrite or another name\n"
+    )
+    assert published(*arguments, "--overwrite", HF_TOKEN="hf_secret").returncode == 0
+    Hub.published["private"] = False
+    refused = published(*arguments, "--overwrite", "--private", HF_TOKEN="hf_secret")
+    assert "exists and is public" in refused.stderr
 
 
 def test_a_decoder_has_a_page_too(nuclr):
@@ -227,12 +244,26 @@ def test_a_decoder_has_a_page_too(nuclr):
     assert yaml.safe_load(page.split("---\n")[1])["license"] == "bsd-3-clause"
     assert "nuclr predict session.nwb --decoder hf://lab/types" in page
     assert "## Not for\n\nreal neurons" in page
+    assert "/decoder.safetensors" not in page
+    assert "| target | cell\\_type |" in page
     nuclr("publish", "hf://lab/model", "lab/other", code=3)
+    nuclr("publish", "simulated-cell-type", "types", "--show", code=3)
+
+
+def test_what_names_local_files_is_not_published(checkpoint, nuclr, tmp_path):
+    member = {"command": "nuclr train /home/me/secret", "license": "MIT"}
+    card = {**member, "members": [member, member]}
+    another = dataclasses.replace(checkpoint, weights={name: w + 1 for name, w in checkpoint.weights.items()})
+    ensemble = Checkpoint.joined([checkpoint, another])
+    path = dataclasses.replace(ensemble, card=card).save(tmp_path / "both.safetensors")
+    shown = nuclr("publish", path, "lab/both", "--show").stdout
+    assert "secret" not in shown + json.dumps(_public(card))
+    assert _public(card)["members"] == [{"license": "MIT"}] * 2
 
 
 def test_a_licence_that_the_hub_does_not_know_is_named(checkpoint):
     lines = {"sha256": checkpoint.sha256, "a\nb": "x|y"}
-    page = hub_card("lab/new", {"license": "Our own"}, lines, decoder=False)
+    page = hub_card("lab/new", {"license": "Our own"}, lines)
     metadata = yaml.safe_load(page.split("---\n")[1])
     assert (metadata["license"], metadata["license_name"]) == ("other", "Our own")
-    assert r"| a b | x\|y |" in page
+    assert r"| a\\nb | x\|y |" in page

@@ -223,8 +223,8 @@ TWO = """
 import json, sys
 from spikeinterface_nuclr import PretrainConfig, pretrain
 config = PretrainConfig().updated(json.loads(sys.argv[3]))
-pretrain(sys.argv[1], sys.argv[2], config, devices=2, device="cpu", precision="float32", hold_out=["animal3"],
-    progress=False)
+options = {"devices": int(sys.argv[4]), "device": "cpu", "precision": "float32", "progress": False}
+pretrain(sys.argv[1], sys.argv[2], config, hold_out=["animal3"], **options)
 """
 
 
@@ -239,7 +239,7 @@ def by_itself(*arguments):
     return [started(*arguments)]
 
 
-def by_slurm(*arguments):
+def by_slurm(*arguments, processes=2):
     """As srun starts two tasks on one node."""
     # The port follows from the job's number.
     job = {
@@ -248,8 +248,12 @@ def by_slurm(*arguments):
         "SLURM_NODELIST": "127.0.0.1",
         "SLURM_NNODES": "1",
     }
-    job |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
-    return [started(*arguments, **job, SLURM_PROCID=str(k), SLURM_LOCALID=str(k)) for k in range(2)]
+    job |= {"SLURM_NTASKS": str(processes), "SLURM_NTASKS_PER_NODE": str(processes), "SLURM_NODEID": "0"}
+    return [started(*arguments, **job, SLURM_PROCID=str(k), SLURM_LOCALID=str(k)) for k in range(processes)]
+
+
+def three_by_slurm(*arguments):
+    return by_slurm(*arguments, processes=3)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +269,7 @@ def test_two_processes_equal_one(store, tmp_path, start, objective):
     script.write_text(TWO)
     changes = {"samples": 5, "learning_rate": 3e-4, "batch_size": 160, "objective": objective}
     config = other(encoder={"dropout": 0.0}, **changes)
-    processes = start(script, store.path, tmp_path / "2.safetensors", json.dumps(config.to_dict()))
+    processes = start(script, store.path, tmp_path / "2.safetensors", json.dumps(config.to_dict()), 2)
     one = train(store, tmp_path / "1.safetensors", config, precision="float32", hold_out=["animal3"])
     for process in processes:
         errors = process.communicate(timeout=120)[1]
@@ -289,7 +293,7 @@ def children_of(process):
     [
         (by_slurm, 0, signal.SIGKILL, "process 1 of 2 ended"),
         (by_slurm, 1, signal.SIGKILL, "process 2 of 2 ended"),
-        (by_slurm, 1, signal.SIGSTOP, "process 2 of 2 ended"),
+        (three_by_slurm, 2, signal.SIGSTOP, "process 3 of 3 ended"),
         (by_itself, 0, signal.SIGKILL, "process 1 of 2 ended"),
         (by_itself, 1, signal.SIGKILL, "process 2 of 2 ended"),
     ],
@@ -297,15 +301,17 @@ def children_of(process):
 def test_all_processes_end_within_a_minute_of_one(store, tmp_path, start, rank, number, said):
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    config = other(steps=100_000, monitor_every=2)
-    processes = start(script, store.path, tmp_path / "2.safetensors", json.dumps(config.to_dict()))
+    config = other(steps=100_000, monitor_every=2, samples=3)
+    number_of_them = 3 if start is three_by_slurm else 2
+    output = tmp_path / "2.safetensors"
+    processes = start(script, store.path, output, json.dumps(config.to_dict()), number_of_them)
     until(lambda: (tmp_path / "2.log.csv").exists() or processes[0].poll() is not None, 120)
-    pids = (
-        [process.pid for process in processes] if start is by_slurm else [processes[0].pid, *children_of(processes[0])]
-    )
+    pids = [process.pid for process in processes]
+    pids += children_of(processes[0]) if start is by_itself else []
     try:
         os.kill(pids[rank], number)
-        until(lambda: not is_running(pids[1 - rank]), 60)
+        others = [pid for pid in pids if pid != pids[rank]]
+        until(lambda: not any(map(is_running, others)), 60)
     finally:
         for pid in filter(is_running, pids):
             os.kill(pid, signal.SIGKILL)
@@ -334,7 +340,7 @@ def test_what_one_process_refuses_is_said_once(store, tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)
     config = other(learning_rate=1e30, steps=50, monitor_every=50)
-    processes = by_slurm(script, store.path, tmp_path / "2.safetensors", json.dumps(config.to_dict()))
+    processes = by_slurm(script, store.path, tmp_path / "2.safetensors", json.dumps(config.to_dict()), 2)
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert "".join(errors).count("InputError: the loss is not finite at step") == 1
     assert all(process.returncode for process in processes)

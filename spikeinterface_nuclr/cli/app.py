@@ -8,10 +8,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..errors import REFUSALS, CheckpointError, DeviceError, InputError, RecordingWarning, reason_of
+from ..errors import EXIT_CODES, REFUSALS, InputError, RecordingWarning, exit_code_of, reason_of
 from ..text import printable
 
-EXIT_CODES = {InputError: 3, CheckpointError: 4, DeviceError: 5, OSError: 3, MemoryError: 5}
 _ORDER_OF_USE = (
     "demo",
     "embed",
@@ -72,13 +71,12 @@ class _Commands(typer.core.TyperGroup):
                 return super().invoke(ctx)
         except BrokenPipeError:  # the reader of our output has closed, as `head` does
             raise typer.Exit(0) from None
+        except KeyboardInterrupt as error:
+            typer.echo("nuclr: interrupted", err=True)
+            raise typer.Exit(exit_code_of(error)) from None
         except tuple(EXIT_CODES) as error:
             say(f"nuclr: {_line(error)}", err=True)
-            code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-            raise typer.Exit(code) from None
-        except KeyboardInterrupt:
-            typer.echo("nuclr: interrupted", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_code_of(error)) from None
 
 
 app = typer.Typer(

@@ -17,11 +17,11 @@ from typing import Protocol
 
 import typer
 
-from ..errors import REFUSALS, InputError, RecordingWarning, reason_of
+from ..errors import EXIT_CODES, REFUSALS, InputError, RecordingWarning, reason_of
 from ..files import check_format, check_writable, written_whole
 from ..io.manifest import Listed
 from ..text import for_csv, printable
-from .app import EXIT_CODES, say
+from .app import say
 
 # What a name of an output file may hold in place of the recording's own.
 FIELDS = ("name", "parent", "animal", "session", "probe", "key")

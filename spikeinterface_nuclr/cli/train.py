@@ -22,35 +22,28 @@ from .options import (
 )
 
 
-def _show_config(context: typer.Context, requested: bool) -> None:
-    if requested:
-        from ..training.config import read_config
-
-        typer.echo(read_config(context.params.get("config") or _settings_for("auto")).to_toml(), nl=False)
-        raise typer.Exit
-
-
-def _settings_for(device: str) -> str:
-    """Name of the settings to begin with."""
+def _begin_with(device: str, settings: list[str]) -> str:
+    """Name of the settings to begin with if none are given."""
     from ..model.device import choose_device
 
-    return "laptop" if choose_device(device).type == "cpu" else "published"
+    imaging = any(setting.startswith("encoder.signal") and "traces" in setting for setting in settings)
+    return "laptop" if choose_device(device).type == "cpu" and not imaging else "published"
 
 
 @app.command()
 @reads_recordings
 def train(
     sources: Annotated[
-        list[str],
+        Optional[list[str]],  # noqa: UP045
         typer.Argument(help="A store, or recordings as for `nuclr store build`.", show_default=False),
-    ],
+    ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Model file to write (.safetensors).", show_default=False)
-    ],
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Model file to write (.safetensors).", show_default=False),
+    ] = None,
     config: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            is_eager=True,
             help="Settings: a TOML file, or the name of those that come with the package: laptop or published.",
             show_default="laptop on a CPU, published on a GPU",
         ),
@@ -87,13 +80,7 @@ def train(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     show_config: Annotated[
-        bool,
-        typer.Option(
-            "--show-config",
-            is_eager=True,
-            callback=_show_config,
-            help="Print the settings (those of a --config before it) as TOML.",
-        ),
+        bool, typer.Option("--show-config", help="Print the settings that the training would have, as TOML.")
     ] = False,
 ) -> None:
     """Train an encoder on recordings, without labels.
@@ -116,13 +103,17 @@ def train(
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     description = read_card(card) if card else {}
     start = load_checkpoint(initial) if initial else None
-    named = config or _settings_for(device)
-    if start:
-        encoder = replace(start.config, members=1)
-        begin = PretrainConfig(encoder=encoder) if config else replace(read_config(named), encoder=encoder)
-        resolved = read_config(config, settings or (), begin)
-    else:
-        resolved = read_config(named, settings or ())
+    changes = settings or []
+    begin = PretrainConfig(encoder=replace(start.config, members=1)) if start else None
+    named = config or _begin_with(device, changes)
+    resolved = read_config(named, changes, begin, keep_encoder=bool(start and not config))
+    if show_config:
+        typer.echo(resolved.to_toml(), nl=False)
+        return
+    if not sources:
+        raise typer.BadParameter("name a store, or recordings")
+    if output is None:
+        raise typer.BadParameter("name the model file to write: -o FILE.safetensors")
     checkpoint = pretrain(
         sources,
         output,

@@ -91,7 +91,7 @@ def grouped(sizes, device: torch.device, padding: float) -> list[Group]:
         in any view are left out.
     device : torch.device
     padding : float
-        Largest ratio of places to neurons in a group; with 1, only populations of equal size share a group.
+        Largest ratio of places to neurons in a group, in each view; with 1, only populations of equal size share one.
 
     Returns
     -------
@@ -100,12 +100,11 @@ def grouped(sizes, device: torch.device, padding: float) -> list[Group]:
     sizes = np.asarray(sizes, dtype=np.int64)
     views = np.atleast_2d(sizes)
     views = views[:, views.max(axis=0) > 0]
-    largest = views.max(axis=0)
     groups, begin = [], 0
     while begin < views.shape[1]:
-        most = np.maximum.accumulate(largest[begin:])
-        places = most * np.arange(1, len(most) + 1)
-        end = begin + _first(places > padding * np.cumsum(largest[begin:]))
+        rest = views[:, begin:]
+        places = np.maximum.accumulate(rest, axis=1) * np.arange(1, rest.shape[1] + 1)
+        end = begin + _first((places > padding * np.cumsum(rest, axis=1)).any(axis=0))
         members = tuple(Group(view[begin:end], device) for view in views)
         groups.append(members if sizes.ndim > 1 else members[0])
         begin = end

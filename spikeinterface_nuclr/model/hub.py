@@ -56,7 +56,13 @@ def fetch(name: str, default_file: str) -> tuple[Path, str]:
     return path, commit
 
 
-def publish(repo: str, files: dict[str, bytes | Path], *, private: bool, message: str) -> str:
+def check_repo(repo: str) -> None:
+    """InputError if this is not the name of a repository."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise InputError(f"{repo}: not of the form owner/repo")
+
+
+def publish(repo: str, files: dict[str, bytes | Path], *, private: bool, overwrite: bool, message: str) -> str:
     """Put files into a repository of models on the Hub, which is created if there is none, in one commit.
 
     Parameters
@@ -64,10 +70,11 @@ def publish(repo: str, files: dict[str, bytes | Path], *, private: bool, message
     repo : str
         ``owner/repo``.
     files : dict of str to bytes or Path
-        Content of each file, by its name in the repository. Files of these names are replaced; the Hub keeps the
-        earlier ones in its history.
+        Content of each file, by its name in the repository.
     private : bool
-        Whether a new repository is private.
+        Whether a new repository is private; an existing one must be.
+    overwrite : bool
+        Replace files of these names. The Hub keeps the earlier ones in its history.
     message : str
         Of the commit.
 
@@ -81,16 +88,22 @@ def publish(repo: str, files: dict[str, bytes | Path], *, private: bool, message
     InputError
         The name is malformed, or the Hub cannot be reached or refuses.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise InputError(f"{repo}: not of the form owner/repo")
+    check_repo(repo)
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     hub = HfApi()
     try:
-        hub.create_repo(repo, private=private, exist_ok=True)
+        try:
+            existing = hub.repo_info(repo)
+        except RepositoryNotFoundError:
+            hub.create_repo(repo, private=private)
+        else:
+            _check_existing(repo, existing, list(files), private=private, overwrite=overwrite)
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         return str(hub.create_commit(repo, operations, commit_message=message).commit_url)
+    except InputError:
+        raise
     except HfHubHTTPError as error:
         if getattr(error.response, "status_code", None) in (401, 403):
             raise InputError(f"{repo}: the Hub does not let you write there: log in with `hf auth login`") from None
@@ -99,6 +112,15 @@ def publish(repo: str, files: dict[str, bytes | Path], *, private: bool, message
         raise InputError(
             f"{repo}: could not be published ({reason_of(error)}): log in with `hf auth login`, or check the network"
         ) from None
+
+
+def _check_existing(repo: str, existing, names: list[str], *, private: bool, overwrite: bool) -> None:
+    """InputError if what a repository holds would be replaced, or if it is public and should not be."""
+    if private and not existing.private:
+        raise InputError(f"{repo}: exists and is public: make it private on the Hub, or leave out --private")
+    there = sorted({file.rfilename for file in existing.siblings or ()} & set(names))
+    if there and not overwrite:
+        raise InputError(f"{repo}: has {' and '.join(there)} already: give --overwrite or another name")
 
 
 def _check_content(name: str, path: Path) -> None:

@@ -17,6 +17,8 @@ OBJECTIVES = (*FORMS, "vicreg")
 OPTIMIZERS = ("adamw", "muon")
 # Settings that can be named in the place of a file: the published ones, and those of nuclr-starter, for a CPU.
 _NAMED = {"published": None, "laptop": Path(__file__).with_name("laptop.toml")}
+# What the latter are where torch lacks Muon.
+_WITHOUT_MUON = {"optimizer": "adamw", "learning_rate": 1e-3}
 _LARGEST = 2**62  # largest integer setting
 
 
@@ -173,7 +175,9 @@ def _comments(config: type) -> dict[str, str]:
     return found
 
 
-def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> PretrainConfig:
+def read_config(
+    path=None, settings=(), start: PretrainConfig | None = None, *, keep_encoder: bool = False
+) -> PretrainConfig:
     """Read a config from a TOML file, with overrides.
 
     Parameters
@@ -181,19 +185,25 @@ def read_config(path=None, settings=(), start: PretrainConfig | None = None) -> 
     path : path or {"published", "laptop"}, optional
         A TOML file of parameters of `PretrainConfig`, those of the encoder in a table ``[encoder]``; or the name of
         settings that come with the package: the published ones, which need a GPU, or those of the bundled model for
-        spikes, which took half an hour of one core.
+        spikes, which took half an hour of one core (with AdamW in place of Muon before torch 2.9).
     settings : iterable of str
         Overrides such as ``"steps=1000"`` and ``"encoder.dim=128"``; values are written as in TOML, strings with or
         without quotes.
     start : PretrainConfig, optional
         Config to change. Default: the published settings.
+    keep_encoder : bool, default: False
+        Leave out what the file says of the encoder.
     """
     values: dict = {}
-    if path in _NAMED and not Path(path).exists():
-        path = _NAMED[path]
+    named = path in _NAMED
+    path = _NAMED[path] if named else path
     if path is not None:
         with reading(path, "TOML file"):
             values = _parsed(Path(path).read_text(encoding="utf-8"))
+    if named and values.get("optimizer") == "muon" and not hasattr(torch.optim, "Muon"):
+        values |= _WITHOUT_MUON
+    if keep_encoder:
+        values.pop("encoder", None)
     for setting in settings:
         for name, value in _setting(setting).items():
             table = values.get(name)

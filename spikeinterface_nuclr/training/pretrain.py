@@ -157,30 +157,29 @@ def pretrain(
         precision=PRECISIONS[precision],
     )
     fabric.launch()
-    model, *optimizers = fabric.setup(network, *optimizers_of(network, config))
-    if resume:
-        run.load(network, optimizers)
-    facts = {
-        "training": config.to_dict(),
-        "training_device": str(device),
-        "training_precision": precision,
-        "training_processes": fabric.world_size,
-        "recordings": len(recordings),
-        "training_animals": sorted({recording.probe.animal for recording in recordings}),
-        "held_out": list(hold_out),
-        "excluded": list(exclude),
-    }
-    if start:
-        facts["initial"] = {"name": start.name, "sha256": start.sha256}
-
-    populations = monitored_populations(validation, config) if fabric.is_global_zero else []
-
-    def evaluate_and_save(row: dict) -> None:
-        checkpoint = network.checkpoint({**(card or {}), **facts, "training_seconds": row["seconds"]})
-        row |= monitor(populations, checkpoint, device=str(device), probe=config.probe)
-        run.record(row, checkpoint, network, optimizers, plot=plot)
-
     with Watch(fabric.global_rank, fabric.world_size):
+        model, *optimizers = fabric.setup(network, *optimizers_of(network, config))
+        if resume:
+            run.load(network, optimizers)
+        facts = {
+            "training": config.to_dict(),
+            "training_device": str(device),
+            "training_precision": precision,
+            "training_processes": fabric.world_size,
+            "recordings": len(recordings),
+            "training_animals": sorted({recording.probe.animal for recording in recordings}),
+            "held_out": list(hold_out),
+            "excluded": list(exclude),
+        }
+        if start:
+            facts["initial"] = {"name": start.name, "sha256": start.sha256}
+        populations = monitored_populations(validation, config) if fabric.is_global_zero else []
+
+        def evaluate_and_save(row: dict) -> None:
+            checkpoint = network.checkpoint({**(card or {}), **facts, "training_seconds": row["seconds"]})
+            row |= monitor(populations, checkpoint, device=str(device), probe=config.probe)
+            run.record(row, checkpoint, network, optimizers, plot=plot)
+
         _train(fabric, model, optimizers, recordings, config, run, evaluate_and_save, n_jobs, progress=progress)
         if fabric.is_global_zero:
             run.finish()
