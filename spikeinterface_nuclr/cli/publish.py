@@ -23,8 +23,6 @@ _LICENSES = re.compile(
 )
 # Entries of our cards that have a section of their own.
 _SECTIONS = {"method": "Method", "good_for": "Suitable for", "not_for": "Not for", "training_data": "Training data"}
-
-
 # What a model is, as its facts call it -> the Hub's name for its task.
 _TASKS = {"model": "feature-extraction", "decoder": "tabular-classification", "regressor": "tabular-regression"}
 

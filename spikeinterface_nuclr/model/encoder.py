@@ -205,8 +205,8 @@ class SpatialAttention(Attention):
 
     def forward(self, x, groups):
         qkv = F.linear(self.norm(x), self.to_qkv.weight, self.bias(0.0).flatten())
-        parts = zip(padded_by(groups, qkv, dim=1), groups, strict=True)
-        attended = torch.cat([self._attended(*part) for part in parts], dim=1)
+        parts = [self._attended(*part) for part in zip(padded_by(groups, qkv, dim=1), groups, strict=True)]
+        attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return x + dropout(self.to_out(attended), self.dropout, self.training)
 
     def _attended(self, qkv, group):
