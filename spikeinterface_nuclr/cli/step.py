@@ -154,11 +154,12 @@ def _parameters(text: str | None) -> dict:
 
 def _limit_cores() -> None:
     """Use as many cores as the pipeline gives the step."""
-    given = next((os.environ[name] for name in _CORES if os.environ.get(name)), None)
-    if given is None:
+    name = next((name for name in _CORES if os.environ.get(name)), None)
+    if name is None:
         return
+    given = os.environ[name]
     if not given.isdecimal() or int(given) < 1:
-        raise InputError(f"{next(name for name in _CORES if os.environ.get(name))}={given}: is no number of cores")
+        raise InputError(f"{name}={given}: is no number of cores")
     import torch
 
     torch.set_num_threads(int(given))

@@ -34,7 +34,7 @@ class Group:
     sizes: np.ndarray
     device: torch.device
 
-    @property
+    @cached_property
     def neurons(self) -> int:
         """Number of neurons of all populations."""
         return int(self.sizes.sum())
@@ -44,7 +44,7 @@ class Group:
         """Number of populations, and number of neurons of the largest."""
         return len(self.sizes), int(self.sizes.max())
 
-    @property
+    @cached_property
     def is_even(self) -> bool:
         """Whether all populations are of one size, so that nothing is padded."""
         return self.neurons == np.prod(self.shape)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..errors import CheckpointError, InputError, reason_of
 
-_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(/(?P<file>[^@]+))?(@(?P<revision>[\w./-]+))?")
+_REPO = r"[\w.-]+/[\w.-]+"
+_NAME = re.compile(rf"hf://(?P<repo>{_REPO})(/(?P<file>[^@]+))?(@(?P<revision>[\w./-]+))?")
 
 
 def fetch(name: str, default_file: str) -> tuple[Path, str]:
@@ -58,7 +59,7 @@ def fetch(name: str, default_file: str) -> tuple[Path, str]:
 
 def check_repo(repo: str) -> None:
     """InputError if this is not the name of a repository."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+    if not re.fullmatch(_REPO, repo):
         raise InputError(f"{repo}: not of the form owner/repo")
 
 

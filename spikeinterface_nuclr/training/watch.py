@@ -17,7 +17,7 @@ _EVERY_S = 0.1
 # Seconds after which a process that does not answer has failed: it was stopped, or its machine is gone. The first
 # process, which hears all others, gives up before they do, so that it is the one to say who is missing.
 _PATIENCE_S, _PATIENCE_WITH_THE_FIRST_S = 40, 55
-_RUNNING, _DONE = 0, 255  # what a process says of itself; any other number is its exit code
+_RUNNING, _DONE = _WELL = 0, 255  # what a process says of itself; any other number is its exit code
 _LENGTH = 1024  # bytes of a message: this number, and the line that says why the process has failed
 _ENDED = "ended without a word (was it killed, or out of memory?): continue with --resume"
 
@@ -75,7 +75,7 @@ class Watch:
                 except RuntimeError:
                     heard[rank] = 1, f"process {rank + 1} of {self.processes} {_ENDED}"
                     break  # waiting for others that are gone, too, would take as long again
-            failed = [message for message in heard.values() if message[0] not in (_RUNNING, _DONE)]
+            failed = [message for message in heard.values() if message[0] not in _WELL]
             mine = self._state
             done = mine == _DONE and all(state == _DONE for state, _ in heard.values())
             news = failed[0][0] if failed else mine if mine != _DONE or done else _RUNNING
@@ -84,7 +84,7 @@ class Watch:
                     self._send(rank, news)
                 except RuntimeError:
                     continue  # it has ended, which this or the next round notices
-            if failed and mine in (_RUNNING, _DONE):
+            if failed and mine in _WELL:
                 self._end(*failed[0])
             if news != _RUNNING:
                 return
@@ -99,7 +99,7 @@ class Watch:
                 news, _ = self._receive(0)
             except RuntimeError:
                 self._end(1, f"process 1 of {self.processes} {_ENDED}" if self.rank == 1 else "")
-            if news not in (_RUNNING, _DONE) and mine in (_RUNNING, _DONE):
+            if news not in _WELL and mine in _WELL:
                 self._end(news, "")  # the first process says why
             if news != _RUNNING:
                 return
